@@ -1,0 +1,348 @@
+"""Bundle format 1: the names of the layout and manifest.json, read strictly and written canonically.
+
+A manifest that was read is internally consistent: every path is legal and distinct, every file that a target
+installs is listed, nothing is unknown. That the files are what it says is `check_files`' and `hash_file`'s part.
+"""
+
+import hashlib
+import json
+import re
+import unicodedata
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
+
+from .errors import BundleError, error
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+SIGNATURES = ("manifest.json.sig", "manifest.json.2.sig")
+SUMS = "SHA256SUMS"
+README, README_ZH = "README.txt", "README.zh.txt"
+INSTALL_PY, INSTALL_SH, INSTALL_CMD = "install.py", "install.sh", "install.cmd"
+ONTARGET = "ontarget"
+WHEELS, SDISTS, TOOLS, BYTECODE, FILES, PROVENANCE = "wheels", "sdists", "tools", "bytecode", "files", "provenance"
+SBOM, REHEARSAL = "sbom.cdx.json", "rehearsal.json"
+KINDS = ("wheel", "sdist", "tool", "bytecode", "code", "document", "included")
+MOST_BYTES = 64 << 20
+"""a manifest.json larger than this is not read"""
+
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?\Z", re.I)
+
+
+def pylock_name(tag):  # type: (str) -> str
+    """PEP 751: a lock's file name is pylock.toml or pylock.<no dots>.toml."""
+    return "pylock.%s.toml" % tag
+
+
+def requirements_name(tag):  # type: (str) -> str
+    """The pins with hashes for one target."""
+    return "requirements.%s.txt" % tag
+
+
+class Facts(NamedTuple):
+    """What is known of an interpreter and its system; compared on the target, never derived there."""
+
+    implementation: str  # cpython or pypy
+    python: str  # X.Y where any patch release will do, X.Y.Z where that one is meant (or runs)
+    free_threaded: bool
+    os: str  # linux, macos or windows
+    machine: str  # as in wheel tags: x86_64, aarch64, i686, armv7l ...; macOS: arm64, x86_64; Windows: amd64, x86, arm64
+    libc: Optional[str]  # glibc or musl on Linux
+    libc_version: Optional[str]  # X.Y
+    macos_version: Optional[str]  # X.Y
+
+
+class File(NamedTuple):
+    """One file of the bundle."""
+
+    path: str  # relative, with slashes
+    size: int  # bytes
+    sha256: str  # 64 hex digits
+    kind: str  # one of KINDS
+    carried: bool  # False is reserved for delta bundles
+
+
+class Distribution(NamedTuple):
+    """One distribution that a target installs."""
+
+    name: str  # normalised (PEP 503)
+    version: str
+    file: str  # path of its wheel or sdist in the bundle
+    requires: Tuple[str, ...]  # normalised names of what it needs here, markers already settled
+    requested: bool  # asked for by name, not merely needed
+    built_from: Optional[Dict[str, str]]  # of a wheel that was built: name, sha256 and origin of its source
+
+
+class Tool(NamedTuple):
+    """A distribution that installs the others: pip."""
+
+    name: str
+    version: str
+    file: str
+
+
+class Need(NamedTuple):
+    """A shared library that the target's own system has to bring."""
+
+    soname: str
+    symbols: Tuple[str, ...]  # symbol versions wanted of it: GLIBC_2.34
+    wanted_by: Tuple[str, ...]  # distributions
+    help: Optional[str]  # what brings it: apt install libgl1
+
+
+class Target(NamedTuple):
+    """The whole install plan for one kind of machine."""
+
+    name: str  # as asked for: debian12
+    tag: str  # cp311-manylinux_2_36_x86_64; distinct in a bundle
+    facts: Facts
+    python_min: str  # X.Y, or X.Y.Z where a chosen file needs that
+    install: Tuple[Distribution, ...]  # in install order: what is needed before what needs it
+    tools: Tuple[Tool, ...]
+    needs: Tuple[Need, ...]
+
+
+class Manifest(NamedTuple):
+    """manifest.json of format 1."""
+
+    format: int
+    name: str
+    version: Optional[str]
+    sequence: Optional[int]
+    install_to: Optional[str]
+    targets: Tuple[Target, ...]  # the most demanding first; a machine takes the first that fits
+    files: Tuple[File, ...]  # sorted by path; every file but the manifest itself and its signatures
+
+    @property
+    def folder(self):  # type: () -> str
+        """The one folder at the top of the archive."""
+        return "%s-%s" % (self.name, self.version) if self.version else self.name
+
+    def files_of(self, target):  # type: (Target) -> List[File]
+        """The tools, wheels and sdists of one target; tools first, then in install order."""
+        listed = {one.path: one for one in self.files}
+        return [listed[one.file] for one in (*target.tools, *target.install)]
+
+
+def hash_file(path, buffer=1 << 20):  # type: (Any, int) -> Tuple[int, str]
+    """Size in bytes and sha256 of a file on disk."""
+    digest, size, block = hashlib.sha256(), 0, memoryview(bytearray(buffer))
+    with open(str(path), "rb", buffering=0) as source:
+        while True:
+            count = source.readinto(block)
+            if not count:
+                return size, digest.hexdigest()
+            digest.update(block[:count])
+            size += count
+
+
+def write(manifest):  # type: (Manifest) -> bytes
+    """The canonical bytes: keys sorted, ASCII, one space of indent, a line feed at the end."""
+    return (json.dumps(_plain(manifest), sort_keys=True, indent=1) + "\n").encode("ascii")
+
+
+def _plain(value):  # type: (Any) -> Any
+    if hasattr(value, "_asdict"):
+        return {name: _plain(one) for name, one in value._asdict().items()}
+    return [_plain(one) for one in value] if isinstance(value, tuple) else value
+
+
+def sums(files):  # type: (Iterable[File]) -> bytes
+    """SHA256SUMS as `sha256sum -c` reads it."""
+    return "".join("%s  %s\n" % (one.sha256, one.path) for one in sorted(files) if one.path != SUMS).encode("utf-8")
+
+
+def bad_path(path):  # type: (str) -> str
+    """Why this is no path for a bundle, '' where it is one: relative, below the folder, legal on FAT32 and NTFS too."""
+    if not path or len(path) > 240 or len(path.encode("utf-8", "surrogatepass")) > 255:
+        return "empty or longer than 240 characters"
+    if unicodedata.normalize("NFC", path) != path or not path.isprintable():
+        return "characters that cannot be printed, or not in normal form C"
+    for part in path.split("/"):
+        if part in ("", ".", ".."):
+            return "not a plain relative path"
+        if re.search(r'[<>:"|?*\\]', part) or part[-1] in ". " or _RESERVED.match(part):
+            return "a name that Windows does not allow"
+    return ""
+
+
+def folded(path):  # type: (str) -> str
+    """The path as a file system compares it that ignores case and normal form."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
+
+
+class _Malformed(Exception):
+    """A value that format 1 does not allow: where it stands, what was expected."""
+
+
+_AGAIN = "Copy the bundle again from where it was made."
+
+
+def read(data):  # type: (bytes) -> Manifest
+    """manifest.json's bytes as a Manifest, or BundleError: not a manifest, a newer format, a wrong value."""
+    try:
+        if len(data) > MOST_BYTES:
+            raise _Malformed(MANIFEST, "at most 64 MiB")
+        plain = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_unique, parse_float=_whole, parse_constant=_whole, parse_int=_whole
+        )
+        if isinstance(plain, dict) and isinstance(plain.get("format"), int) and plain["format"] > FORMAT:
+            raise BundleError(
+                error(
+                    "format-too-new",
+                    MANIFEST,
+                    "This bundle has format {found}; this version of offlinepack reads formats up to {known}.",
+                    "Use the install.py that the bundle itself brings, or a newer offlinepack.",
+                    found=plain["format"],
+                    known=FORMAT,
+                )
+            )
+        manifest = _consistent(_checked(plain, MANIFEST, Manifest))
+    except _Malformed as bad:
+        where, expected = bad.args
+        raise BundleError(
+            error("manifest-invalid", where, "manifest.json, {subject}: expected {expected}.", _AGAIN, expected=expected)
+        )
+    except (ValueError, RecursionError):
+        raise BundleError(error("manifest-unreadable", MANIFEST, "{subject} is not JSON.", _AGAIN))
+    if write(manifest) != data:
+        raise BundleError(error("manifest-not-canonical", MANIFEST, "{subject} is not in its one canonical form.", _AGAIN))
+    return manifest
+
+
+def _unique(pairs):  # type: (List[Tuple[str, Any]]) -> Dict[str, Any]
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names):
+        raise _Malformed(max(names, key=names.count), "each key once")
+    return dict(pairs)
+
+
+def _whole(number):  # type: (str) -> int
+    if not re.match(r"[0-9]{1,16}\Z", number):
+        raise _Malformed(number[:40], "whole numbers from 0 to 2**53 only")
+    return int(number)
+
+
+def _text(value):  # type: (Any) -> bool
+    return isinstance(value, str) and 0 < len(value) <= 500 and value.isprintable()
+
+
+def _like(pattern):  # type: (str) -> Callable[[Any], bool]
+    compiled = re.compile("(?:%s)\\Z" % pattern)
+    return lambda value: isinstance(value, str) and bool(compiled.match(value))
+
+
+def _flag(value):  # type: (Any) -> bool
+    return isinstance(value, bool)
+
+
+def _count(value):  # type: (Any) -> bool
+    return isinstance(value, int) and not isinstance(value, bool) and value <= 1 << 53
+
+
+def _path(value):  # type: (Any) -> bool
+    return isinstance(value, str) and not bad_path(value)
+
+
+def _strings(value):  # type: (Any) -> bool
+    return isinstance(value, dict) and all(_text(one) for pair in value.items() for one in pair)
+
+
+_NAME, _PYTHON = "[a-z0-9]+(-[a-z0-9]+)*", r"[0-9]\.[0-9]{1,2}(\.[0-9]{1,3})?"
+_DOTTED, _VERSION = r"[0-9]{1,4}\.[0-9]{1,4}", "[A-Za-z0-9][A-Za-z0-9.!+_-]{0,127}"
+# For each key: what it holds. A type: such an object; [x]: a list of x; (x, None): x or null.
+_SHAPES = {
+    Manifest: {
+        "format": lambda value: value == FORMAT and _count(value),
+        "name": _like(_NAME),
+        "version": (_like(_VERSION), None),
+        "sequence": (_count, None),
+        "install_to": (_text, None),
+        "targets": [Target],
+        "files": [File],
+    },
+    File: {
+        "path": _path,
+        "size": _count,
+        "sha256": _like("[0-9a-f]{64}"),
+        "kind": _like("|".join(KINDS)),
+        "carried": _flag,
+    },
+    Target: {
+        "name": _like("[A-Za-z0-9][A-Za-z0-9._:+-]{0,99}"),
+        "tag": _like("[a-z]{2}[0-9]{2,4}t?-[a-z0-9_]{2,80}"),
+        "facts": Facts,
+        "python_min": _like(_PYTHON),
+        "install": [Distribution],
+        "tools": [Tool],
+        "needs": [Need],
+    },
+    Facts: {
+        "implementation": _like("cpython|pypy"),
+        "python": _like(_PYTHON),
+        "free_threaded": _flag,
+        "os": _like("linux|macos|windows"),
+        "machine": _like("[a-z0-9_]{2,20}"),
+        "libc": (_like("glibc|musl"), None),
+        "libc_version": (_like(_DOTTED), None),
+        "macos_version": (_like(_DOTTED), None),
+    },
+    Distribution: {
+        "name": _like(_NAME),
+        "version": _like(_VERSION),
+        "file": _path,
+        "requires": [_like(_NAME)],
+        "requested": _flag,
+        "built_from": (_strings, None),
+    },
+    Tool: {"name": _like(_NAME), "version": _like(_VERSION), "file": _path},
+    Need: {"soname": _text, "symbols": [_text], "wanted_by": [_like(_NAME)], "help": (_text, None)},
+}  # type: Dict[Any, Dict[str, Any]]
+
+
+def _checked(value, where, shape):  # type: (Any, str, Any) -> Any
+    if isinstance(shape, tuple):
+        return None if value is None else _checked(value, where, shape[0])
+    if isinstance(shape, list):
+        if not isinstance(value, list):
+            raise _Malformed(where, "a list")
+        return tuple(_checked(one, "%s[%d]" % (where, index), shape[0]) for index, one in enumerate(value))
+    if shape in _SHAPES:
+        keys = _SHAPES[shape]
+        if not isinstance(value, dict) or set(value) != set(keys):
+            raise _Malformed(where, "exactly the keys " + ", ".join(sorted(keys)))
+        return shape(**{key: _checked(value[key], "%s.%s" % (where, key), keys[key]) for key in keys})
+    if not shape(value):
+        raise _Malformed(where, "a value that the format allows, not %.60r" % (value,))
+    return value
+
+
+def _consistent(manifest):  # type: (Manifest) -> Manifest
+    """What must hold between the values: paths are distinct, what a target installs is listed."""
+    paths = [one.path for one in manifest.files]
+    names = [folded(path) for path in (MANIFEST, *SIGNATURES, *paths)]
+    parents = {name[:at] for name in names for at, sign in enumerate(name) if sign == "/"}
+    if len(set(names)) != len(names) or parents & set(names):
+        twice = [name for name in names if names.count(name) > 1 or name in parents]
+        raise _Malformed("files, " + twice[0], "each path once, also where case is ignored, and not as a folder too")
+    if paths != sorted(paths):
+        raise _Malformed("files", "the paths in order")
+    tags = [target.tag for target in manifest.targets]
+    if not tags or len(set(tags)) != len(tags):
+        raise _Malformed("targets", "at least one, and each tag once")
+    kinds = {one.path: one.kind for one in manifest.files}
+    for target in manifest.targets:
+        here, facts = "targets, %s" % target.tag, target.facts
+        if (facts.os == "linux") != bool(facts.libc and facts.libc_version):
+            raise _Malformed(here, "libc and its version on Linux, and there only")
+        installed = [one.name for one in target.install]
+        if len(set(installed)) != len(installed):
+            raise _Malformed(here, "each distribution once")
+        for one in target.install:
+            if kinds.get(one.file) not in ("wheel", "sdist"):
+                raise _Malformed("%s, %s" % (here, one.name), "a file that is listed as wheel or sdist")
+            if not set(one.requires) <= set(installed):
+                raise _Malformed("%s, %s" % (here, one.name), "in requires only what is installed too")
+        for tool in target.tools:
+            if kinds.get(tool.file) not in ("wheel", "tool"):
+                raise _Malformed("%s, %s" % (here, tool.name), "a file that is listed as tool or wheel")
+    return manifest
