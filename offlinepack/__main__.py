@@ -1,0 +1,5 @@
+"""python -m offlinepack."""
+
+from offlinepack.cli import main
+
+main()

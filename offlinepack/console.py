@@ -1,0 +1,162 @@
+"""How things look: sentences, findings, progress, tables on stderr; results and JSON on stdout."""
+
+from __future__ import annotations
+
+import json as _json
+import locale
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any, TypeVar
+
+from offlinepack.errors import Finding, Text, text
+from offlinepack.ontarget.errors import ENGLISH, Words
+
+T = TypeVar("T")
+_COLORS = {"error": "31;1", "warning": "33", "note": "36", "done": "32;1", "dim": "2"}
+
+
+@cache
+def words(lang: str) -> Words:
+    """The sentences of both sides in a language; English needs none."""
+    if lang != "zh":
+        return ENGLISH
+    found: dict[str, str] = {}
+    for package in ("offlinepack.ontarget", "offlinepack"):
+        table = resources.files(package) / "messages.zh.json"
+        if table.is_file():
+            found.update(_json.loads(table.read_text("utf-8")))
+    return found
+
+
+def language(asked: str | None, stream: Any) -> str:
+    """en or zh: what was asked, else the locale's, where this console can show it."""
+    wanted = asked or os.environ.get("OFFLINEPACK_LANG", "")
+    if not wanted:
+        names = [os.environ.get(one, "") for one in ("LC_ALL", "LC_MESSAGES", "LANG")]
+        wanted = next((one for one in names if one), "") or (locale.getlocale()[0] or "")
+    if not wanted.lower().startswith(("zh", "chinese")):
+        return "en"
+    try:
+        "完整".encode(getattr(stream, "encoding", None) or "ascii")
+    except UnicodeEncodeError:
+        return "en"
+    return "zh"
+
+
+def size(count: float) -> str:
+    """Bytes as people read them, in units of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return ""
+
+
+class Console:
+    """One run's voice. `loudness` counts -v less -q."""
+
+    def __init__(
+        self, loudness: int = 0, json: bool = False, color: bool = True, lang: str | None = None, command: str = ""
+    ) -> None:
+        self.loudness, self.wants_json, self.command = loudness, json, command
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+        self.words = words(language(lang, sys.stderr))
+        self.terminal = sys.stderr.isatty() and os.environ.get("TERM", "") != "dumb"
+        self.color = color and self.terminal and not os.environ.get("NO_COLOR")
+        self.started = time.monotonic()
+
+    def _paint(self, kind: str, words: str) -> str:
+        return f"\x1b[{_COLORS[kind]}m{words}\x1b[0m" if self.color else words
+
+    def say(self, sentence: Text, loud: int = 0) -> None:
+        """One line on stderr, where this run is loud enough (-q: -1)."""
+        if self.loudness >= loud:
+            print(sentence.say(self.words), file=sys.stderr, flush=True)
+
+    def findings(self, findings: Iterable[Finding]) -> None:
+        """Each finding in its own line, other programs' words indented below it; a thing said twice is said once."""
+        labels = {"error": text("error"), "warning": text("warning"), "note": text("note")}
+        least = {"error": -9, "warning": -1, "note": 0}
+        for one in dict.fromkeys((f.level, f.say(self.words), f.log) for f in findings):
+            level, sentence, log = one
+            if self.loudness < least[level]:
+                continue
+            print(f"{self._paint(level, labels[level].say(self.words))}: {sentence}", file=sys.stderr)
+            for line in log.splitlines():
+                print("    " + line, file=sys.stderr)
+        sys.stderr.flush()
+
+    def failure(self, code: int, findings: Sequence[Finding]) -> None:
+        """An error: its findings on stderr and, with --json, the same on stdout."""
+        self.findings(findings)
+        if self.wants_json:
+            self.json({"ok": False, "exit_code": code, "findings": [one.to_json() for one in findings]})
+
+    def result(self, *lines: str | Text) -> None:
+        """The result for a person, on stdout."""
+        if not self.wants_json:
+            for line in lines:
+                print(line.say(self.words) if isinstance(line, Text) else line)
+            sys.stdout.flush()
+
+    def json(self, document: dict[str, Any]) -> None:
+        """The result for a program, on stdout."""
+        print(_json.dumps({"schema": 1, "command": self.command, **document}, indent=2, ensure_ascii=False, default=str))
+        sys.stdout.flush()
+
+    def track(
+        self,
+        what: Text,
+        steps: Iterable[T],
+        total: float | None = None,
+        weigh: Callable[[T], float] | None = None,
+    ) -> Iterator[T]:
+        """`steps` as they are, while a bar shows how many are done; with `weigh`, how many bytes and how fast."""
+        if self.loudness < 0:
+            yield from steps
+        elif not self.terminal:
+            self.say(what)
+            yield from steps
+        else:
+            yield from self._bar(what, steps, total, weigh)
+
+    def _bar(
+        self, what: Text, steps: Iterable[T], total: float | None, weigh: Callable[[T], float] | None
+    ) -> Iterator[T]:
+        from rich.console import Console as Terminal
+        from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, SpinnerColumn
+        from rich.progress import TextColumn, TimeElapsedColumn, TransferSpeedColumn
+
+        columns: list[Any] = [SpinnerColumn(), TextColumn("{task.description}")]
+        if weigh:
+            columns += [BarColumn(), DownloadColumn(), TransferSpeedColumn()]
+        elif total:
+            columns += [BarColumn(), MofNCompleteColumn()]
+        columns.append(TimeElapsedColumn())
+        terminal = Terminal(stderr=True, no_color=not self.color)
+        with Progress(*columns, console=terminal, transient=True) as progress:
+            task = progress.add_task(what.say(self.words), total=total)
+            for step in steps:
+                progress.advance(task, weigh(step) if weigh else 1)
+                yield step
+
+    def during(self, what: Text, work: Callable[[], T]) -> T:
+        """The result of one long step, with a sign of life while it runs."""
+
+        def once() -> Iterator[T]:
+            yield work()
+
+        for found in self.track(what, once()):
+            result = found
+        return result
+
+    @property
+    def seconds(self) -> float:
+        """Since this run began to speak."""
+        return time.monotonic() - self.started
