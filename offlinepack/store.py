@@ -1,0 +1,422 @@
+"""A content-addressed folder of files: bytes enter by one door, and the door checks the hash.
+
+    files/ab/<sha256>          a file, whole and checked; its time is a constant, so that a change shows
+    facts/ab/<sha256>.<kind>   what was once found out about it, as JSON
+    partial/<key>              a file that is still on its way; taken up again by the next run
+
+Two processes may use one store at once: a file appears whole by one rename, a partial file has one owner at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import platformdirs
+
+from offlinepack.errors import ComputerError, Finding, IntegrityError, error
+from offlinepack.ontarget.manifest import hash_file
+
+STAMP = 1_000_000_000
+"""seconds: the time of every file in the store. A file with another one was touched, and is hashed again"""
+FORGOTTEN = 30 * 86400
+"""seconds after which a partial file that nobody took up again is removed"""
+BLOCK = 1 << 18
+_KINDS = {kind for kind in hashlib.algorithms_guaranteed if not kind.startswith("shake")}
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file on disk whose hash was checked when it came in."""
+
+    name: str
+    """its file name; in the store it lies under its hash"""
+    path: Path
+    size: int
+    """bytes"""
+    sha256: str
+
+    def placed_in(self, folder: Path) -> Path:
+        """The file under its own name in `folder`, for a tool that wants it so: a hard link, else a copy."""
+        place = folder / self.name
+        with _computer(place):
+            place.unlink(missing_ok=True)
+            try:
+                os.link(self.path, place)
+            except OSError:
+                shutil.copyfile(self.path, place)
+        return place
+
+
+class Store:
+    """A folder of files that are found by their sha256."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._tidied = False
+
+    @classmethod
+    def default(cls) -> Store:
+        """The store of this user."""
+        return cls(platformdirs.user_cache_path("offlinepack", appauthor=False) / "store")
+
+    @classmethod
+    @contextlib.contextmanager
+    def temporary(cls, beside: Path | None = None) -> Iterator[Store]:
+        """A store (in the folder `beside`, else where temporary files go) that is gone when the block ends."""
+        with _computer(beside or Path(tempfile.gettempdir())):
+            folder = tempfile.TemporaryDirectory(prefix=".offlinepack-", dir=beside, ignore_cleanup_errors=True)
+        with folder as place:
+            yield cls(Path(place))
+
+    def get(self, sha256: str, name: str = "", size: int | None = None) -> StoredFile | None:
+        """The file with this hash, called `name`; None where it is not here, or was damaged (then it is removed)."""
+        path = self._file(sha256)
+        with _computer(path):
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                return None
+            sound = size is None or status.st_size == size
+            if sound and status.st_mtime_ns != STAMP * 10**9:
+                sound = hash_file(path)[1] == sha256.lower()
+                with contextlib.suppress(OSError):
+                    os.utime(path, (STAMP, STAMP))
+        if not sound:
+            self.discard(sha256)
+            return None
+        return StoredFile(name or path.name, path, status.st_size, path.name)
+
+    def put(
+        self, name: str, sha256: str | None, chunks: Iterable[bytes], hashes: Mapping[str, str] | None = None
+    ) -> StoredFile:
+        """Keep these bytes; IntegrityError where they have another sha256, or another of `hashes` (md5, sha512 ...)."""
+        with self.receive(name, sha256, hashes=hashes) as incoming:
+            for chunk in chunks:
+                incoming.write(chunk)
+            return incoming.finish()
+
+    def take(
+        self, path: Path, name: str = "", sha256: str | None = None, hashes: Mapping[str, str] | None = None
+    ) -> StoredFile:
+        """Keep a copy of a local file. OSError where that cannot be read; IntegrityError as from `put`."""
+        with path.open("rb", buffering=0) as source:
+            return self.put(name or path.name, sha256, iter(lambda: source.read(BLOCK), b""), hashes)
+
+    @contextlib.contextmanager
+    def receive(
+        self,
+        name: str,
+        sha256: str | None,
+        *,
+        resume_as: str | None = None,
+        hashes: Mapping[str, str] | None = None,
+        origin: str = "",
+    ) -> Iterator[Incoming]:
+        """The door: write what arrives, then `finish`. What came so far is kept under `resume_as`, where that is given.
+
+        Who asks for the same `resume_as` again, in this or in a later process, goes on where it ended; while another
+        process is at it, one begins anew beside it. `origin` is the place that a finding names, without secrets.
+        """
+        with _computer(self.path):
+            self._tidy()
+            partial = self.path / "partial"
+            partial.mkdir(parents=True, exist_ok=True)
+            known = {kind: digest for kind, digest in (hashes or {}).items() if kind in _KINDS}
+            incoming = Incoming(self, name, sha256, partial, resume_as, known, origin)
+        try:
+            yield incoming
+        finally:
+            incoming.close()
+
+    def discard(self, sha256: str) -> None:
+        """Forget a file that turned out to be damaged; the next fetch brings it again."""
+        path = self._file(sha256)
+        with _computer(path):
+            path.unlink(missing_ok=True)
+
+    def fact(self, sha256: str, kind: str, version: int = 1) -> Any:
+        """What was kept about this file under `kind` and `version`; None where nothing was, or nothing readable."""
+        try:
+            return json.loads(self._fact(sha256, kind, version).read_bytes())
+        except (OSError, ValueError):
+            return None
+
+    def keep_fact(self, sha256: str, kind: str, value: Any, version: int = 1) -> None:
+        """Keep what was found out about a file (anything JSON can say). A store that cannot be written forgets it."""
+        path = self._fact(sha256, kind, version)
+        beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_text(json.dumps(value, separators=(",", ":")), "utf-8")
+            beside.replace(path)
+
+    def _file(self, sha256: str) -> Path:
+        digest = sha256.lower()
+        if not re.fullmatch("[0-9a-f]{64}", digest):
+            raise ValueError(f"not a sha256: {sha256!r}")
+        return self.path / "files" / digest[:2] / digest
+
+    def _fact(self, sha256: str, kind: str, version: int) -> Path:
+        digest = self._file(sha256).name
+        return self.path / "facts" / digest[:2] / f"{digest}.{kind}-{version}.json"
+
+    def _tidy(self) -> None:
+        """Remove partial files that nobody came back for; once in a process."""
+        if self._tidied:
+            return
+        self._tidied = True
+        with contextlib.suppress(OSError):
+            for one in os.scandir(self.path / "partial"):
+                if time.time() - one.stat().st_mtime > FORGOTTEN:
+                    Path(one.path).unlink(missing_ok=True)
+
+
+class Incoming:
+    """A file on its way into the store; made by `Store.receive`."""
+
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        sha256: str | None,
+        partial: Path,
+        resume_as: str | None,
+        hashes: Mapping[str, str],
+        origin: str,
+    ) -> None:
+        self.name, self.origin = name, origin
+        self.size = 0
+        """bytes that are here"""
+        self._store, self._expected, self._others = store, sha256.lower() if sha256 else None, hashes
+        self._digest = hashlib.sha256()
+        self._kept = False
+        self._file: BinaryIO | None = None
+        if resume_as is not None:
+            self._path = partial / resume_as
+            self._file = _open_alone(self._path)
+            self._kept = self._file is not None
+        if self._file is None:
+            self._path = partial / secrets.token_hex(16)
+            self._file = self._path.open("x+b", buffering=0)
+        self._others_digests = {kind: hashlib.new(kind, usedforsecurity=False) for kind in hashes}
+        while block := self._file.read(BLOCK):
+            self._feed(block)
+
+    @property
+    def note(self) -> dict[str, Any]:
+        """What `keep_note` said of the part that is here: the server's word for this very file (its ETag)."""
+        if not self._kept or not self.size:
+            return {}
+        try:
+            found = json.loads(self._path.with_suffix(".json").read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def keep_note(self, note: Mapping[str, Any]) -> None:
+        """Keep a few words beside the partial file, for the run that takes it up."""
+        if self._kept:
+            with contextlib.suppress(OSError):
+                self._path.with_suffix(".json").write_text(json.dumps(note), "utf-8")
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        """Append; ComputerError where the disk does not take it."""
+        with _computer(self._path):
+            view = memoryview(chunk)
+            while view:
+                view = view[self._open.write(view) :]
+        self._feed(chunk)
+
+    def restart(self) -> None:
+        """Forget what is here and begin at the first byte."""
+        with _computer(self._path):
+            self._open.seek(0)
+            self._open.truncate()
+        self.size, self._digest = 0, hashlib.sha256()
+        self._others_digests = {kind: hashlib.new(kind, usedforsecurity=False) for kind in self._others}
+
+    @property
+    def sound(self) -> bool:
+        """What is here has the hashes that were promised."""
+        return not self._differences()
+
+    def finish(self) -> StoredFile:
+        """All has arrived: check it and keep it. IntegrityError where it is not what was promised."""
+        different = self._differences()
+        if different:
+            self.drop()
+            raise IntegrityError(self._mismatch(*different[0]))
+        sha256 = self._digest.hexdigest()
+        place = self._store._file(sha256)
+        with _computer(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.utime(self._path, (STAMP, STAMP))
+            self._end(lambda: _move(self._path, place))
+        return StoredFile(self.name, place, self.size, sha256)
+
+    def _mismatch(self, kind: str, expected: str, actual: str) -> Finding:
+        if self.origin:
+            return error(
+                "hash-mismatch",
+                self.name,
+                "{subject} from {origin} has the {kind} {actual}, but {expected} was promised.",
+                "Do not use it. The index or a proxy on the way gave another file than the one that was locked.",
+                origin=self.origin,
+                kind=kind,
+                expected=expected,
+                actual=actual,
+            )
+        return error(
+            "hash-mismatch",
+            self.name,
+            "{subject} has the {kind} {actual}, but {expected} was promised.",
+            "Do not use it: it is another file than the one that was locked.",
+            kind=kind,
+            expected=expected,
+            actual=actual,
+        )
+
+    def drop(self) -> None:
+        """Keep nothing of it."""
+        self._end(lambda: None)
+
+    def close(self) -> None:
+        """Keep the part that is here for the next run, where it can be taken up; else remove it."""
+        if self._file is not None:
+            if self._kept and self.size:
+                self._close_file()
+            else:
+                self.drop()
+
+    @property
+    def _open(self) -> BinaryIO:
+        assert self._file is not None, "it was finished or dropped"
+        return self._file
+
+    def _feed(self, chunk: bytes | memoryview) -> None:
+        self.size += len(chunk)
+        self._digest.update(chunk)
+        for digest in self._others_digests.values():
+            digest.update(chunk)
+
+    def _differences(self) -> list[tuple[str, str, str]]:
+        found = []
+        if self._expected and self._digest.hexdigest() != self._expected:
+            found.append(("sha256", self._expected, self._digest.hexdigest()))
+        for kind, expected in self._others.items():
+            actual = self._others_digests[kind].hexdigest()
+            if actual != expected.lower():
+                found.append((kind, expected, actual))
+        return found
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _end(self, move: Callable[[], None]) -> None:
+        """Move or remove the partial file while it is still ours: the next owner must not find it half gone."""
+        if sys.platform == "win32":  # an open file can be neither moved nor removed there
+            self._close_file()
+        try:
+            move()
+        finally:
+            for path in (self._path, self._path.with_suffix(".json")):
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+            self._close_file()
+
+
+def _move(path: Path, place: Path) -> None:
+    for patience in range(50, -1, -1):
+        try:
+            path.replace(place)
+            return
+        except PermissionError:
+            # Windows: another process reads the same file there (then it is here), or looks at this one for a moment
+            if place.exists():
+                return
+            if sys.platform != "win32" or not patience:
+                raise
+            time.sleep(0.1)
+
+
+def _open_alone(path: Path) -> BinaryIO | None:
+    """The file, opened at its beginning for reading and writing, for this owner alone; None where another has it.
+
+    The lock is the system's: it goes with the process that holds it.
+    """
+    while True:
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b", buffering=0)
+        try:
+            _lock(file.fileno())
+        except OSError:
+            file.close()
+            return None
+        # Its former owner may have moved it to its final place between open and lock: then it is no longer this path.
+        try:
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except FileNotFoundError:
+            pass
+        file.close()
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        os.lseek(descriptor, 1 << 62, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextlib.contextmanager
+def _computer(path: Path) -> Iterator[None]:
+    """What the disk refuses becomes ComputerError, with the place."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            found = error(
+                "disk-full",
+                path,
+                "The disk is full: {subject} could not be written.",
+                "Free some space there, or name another place with --cache-dir.",
+            )
+        elif problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            found = error(
+                "no-permission",
+                path,
+                "{subject} may not be written by this user.",
+                "Name a place that may be written with --cache-dir, or have the rights there mended.",
+            )
+        else:
+            found = error(
+                "disk-failed",
+                path,
+                "{subject} could not be read or written: {words}.",
+                "Look at the disk, or name another place with --cache-dir.",
+                words=problem.strerror or problem,
+            )
+        raise ComputerError(found) from problem
