@@ -120,7 +120,7 @@ class Manifest(NamedTuple):
     def files_of(self, target):  # type: (Target) -> List[File]
         """The tools, wheels and sdists of one target; tools first, then in install order."""
         listed = {one.path: one for one in self.files}
-        return [listed[one.file] for one in (*target.tools, *target.install)]
+        return [listed[one.file] for one in target.tools] + [listed[one.file] for one in target.install]
 
 
 def hash_file(path, buffer=1 << 20):  # type: (Any, int) -> Tuple[int, str]

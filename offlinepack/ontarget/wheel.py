@@ -1,0 +1,285 @@
+"""What a wheel is: bytes -> Wheel (names, offsets, hashes), or every reason why not.
+
+Whoever places a Wheel trusts nothing else: its archive was read by hand, its names are legal, it writes over nobody.
+Standard: the binary distribution format (PyPA specifications); its sentences stand above the code that does them.
+"""
+
+import csv
+import os
+import re
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
+
+from .archive import Archive, Entry, Refuse, Unsound, unpacked
+from .errors import Finding, IntegrityError, Text, error, note, text
+from .manifest import folded
+
+SCHEMES = ("purelib", "platlib", "headers", "scripts", "data")
+_HASHES = {"sha256": 43, "sha384": 64, "sha512": 86}  # and the length of each in base64 without padding
+_SHOWN = 20  # reasons for one wheel
+_MOST = 64 << 20  # bytes of a file in .dist-info that is read into memory
+_SHARES = "{subject} and {other} bring the same {member}."
+_CLASH = "{subject} would write its {member} over that of {other}."
+_ONE = "Leave one of the two out (--exclude), or take versions that do not share files."
+_ADVICE = "Do not install it. Ask where it comes from, or take another file or version of this project."
+_INTERPRETER = re.compile(
+    r"(?:pythonw?|pypyw?|activate|activate_this|deactivate)[0-9.]*t?(?:\.(?:exe|py|bat|cmd|com|ps1|csh|fish|nu|xsh|sh))?\Z"
+)
+_PIP = re.compile(r"pip[0-9.]*(?:-script\.py|\.exe|\.bat|\.cmd|\.com)?\Z")
+_SITE = re.compile(r"lib(?:64)?/(?:(?:python|pypy)[0-9.]+t?/)?site-packages/")
+_REFERENCE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*\s*:\s*[^\W\d]\w*(?:\.[^\W\d]\w*)*\s*(?:\[[^\]]*\])?\Z")
+_COMMAND = re.compile(r'[^\s\[/\\:*?"<>|=][^\s/\\:*?"<>|=]*\Z')
+_VERSION = re.compile(
+    r"v?(?:(\d+)!)?(\d+(?:\.\d+)*)(?:[-_.]?(a|b|c|rc|alpha|beta|pre|preview)[-_.]?(\d*))?"
+    r"(?:[-_](\d+)|[-_.]?(post|rev|r)[-_.]?(\d*))?(?:[-_.]?(dev)[-_.]?(\d*))?(?:[+_]([a-z0-9]+(?:[-_.][a-z0-9]+)*))?\Z"
+)
+
+
+class Member(NamedTuple):
+    """One file of a wheel: its Entry in the archive, and where it goes."""
+
+    name: str  # as in the archive and in RECORD
+    offset: int  # of its packed bytes in the archive
+    packed: int  # bytes there
+    size: int  # bytes when unpacked
+    crc: int
+    deflated: bool  # else stored
+    executable: bool
+    scheme: str  # one of SCHEMES
+    path: str  # below that place
+    digest: str  # from RECORD: sha256=<urlsafe base64 without padding>; '' for RECORD and its signatures
+
+
+class Wheel(NamedTuple):
+    """A wheel whose framing, names and RECORD were checked."""
+
+    path: str  # of the file on disk
+    filename: str
+    name: str  # normalised
+    version: str  # as METADATA has it
+    tags: Tuple[str, ...]  # of the file name, each interpreter-abi-platform
+    info: str  # the name of its .dist-info folder
+    members: Tuple[Member, ...]  # files only
+    metadata: bytes
+    scripts: Tuple[Tuple[str, str, bool], ...]  # command, object reference, whether for a graphical interface
+    notes: Tuple[Finding, ...]  # what is legal and should be known: .pth files
+    size: int  # bytes of all files when unpacked
+
+
+def read_wheel(path, filename=None, sha256=None):
+    # type: (Any, Optional[str], Optional[str]) -> Wheel
+    """The checked wheel, or IntegrityError with every reason; with `sha256` all that was read is of that very file."""
+    bad, wheel = [], None  # type: List[Tuple[str, Text]], Optional[Wheel]
+    filename = filename or os.path.basename(str(path))
+    with open(str(path), "rb", buffering=0) as source:
+        archive = Archive(source)
+        try:
+            wheel = _read(archive, str(path), filename, lambda *why: bad.append(why))
+        except Unsound as why:
+            bad.append((why.args[0], why.args[1]))
+        if sha256 and archive.sha256() != sha256:
+            bad.insert(0, ("hash", text("its bytes are not those that were packed")))
+    if bad or wheel is None:
+        raise IntegrityError(
+            *[error("wheel-" + code, filename, "{subject}: {why}.", _ADVICE, why=why) for code, why in bad[:_SHOWN]]
+        )
+    return wheel
+
+
+def check_contents(wheel):  # type: (Wheel) -> List[Finding]
+    """Every member unpacked and compared with RECORD; what differs."""
+    found = []  # type: List[Finding]
+    with open(wheel.path, "rb", buffering=0) as source:
+        for member in wheel.members:
+            try:
+                for _ in unpacked(source, member, member.digest):
+                    pass
+            except Unsound as why:
+                found.append(error("wheel-contents", wheel.filename, "{subject}: {why}.", _ADVICE, why=why.args[1]))
+    return found[:_SHOWN]
+
+
+def _read(archive, path, filename, refuse):  # type: (Archive, str, str, Refuse) -> Wheel
+    # {distribution}-{version}(-{build tag})?-{python tag}-{abi tag}-{platform tag}.whl
+    parts = filename[:-4].split("-")
+    if not filename.endswith(".whl") or len(parts) not in (5, 6) or (len(parts) == 6 and not parts[2][:1].isdigit()):
+        raise Unsound("metadata", text("its file name is not that of a wheel"))
+    files = archive.entries(refuse)
+    tops = {name.partition("/")[0] for name in files if "/" in name}
+    infos = sorted(top for top in tops if top.lower().endswith(".dist-info"))
+    if len(infos) != 1:
+        raise Unsound("metadata", text("it has to have one .dist-info folder, and has: {found}", found=infos or "-"))
+    info, content = infos[0], {}  # type: str, Dict[str, bytes]
+    for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt"):
+        entry = files.get("%s/%s" % (info, name))
+        if entry is not None and entry.size <= _MOST:
+            archive.at(entry.offset, entry.packed)  # for keeps
+            content[name] = b"".join(unpacked(archive.source, entry))
+        elif entry is not None or name != "entry_points.txt":
+            raise Unsound("metadata", text("{member} is missing, or too large", member="%s/%s" % (info, name)))
+    header = re.split(b"\r?\n\r?\n", content["METADATA"], maxsplit=1)[0]
+    distribution, version = _field(header, "Name", refuse), _field(header, "Version", refuse)
+    for found in (info[:-10].rpartition("-")[::2], (distribution, version)):
+        if (normalised(found[0]), _comparable(found[1])) != (normalised(parts[0]), _comparable(parts[1])):
+            refuse("metadata", text("it says it is {found}, its file name {wanted}", found=found, wanted=parts[:2]))
+    # A wheel installer should warn if Wheel-Version is greater than the version it supports, and must fail if
+    # Wheel-Version has a greater major version than the version it supports.
+    form = _field(content["WHEEL"], "Wheel-Version", refuse)
+    if not re.match(r"1\.[0-9]+\Z", form):
+        refuse("metadata", text("its Wheel-Version is {found}; only 1.x is known", found=form))
+    root = "purelib" if _field(content["WHEEL"], "Root-Is-Purelib", refuse).lower() == "true" else "platlib"
+    digests, members = _record(content["RECORD"], info, files, refuse), []
+    for entry in files.values():
+        scheme, below, top = root, entry.name, entry.name.partition("/")[0]
+        if top.endswith(".data") and top in tops:
+            scheme, _, below = below[len(top) + 1 :].partition("/")
+            if scheme not in SCHEMES or not below or normalised(top[:-5]) != normalised(info[:-10]):
+                refuse("name", text("{member} belongs to none of the places of a wheel", member=entry.name))
+        members.append(Member(*entry, scheme=scheme, path=below, digest=digests.get(entry.name, "")))
+    three = [part.split(".") for part in parts[-3:]]
+    wheel = Wheel(
+        path,
+        filename,
+        normalised(distribution),
+        version,
+        tuple("-".join((a, b, c)) for a in three[0] for b in three[1] for c in three[2]),
+        info,
+        tuple(members),
+        content["METADATA"],
+        tuple(_scripts(content.get("entry_points.txt", b""), refuse)),
+        tuple(_startup(members, filename)),
+        sum(one.size for one in members),
+    )
+    # Of what lands in site-packages the top decides; the rest is looked at one by one, also for two in one place.
+    for top in tops.union(name for name in files if "/" not in name):
+        if _overwrites("site/%s/" % top, wheel):
+            refuse("overwrites", text("{member} would write over a part of the environment itself", member=top))
+    if wheel.scripts or any(top.endswith(".data") for top in tops):
+        places = set()  # type: Set[str]
+        for place, what, _ in _landings(wheel):
+            if _overwrites(place, wheel):
+                refuse("overwrites", text("{member} would write over a part of the environment itself", member=what))
+            if place in places:
+                refuse("overwrites", text("{member} would write over another file of the same wheel", member=what))
+            places.add(place)
+    return wheel
+
+
+def _field(header, key, refuse):  # type: (bytes, str, Refuse) -> str
+    found = re.findall(("^%s:[ \t]*(.*?)[ \t\r]*$" % key).encode("ascii"), header, re.I | re.M)
+    if len(found) > 1 or (not found and key != "Root-Is-Purelib"):
+        refuse("metadata", text("{key} has to be given once", key=key))
+    return found[0].decode("utf-8", "replace") if found else ""
+
+
+def normalised(name):  # type: (str) -> str
+    """A project's name as PEP 503 compares it."""
+    return re.sub("[-_.]+", "-", name).lower()
+
+
+def _comparable(version):  # type: (str) -> Any
+    """PEP 440: 1.0.0-beta.1 and 1.0b1 are the same; what is no such version is compared as it stands."""
+    match = _VERSION.match(version.strip().lower())
+    if not match:
+        return version.lower().replace("_", "-")
+    epoch, release, pre, pre_number, post_alone, post, post_number, dev, dev_number, local = match.groups()
+    numbers = re.sub(r"(\.0)+\Z", "", ".".join(str(int(one)) for one in release.split(".")))
+    pre = {"alpha": "a", "beta": "b", "c": "rc", "pre": "rc", "preview": "rc"}.get(pre, pre)
+    after = int(post_alone or post_number or 0) if post_alone or post else None
+    local = [str(int(one)) if one.isdigit() else one for one in re.split("[-_.]", local)] if local else None
+    return int(epoch or 0), numbers, pre, int(pre_number or 0), after, dev, int(dev_number or 0), local
+
+
+def _record(data, info, files, refuse):  # type: (bytes, str, Dict[str, Entry], Refuse) -> Dict[str, str]
+    """RECORD both ways: every file is listed, everything listed is there; name -> hash."""
+    unsigned = ["%s/RECORD%s" % (info, end) for end in ("", ".jws", ".p7s")]
+    listed = {}  # type: Dict[str, List[str]]
+    try:
+        for row in csv.reader(data.decode("utf-8").splitlines()):
+            if row and (len(row) != 3 or listed.setdefault(row[0], row) != row):
+                refuse("record", text("RECORD says of {member} two things, or not three fields", member=row[0]))
+    except (ValueError, csv.Error):
+        raise Unsound("record", text("RECORD cannot be read"))
+    digests = {}  # type: Dict[str, str]
+    for name, row in listed.items():
+        kind, _, value = row[1].partition("=") if len(row) == 3 else ("", "", "")
+        value = value.rstrip("=")
+        if name not in files:
+            refuse("record", text("RECORD lists {member}, which is not there", member=name))
+        elif name in unsigned or len(row) != 3:
+            continue
+        # RECORD is a list of (almost) all the files in the wheel and their secure hashes; sha256 or better.
+        elif _HASHES.get(kind) != len(value):
+            refuse("record", text("RECORD gives no hash of {member}, or one that is too weak", member=name))
+        elif row[2] and row[2] != str(files[name].size):
+            refuse("record", text("RECORD gives another size for {member}", member=name))
+        else:
+            digests[name] = "%s=%s" % (kind, value)
+    for name in files:
+        if name not in listed and name not in unsigned:
+            refuse("record", text("RECORD does not list {member}", member=name))
+    return digests
+
+
+def _scripts(data, refuse):  # type: (bytes, Refuse) -> Iterator[Tuple[str, str, bool]]
+    """Entry points: in [console_scripts] and [gui_scripts] each line is `name = module:object [extras]`."""
+    section = ""
+    for line in data.decode("utf-8", "replace").splitlines():
+        line = line.strip()
+        if line.startswith("["):
+            section = line
+        elif line and line[0] not in "#;" and section in ("[console_scripts]", "[gui_scripts]"):
+            command, _, reference = (part.strip() for part in line.partition("="))
+            plain = _COMMAND.match(command) and command.isprintable() and command not in (".", "..")
+            if not plain or not _REFERENCE.match(reference):
+                refuse("entry-point", text("its entry point {line} is no command with its object", line=line[:200]))
+            yield command, reference, section == "[gui_scripts]"
+
+
+def _startup(members, filename):  # type: (Iterable[Member], str) -> Iterator[Finding]
+    for one in members:
+        path, top = one.path.lower(), one.scheme.endswith("lib") and "/" not in one.path
+        if top and (path.endswith(".pth") or path in ("sitecustomize.py", "usercustomize.py")):
+            yield note("wheel-startup", filename, "{subject}: {file} runs at every start of Python.", file=one.path)
+
+
+def _landings(wheel):  # type: (Wheel) -> Iterator[Tuple[str, str, str]]
+    """Where each file and script ends up: site/..., bin/..., root/..., include/...; its name; its content."""
+    for one in wheel.members:
+        path, content = one.path, one.digest or wheel.name
+        site = _SITE.match(path.lower()) if one.scheme == "data" else None
+        if site or one.scheme.endswith("lib"):
+            yield "site/" + path[site.end() if site else 0 :], one.name, content
+        elif one.scheme == "data":
+            top, _, below = path.partition("/")
+            yield "bin/" + below if below and top.lower() in ("bin", "scripts") else "root/" + path, one.name, content
+        else:
+            yield ("bin/" if one.scheme == "scripts" else "include/%s/" % wheel.name) + path, one.name, content
+    for command, reference, _ in wheel.scripts:
+        yield "bin/" + command, "%s = %s" % (command, reference), reference
+
+
+def _overwrites(place, wheel):  # type: (str, Wheel) -> bool
+    kind, _, path = place.lower().partition("/")
+    top = path.partition("/")[0]
+    if kind == "bin":
+        return bool(_INTERPRETER.match(path) or (_PIP.match(path) and wheel.name != "pip"))
+    if kind == "site":
+        foreign = top.endswith((".dist-info", ".egg-info")) and top != wheel.info.lower() and "/" in path
+        return foreign or (wheel.name != "pip" and top in ("pip", "pip.py"))
+    return kind == "root" and path in ("pyvenv.cfg", "bin", "scripts", "lib", "lib64", "include")
+
+
+def clashes(wheels, system="linux"):  # type: (Iterable[Wheel], str) -> List[Finding]
+    """What two distributions both write, as `system` compares names: a note for the same bytes, else an error."""
+    first, found = {}, []  # type: Dict[str, Tuple[Wheel, str]], List[Finding]
+    for wheel in wheels:
+        for place, member, content in _landings(wheel):
+            before = first.setdefault(place if system == "linux" else folded(place), (wheel, content))
+            if before[0] is wheel:
+                continue
+            facts = {"member": member, "other": before[0].filename}
+            if before[1] == content:
+                found.append(note("wheel-shares", wheel.filename, _SHARES, **facts))
+            else:
+                found.append(error("wheel-clash", wheel.filename, _CLASH, _ONE, **facts))
+    return found
