@@ -1,0 +1,356 @@
+"""Is a lock complete for its target, and nothing superfluous? The METADATA of the chosen files decide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from packaging.metadata import parse_email
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import NormalizedName, canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from offlinepack.errors import Finding, SelectionError, error, note, raise_all, warning
+from offlinepack.sources import Asked, Requirements
+
+if TYPE_CHECKING:
+    from offlinepack.targets import Target
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a distribution's own METADATA says that matters for what has to stand beside it."""
+
+    name: NormalizedName
+    version: Version
+    requires: tuple[Requirement, ...] = ()
+    requires_python: SpecifierSet | None = None
+    extras: frozenset[str] = frozenset()
+    unreadable: tuple[str, ...] = ()
+    """fields of today's form that no tool can read; kept to be told"""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One distribution in install order."""
+
+    name: NormalizedName
+    version: Version
+    requires: tuple[NormalizedName, ...]
+    """normalised names, sorted, markers settled for the target; only what is installed too"""
+    requested: bool
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A requirement that holds on the target and that nothing chosen fulfils."""
+
+    requirement: Requirement
+    wanted_by: NormalizedName | None
+    """None where it was asked for itself"""
+    found: Version | None = None
+    """the version that is there but does not fit"""
+
+
+@dataclass(frozen=True)
+class Closure:
+    """What a target installs, and what was found on the way."""
+
+    order: tuple[Placed, ...]
+    """what is needed before what needs it; circles are cut at the name that comes first"""
+    missing: tuple[Missing, ...]
+    superfluous: tuple[NormalizedName, ...]
+    """locked, but nothing that was asked for leads to it on this target; not in `order`"""
+    python_min: str
+    """X.Y, or X.Y.Z where a Requires-Python asks for that patch release"""
+    findings: tuple[Finding, ...]
+
+    def or_raise(self) -> Closure:
+        """Itself, or SelectionError with all findings where something is missing or does not fit."""
+        raise_all(SelectionError, self.findings)
+        return self
+
+
+def read_metadata(content: bytes | str) -> Metadata:
+    """METADATA (or PKG-INFO) as values; what cannot be read stands in `unreadable`, never silently left out."""
+    raw, _ = parse_email(content)
+    requires, unreadable = [], []
+    for line in raw.get("requires_dist", []):
+        try:
+            requires.append(Requirement(line))
+        except InvalidRequirement:
+            unreadable.append(f"Requires-Dist: {line}")
+    python: SpecifierSet | None = None
+    if raw.get("requires_python"):
+        try:
+            python = SpecifierSet(raw["requires_python"])
+        except InvalidSpecifier:
+            unreadable.append(f"Requires-Python: {raw['requires_python']}")
+    return Metadata(
+        canonicalize_name(raw.get("name", "")),
+        _version(raw.get("version", "")),
+        tuple(requires),
+        python,
+        frozenset(canonicalize_name(extra) for extra in raw.get("provides_extra", [])),
+        tuple(unreadable),
+    )
+
+
+def _version(text: str) -> Version:
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return Version("0")
+
+
+def close(chosen: Iterable[Metadata], requirements: Requirements, target: Target) -> Closure:
+    """Follow what was asked through the chosen distributions' own requirements, under the target's markers.
+
+    With --no-deps every chosen distribution is installed, and what it misses is a warning each. A lock that was
+    given without anything asked is installed whole: what nothing else needs counts as requested.
+    """
+    here = {one.name: one for one in chosen}
+    roots = _roots(requirements, here, target)
+    whole = requirements.no_deps or bool(requirements.pylock and not requirements.asked)
+    reached: dict[NormalizedName, set[str]] = {}
+    edges: dict[NormalizedName, set[NormalizedName]] = {}
+    missing: dict[tuple[str, str], Missing] = {}
+    queue: list[tuple[NormalizedName, frozenset[str]]] = [
+        *roots,
+        *((name, frozenset[str]()) for name in sorted(here) if whole),
+    ]
+    for one, version in _unmet(requirements, here, target):
+        missing[one.name, str(one)] = Missing(one, None, version)
+    unknown_extras: dict[tuple[str, str], NormalizedName | None] = {}
+    while queue:
+        name, extras = queue.pop(0)
+        if name in reached and extras <= reached[name]:
+            continue
+        extras = extras | reached.get(name, set())
+        reached[name] = set(extras)
+        edges.setdefault(name, set())
+        for needed in here[name].requires:
+            if needed.marker and not target.evaluate(needed.marker, extras=sorted(extras)):
+                continue
+            its = canonicalize_name(needed.name)
+            found = here.get(its)
+            if found is None:
+                missing[its, str(needed)] = Missing(needed, name)
+                continue
+            if not needed.specifier.contains(found.version, prereleases=True):
+                missing[its, str(needed)] = Missing(needed, name, found.version)
+            wanted = frozenset(canonicalize_name(extra) for extra in needed.extras)
+            for extra in wanted - found.extras:
+                unknown_extras[its, extra] = name
+            if its != name:
+                edges[name].add(its)
+            queue.append((its, wanted))
+    for root, asked_extras in roots:
+        for unknown in asked_extras - here[root].extras:
+            unknown_extras[root, unknown] = None
+    superfluous = tuple(sorted(set(here) - set(reached)))
+    needed_by_others = {to for names in edges.values() for to in names}
+    requested = {name for name, _ in roots} or (
+        {name for name in here if name not in needed_by_others} if whole else set()
+    )
+    order = tuple(
+        Placed(name, here[name].version, tuple(sorted(edges[name])), name in requested) for name in _ordered(edges)
+    )
+    python_min, python_findings = _python(here, sorted(reached), target)
+    findings = [
+        *_say_missing(missing.values(), requirements, target),
+        *python_findings,
+        *_say_extras(unknown_extras, here),
+        *_say_rest(superfluous, here, sorted(reached), target),
+    ]
+    return Closure(order, tuple(missing.values()), superfluous, python_min, tuple(findings))
+
+
+def _holds(one: Asked, target: Target) -> bool:
+    marker = one.requirement.marker if one.requirement else None
+    return marker is None or target.evaluate(marker)
+
+
+def _roots(
+    requirements: Requirements, here: Mapping[NormalizedName, Metadata], target: Target
+) -> list[tuple[NormalizedName, frozenset[str]]]:
+    """What was asked for and holds here, with its extras; in the order of names."""
+    found: dict[NormalizedName, frozenset[str]] = {}
+    for one in requirements.asked:
+        if one.name in here and one.name is not None and _holds(one, target):
+            found[one.name] = found.get(one.name, frozenset()) | one.extras
+    return sorted(found.items())
+
+
+def _unmet(
+    requirements: Requirements, here: Mapping[NormalizedName, Metadata], target: Target
+) -> list[tuple[Requirement, Version | None]]:
+    unmet: list[tuple[Requirement, Version | None]] = []
+    for one in requirements.asked:
+        if one.requirement is None or one.name is None or not _holds(one, target):
+            continue
+        found = here.get(one.name)
+        if found is None or not one.requirement.specifier.contains(found.version, prereleases=True):
+            unmet.append((one.requirement, found.version if found else None))
+    return unmet
+
+
+def _ordered(edges: Mapping[NormalizedName, set[NormalizedName]]) -> list[NormalizedName]:
+    """What is needed before what needs it, else by name; the same for the same edges."""
+    order: list[NormalizedName] = []
+    seen: set[NormalizedName] = set()
+    for root in sorted(edges):
+        if root in seen:
+            continue
+        seen.add(root)
+        path = [(root, iter(sorted(edges[root])))]
+        while path:
+            name, rest = path[-1]
+            for needed in rest:
+                if needed not in seen:
+                    seen.add(needed)
+                    path.append((needed, iter(sorted(edges[needed]))))
+                    break
+            else:
+                order.append(name)
+                path.pop()
+    return order
+
+
+def _python(
+    here: Mapping[NormalizedName, Metadata], reached: Sequence[NormalizedName], target: Target
+) -> tuple[str, list[Finding]]:
+    """The oldest patch release of the target's Python that all Requires-Python admit, and who admits none."""
+    full = target.environment["python_full_version"]
+    release = Version(full).release
+    series, newest = f"{release[0]}.{release[1]}", release[2] if len(release) > 2 else 0
+    asking = {name: here[name].requires_python for name in reached}
+    findings = [
+        error(
+            "wrong-python",
+            name,
+            "{subject} {version} wants Python {wanted}; {target} has {python}.",
+            "Ask for a version of {subject} that admits this Python, or drop the target.",
+            version=here[name].version,
+            wanted=wanted,
+            target=target.name,
+            python=full,
+        )
+        for name, wanted in asking.items()
+        if wanted is not None and not wanted.contains(full, prereleases=True)
+    ]
+    if target.facts.python.count(".") == 2:
+        return target.facts.python, findings
+    for patch in range(newest + 1):
+        if all(one is None or one.contains(f"{series}.{patch}") for one in asking.values()):
+            return series if patch == 0 else f"{series}.{patch}", findings
+    return full, findings
+
+
+def _say_missing(missing: Iterable[Missing], requirements: Requirements, target: Target) -> list[Finding]:
+    findings = []
+    for one in missing:
+        facts: dict[str, Any] = {
+            "needed": without_marker(one.requirement),
+            "target": target.name,
+            "found": one.found,
+            "by": one.wanted_by or "",
+        }
+        if one.wanted_by is None and one.found is None:
+            findings.append(
+                error(
+                    "not-locked",
+                    one.requirement.name,
+                    "{needed} was asked for, and the lock for {target} does not have it.",
+                    "Make the lock again.",
+                    **facts,
+                )
+            )
+        elif one.wanted_by is None:
+            findings.append(
+                error(
+                    "locked-otherwise",
+                    one.requirement.name,
+                    "{needed} was asked for, and the lock for {target} has {subject} {found}.",
+                    "Make the lock again, or ask for that version.",
+                    **facts,
+                )
+            )
+        elif one.found is None:
+            findings.append(
+                error(
+                    "missing-dependency",
+                    one.requirement.name,
+                    "{by} needs {needed} on {target}, and nothing that was chosen brings it.",
+                    "Add {subject} to the requirements.",
+                    **facts,
+                )
+            )
+        else:
+            findings.append(
+                error(
+                    "wrong-version",
+                    one.requirement.name,
+                    "{by} needs {needed} on {target}, and {subject} {found} was chosen.",
+                    "Ask for a version of {subject} that {by} admits.",
+                    **facts,
+                )
+            )
+    # --no-deps: as asked, and each thing that is missing is said
+    return [one._replace(level="warning") for one in findings] if requirements.no_deps else findings
+
+
+def without_marker(requirement: Requirement) -> str:
+    """The requirement as people say it, once its marker is settled."""
+    extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+    return f"{requirement.name}{extras}{requirement.specifier}"
+
+
+def _say_extras(
+    unknown: Mapping[tuple[str, str], NormalizedName | None], here: Mapping[NormalizedName, Metadata]
+) -> list[Finding]:
+    return [
+        warning(
+            "unknown-extra",
+            name,
+            "{subject} {version} has no extra {extra}.",
+            "Look for a spelling mistake, or for a version that has it.",
+            version=here[NormalizedName(name)].version,
+            extra=extra,
+        )
+        for (name, extra), asked_by in sorted(unknown.items(), key=lambda one: one[0])
+        if asked_by is None
+    ]
+
+
+def _say_rest(
+    superfluous: Sequence[NormalizedName],
+    here: Mapping[NormalizedName, Metadata],
+    reached: Sequence[NormalizedName],
+    target: Target,
+) -> list[Finding]:
+    left_out = [
+        note(
+            "superfluous",
+            name,
+            "{subject} {version} is in the lock, but nothing that was asked for needs it on {target}: it is left out.",
+            version=here[name].version,
+            target=target.name,
+        )
+        for name in superfluous
+    ]
+    unreadable = [
+        warning(
+            "metadata-unreadable",
+            name,
+            "{subject} {version} says in its metadata what no tool can read: {field}.",
+            "Check by hand whether it needs something more.",
+            version=here[name].version,
+            field=one,
+        )
+        for name in reached
+        for one in here[name].unreadable
+    ]
+    return [*left_out, *unreadable]

@@ -1,0 +1,344 @@
+"""Pylock + Target -> Selection: for each locked package the file that pip would take there, or every gap. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from packaging.pylock import (
+    Package,
+    PackageArchive,
+    PackageDirectory,
+    PackageSdist,
+    PackageVcs,
+    PackageWheel,
+    Pylock,
+    PylockSelectError,
+)
+from packaging.utils import NormalizedName, parse_wheel_filename
+from packaging.version import Version
+
+from offlinepack.errors import Finding, IntegrityError, SelectionError, error, note, warning
+from offlinepack.sources import Asked, Requirements, without_secrets
+
+if TYPE_CHECKING:
+    from offlinepack.targets import Target
+
+File: TypeAlias = "PackageWheel | PackageSdist | PackageArchive | PackageDirectory | PackageVcs"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One locked package with the file that the target takes."""
+
+    name: NormalizedName
+    version: Version | None
+    """None where only a build tells it: a folder, a commit"""
+    package: Package
+    file: File
+
+    @property
+    def is_wheel(self) -> bool:
+        """A wheel that is ready to be fetched; everything else has to be built."""
+        return self.filename.endswith(".whl")
+
+    @property
+    def filename(self) -> str:
+        """The file's own name; '' for a folder or a commit."""
+        if isinstance(self.file, (PackageWheel, PackageSdist)):
+            return self.file.filename
+        if isinstance(self.file, PackageArchive):
+            return PackageSdist(url=self.file.url, path=self.file.path, hashes=self.file.hashes).filename
+        return ""
+
+    @property
+    def url(self) -> str | None:
+        """Where it is fetched from, as the lock has it; it may hold a secret."""
+        return None if isinstance(self.file, PackageDirectory) else self.file.url
+
+    @property
+    def path(self) -> str | None:
+        """Where it lies on this machine, for a lock that names files."""
+        return self.file.path
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Algorithm -> hex digits; empty for a folder or a commit."""
+        return {} if isinstance(self.file, (PackageDirectory, PackageVcs)) else dict(self.file.hashes)
+
+    @property
+    def sha256(self) -> str | None:
+        """64 hex digits, where the lock has them."""
+        return self.hashes.get("sha256")
+
+    @property
+    def size(self) -> int | None:
+        """Bytes, where the lock says."""
+        return None if isinstance(self.file, (PackageDirectory, PackageVcs)) else self.file.size
+
+
+@dataclass(frozen=True)
+class Selection:
+    """For one target: each package that holds there, with its file; sorted by name."""
+
+    target: Target
+    chosen: tuple[Chosen, ...]
+    findings: tuple[Finding, ...] = ()
+    """warnings and notes: yanked releases, older versions taken because they have a wheel"""
+
+    @property
+    def to_build(self) -> tuple[Chosen, ...]:
+        """What is no wheel yet."""
+        return tuple(one for one in self.chosen if not one.is_wheel)
+
+
+def select(pylock: Pylock, target: Target, requirements: Requirements) -> Selection:
+    """Choose each package's file as pip would on the target; SelectionError with all gaps, IntegrityError with all
+    packages of which no file has a hash that was asked for."""
+    chosen: list[Chosen] = []
+    gaps: list[Finding] = []
+    altered: list[Finding] = []
+    findings: list[Finding] = []
+    taken: dict[str, Package] = {}
+    gaps += _unfit(pylock, target)
+    for package in sorted(pylock.packages, key=lambda one: (one.name, str(one.version), str(one.marker))):
+        if package.marker and not target.evaluate(
+            package.marker, extras=requirements.extras, groups=_groups(pylock, requirements)
+        ):
+            continue
+        if package.name in taken:
+            gaps.append(_twice(package, taken[package.name], target))
+            continue
+        taken[package.name] = package
+        offered, differing = _with_asked_hash(package, requirements)
+        if differing:
+            altered.append(differing)
+            continue
+        offered = _allowed(offered, requirements)
+        file = _file(offered, target, requirements)
+        if isinstance(file, Finding):
+            gaps.append(file)
+            continue
+        chosen.append(Chosen(package.name, package.version or _version_of(file), package, file))
+        findings += _remarks(package, target)
+    if gaps:
+        raise SelectionError(*gaps, *altered)
+    if altered:
+        raise IntegrityError(*altered)
+    return Selection(target, tuple(chosen), tuple(findings))
+
+
+def _groups(pylock: Pylock, requirements: Requirements) -> Sequence[str]:
+    return requirements.groups if requirements.groups is not None else tuple(pylock.default_groups or ())
+
+
+def _unfit(pylock: Pylock, target: Target) -> list[Finding]:
+    """PEP 751: an error where the lock's own requires-python or environments exclude the target."""
+    full = target.environment["python_full_version"]
+    if pylock.requires_python and not pylock.requires_python.contains(full, prereleases=True):
+        return [
+            error(
+                "lock-for-other-python",
+                target.name,
+                "The lock is for Python {wanted}; {subject} has {python}.",
+                "Make the lock for that Python too, or drop the target.",
+                wanted=pylock.requires_python,
+                python=full,
+            )
+        ]
+    if pylock.environments and not any(target.evaluate(one) for one in pylock.environments):
+        return [
+            error(
+                "lock-for-other-environment",
+                target.name,
+                "None of the environments that the lock is for is {subject}: {environments}.",
+                "Make the lock for that environment too, or drop the target.",
+                environments=[str(one) for one in pylock.environments],
+            )
+        ]
+    return []
+
+
+def _twice(package: Package, other: Package, target: Target) -> Finding:
+    return error(
+        "locked-twice",
+        package.name,
+        "The lock has {subject} {one} and {other} for {target}, and only one can be installed.",
+        "Make the lock again; the two entries need markers that exclude each other.",
+        one=other.version,
+        other=package.version,
+        target=target.name,
+    )
+
+
+def _with_asked_hash(package: Package, requirements: Requirements) -> tuple[Package, Finding | None]:
+    """Only the files with a hash that was asked for; where there is none, what was asked and what there is."""
+    asked = [one for one in requirements.asked if one.name == package.name and one.hashes]
+    if not asked or package.is_direct:
+        return package, _altered_archive(package, asked)
+    wanted = {one.lower() for line in asked for one in line.hashes}
+
+    def is_asked(file: PackageWheel | PackageSdist) -> bool:
+        # a hash of an algorithm that the index does not name is compared when the file is here
+        common = set(file.hashes) & {one.split(":")[0] for one in wanted}
+        return not common or any(f"{name}:{digest}".lower() in wanted for name, digest in file.hashes.items())
+
+    wheels = [one for one in package.wheels or () if is_asked(one)]
+    sdist = package.sdist if package.sdist and is_asked(package.sdist) else None
+    if not wheels and not sdist:
+        files: list[PackageWheel | PackageSdist] = [*(package.wheels or ()), *filter(None, [package.sdist])]
+        return package, error(
+            "hash-not-asked",
+            package.name,
+            "{subject} {version}: no file of the index has a hash that {origins} asks for; it has {files}.",
+            "If the index is right, correct the hashes; if the file was changed on its way, find out by whom.",
+            version=package.version,
+            origins=[one.origin for one in asked],
+            files=[f"{one.filename} sha256:{one.hashes.get('sha256', '?')}" for one in files[:4]],
+        )
+    return dataclasses.replace(package, wheels=wheels or None, sdist=sdist), None
+
+
+def _altered_archive(package: Package, asked: Iterable[Asked]) -> Finding | None:
+    if not package.archive:
+        return None
+    for one in asked:
+        wanted = {each.lower() for each in one.hashes}
+        has = {f"{name}:{digest}".lower() for name, digest in package.archive.hashes.items()}
+        if {each.split(":")[0] for each in wanted} & {each.split(":")[0] for each in has} and not wanted & has:
+            return error(
+                "hash-not-asked-of-address",
+                package.name,
+                "{subject}: the file at {url} has {has}, and {origin} asks for {wanted}.",
+                "If the file is right, correct the hash; if it was changed on its way, find out by whom.",
+                url=without_secrets(package.archive.url or package.archive.path or ""),
+                has=sorted(has),
+                origin=one.origin,
+                wanted=sorted(wanted),
+            )
+    return None
+
+
+def _allowed(package: Package, requirements: Requirements) -> Package:
+    """Without what --only-binary and --no-binary exclude; wheels in pip's order, so that the first of a rank wins."""
+    if package.is_direct:
+        return package
+    # pip: of wheels with the same tags the one with the highest build tag
+    wheels = sorted(package.wheels or (), key=lambda one: _build_tag(one.filename), reverse=True)
+    return dataclasses.replace(
+        package,
+        wheels=wheels if requirements.allows_wheel(package.name) else None,
+        sdist=package.sdist if requirements.allows_source(package.name) else None,
+    )
+
+
+def _build_tag(filename: str) -> tuple[tuple[()] | tuple[int, str], str]:
+    return parse_wheel_filename(filename)[2], filename
+
+
+def _file(package: Package, target: Target, requirements: Requirements) -> File | Finding:
+    """The one file of one package, or the gap; packaging's own selection decides, asked package by package."""
+    archive = package.archive
+    if archive:
+        name = Chosen(package.name, package.version, package, archive).filename
+        if name.endswith(".whl") and target.accepts(name) is None:
+            return _gap(package, [name], target, requirements)
+        return archive
+    if direct := package.vcs or package.directory:
+        return direct
+    if not package.wheels and not package.sdist:
+        return _gap(package, [], target, requirements)
+    alone = Pylock(
+        lock_version=Version("1.0"),
+        created_by="offlinepack",
+        packages=[dataclasses.replace(package, marker=None, requires_python=None)],
+    )
+    if package.requires_python and not package.requires_python.contains(
+        target.environment["python_full_version"], prereleases=True
+    ):
+        return error(
+            "locked-for-other-python",
+            package.name,
+            "{subject} {version} wants Python {wanted}; {target} has {python}.",
+            "Lock a version of {subject} that admits this Python, or drop the target.",
+            version=package.version,
+            wanted=package.requires_python,
+            target=target.name,
+            python=target.environment["python_full_version"],
+        )
+    try:
+        [(_, file)] = alone.select(environment=target.environment, tags=target.tags)  # type: ignore[arg-type]
+    except PylockSelectError:
+        return _gap(package, [one.filename for one in package.wheels or ()], target, requirements)
+    return file
+
+
+def _gap(package: Package, filenames: Sequence[str], target: Target, requirements: Requirements) -> Finding:
+    """Package, target, why, and what would help."""
+    facts: dict[str, Any] = {"version": package.version or "", "target": target.name}
+    if not filenames:
+        if not (requirements.allows_wheel(package.name) and requirements.allows_source(package.name)):
+            return error(
+                "only-excluded-files",
+                package.name,
+                "{subject} {version} has for {target} only files that --only-binary or --no-binary exclude.",
+                "Ask for another version, or take {subject} out of --only-binary and --no-binary.",
+                **facts,
+            )
+        return error(
+            "no-file",
+            package.name,
+            "{subject} {version} has no file at all for {target}.",
+            "Ask for another version.",
+            **facts,
+        )
+    nearest = target.nearest(filenames) or filenames[0]
+    return error(
+        "no-wheel",
+        package.name,
+        "{subject} {version} has no wheel for {target}; the nearest is {nearest}, which {why}.",
+        "Ask for a version with such a wheel, choose a target that {nearest} fits, or let its source be built.",
+        nearest=nearest,
+        why=target.why_not(nearest) or "",
+        **facts,
+    )
+
+
+def _version_of(file: File) -> Version | None:
+    if isinstance(file, PackageWheel):
+        return parse_wheel_filename(file.filename)[1]
+    if isinstance(file, PackageArchive):
+        name = (file.url or file.path or "").rsplit("/", 1)[-1]
+        return parse_wheel_filename(name)[1] if name.endswith(".whl") else None
+    return None
+
+
+def _remarks(package: Package, target: Target) -> list[Finding]:
+    """What the locker found out about this release and left in the lock."""
+    ours = (package.tool or {}).get("offlinepack", {})
+    findings = []
+    if "yanked" in ours:
+        findings.append(
+            warning(
+                "yanked",
+                package.name,
+                "{subject} {version} was withdrawn by its maintainers (yanked): {reason}.",
+                "Move to another version when you can.",
+                version=package.version,
+                reason=ours["yanked"] or "no reason given",
+            )
+        )
+    if "newer-without-wheel" in ours:
+        findings.append(
+            note(
+                "older-with-wheel",
+                package.name,
+                "{subject} {version} was taken for {target}; {newer} has no wheel that fits there.",
+                version=package.version,
+                newer=ours["newer-without-wheel"],
+                target=target.name,
+            )
+        )
+    return findings

@@ -1,0 +1,196 @@
+"""What a user hands us, as one value: Requirements. One file in this folder for each format that it may come in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+
+from packaging.pylock import Pylock
+from packaging.requirements import Requirement
+from packaging.utils import NormalizedName, canonicalize_name
+
+from offlinepack.errors import Finding, SourceError, error
+
+Page = Callable[[str], bytes]
+"""what stands at an address; given by the caller, since nothing here speaks HTTP"""
+
+
+@dataclass(frozen=True, repr=False)
+class Asked:
+    """One requirement or constraint, and where it stands."""
+
+    line: str
+    """as a resolver reads it: PEP 508, or an address with extras where only a build tells the name; may hold secrets"""
+    origin: str
+    """requirements.txt:3, argument 2, venv …"""
+    requirement: Requirement | None = None
+    """None where the name is not known before the thing is built"""
+    hashes: tuple[str, ...] = ()
+    """algorithm:hex digits; any of them will do"""
+    editable: bool = False
+    """asked for with -e; it goes into the bundle as a wheel like any other"""
+    config_settings: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def name(self) -> NormalizedName | None:
+        """The normalised project name (PEP 503)."""
+        return canonicalize_name(self.requirement.name) if self.requirement else None
+
+    @property
+    def url(self) -> str | None:
+        """The address or file:// path that is asked for directly; it may hold a secret."""
+        if self.requirement:
+            return self.requirement.url
+        return re.sub(r"\[[^\]]*\]$", "", self.line.split(" ; ")[0].strip())
+
+    @property
+    def extras(self) -> frozenset[str]:
+        """The extras that are asked for, normalised."""
+        if self.requirement:
+            return frozenset(canonicalize_name(extra) for extra in self.requirement.extras)
+        found = re.search(r"\[([^\]]*)\]$", self.line.split(" ; ")[0].strip())
+        return frozenset(canonicalize_name(one) for one in found[1].split(",")) if found else frozenset()
+
+    @property
+    def shown(self) -> str:
+        """The line for people: no user name, password or query string of an address."""
+        return without_secrets(self.line)
+
+    def __str__(self) -> str:
+        return self.shown
+
+    def __repr__(self) -> str:
+        return f"Asked({self.shown!r}, {self.origin!r})"
+
+
+@dataclass(frozen=True)
+class IndexOptions:
+    """Options about indexes that stood in a requirements file; addresses may hold secrets."""
+
+    index_url: str | None = field(default=None, repr=False)
+    extra_index_urls: tuple[str, ...] = field(default=(), repr=False)
+    find_links: tuple[str, ...] = field(default=(), repr=False)
+    no_index: bool = False
+    trusted_hosts: tuple[str, ...] = ()
+
+    def __add__(self, other: IndexOptions) -> IndexOptions:
+        return IndexOptions(
+            other.index_url or self.index_url,
+            _joined(self.extra_index_urls, other.extra_index_urls),
+            _joined(self.find_links, other.find_links),
+            self.no_index or other.no_index,
+            _joined(self.trusted_hosts, other.trusted_hosts),
+        )
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What was asked: requirements and constraints with file and line, and the policies that go with them."""
+
+    asked: tuple[Asked, ...] = ()
+    constraints: tuple[Asked, ...] = ()
+    pylock: Pylock | None = None
+    """a lock that was given; its pins are kept"""
+    extras: tuple[str, ...] = ()
+    """extras of the given lock"""
+    groups: tuple[str, ...] | None = None
+    """dependency groups of the given lock; None: its own default"""
+    name: str | None = None
+    """a name for the bundle"""
+    version: str | None = None
+    no_deps: bool = False
+    pre: bool = False
+    require_hashes: bool = False
+    only_binary: tuple[str, ...] = ()
+    """normalised names, or :all:"""
+    no_binary: tuple[str, ...] = ()
+    uploaded_prior_to: str | None = None
+    """only what was uploaded before this time (RFC 3339); a bare date is the beginning of that day, UTC"""
+    index_options: IndexOptions = IndexOptions()
+    notes: tuple[Finding, ...] = ()
+
+    def __post_init__(self) -> None:
+        # uv takes a bare date for the end of that day, pip for its beginning in the local zone
+        if self.uploaded_prior_to and re.fullmatch(r"\d{4}-\d{2}-\d{2}", self.uploaded_prior_to):
+            object.__setattr__(self, "uploaded_prior_to", f"{self.uploaded_prior_to}T00:00:00Z")
+
+    def __add__(self, other: Requirements) -> Requirements:
+        """Both together; what the second says of a single value wins, of policies the stricter."""
+        if self.pylock and other.pylock:
+            raise SourceError(
+                error(
+                    "two-locks", "pylock", "Two locks were given, and one bundle follows one lock.", "Give one of them."
+                )
+            )
+        mine, its = ({one.name: getattr(side, one.name) for one in fields(Requirements)} for side in (self, other))
+        for key, value in its.items():
+            if isinstance(value, tuple):
+                mine[key] = _joined(mine[key] or (), value)
+            elif isinstance(value, bool):
+                mine[key] = mine[key] or value
+            elif isinstance(value, IndexOptions):
+                mine[key] = mine[key] + value
+            elif value is not None:
+                mine[key] = value
+        if self.name and other.name and self.name != other.name:
+            mine["name"] = mine["version"] = None  # a bundle of two applications has the name of neither
+        return Requirements(**mine)
+
+    def allows_source(self, name: str) -> bool:
+        """Whether an sdist of this project may be used; a project's own line wins over :all:, as with pip."""
+        if name in self.only_binary:
+            return False
+        return name in self.no_binary or ":all:" not in self.only_binary
+
+    def allows_wheel(self, name: str) -> bool:
+        """Whether a ready-made wheel of this project may be used."""
+        if name in self.no_binary:
+            return False
+        return name in self.only_binary or ":all:" not in self.no_binary
+
+    def asking(self, *more: Asked) -> Requirements:
+        """The same, with more asked for."""
+        return replace(self, asked=self.asked + more)
+
+
+def _joined(first: tuple, second: tuple) -> tuple:  # type: ignore[type-arg]
+    return first + tuple(one for one in second if one not in first)
+
+
+def from_arguments(arguments: Sequence[str]) -> Requirements:
+    """The requirements typed on the command line; SourceError with all that cannot be read."""
+    from offlinepack.sources import requirements_txt
+
+    asked: list[Asked] = []
+    findings: list[Finding] = []
+    for number, argument in enumerate(arguments, 1):
+        try:
+            asked.append(requirements_txt.parse_line(argument, f"argument {number}"))
+        except SourceError as bad:
+            findings.extend(bad.findings)
+    if findings:
+        raise SourceError(*findings)
+    only = asked[0].requirement if len(asked) == 1 else None
+    return Requirements(asked=tuple(asked), name=canonicalize_name(only.name) if only else None)
+
+
+def read(path: Path, page: Page | None = None) -> Requirements:
+    """The file behind -r, in whatever format its name says; SourceError with all that is wrong in it."""
+    from offlinepack.sources import requirements_txt
+
+    return requirements_txt.read(path, page=page)
+
+
+def read_constraints(path: Path, page: Page | None = None) -> Requirements:
+    """The file behind -c."""
+    from offlinepack.sources import requirements_txt
+
+    return requirements_txt.read(path, constraint=True, page=page)
+
+
+def without_secrets(text: str) -> str:
+    """The text with the user, password and query string of each address in it left out."""
+    text = re.sub(r"(?<=://)[^/@\s]*@(?=[^/\s])", "", text)
+    return re.sub(r"(://[^\s?#]*)\?[^\s#]*", r"\1", text)

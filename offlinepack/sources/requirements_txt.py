@@ -1,0 +1,342 @@
+"""requirements.txt as pip reads it, by pip's own parser (docs/decisions); all bad lines are told at once."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urljoin, urlsplit
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, canonicalize_name, parse_sdist_filename
+from pip._internal.exceptions import PipError
+from pip._internal.req import req_file
+from pip._internal.req.constructors import RequirementParts, parse_req_from_editable, parse_req_from_line
+
+from offlinepack.errors import Finding, SourceError, error
+from offlinepack.sources import Asked, IndexOptions, Page, Requirements, without_secrets
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_SEE = "See pip's page on the requirements file format."
+
+
+@dataclass
+class _Read:
+    """What has been read so far, over all nested files."""
+
+    page: Page | None
+    asked: list[Asked] = field(default_factory=list)
+    constraints: list[Asked] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    index_options: IndexOptions = field(default_factory=IndexOptions)
+    policies: Requirements = field(default_factory=Requirements)
+
+
+def read(path: Path | str, *, constraint: bool = False, page: Page | None = None) -> Requirements:
+    """A requirements (or constraints) file and all that it names with -r and -c; SourceError with every bad line."""
+    found = _Read(page)
+    _read_file(str(path), str(path), constraint, (), found)
+    if found.findings:
+        raise SourceError(*found.findings)
+    return replace(
+        found.policies,
+        asked=tuple(found.asked),
+        constraints=tuple(found.constraints),
+        index_options=found.index_options,
+    )
+
+
+def _read_file(path: str, origin: str, constraint: bool, inside: tuple[str, ...], found: _Read) -> None:
+    here = os.path.abspath(path) if not _is_address(path) else path  # noqa: PTH100 (pip compares them so)
+    try:
+        content = _content(path, origin, found.page)
+    except SourceError as bad:
+        found.findings.extend(bad.findings)
+        return
+    shown = _relative(path)
+    lines = req_file.ignore_comments(req_file.join_lines(enumerate(content.splitlines(), start=1)))
+    parse = req_file.get_line_parser(None)
+    for number, line in lines:
+        at = f"{shown}:{number}"
+        try:
+            [(_, expanded)] = req_file.expand_env_variables([(number, line)])
+            arguments, options = parse(expanded)
+        except req_file.OptionParsingError as bad_option:
+            found.findings.append(
+                error(
+                    "bad-option",
+                    at,
+                    "{subject}: {line} has an option that a requirements file cannot have.",
+                    _SEE,
+                    log=without_secrets(bad_option.msg.strip()),
+                    line=_short(line),
+                )
+            )
+            continue
+        nested = (options.requirements or options.constraints or [None])[0]
+        if arguments or options.editables:
+            try:
+                one = parse_line(arguments or options.editables[0], at, editable=not arguments, shown=line)
+            except SourceError as bad:
+                found.findings.extend(bad.findings)
+                continue
+            if constraint and one.editable:
+                found.findings.append(
+                    error(
+                        "editable-constraint",
+                        at,
+                        "{subject}: an editable cannot be a constraint.",
+                        "Write it as a requirement, or as name==version.",
+                    )
+                )
+                continue
+            one = replace(one, hashes=_hashes(options.hashes), config_settings=_settings(options))
+            (found.constraints if constraint else found.asked).append(one)
+        elif nested:
+            # pip: a nested file is looked for beside the one that names it
+            nested = urljoin(path, nested) if _is_address(path) else nested
+            if not _is_address(nested):
+                nested = os.path.normpath(os.path.join(os.path.dirname(path), nested))  # noqa: PTH118, PTH120
+            absolute = nested if _is_address(nested) else os.path.abspath(nested)  # noqa: PTH100
+            if absolute in (*inside, here):
+                found.findings.append(
+                    error("circle", at, "{subject}: {file} comes back to itself.", "Take this line out.", file=nested)
+                )
+                continue
+            _read_file(nested, at, constraint if options.requirements else True, (*inside, here), found)
+        else:
+            found.index_options += _index_options(options, path)
+            found.policies += _policies(options)
+
+
+def parse_line(text: str, origin: str, *, editable: bool = False, shown: str | None = None) -> Asked:
+    """One requirement as pip's command line takes it: a name with versions, an address, a path; SourceError."""
+    shown = _short(shown or text)
+    try:
+        parts = parse_req_from_editable(text) if editable else parse_req_from_line(text, None)
+        line, requirement = _line(parts)
+    except (PipError, InvalidRequirement, InvalidWheelFilename, ValueError) as bad:
+        raise SourceError(_bad_line(text, shown, origin, bad)) from bad
+    return Asked(line=line, origin=origin, requirement=requirement, editable=editable)
+
+
+def _line(parts: RequirementParts) -> tuple[str, Requirement | None]:
+    """PEP 508 where the name is known, else the address with its extras."""
+    named = Requirement(str(parts.requirement)) if parts.requirement else None
+    marker = str(parts.markers or (named and named.marker) or "")
+    extras = sorted({*parts.extras, *(named.extras if named else ())})
+    url = parts.link.url if parts.link else named and named.url
+    name = named.name if named else _name_at(url or "")
+    behind = f"[{','.join(extras)}]" if extras else ""
+    if url:
+        line = f"{name}{behind} @ {url}" if name else f"{url}{behind}"
+    elif named:
+        line = f"{named.name}{behind}{named.specifier}"
+    else:
+        raise ValueError("neither a name nor an address")
+    line += f" ; {marker}" if marker else ""
+    return line, Requirement(line) if name else None
+
+
+def _name_at(url: str) -> str | None:
+    """The project's name as the file name or the folder's own static metadata say it."""
+    parts = urlsplit(url)
+    path = unquote(parts.path)
+    if "+" in parts.scheme:
+        return None
+    try:
+        return str(parse_sdist_filename(path.rsplit("/", 1)[-1])[0])
+    except InvalidSdistFilename:
+        pass
+    return _name_in(Path(path)) if parts.scheme == "file" else None
+
+
+def _name_in(folder: Path) -> str | None:
+    try:
+        project = tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))
+        name = project.get("project", {}).get("name") or project.get("tool", {}).get("poetry", {}).get("name")
+        if isinstance(name, str):
+            return canonicalize_name(name)
+    except (OSError, ValueError, AttributeError):
+        pass
+    settings = configparser.ConfigParser(interpolation=None)
+    try:
+        settings.read(folder / "setup.cfg", "utf-8")
+        name = settings.get("metadata", "name", fallback=None)
+    except (configparser.Error, ValueError):
+        return None
+    return canonicalize_name(name) if name and not name.startswith("attr:") else None
+
+
+def _bad_line(text: str, shown: str, origin: str, bad: Exception) -> Finding:
+    """Why a line is no requirement, in a sentence of ours; pip's words beneath it."""
+    words = without_secrets(str(bad))
+    path = Path(re.sub(r"\[[^\]]*\]$", "", text.split(";")[0].strip()))
+    facts = {"line": shown}
+    if "not installable" in words:
+        return error(
+            "no-project",
+            origin,
+            "{subject}: {line} is a folder without a Python project: neither pyproject.toml nor setup.py is in it.",
+            "Name the folder that holds pyproject.toml.",
+            **facts,
+        )
+    if _exists(path) and path.is_file():
+        return error(
+            "file-as-requirement",
+            origin,
+            "{subject}: {line} is a file, not a requirement.",
+            "If it lists requirements, say -r {line}.",
+            **facts,
+        )
+    if ("/" in text or "\\" in text) and "://" not in text and not re.search(r"\s@\s", text):
+        return error(
+            "no-such-path", origin, "{subject}: there is no file or folder {line}.", "Correct the path.", **facts
+        )
+    if re.match(r"[\w.\[\],-]+\s*=\s*[\w.]", text):
+        return error("single-equals", origin, "{subject}: {line} has one = sign.", "Write == for a version.", **facts)
+    return error(
+        "bad-requirement",
+        origin,
+        "{subject}: {line} is not a requirement that pip can read.",
+        "Write a name with versions (flask>=3,<4), an address or a path.",
+        log=words,
+        **facts,
+    )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _content(path: str, origin: str, page: Page | None) -> str:
+    if _is_address(path) and not path.startswith("file:"):
+        shown = without_secrets(path)
+        if page is None:
+            raise SourceError(
+                error("address", origin, "{subject}: {file} is on the network.", "Download it first.", file=shown)
+            )
+        return req_file._decode_req_file(page(path), shown)
+    place = Path(unquote(urlsplit(path).path)) if path.startswith("file:") else Path(path)
+    facts = {"file": _relative(path)}
+    if place.is_dir():
+        raise SourceError(
+            error(
+                "is-a-folder",
+                origin,
+                "{file} is a folder, not a requirements file.",
+                "--project takes a project's folder, --venv a virtual environment's.",
+                **facts,
+            )
+        )
+    try:
+        raw = place.read_bytes()
+    except FileNotFoundError:
+        where = "There is no file {file}." if origin == path else "{subject}: there is no file {file}."
+        raise SourceError(_missing(where == "There is no file {file}.", origin, facts["file"])) from None
+    except OSError as bad:
+        raise SourceError(
+            error(
+                "unreadable",
+                origin,
+                "{file} cannot be read: {reason}.",
+                "Give your account the right to read it.",
+                reason=bad.strerror or str(bad),
+                **facts,
+            )
+        ) from bad
+    if b"\0" in raw[:4096] and not any(raw.startswith(bom) for bom, _ in req_file.BOMS):
+        raise SourceError(
+            error(
+                "binary-file",
+                origin,
+                "{file} is not a text file.",
+                "A wheel or an archive is a requirement itself: give it without -r.",
+                **facts,
+            )
+        )
+    try:
+        return req_file._decode_req_file(raw, path)
+    except (UnicodeError, LookupError) as bad:
+        raise SourceError(
+            error(
+                "bad-encoding",
+                origin,
+                "{file} is neither UTF-8 nor in the encoding that it names.",
+                "Save it as UTF-8, or begin it with a line like # -*- coding: gb18030 -*-.",
+                **facts,
+            )
+        ) from bad
+
+
+def _missing(top: bool, origin: str, file: str) -> Finding:
+    if top:
+        return error("no-such-file", origin, "There is no file {file}.", "Correct the path.", file=file)
+    return error("no-such-file", origin, "{subject}: there is no file {file}.", "Correct the path.", file=file)
+
+
+def _is_address(path: str) -> bool:
+    return bool(req_file.SCHEME_RE.search(path))
+
+
+def _relative(path: str) -> str:
+    """As people would type it: below the working directory without that directory's name."""
+    if _is_address(path):
+        return without_secrets(path)
+    try:
+        return str(Path(path).resolve().relative_to(Path.cwd().resolve()))
+    except (ValueError, OSError):
+        return path
+
+
+def _short(line: str) -> str:
+    line = without_secrets(line.strip())
+    return line if len(line) <= 120 else line[:119] + "…"
+
+
+def _hashes(found: dict[str, list[str]] | None) -> tuple[str, ...]:
+    return tuple(f"{algorithm}:{digest}" for algorithm, digests in (found or {}).items() for digest in digests)
+
+
+def _settings(options: Any) -> tuple[tuple[str, str], ...]:
+    pairs: list[tuple[str, str]] = []
+    for key, value in (options.config_settings or {}).items():
+        pairs.extend((key, one) for one in (value if isinstance(value, list) else [value]))
+    return tuple(pairs)
+
+
+def _index_options(options: Any, path: str) -> IndexOptions:
+    links = []
+    for link in options.find_links or []:
+        # pip: relative to the requirements file where it is there, else as it stands
+        beside = Path(path).parent / link if not _is_address(path) and not _is_address(link) else None
+        links.append(str(beside.resolve()) if beside and beside.exists() else link)
+    return IndexOptions(
+        options.index_url,
+        tuple(options.extra_index_urls or ()),
+        tuple(links),
+        bool(options.no_index),
+        tuple(options.trusted_hosts or ()),
+    )
+
+
+def _policies(options: Any) -> Requirements:
+    control = options.format_control
+    releases = getattr(options, "release_control", None)
+    return Requirements(
+        pre=bool(options.pre or (releases and ":all:" in releases.all_releases)),
+        require_hashes=bool(options.require_hashes),
+        only_binary=tuple(sorted(control.only_binary)) if control else (),
+        no_binary=tuple(sorted(control.no_binary)) if control else (),
+    )

@@ -1,0 +1,300 @@
+"""requirements.txt as pip reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from offlinepack import sources
+from offlinepack.errors import SourceError
+from offlinepack.sources import requirements_txt
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(name: str, text: str | bytes) -> Path:
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def lines(path: Path) -> list[tuple[str, str]]:
+    return [(one.line, one.origin) for one in sources.read(path).asked]
+
+
+def findings(path: Path, **how: object) -> list[tuple[str, str]]:
+    with pytest.raises(SourceError) as caught:
+        requirements_txt.read(path, **how)  # type: ignore[arg-type]
+    assert caught.value.exit_code == 3
+    return [(one.code, one.subject) for one in caught.value.findings]
+
+
+def test_names_versions_extras_markers_and_comments() -> None:
+    path = write(
+        "requirements.txt",
+        "# the application\n"
+        "Flask >= 3, < 4   # pinned below\n"
+        "\n"
+        'celery[redis, auth]==5.4.0 ; python_version >= "3.8"\n'
+        "django \\\n"
+        "  ~=5.2\n",
+    )
+    assert lines(path) == [
+        ("Flask<4,>=3", "requirements.txt:2"),
+        ('celery[auth,redis]==5.4.0 ; python_version >= "3.8"', "requirements.txt:4"),
+        ("django~=5.2", "requirements.txt:5"),
+    ]
+    asked = sources.read(path).asked
+    assert [one.name for one in asked] == ["flask", "celery", "django"]
+    assert asked[1].extras == {"auth", "redis"}
+
+
+def test_hashes_are_kept_over_continuation_lines() -> None:
+    path = write("r.txt", f"stone==1.0 \\\n  --hash=sha256:{'a' * 64} \\\n  --hash sha512:{'b' * 128}\n")
+    (asked,) = sources.read(path).asked
+    assert asked.hashes == (f"sha256:{'a' * 64}", f"sha512:{'b' * 128}")
+    assert asked.line == "stone==1.0"
+
+
+def test_nested_files_lie_beside_the_one_that_names_them() -> None:
+    write("sub/base.txt", "stone\n-c pins.txt\n-r more/deep.txt\n")
+    write("sub/pins.txt", "pebble<2\n")
+    write("sub/more/deep.txt", "gravel\n")
+    found = sources.read(write("requirements.txt", "-r sub/base.txt\n--constraint=sub/pins.txt\nsand\n"))
+    assert [(one.line, one.origin) for one in found.asked] == [
+        ("stone", "sub/base.txt:1"),
+        ("gravel", "sub/more/deep.txt:1"),
+        ("sand", "requirements.txt:3"),
+    ]
+    assert {one.line for one in found.constraints} == {"pebble<2"}
+
+
+def test_what_is_nested_in_a_constraints_file_constrains() -> None:
+    write("base.txt", "stone<2\n")
+    found = sources.read_constraints(write("pins.txt", "-c base.txt\npebble==1\n"))
+    assert not found.asked
+    assert [one.line for one in found.constraints] == ["stone<2", "pebble==1"]
+
+
+def test_a_file_that_names_itself_is_a_circle() -> None:
+    write("b.txt", "-r a.txt\n")
+    assert findings(write("a.txt", "-r b.txt\n")) == [("circle", "b.txt:1")]
+
+
+def test_the_same_file_twice_is_no_circle() -> None:
+    write("b.txt", "stone\n")
+    assert len(sources.read(write("a.txt", "-r b.txt\n-r b.txt\n")).asked) == 2
+
+
+def test_options_about_indexes_are_collected() -> None:
+    (Path("wheels")).mkdir()
+    found = sources.read(
+        write(
+            "r.txt",
+            "--index-url https://user:secret@mirror.example/simple\n"
+            "--extra-index-url https://other.example/simple\n"
+            "--find-links wheels\n"
+            "-f https://flat.example/\n"
+            "--trusted-host mirror.example\n"
+            "--pre\n--no-binary uwsgi\n--only-binary Stone,pebble\n"
+            "--require-hashes\nstone\n",
+        )
+    )
+    options = found.index_options
+    assert options.index_url == "https://user:secret@mirror.example/simple"
+    assert options.extra_index_urls == ("https://other.example/simple",)
+    assert options.find_links == (str(Path("wheels").resolve()), "https://flat.example/")
+    assert options.trusted_hosts == ("mirror.example",)
+    assert "secret" not in repr(found)
+    assert found.pre and found.require_hashes
+    assert found.no_binary == ("uwsgi",) and found.only_binary == ("pebble", "stone")
+
+
+def test_no_index() -> None:
+    assert sources.read(write("r.txt", "--no-index\n-f here\nstone\n")).index_options.no_index
+
+
+def test_policies_of_a_project_win_over_all() -> None:
+    found = sources.read(write("r.txt", "--only-binary :all:\n--no-binary uwsgi\nuwsgi\n"))
+    assert found.allows_source("uwsgi") and not found.allows_source("stone")
+    assert not found.allows_wheel("uwsgi") and found.allows_wheel("stone")
+
+
+def test_variables_are_filled_in_but_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "s3cret")
+    (asked,) = sources.read(write("r.txt", "stone @ git+https://${TOKEN}@host.example/stone.git@v1\n")).asked
+    assert asked.line == "stone @ git+https://s3cret@host.example/stone.git@v1"
+    assert asked.shown == "stone @ git+https://host.example/stone.git@v1"
+    assert "s3cret" not in repr(asked) and "s3cret" not in str(asked)
+
+
+def test_a_variable_that_is_not_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOT_SET", raising=False)
+    (asked,) = sources.read(write("r.txt", "stone @ https://host.example/${NOT_SET}/stone-1.0.tar.gz\n")).asked
+    assert "${NOT_SET}" in asked.line
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "name"),
+    [
+        (
+            "https://host.example/stone-1.0-py3-none-any.whl",
+            "stone @ https://host.example/stone-1.0-py3-none-any.whl",
+            "stone",
+        ),
+        ("https://host.example/my_stone-1.0.tar.gz", "my-stone @ https://host.example/my_stone-1.0.tar.gz", "my-stone"),
+        ("https://host.example/archive/main.zip", "https://host.example/archive/main.zip", None),
+        (
+            "git+https://host.example/x.git@v1#egg=stone",
+            "stone @ git+https://host.example/x.git@v1#egg=stone",
+            "stone",
+        ),
+        ("git+https://host.example/x.git", "git+https://host.example/x.git", None),
+        (
+            "stone[a] @ git+ssh://git@host.example/x.git ; python_version<'3.9'",
+            'stone[a] @ git+ssh://git@host.example/x.git ; python_version < "3.9"',
+            "stone",
+        ),
+    ],
+)
+def test_addresses(text: str, line: str, name: str | None) -> None:
+    (asked,) = sources.read(write("r.txt", f"{text}\n")).asked
+    assert (asked.line, asked.name) == (line, name)
+
+
+def test_paths_are_those_of_the_working_directory(here: Path) -> None:
+    write("sub/stone/pyproject.toml", '[project]\nname = "Stone_Age"\nversion = "1"\n')
+    write("wheels/pebble-1.0-py3-none-any.whl", b"")
+    write("old/setup.py", "from setuptools import setup; setup(name='old')\n")
+    write("cfg/setup.cfg", "[metadata]\nname = cfg_stone\n")
+    write("cfg/setup.py", "")
+    found = sources.read(
+        write(
+            "sub/r.txt",
+            "./sub/stone[fire,flint]\n-e sub/stone\nwheels/pebble-1.0-py3-none-any.whl\n./old[x]\n-e ./cfg\n",
+        )
+    )
+    stone, editable, pebble, old, cfg = found.asked
+    assert stone.line == f"stone-age[fire,flint] @ {(here / 'sub/stone').as_uri()}"
+    assert (editable.name, editable.editable) == ("stone-age", True)
+    assert pebble.line == f"pebble @ {(here / 'wheels/pebble-1.0-py3-none-any.whl').as_uri()}"
+    assert (old.name, old.line, old.extras) == (None, f"{(here / 'old').as_uri()}[x]", {"x"})
+    assert old.url == (here / "old").as_uri()
+    assert cfg.name == "cfg-stone"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\ufeffstone\n".encode(),
+        "stone\n".encode("utf-16"),
+        b"\xff\xfe" + "stone\n".encode("utf-16-le"),
+        "# -*- coding: gb18030 -*-\nstone # 石头\n".encode("gb18030"),
+        b"stone\r\n\r\n",
+        "stone  # 石头\n".encode(),
+    ],
+)
+def test_encodings(content: bytes) -> None:
+    assert lines(write("r.txt", content))[0][0] == "stone"
+
+
+def test_all_bad_lines_at_once() -> None:
+    path = write(
+        "requirements.txt",
+        "stone\nflask=3.0\n--no-such-option\n== 3\n./nowhere\n-r gone.txt\npebble>1,,\n"
+        "--hash\ngravel ; nonsense == 'x'\n",
+    )
+    assert findings(path) == [
+        ("single-equals", "requirements.txt:2"),
+        ("bad-option", "requirements.txt:3"),
+        ("bad-requirement", "requirements.txt:4"),
+        ("no-such-path", "requirements.txt:5"),
+        ("no-such-file", "requirements.txt:6"),
+        ("bad-requirement", "requirements.txt:7"),
+        ("bad-option", "requirements.txt:8"),
+        ("bad-requirement", "requirements.txt:9"),
+    ]
+
+
+def test_a_bad_line_shows_no_secret() -> None:
+    with pytest.raises(SourceError) as caught:
+        sources.read(write("r.txt", "https://user:s3cret@host.example/stone.whl\n"))
+    (finding,) = caught.value.findings
+    assert "s3cret" not in finding.say() + finding.log
+
+
+def test_a_missing_file() -> None:
+    assert findings(Path("gone.txt")) == [("no-such-file", "gone.txt")]
+
+
+def test_a_folder() -> None:
+    assert findings(write("folder/x", "").parent) == [("is-a-folder", "folder")]
+
+
+def test_a_binary_file() -> None:
+    assert findings(write("stone.whl", b"PK\x03\x04\x00\x00stone")) == [("binary-file", "stone.whl")]
+
+
+def test_an_unknown_encoding() -> None:
+    assert findings(write("r.txt", b"# coding: no-such-thing\nstone\n")) == [("bad-encoding", "r.txt")]
+
+
+def test_an_editable_constraint() -> None:
+    write("stone/pyproject.toml", '[project]\nname = "stone"\nversion = "1"\n')
+    assert findings(write("c.txt", "-e ./stone\n"), constraint=True) == [("editable-constraint", "c.txt:1")]
+
+
+def test_a_file_on_the_network_comes_by_the_caller() -> None:
+    pages = {
+        "https://host.example/a/upper.txt": b"-r more.txt\nstone<2\n",
+        "https://host.example/a/more.txt": b"pebble<3\n",
+    }
+    path = write("r.txt", "-c https://host.example/a/upper.txt\nstone\n")
+    found = requirements_txt.read(path, page=pages.__getitem__)
+    assert [(one.line, one.origin) for one in found.constraints] == [
+        ("pebble<3", "https://host.example/a/more.txt:1"),
+        ("stone<2", "https://host.example/a/upper.txt:2"),
+    ]
+    assert findings(path) == [("address", "r.txt:1")]
+
+
+def test_arguments() -> None:
+    found = sources.from_arguments(["Flask>=3"])
+    assert (found.asked[0].origin, found.name) == ("argument 1", "flask")
+    assert sources.from_arguments(["flask", "stone"]).name is None
+    with pytest.raises(SourceError) as caught:
+        sources.from_arguments(["flask", "a b", "stone", "x=1"])
+    assert [one.subject for one in caught.value.findings] == ["argument 2", "argument 4"]
+
+
+def test_a_requirements_file_as_argument_is_told_apart() -> None:
+    write("requirements.txt", "stone\n")
+    with pytest.raises(SourceError) as caught:
+        sources.from_arguments(["./requirements.txt"])
+    (finding,) = caught.value.findings
+    assert finding.code == "file-as-requirement"
+    assert "-r ./requirements.txt" in finding.say()
+
+
+def test_a_folder_without_a_project() -> None:
+    write("empty/readme.txt", "")
+    with pytest.raises(SourceError) as caught:
+        sources.from_arguments(["./empty"])
+    assert [one.code for one in caught.value.findings] == ["no-project"]
+
+
+def test_together() -> None:
+    both = sources.from_arguments(["stone"]) + sources.read(write("r.txt", "--pre\npebble\n"))
+    assert [one.line for one in both.asked] == ["stone", "pebble"]
+    assert both.pre and both.name == "stone"
+
+
+def test_a_bare_date_is_the_beginning_of_that_day() -> None:
+    assert sources.Requirements(uploaded_prior_to="2026-01-31").uploaded_prior_to == "2026-01-31T00:00:00Z"
+    assert sources.Requirements(uploaded_prior_to="2026-01-31T12:00:00+08:00").uploaded_prior_to.endswith("+08:00")  # type: ignore[union-attr]
