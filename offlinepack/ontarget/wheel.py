@@ -77,7 +77,7 @@ def read_wheel(path, filename=None, sha256=None):
         except Unsound as why:
             bad.append((why.args[0], why.args[1]))
         if sha256 and archive.sha256() != sha256:
-            bad.insert(0, ("hash", text("its bytes are not those that were packed")))
+            bad = [("hash", text("its bytes are not those that were packed"))]
     if bad or wheel is None:
         raise IntegrityError(
             *[error("wheel-" + code, filename, "{subject}: {why}.", _ADVICE, why=why) for code, why in bad[:_SHOWN]]
@@ -119,7 +119,7 @@ def _read(archive, path, filename, refuse):  # type: (Archive, str, str, Refuse)
     header = re.split(b"\r?\n\r?\n", content["METADATA"], maxsplit=1)[0]
     distribution, version = _field(header, "Name", refuse), _field(header, "Version", refuse)
     for found in (info[:-10].rpartition("-")[::2], (distribution, version)):
-        if (normalised(found[0]), _comparable(found[1])) != (normalised(parts[0]), _comparable(parts[1])):
+        if normalised(found[0]) != normalised(parts[0]) or not same_version(found[1], parts[1]):
             refuse("metadata", text("it says it is {found}, its file name {wanted}", found=found, wanted=parts[:2]))
     # A wheel installer should warn if Wheel-Version is greater than the version it supports, and must fail if
     # Wheel-Version has a greater major version than the version it supports.
@@ -155,7 +155,7 @@ def _read(archive, path, filename, refuse):  # type: (Archive, str, str, Refuse)
             refuse("overwrites", text("{member} would write over a part of the environment itself", member=top))
     if wheel.scripts or any(top.endswith(".data") for top in tops):
         places = set()  # type: Set[str]
-        for place, what, _ in _landings(wheel):
+        for place, what, _ in landings(wheel):
             if _overwrites(place, wheel):
                 refuse("overwrites", text("{member} would write over a part of the environment itself", member=what))
             if place in places:
@@ -176,8 +176,12 @@ def normalised(name):  # type: (str) -> str
     return re.sub("[-_.]+", "-", name).lower()
 
 
-def _comparable(version):  # type: (str) -> Any
+def same_version(one, other):  # type: (str, str) -> bool
     """PEP 440: 1.0.0-beta.1 and 1.0b1 are the same; what is no such version is compared as it stands."""
+    return bool(_comparable(one) == _comparable(other))
+
+
+def _comparable(version):  # type: (str) -> Any
     match = _VERSION.match(version.strip().lower())
     if not match:
         return version.lower().replace("_", "-")
@@ -242,7 +246,7 @@ def _startup(members, filename):  # type: (Iterable[Member], str) -> Iterator[Fi
             yield note("wheel-startup", filename, "{subject}: {file} runs at every start of Python.", file=one.path)
 
 
-def _landings(wheel):  # type: (Wheel) -> Iterator[Tuple[str, str, str]]
+def landings(wheel):  # type: (Wheel) -> Iterator[Tuple[str, str, str]]
     """Where each file and script ends up: site/..., bin/..., root/..., include/...; its name; its content."""
     for one in wheel.members:
         path, content = one.path, one.digest or wheel.name
@@ -273,7 +277,7 @@ def clashes(wheels, system="linux"):  # type: (Iterable[Wheel], str) -> List[Fin
     """What two distributions both write, as `system` compares names: a note for the same bytes, else an error."""
     first, found = {}, []  # type: Dict[str, Tuple[Wheel, str]], List[Finding]
     for wheel in wheels:
-        for place, member, content in _landings(wheel):
+        for place, member, content in landings(wheel):
             before = first.setdefault(place if system == "linux" else folded(place), (wheel, content))
             if before[0] is wheel:
                 continue

@@ -1,0 +1,124 @@
+"""A bundle's folder against its manifest: all that it lists, byte for byte, and nothing else.
+
+Runs before the verdict: it opens regular files only, follows no link and writes nothing.
+"""
+
+import hashlib
+import os
+import stat
+import unicodedata
+from array import array
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+
+from . import manifest as layout
+from .errors import BundleError, Finding, IntegrityError, error, warning
+from .manifest import File, Manifest
+from .wheel import Wheel, check_contents, clashes, landings, normalised, read_wheel, same_version
+
+_AGAIN = "Copy the bundle again from where it was made."
+_SIZE = "{subject} has {found} bytes instead of {expected}: cut off, or altered."
+_OTHER = "{subject} holds {found}; the manifest plans it as {planned}."
+_MOST = 50  # findings about names: a wrong folder would give thousands
+
+
+class Checked(NamedTuple):
+    """What was found in one file of the bundle; or, at the end, in the whole."""
+
+    file: Optional[File]  # None: the whole
+    wheel: Optional[Wheel]  # where the file is a sound one
+    findings: Tuple[Finding, ...]
+
+
+def open_folder(folder):  # type: (Any) -> Manifest
+    """The manifest of an unpacked bundle, or BundleError."""
+    path = os.path.join(str(folder), layout.MANIFEST)
+    try:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            raise OSError(path)
+        with open(path, "rb") as source:
+            return layout.read(source.read(layout.MOST_BYTES + 1))
+    except OSError:
+        raise BundleError(error("not-a-bundle", folder, "{subject} is no bundle: it has no manifest.json.", _AGAIN))
+
+
+def check_folder(folder, manifest, contents=False):  # type: (Any, Manifest, bool) -> Iterator[Checked]
+    """Each file as it is done, the largest first; then the whole. `contents`: wheels are unpacked in memory, too."""
+    root, known, places = str(folder), {}, {}  # type: str, Dict[str, Tuple[str, str]], Dict[str, Any]
+    found, files = list(_names(root, manifest))[:_MOST], sorted(manifest.files, key=lambda one: -one.size)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for checked in pool.map(lambda one: _file(root, one, contents), files):
+            if checked.wheel and checked.file:
+                known[checked.file.path] = checked.wheel.name, checked.wheel.version
+                # 8 bytes for each place are enough to see that nothing clashes, however many targets there are
+                hashes = {hash(layout.folded(place)) for place, _, _ in landings(checked.wheel)}
+                places[checked.file.path] = array("q", hashes)
+            yield checked
+    for target in manifest.targets:
+        first, suspects = {}, []  # type: Dict[int, str], List[str]
+        for one in sorted({(one.file, one.name, one.version) for one in target.tools + target.install}):
+            name, version = known.get(one[0], one[1:])
+            if normalised(one[1]) != name or not same_version(one[2], version):
+                found.append(error("wheel-other", one[0], _OTHER, _AGAIN, found=(name, version), planned=one[1:]))
+            for place in places.get(one[0], ()):
+                before = first.setdefault(place, one[0])
+                suspects += [path for path in (before, one[0]) if before != one[0] and path not in suspects]
+        wheels = [read_wheel(os.path.join(root, path)) for path in suspects]
+        found += [one for one in clashes(wheels, target.facts.os) if one not in found]
+    yield Checked(None, None, tuple(found))
+
+
+def _names(root, manifest):  # type: (str, Manifest) -> Iterator[Finding]
+    """What is there and not listed, listed and not there, or no plain file; SHA256SUMS against the manifest."""
+    files = {one.path: one for one in manifest.files}
+    wanted = set(files).union((layout.MANIFEST,))
+    folders = {path[:at] for path in wanted for at, sign in enumerate(path) if sign == "/"}
+    inodes = {}  # type: Dict[Tuple[int, int], Tuple[int, List[str]]]
+    waiting = [""]
+    while waiting:
+        parent = waiting.pop()
+        for entry in os.scandir(os.path.join(root, parent)):
+            path = "/".join([parent, entry.name] if parent else [entry.name])
+            path = path if path in wanted or path in folders else unicodedata.normalize("NFC", path)
+            facts = entry.stat(follow_symlinks=False)
+            special = getattr(facts, "st_file_attributes", 0) & 0x400  # Windows: a junction or its like
+            if stat.S_ISDIR(facts.st_mode) and not special and path in folders:
+                waiting.append(path)
+            elif path not in wanted and path not in layout.SIGNATURES:
+                yield error("not-listed", path, "{subject} is not part of this bundle.", "Remove it, or copy again.")
+            elif not stat.S_ISREG(facts.st_mode) or special:
+                yield error("not-a-file", path, "{subject} is a link or another special file.", _AGAIN)
+            else:
+                wanted.discard(path)
+                if facts.st_nlink > 1:
+                    inodes.setdefault((facts.st_dev, facts.st_ino), (facts.st_nlink, []))[1].append(path)
+    for path in sorted(wanted):
+        yield error("file-missing", path, "{subject} is missing.", _AGAIN)
+    for links, paths in inodes.values():
+        if links > len(paths):
+            yield warning("hard-link", paths[0], "{subject} has another name outside: who changes that changes it too.")
+    sums = layout.sums(manifest.files)
+    if layout.SUMS not in files or hashlib.sha256(sums).hexdigest() != files[layout.SUMS].sha256:
+        yield error("sums-differ", layout.SUMS, "{subject} does not list what the manifest lists.", _AGAIN)
+
+
+def _file(root, file, contents):  # type: (str, File, bool) -> Checked
+    path, wheel, found = os.path.join(root, file.path), None, []  # type: str, Optional[Wheel], List[Finding]
+    try:
+        facts = os.lstat(path)
+        if not stat.S_ISREG(facts.st_mode):
+            return Checked(file, None, ())  # said already
+        if facts.st_size != file.size:
+            found.append(error("wrong-size", file.path, _SIZE, _AGAIN, found=facts.st_size, expected=file.size))
+        elif file.kind in ("wheel", "tool") or file.path.startswith((layout.WHEELS + "/", layout.TOOLS + "/")):
+            wheel = read_wheel(path, sha256=file.sha256)
+            found += [*wheel.notes, *(check_contents(wheel) if contents else ())]
+        elif layout.hash_file(path)[1] != file.sha256:
+            found.append(error("hash-mismatch", file.path, "{subject} is not as it was packed: altered.", _AGAIN))
+    except IntegrityError as bad:
+        found += bad.findings
+    except FileNotFoundError:
+        pass  # said already
+    except OSError as why:
+        found.append(error("unreadable", file.path, "{subject} cannot be read: {why}.", _AGAIN, why=why.strerror))
+    return Checked(file, wheel, tuple(found))
