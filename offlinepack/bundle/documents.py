@@ -209,7 +209,7 @@ _AT_VENV = text("to the virtual environment that is active, else to .venv in the
 
 
 def _readme(manifest: Manifest, language: str, words: Words) -> str:
-    template = (resources.files("offlinepack") / f"readme.{language}.txt").read_text("utf-8")
+    template = (resources.files("offlinepack.bundle") / f"readme.{language}.txt").read_text("utf-8")
     title = f"{manifest.name} {manifest.version}" if manifest.version else manifest.name
     systems = {target.facts.os for target in manifest.targets}
     commands = []

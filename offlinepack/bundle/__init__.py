@@ -1,0 +1,616 @@
+"""The bundle: written as a reproducible tar.gz, read strictly from a tar.gz or its unpacked folder; merged.
+
+Nothing is read but regular files that the manifest names, each with the size and the hash that it names. What the
+files are called and what the manifest says is ontarget/manifest.py's part; the archive's form is archive.py's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import re
+import stat
+import tempfile
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import BinaryIO
+
+from packaging.version import Version
+
+from offlinepack.errors import (
+    BundleError,
+    Finding,
+    IntegrityError,
+    SelectionError,
+    Text,
+    UsageError,
+    error,
+    text,
+)
+from offlinepack.ontarget import manifest as layout
+from offlinepack.ontarget.manifest import Distribution, File, Manifest, Target, Tool
+from offlinepack.ontarget.wheel import Wheel, check_contents, clashes, read_wheel
+from offlinepack.store import StoredFile
+
+from . import documents
+from .archive import LARGEST, Reader, Writer, not_a_bundle, unsound
+from .parts import AGAIN, CHUNK, Archive, Input, Output, Part, unreadable, unwritable
+
+__all__ = [
+    "Archive",
+    "Bundle",
+    "Content",
+    "Member",
+    "Part",
+    "StoredFileDamaged",
+    "assemble",
+    "manifest_of",
+    "open_bundle",
+    "write",
+]
+
+Content = bytes | Path | Iterable[bytes]
+_EXECUTABLE = (layout.INSTALL_PY, layout.INSTALL_SH)
+_LONGEST_SIGNATURE = 64 << 10
+_SHOWN = 50
+"""findings of one kind that are told"""
+_PACKED = {"wheel": True, "sdist": True, "tool": True, "code": False, "document": False}
+"""kind -> whether it is compressed already; the others are looked at"""
+_TOP = {
+    layout.SUMS: "document",
+    layout.README: "document",
+    layout.README_ZH: "document",
+    layout.SBOM: "document",
+    layout.REHEARSAL: "document",
+    layout.INSTALL_PY: "code",
+    layout.INSTALL_SH: "code",
+    layout.INSTALL_CMD: "code",
+}
+_FOLDERS = {
+    layout.WHEELS: "wheel",
+    layout.SDISTS: "sdist",
+    layout.TOOLS: "tool",
+    layout.BYTECODE: "bytecode",
+    layout.ONTARGET: "code",
+    layout.FILES: "included",
+    layout.PROVENANCE: "document",
+}
+_DEEP = (layout.FILES, layout.BYTECODE, layout.PROVENANCE)
+"""folders that may hold folders"""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of a bundle that is to be written."""
+
+    file: File
+    """what the manifest says of it"""
+    content: Content
+    """its bytes, or the file on disk that has them"""
+
+
+class StoredFileDamaged(IntegrityError):
+    """A file on disk is no longer what its hash says."""
+
+    def __init__(self, member: Member, sha256: str) -> None:
+        super().__init__(
+            error(
+                "stored-file-damaged",
+                member.content if isinstance(member.content, Path) else member.file.path,
+                "{subject} is not what it was when its hash was checked: sha256 {expected} then, {found} now.",
+                "Remove it and run the same command again; look after this disk.",
+                expected=member.file.sha256,
+                found=sha256,
+            )
+        )
+        self.file = member.file
+        """what it should be"""
+
+
+# ------------------------------------------------------------------------------------------------------ writing
+
+
+def assemble(
+    name: str,
+    version: str | None,
+    targets: Sequence[Target],
+    stored: Iterable[StoredFile],
+    *,
+    sequence: int | None = None,
+    install_to: str | None = None,
+    extra: Mapping[str, bytes | Path] | None = None,
+    urls: Mapping[str, str] | None = None,
+) -> tuple[Manifest, tuple[Member, ...]]:
+    """Bundle format 1 whole: the manifest, and each of its files with where its bytes are, in the archive's order.
+
+    In `targets`, `file` of a distribution or tool is a bare file name; its folder is set here. `stored` holds them all.
+    `extra`: path in the bundle -> bytes or file, for files/, bytecode/, provenance/, sbom.cdx.json, rehearsal.json.
+    `urls`: file name -> its address on the public index; whatever else is an address stays out.
+    Raises SelectionError where two files want one name, UsageError for a path or size that no bundle can hold.
+    """
+    kept: dict[str, StoredFile] = {}
+    for one in stored:
+        if kept.setdefault(one.name, one).sha256 != one.sha256:
+            raise SelectionError(
+                error(
+                    "same-name-other-bytes",
+                    one.name,
+                    "Two different files are both called {subject}: sha256 {first} and {second}.",
+                    "Make one bundle for each target: {target} in the name of -o.",
+                    first=kept[one.name].sha256,
+                    second=one.sha256,
+                )
+            )
+    installed = {one.file for target in targets for one in target.install}
+    places = {one: f"{layout.WHEELS if one.endswith('.whl') else layout.SDISTS}/{one}" for one in installed}
+    places |= {one.file: f"{layout.TOOLS}/{one.file}" for t in targets for one in t.tools if one.file not in places}
+    placed = tuple(
+        target._replace(
+            install=tuple(one._replace(file=places[one.file]) for one in target.install),
+            tools=tuple(one._replace(file=places[one.file]) for one in target.tools),
+        )
+        for target in targets
+    )
+    members = [
+        Member(File(place, kept[one].size, kept[one].sha256, _FOLDERS[place.partition("/")[0]], True), kept[one].path)
+        for one, place in places.items()
+    ]
+    members += [_member(path, content) for path, content in (*_code(), *(extra or {}).items())]
+    files = {member.file.path: member.file for member in members}
+    addresses = {places[one]: url for one, url in (urls or {}).items() if one in places}
+    draft = Manifest(layout.FORMAT, name, version, sequence, install_to, placed, tuple(files.values()))
+    members += [_member(path, data) for path, data in documents.write(draft, addresses).items()]
+    members.append(_member(layout.SUMS, layout.sums(member.file for member in members)))
+    members.sort(key=lambda member: member.file.path)
+    if refused := list(_refused([member.file for member in members])):
+        raise UsageError(*refused)
+    whole = draft._replace(files=tuple(member.file for member in members))
+    return layout.read(layout.write(whole)), tuple(members)
+
+
+def _refused(files: Sequence[File]) -> Iterator[Finding]:
+    """What no bundle can hold: such a name, two names that differ by case only, such a size."""
+    names: dict[str, str] = {}
+    for one in files:
+        why: Text | str = layout.bad_path(one.path)
+        if one.size > LARGEST:
+            why = text("it is larger than 8 GiB")
+        if (other := names.setdefault(layout.folded(one.path), one.path)) != one.path:
+            why = text("{other} has the same name where case is ignored", other=other)
+        if why:
+            yield error(
+                "cannot-be-packed",
+                one.path,
+                "{subject} cannot lie in a bundle: {why}.",
+                "Rename it, cut it, or leave it out.",
+                why=why,
+            )
+
+
+def _member(path: str, content: bytes | Path) -> Member:
+    kind = _kind(path)
+    if not kind:
+        raise ValueError(f"{path} is no place in a bundle")
+    if isinstance(content, bytes):
+        return Member(File(path, len(content), hashlib.sha256(content).hexdigest(), kind, True), content)
+    try:
+        return Member(File(path, *layout.hash_file(content), kind, True), content)
+    except OSError as failed:
+        raise unreadable(content, failed) from failed
+
+
+def _code() -> Iterator[tuple[str, bytes]]:
+    """The target side, byte for byte as it is installed here; its starters lie at the top of the bundle."""
+    for one in resources.files("offlinepack.ontarget").iterdir():
+        if one.name in (layout.INSTALL_PY, layout.INSTALL_SH, layout.INSTALL_CMD):
+            yield one.name, one.read_bytes()
+        elif one.name.endswith((".py", ".json")):
+            yield f"{layout.ONTARGET}/{one.name}", one.read_bytes()
+
+
+def write(
+    path: Path,
+    manifest: Manifest,
+    members: Iterable[Member],
+    signatures: Mapping[str, bytes] | Sequence[bytes] = (),
+    split: int | None = None,
+) -> Archive:
+    """Write the bundle to `path`, all of it or nothing, and `<path>.sha256` beside it.
+
+    `members` come in the manifest's order. Raises StoredFileDamaged where a file on disk is not what it was, and
+    ComputerError: no space, no permission, no such folder. `split`: bytes of a part; they are `<path>.001` and so on.
+    """
+    signed = signatures if isinstance(signatures, Mapping) else dict(zip(layout.SIGNATURES, signatures, strict=False))
+    with Output(path, split) as output:
+        writer = Writer(output.put)
+
+        def add(name: str, content: bytes) -> None:
+            writer.add(f"{manifest.folder}/{name}", len(content), 0o644, [content], packed=False)
+
+        add(layout.MANIFEST, layout.write(manifest))
+        for name in sorted(signed, key=layout.SIGNATURES.index):
+            add(name, signed[name])
+        for member, file in zip(members, (one for one in manifest.files if one.carried), strict=True):
+            if member.file != file:
+                raise ValueError(f"{member.file.path} stands where the manifest has {file.path}")
+            name, mode = f"{manifest.folder}/{file.path}", 0o755 if file.path in _EXECUTABLE else 0o644
+            found = writer.add(name, file.size, mode, _chunks(member.content), _PACKED.get(file.kind))
+            if found != (file.size, file.sha256):
+                raise StoredFileDamaged(member, found[1])
+        writer.close()
+    return output.archive
+
+
+def _chunks(content: Content) -> Iterable[bytes]:
+    return [content] if isinstance(content, bytes) else _read(content) if isinstance(content, Path) else content
+
+
+def _read(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb", buffering=0) as source:
+            while chunk := source.read(CHUNK):
+                yield chunk
+    except OSError as failed:
+        raise unreadable(path, failed) from failed
+
+
+# ------------------------------------------------------------------------------------------------------ reading
+
+
+def open_bundle(path: Path) -> Bundle:
+    """The bundle at `path`: a tar.gz, the parts that it was cut into (any of them, or their common name), its folder.
+
+    Only the manifest and the signatures are read, strictly; the rest is checked when it is unpacked or verified.
+    BundleError: this is none, or a newer one. IntegrityError: it is damaged, or not as a bundle is made.
+    """
+    try:
+        if path.is_dir():
+            data, signatures = _first_of_folder(path)
+        else:
+            with closing(Input(path)) as source:
+                _, data, signatures, _ = _first(Reader(source), path)
+    except FileNotFoundError as failed:
+        advice = "Name the bundle's tar.gz or its unpacked folder."
+        raise BundleError(error("no-such-bundle", path, "There is no {subject}.", advice)) from failed
+    except OSError as failed:
+        raise unreadable(path, failed) from failed
+    return Bundle(path, layout.read(data), data, signatures)
+
+
+def manifest_of(path: Path) -> Manifest:
+    """The manifest of a bundle, of its folder, or of a manifest.json that lies alone."""
+    if path.suffix != ".json" or path.is_dir():
+        return open_bundle(path).manifest
+    try:
+        return layout.read(_small(path, layout.MOST_BYTES))
+    except OSError as failed:
+        raise unreadable(path, failed) from failed
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on the disk whose manifest was read; its files are checked whenever they are read."""
+
+    path: Path
+    manifest: Manifest
+    data: bytes = field(repr=False)
+    """manifest.json as it is: what a signature signs"""
+    signatures: Mapping[str, bytes] = field(repr=False)
+    """those inside: name -> bytes"""
+
+    def members(self) -> Iterator[Member]:
+        """Every file once. Use each one's content before the next is asked for.
+
+        Content raises IntegrityError at its end where it is not what the manifest says. So does the iterator, for what
+        is missing, added, damaged or cut short.
+        """
+        try:
+            yield from _of_folder(self) if self.path.is_dir() else _of_archive(self)
+        except OSError as failed:
+            raise unreadable(self.path, failed) from failed
+
+    def unpack(self, folder: Path, target: Target | None = None) -> Iterator[File]:
+        """Write the bundle's files into `folder`, which must not exist yet; each is given back when it is there.
+
+        With `target`, files that only other targets install are checked and not written.
+        """
+        others = {one.path for each in self.manifest.targets for one in self.manifest.files_of(each)}
+        others -= {one.path for one in self.manifest.files_of(target)} if target else others
+        try:
+            folder.mkdir()
+            for name, content in {layout.MANIFEST: self.data, **self.signatures}.items():
+                _place(folder, name, [content])
+            for member in self.members():
+                chunks = _chunks(member.content)
+                if member.file.path in others:
+                    _exhaust(chunks)
+                else:
+                    _place(folder, member.file.path, chunks)
+                yield member.file
+        except OSError as failed:
+            raise unwritable(folder, failed) from failed
+
+    def verify(self) -> Iterator[File | Finding]:
+        """Check everything, wheels to their last member. Gives each file that is done, and what was found wrong or odd.
+
+        Nothing is written but, of an archive, a few wheels at a time to a temporary folder.
+        """
+        yield from _misplaced(self.manifest)
+        with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder, ThreadPoolExecutor(2) as pool:
+            wheels = _Wheels(self.path if self.path.is_dir() else None, Path(folder), pool)
+            try:
+                for member in self.members():
+                    try:
+                        if member.file.kind in ("wheel", "tool") and member.file.path.endswith(".whl"):
+                            yield from wheels.take(member)
+                        elif documents.serves_other_tools(member.file.path):
+                            data = b"".join(_chunks(member.content))
+                            yield from documents.check(member.file.path, data, self.manifest)
+                        else:
+                            _exhaust(_chunks(member.content))
+                    except IntegrityError as found:
+                        yield from found.findings
+                    yield member.file
+            except IntegrityError as found:
+                yield from found.findings
+            yield from wheels.findings(self.manifest)
+
+
+class _Wheels:
+    """The wheels of a bundle that is verified: each unpacked in a thread, then compared with the plan and its peers."""
+
+    def __init__(self, unpacked: Path | None, folder: Path, pool: ThreadPoolExecutor) -> None:
+        self._unpacked, self._folder, self._pool = unpacked, folder, pool
+        self._waiting: deque[tuple[str, Future[tuple[Wheel | None, list[Finding]]]]] = deque()
+        self._sound: set[str] = set()
+
+    def take(self, member: Member) -> Iterator[Finding]:
+        """Begin with this one; gives what was found about former ones."""
+        while len(self._waiting) > 2:
+            yield from self._done()
+        file = member.file
+        if not self._unpacked:
+            _place(self._folder, file.path, _chunks(member.content))
+        path = (self._unpacked or self._folder) / file.path
+        self._waiting.append((file.path, self._pool.submit(_wheel, path, file.sha256)))
+
+    def _done(self) -> Iterator[Finding]:
+        path, future = self._waiting.popleft()
+        wheel, findings = future.result()
+        if not self._unpacked:
+            (self._folder / path).unlink()
+        if wheel:
+            # on disk, not in memory: a bundle may have many targets
+            self._kept(path).write_bytes(pickle.dumps(wheel._replace(metadata=b"")))
+            self._sound.add(path)
+        yield from findings
+
+    def _kept(self, path: str) -> Path:
+        return self._folder / (path.replace("/", "-") + ".wheel")
+
+    def findings(self, manifest: Manifest) -> Iterator[Finding]:
+        """What is left to be found: other names than the plan's, files that two distributions both bring."""
+        while self._waiting:
+            yield from self._done()
+        said: set[str] = set()
+        for target in manifest.targets:
+            wheels = []
+            planned: list[Distribution | Tool] = [*target.tools, *target.install]
+            for one in planned:
+                if one.file in self._sound:
+                    wheel: Wheel = pickle.loads(self._kept(one.file).read_bytes())
+                    if (wheel.name, Version(wheel.version)) != (one.name, Version(one.version)):
+                        yield _other_name(one.file, wheel, one)
+                    if isinstance(one, Distribution):
+                        wheels.append(wheel)
+            for found in clashes(wheels, target.facts.os):
+                if repr(found) not in said:
+                    said.add(repr(found))
+                    yield found
+
+
+def _wheel(path: Path, sha256: str) -> tuple[Wheel | None, list[Finding]]:
+    try:
+        wheel = read_wheel(path, sha256=sha256)
+    except IntegrityError as found:
+        return None, list(found.findings)
+    return wheel, [*wheel.notes, *check_contents(wheel)]
+
+
+def _other_name(path: str, wheel: Wheel, planned: Distribution | Tool) -> Finding:
+    return error(
+        "plan-differs",
+        path,
+        "{subject} is {name} {version}, the manifest calls it {planned_name} {planned_version}.",
+        "Do not install from this bundle; ask who made it.",
+        name=wheel.name,
+        version=wheel.version,
+        planned_name=planned.name,
+        planned_version=planned.version,
+    )
+
+
+def _kind(path: str) -> str | None:
+    """The kind of what lies at this path; None where nothing of a bundle does."""
+    folder, _, name = path.partition("/")
+    if not name:
+        return "document" if documents.serves_other_tools(path) else _TOP.get(path)
+    return None if "/" in name and folder not in _DEEP else _FOLDERS.get(folder)
+
+
+def _misplaced(manifest: Manifest) -> Iterator[Finding]:
+    for file in manifest.files:
+        if _kind(file.path) != file.kind:
+            yield error(
+                "file-misplaced",
+                file.path,
+                "{subject} ({kind}) is nothing that a bundle holds at this place.",
+                "Do not install from this bundle; ask who made it.",
+                kind=file.kind,
+            )
+
+
+def _place(folder: Path, path: str, chunks: Iterable[bytes]) -> None:
+    """Make this file below `folder`: never over another, never through a link."""
+    there = folder / path
+    there.parent.mkdir(exist_ok=True, parents=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(there, flags, 0o755 if path in _EXECUTABLE else 0o644), "wb", buffering=0) as file:
+        for chunk in chunks:
+            view = memoryview(chunk)
+            while view:
+                view = view[file.write(view) :]
+
+
+def _exhaust(chunks: Iterable[bytes]) -> None:
+    for _ in chunks:
+        pass
+
+
+def _checked(file: File, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes; IntegrityError at the end where they are not what the manifest says."""
+    digest, size = hashlib.sha256(), 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > file.size:
+            break
+        digest.update(chunk)
+        yield chunk
+    if size != file.size:
+        raise _wrong_size(file, size)
+    if digest.hexdigest() != file.sha256:
+        why = text(
+            "its sha256 is {found}, the manifest says {expected}", found=digest.hexdigest(), expected=file.sha256
+        )
+        raise unsound(file.path, why, "hash-mismatch")
+
+
+def _wrong_size(file: File, size: int) -> IntegrityError:
+    why = text("it has {found} bytes, the manifest says {expected}", found=size, expected=file.size)
+    return unsound(file.path, why, "size-mismatch")
+
+
+def _missing(paths: Iterable[str]) -> list[Finding]:
+    return [
+        error("file-missing", one, "{subject} is missing from the bundle.", AGAIN) for one in sorted(paths)[:_SHOWN]
+    ]
+
+
+# an archive
+
+
+def _first(reader: Reader, path: Path) -> tuple[str, bytes, dict[str, bytes], tuple[str, int] | None]:
+    """The folder at the top, manifest.json and the signatures, which stand at the beginning; then what comes next."""
+    ahead = reader.next()
+    if not ahead or not re.fullmatch(r"[^/]+/manifest\.json", ahead[0]):
+        raise not_a_bundle(path)
+    folder = ahead[0].partition("/")[0]
+    if ahead[1] > layout.MOST_BYTES:
+        raise unsound(ahead[0], _TOO_LARGE)
+    data = b"".join(reader.content(ahead[1]))
+    signatures: dict[str, bytes] = {}
+    ahead = reader.next()
+    while ahead and (name := ahead[0].removeprefix(folder + "/")) in layout.SIGNATURES and name not in signatures:
+        if ahead[1] > _LONGEST_SIGNATURE:
+            raise unsound(ahead[0], _TOO_LARGE)
+        signatures[name] = b"".join(reader.content(ahead[1]))
+        ahead = reader.next()
+    return folder, data, signatures, ahead
+
+
+_TOO_LARGE = text("it is larger than such a file can be")
+
+
+def _of_archive(bundle: Bundle) -> Iterator[Member]:
+    with closing(Input(bundle.path)) as source:
+        reader = Reader(source)
+        folder, data, signatures, ahead = _first(reader, bundle.path)
+        if (data, signatures) != (bundle.data, bundle.signatures):
+            raise unsound(bundle.path, text("it changed while it was read"))
+        if folder != bundle.manifest.folder:
+            raise unsound(folder, text("the folder at the top should be called {name}", name=bundle.manifest.folder))
+        listed = {f"{folder}/{one.path}": one for one in bundle.manifest.files if one.carried}
+        waiting = dict(listed)
+        while ahead:
+            name, size = ahead
+            file = waiting.pop(name, None)
+            if not file:
+                again = name in listed or name.partition("/")[2] in (layout.MANIFEST, *signatures)
+                why = text("it stands there a second time") if again else text("the manifest does not know it")
+                raise unsound(name, why, "file-added")
+            if size != file.size:
+                raise _wrong_size(file, size)
+            content = _checked(file, reader.content(size))
+            yield Member(file, content)
+            _exhaust(content)
+            ahead = reader.next()
+        if waiting:
+            raise IntegrityError(*_missing(one.path for one in waiting.values()))
+
+
+# a folder: nothing but folders and regular files, and of these the ones that the manifest names
+
+
+def _first_of_folder(folder: Path) -> tuple[bytes, dict[str, bytes]]:
+    if not os.path.lexists(folder / layout.MANIFEST):
+        raise BundleError(
+            error(
+                "not-a-bundle",
+                folder,
+                "{subject} is no bundle: it has no manifest.json.",
+                "Name the bundle's tar.gz, or the folder that install.py lies in.",
+            )
+        )
+    paths = {one: folder / one for one in layout.SIGNATURES if os.path.lexists(folder / one)}
+    return _small(folder / layout.MANIFEST, layout.MOST_BYTES), {
+        one: _small(path, _LONGEST_SIGNATURE) for one, path in paths.items()
+    }
+
+
+def _small(path: Path, most: int) -> bytes:
+    with _regular(path) as source:
+        data = source.read(most + 1)
+    if len(data) > most:
+        raise unsound(path, _TOO_LARGE)
+    return data
+
+
+def _regular(path: Path) -> BinaryIO:
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise unsound(path, text("it is no regular file"))
+    return os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)), "rb")
+
+
+def _of_folder(bundle: Bundle) -> Iterator[Member]:
+    listed = {one.path: one for one in bundle.manifest.files if one.carried}
+    known = {layout.MANIFEST, *bundle.signatures, *listed}
+    parents = {path[:at] for path in known for at, sign in enumerate(path) if sign == "/"}
+    found: set[str] = set()
+    bad: list[Finding] = []
+    waiting = [""]
+    while waiting:
+        here = waiting.pop()
+        for one in sorted(os.scandir(bundle.path / here), key=lambda one: one.name):
+            path = here + one.name
+            if one.is_dir(follow_symlinks=False) and path in parents:
+                waiting.append(path + "/")
+            elif path in known and one.is_file(follow_symlinks=False):
+                found.add(path)
+            elif path in known or path in parents:
+                bad += unsound(path, text("it is no regular file")).findings
+            else:
+                advice = "Take it out, or unpack the bundle again."
+                bad.append(error("file-added", path, "{subject} does not belong to the bundle.", advice))
+    bad += _missing(known - found - {one.subject for one in bad})
+    if bad:
+        raise IntegrityError(*bad[:_SHOWN])
+    for file in listed.values():
+        with _regular(bundle.path / file.path) as source:
+            yield Member(file, _checked(file, iter(partial(source.read, CHUNK), b"")))
