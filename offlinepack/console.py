@@ -107,7 +107,9 @@ class Console:
 
     def json(self, document: dict[str, Any]) -> None:
         """The result for a program, on stdout."""
-        print(_json.dumps({"schema": 1, "command": self.command, **document}, indent=2, ensure_ascii=False, default=str))
+        print(
+            _json.dumps({"schema": 1, "command": self.command, **document}, indent=2, ensure_ascii=False, default=str)
+        )
         sys.stdout.flush()
 
     def track(
@@ -130,8 +132,16 @@ class Console:
         self, what: Text, steps: Iterable[T], total: float | None, weigh: Callable[[T], float] | None
     ) -> Iterator[T]:
         from rich.console import Console as Terminal
-        from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, SpinnerColumn
-        from rich.progress import TextColumn, TimeElapsedColumn, TransferSpeedColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TransferSpeedColumn,
+        )
 
         columns: list[Any] = [SpinnerColumn(), TextColumn("{task.description}")]
         if weigh:

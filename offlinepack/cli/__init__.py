@@ -29,7 +29,14 @@ COMMANDS = {
 }
 """name -> (file below cli/, one line of help), in the order of the help page"""
 
-MEANT = {"pack": "build", "download": "build", "create": "build", "unpack": "install", "check": "verify", "show": "inspect"}
+MEANT = {
+    "pack": "build",
+    "download": "build",
+    "create": "build",
+    "unpack": "install",
+    "check": "verify",
+    "show": "inspect",
+}
 
 
 class Command(click.Command):
@@ -42,7 +49,9 @@ class Command(click.Command):
         if any(getattr(one, "rare", False) for one in self.params):
             self.params.append(_help_all())
 
-    def make_context(self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any) -> click.Context:
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
         """The settings file gives what the command line does not."""
         if not {"-h", "--help", "--help-all"} & set(args):
             extra.setdefault("default_map", _settings(self.name or "", args, parent))
@@ -53,7 +62,9 @@ def _settings(command: str, args: list[str], parent: click.Context | None) -> di
     said: dict[str, Any] = parent.find_root().meta.get("offlinepack.global", {}) if parent else {}
     given = said.get("config") or _value(args, "--config") or os.environ.get("OFFLINEPACK_CONFIG")
     folder = _value(args, "--project") or "."
-    if not given and not any(os.path.isfile(os.path.join(folder, one)) for one in ("offlinepack.toml", "pyproject.toml")):  # noqa: PTH110, PTH113, PTH118
+    if not given and not any(
+        os.path.isfile(os.path.join(folder, one)) for one in ("offlinepack.toml", "pyproject.toml")
+    ):
         return {}
     from pathlib import Path
 
@@ -99,7 +110,12 @@ def _help_all() -> click.Option:
             ctx.exit()
 
     return click.Option(
-        ["--help-all"], is_flag=True, expose_value=False, is_eager=True, callback=show, help="Show every option and exit."
+        ["--help-all"],
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=show,
+        help="Show every option and exit.",
     )
 
 
@@ -123,7 +139,12 @@ def _global_options() -> list[click.Parameter]:
         one("--json", is_flag=True, help="Print the result as JSON on stdout."),
         one("--no-color", is_flag=True, help="No colours (NO_COLOR does the same)."),
         one("--debug", is_flag=True, help="Show the traceback of an error.", hidden=True),
-        one("--config", metavar="FILE", help="Read settings from FILE instead of pyproject.toml or offlinepack.toml.", hidden=True),
+        one(
+            "--config",
+            metavar="FILE",
+            help="Read settings from FILE instead of pyproject.toml or offlinepack.toml.",
+            hidden=True,
+        ),
         one("--lang", type=click.Choice(["en", "zh"]), help="Language of messages.", hidden=True),
     ]
 
@@ -147,7 +168,9 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """An unknown name is answered with the one that was meant."""
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
@@ -183,7 +206,15 @@ offlinepack --help lists every command."""
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Carry a Python application and everything it depends on to a machine without a network.",
 )
-@click.option("-V", "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version and exit.")
+@click.option(
+    "-V",
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_version,
+    help="Show the version and exit.",
+)
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Show the commands that matter where none is given."""
@@ -232,7 +263,9 @@ def run(arguments: list[str]) -> int:
     except click.UsageError as wrong:
         where = wrong.ctx or ctx
         hint = f"Try '{where.command_path} --help'." if where else ""
-        return _tell(ctx, 2, [error("usage", "offlinepack", "{problem}", "{hint}", problem=wrong.format_message(), hint=hint)])
+        return _tell(
+            ctx, 2, [error("usage", "offlinepack", "{problem}", "{hint}", problem=wrong.format_message(), hint=hint)]
+        )
     except (KeyboardInterrupt, click.Abort):
         click.echo("", err=True)
         return 130
@@ -262,9 +295,13 @@ def of_computer(failure: OSError) -> Finding:
 
     place = failure.filename or failure.filename2 or "offlinepack"
     if failure.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return error("disk-full", place, "There is no room left to write {subject}.", "Free some space, or choose another place.")
+        return error(
+            "disk-full", place, "There is no room left to write {subject}.", "Free some space, or choose another place."
+        )
     if failure.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return error("no-permission", place, "{subject} may not be read or written: {words}.", _PLACE, words=failure.strerror)
+        return error(
+            "no-permission", place, "{subject} may not be read or written: {words}.", _PLACE, words=failure.strerror
+        )
     return error("computer", place, "{subject}: {words}.", _PLACE, words=failure.strerror or str(failure))
 
 

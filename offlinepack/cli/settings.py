@@ -1,4 +1,4 @@
-"""[tool.offlinepack] of pyproject.toml, or offlinepack.toml: the long options as keys, plural where an option may be repeated."""
+"""[tool.offlinepack] of pyproject.toml, or offlinepack.toml: the long options as keys, plural where they repeat."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def find(folder: Path, given: str | None = None) -> Path | None:
     """The file with the settings for work in `folder`: the one given, offlinepack.toml, or pyproject.toml."""
     if given:
         if not Path(given).is_file():
-            raise SourceError(error("no-settings", given, "There is no settings file {subject}.", "Mend --config, or leave it out."))
+            raise SourceError(
+                error("no-settings", given, "There is no settings file {subject}.", "Mend --config, or leave it out.")
+            )
         return Path(given)
     for name in ("offlinepack.toml", "pyproject.toml"):
         if (folder / name).is_file():
@@ -38,16 +40,17 @@ def read(path: Path) -> dict[str, Any]:
     """The table of settings in this file; empty where it has none."""
     try:
         data = path.read_bytes()
-        document = tomllib.loads(data.decode("utf-8-sig"))
+        document: dict[str, Any] = tomllib.loads(data.decode("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
         raise SourceError(
             error("bad-toml", path, "{subject} is not TOML: {words}.", "Mend that line.", words=problem)
         ) from problem
-    if path.name != "pyproject.toml":
-        return document.get("tool", {}).get("offlinepack", document) if "tool" in document else document
-    table = document.get("tool", {}).get("offlinepack", {})
+    whole = path.name != "pyproject.toml" and "tool" not in document
+    table = document if whole else document.get("tool", {}).get("offlinepack", {})
     if not isinstance(table, dict):
-        raise SourceError(error("bad-settings", path, "{subject}: tool.offlinepack is not a table.", "Write [tool.offlinepack]."))
+        raise SourceError(
+            error("bad-settings", path, "{subject}: tool.offlinepack is not a table.", "Write [tool.offlinepack].")
+        )
     return table
 
 
@@ -67,7 +70,14 @@ def defaults(path: Path, parameters: Mapping[str, Sequence[click.Parameter]], co
             where = f"{path.name}:{_line(path, key)}"
             if near:
                 findings.append(
-                    error("unknown-setting", where, "{subject}: there is no setting '{key}'.", "Did you mean '{near}'?", key=key, near=near)
+                    error(
+                        "unknown-setting",
+                        where,
+                        "{subject}: there is no setting '{key}'.",
+                        "Did you mean '{near}'?",
+                        key=key,
+                        near=near,
+                    )
                 )
             else:
                 findings.append(

@@ -48,13 +48,9 @@ KEPT = {
     "cyclonedx": {"evidence"},
 }
 # What the target side may import of the standard library: no tarfile, no urllib, no tomllib.
-ALLOWED = {
-    "argparse", "atexit", "base64", "binascii", "bisect", "codecs", "collections", "configparser", "contextlib", "csv", "ctypes", "datetime", "email",
-    "errno", "fcntl", "functools", "hashlib", "heapq", "importlib", "io", "itertools", "json", "locale", "logging", "marshal", "mmap",
-    "msvcrt", "multiprocessing", "operator", "os", "platform", "py_compile", "queue", "random", "re", "runpy", "shlex", "shutil", "signal", "site", "stat",
-    "string", "struct", "subprocess", "sys", "sysconfig", "tempfile", "textwrap", "threading", "time", "traceback", "types", "typing",
-    "unicodedata", "venv", "warnings", "zipfile", "zipimport", "zlib", "concurrent", "winreg", "_imp", "ensurepip", "distutils", "__future__", "pip",
-}  # fmt: skip
+ALLOWED = set(
+    ["__future__", "_imp", "argparse", "atexit", "base64", "binascii", "bisect", "codecs", "collections", "concurrent", "configparser", "contextlib", "csv", "ctypes", "datetime", "distutils", "email", "ensurepip", "errno", "fcntl", "functools", "hashlib", "heapq", "importlib", "io", "itertools", "json", "locale", "logging", "marshal", "mmap", "msvcrt", "multiprocessing", "operator", "os", "pip", "platform", "py_compile", "queue", "random", "re", "runpy", "shlex", "shutil", "signal", "site", "stat", "string", "struct", "subprocess", "sys", "sysconfig", "tempfile", "textwrap", "threading", "time", "traceback", "types", "typing", "unicodedata", "venv", "warnings", "winreg", "zipfile", "zipimport", "zlib"]
+)
 
 
 def room(path: Path) -> str:
@@ -91,10 +87,14 @@ def test_imports_run_downwards(path: Path) -> None:
         parts = name.split(".")
         if parts[0] != "offlinepack":
             rooms = KEPT.get(parts[0])
-            assert rooms is None or here in rooms, f"{path.name} imports {parts[0]}, which belongs to {sorted(rooms or ())}"
+            assert rooms is None or here in rooms, (
+                f"{path.name} imports {parts[0]}, which belongs to {sorted(rooms or ())}"
+            )
         elif len(parts) > 1 and parts[1] not in (here, "__version__") and floor_of(parts[1]) >= 0:
             there = parts[1]
-            assert floor_of(there) > floor_of(here) or (here, there) in PEERS, f"{here} imports {there}, which is not below it"
+            assert floor_of(there) > floor_of(here) or (here, there) in PEERS, (
+                f"{here} imports {there}, which is not below it"
+            )
 
 
 def test_the_command_line_imports_little_before_a_command_is_chosen() -> None:
@@ -130,7 +130,7 @@ def test_the_target_side_is_small_enough_to_be_read() -> None:
 
 
 def sentences(path: Path) -> set[str]:
-    """The templates of a file: what error, warning, note and text are given as literals or as constants of the module."""
+    """The templates of a file: what error, warning, note and text are given as literals or module constants."""
     tree = ast.parse(path.read_text("utf-8"))
     constants = {
         target.id: node.value.value
@@ -143,13 +143,19 @@ def sentences(path: Path) -> set[str]:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
-        name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        name = (
+            node.func.id
+            if isinstance(node.func, ast.Name)
+            else node.func.attr
+            if isinstance(node.func, ast.Attribute)
+            else ""
+        )
         where = {"text": [0], "Text": [0], "error": [2, 3], "warning": [2, 3], "note": [2, 3]}.get(name, [])
         named = {"sentence": 2, "advice": 3, "template": 0}
         given = [node.args[at] for at in where if at < len(node.args)]
         given += [one.value for one in node.keywords if one.arg in named and where]
         for one in given:
-            for part in ([one.body, one.orelse] if isinstance(one, ast.IfExp) else [one]):
+            for part in [one.body, one.orelse] if isinstance(one, ast.IfExp) else [one]:
                 if isinstance(part, ast.Constant) and isinstance(part.value, str):
                     found.add(part.value)
                 elif isinstance(part, ast.Name) and part.id in constants:

@@ -1,0 +1,294 @@
+"""build and lock: what stands on this side of the gap."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from offlinepack import cli, console, pack, sources, targets
+from offlinepack.cli import options
+from offlinepack.cli.options import FILE, What
+from offlinepack.errors import Text, UsageError, error, text
+from offlinepack.indexes import Indexes
+from offlinepack.ontarget import manifest
+from offlinepack.sources import Requirements
+
+
+def gather(what: What, speaker: console.Console) -> Requirements:
+    """Everything that was asked, read; the first line says what was taken."""
+    found = sources.from_arguments(what.requirements) if what.requirements else None
+    for path in what.files:
+        found = found + sources.read(path) if found else sources.read(path)
+    if found is None:
+        raise UsageError(
+            error(
+                "nothing-asked",
+                "build",
+                "Nothing was asked for.",
+                "Name requirements, or a file with -r: offlinepack build -r requirements.txt",
+            )
+        )
+    for path in what.constraints:
+        found = found + sources.read_constraints(path)
+    taken = [*what.requirements, *what.files]
+    speaker.say(text("packing {taken}", taken=taken))
+    return replace(
+        found,
+        pre=found.pre or what.pre,
+        no_deps=found.no_deps or what.no_deps,
+        require_hashes=found.require_hashes or what.require_hashes,
+        only_binary=(*found.only_binary, *what.only_binary),
+        no_binary=(*found.no_binary, *what.no_binary),
+        uploaded_prior_to=what.uploaded_prior_to or found.uploaded_prior_to,
+    )
+
+
+def request(
+    what: What,
+    asked: tuple[targets.Target, ...],
+    indexes: Indexes,
+    how: pack.How,
+    label: pack.Label,
+    speaker: console.Console,
+) -> pack.Request:
+    """The values of the command line as one request; without a target, for the interpreter that runs this."""
+    requirements = gather(what, speaker)
+    return pack.Request(
+        requirements,
+        asked or (targets.running().anywhere(),),
+        indexes.with_options(requirements.index_options),
+        how,
+        _label(label, requirements),
+        floor_follows_files=not asked,
+    )
+
+
+def _label(label: pack.Label, requirements: Requirements) -> pack.Label:
+    """The label with what the sources suggest where nothing was said; `app` where nobody knows better."""
+    name = re.sub(r"[-_.\s]+", "-", label.name).strip("-").lower() if label.name else requirements.name or "app"
+    if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise UsageError(
+            error(
+                "bad-name",
+                "--name",
+                "{subject} {name} is no name for a bundle.",
+                "Use letters, digits and hyphens.",
+                name=label.name,
+            )
+        )
+    version = label.version or (requirements.version if name == requirements.name else None)
+    if version and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.!+_-]{0,127}", version):
+        raise UsageError(
+            error(
+                "bad-version",
+                "--app-version",
+                "{subject} {version} cannot be part of a file name.",
+                "Use letters, digits, dots and hyphens.",
+                version=version,
+            )
+        )
+    return replace(label, name=name, version=version)
+
+
+@click.command(cls=cli.Command)
+@options.what
+@options.for_
+@options.from_
+@options.how
+@options.label
+@options.one(
+    "-o", "--output", metavar="FILE", help="Where the bundle goes; {name}, {version} and {target} are filled in."
+)
+@options.one("--dry-run", is_flag=True, help="Tell what would be packed, and its size; write nothing.")
+@click.pass_context
+def build(
+    ctx: click.Context,
+    what: What,
+    targets: Any,
+    indexes: Indexes,
+    how: pack.How,
+    label: pack.Label,
+    output: str | None,
+    dry_run: bool,
+) -> None:
+    """Pack the requirements and all that they need, for each target, into one bundle."""
+    speaker = cli.console(ctx)
+    wanted = request(what, targets, indexes, how, label, speaker)
+    if dry_run:
+        plans = pack.lock(wanted, speaker.track)
+        speaker.findings(wanted.requirements.notes)
+        tell_plan(plans, pack.sizes(plans, wanted), speaker)
+        return
+    folder = f"{wanted.label.name}-{wanted.label.version}" if wanted.label.version else wanted.label.name
+    built = pack.build(wanted, Path(output or f"{folder}-offline.tar.gz"), speaker.track)
+    speaker.findings(built.findings)
+    tell_built(built, speaker)
+
+
+@click.command(cls=cli.Command)
+@options.what
+@options.for_
+@options.from_
+@options.how
+@options.one("-o", "--output", type=FILE, metavar="FILE", help="The lock of the one target: pylock.toml.")
+@options.one("-d", "--directory", type=FILE, metavar="DIR", help="A folder for the locks, pylock.<target>.toml each.")
+@click.pass_context
+def lock(
+    ctx: click.Context,
+    what: What,
+    targets: Any,
+    indexes: Indexes,
+    how: pack.How,
+    output: Path | None,
+    directory: Path | None,
+) -> None:
+    """Write the lock of each target (pylock.toml, PEP 751), and pack nothing."""
+    speaker = cli.console(ctx)
+    wanted = request(what, targets, indexes, how, pack.Label(), speaker)
+    if output and (directory or len(wanted.targets) > 1):
+        raise UsageError(
+            error(
+                "one-lock-one-file",
+                "-o",
+                "{subject} takes one lock, and there are {count} targets.",
+                "Give a folder with -d: each target gets its pylock.<target>.toml there.",
+                count=len(wanted.targets),
+            )
+        )
+    plans = pack.lock(wanted, speaker.track)
+    speaker.findings([*wanted.requirements.notes, *(one for plan in plans for one in plan.selection.findings)])
+    written = []
+    for plan in plans:
+        path = output or (directory / manifest.pylock_name(plan.target.tag) if directory else None)
+        document = pack.lock_text(plan)
+        if path is None:
+            speaker.result(document)
+        else:
+            pack.write_whole(path, document.encode())
+            written.append(path)
+            speaker.say(text("wrote {path}", path=path))
+    if speaker.wants_json:
+        speaker.json(
+            {
+                "ok": True,
+                "locks": [{"target": plan.target.tag, "packages": _packages(plan)} for plan in plans],
+                "files": written,
+            }
+        )
+
+
+def _packages(plan: pack.Plan) -> list[dict[str, Any]]:
+    return [
+        {"name": one.name, "version": str(one.version), "file": one.filename, "sha256": one.sha256}
+        for one in plan.selection.chosen
+    ]
+
+
+def tell_plan(plans: tuple[pack.Plan, ...], sizes: dict[str, int | None], speaker: console.Console) -> None:
+    """The result of a dry run: what would be in the bundle, and how large it would be."""
+    total = sum(one or 0 for one in sizes.values())
+    if speaker.wants_json:
+        speaker.json(
+            {
+                "ok": True,
+                "dry_run": True,
+                "size": total,
+                "files": [{"name": name, "size": size} for name, size in sorted(sizes.items())],
+                "targets": [
+                    {
+                        "name": plan.target.name,
+                        "tag": plan.target.tag,
+                        "machines": str(plan.target.machines),
+                        "packages": _packages(plan),
+                    }
+                    for plan in plans
+                ],
+            }
+        )
+        return
+    for plan in plans:
+        speaker.result(
+            text("{target}: {count} distributions", target=plan.target.name, count=len(plan.selection.chosen))
+        )
+        for one in plan.selection.chosen:
+            size = sizes.get(one.filename)
+            speaker.result(
+                f"  {one.name} {one.version}  {one.filename}  {console.size(size) if size is not None else '?'}"
+            )
+    speaker.result(text("{count} files, {size}; nothing was written", count=len(sizes), size=console.size(total)))
+
+
+def tell_built(built: pack.Built, speaker: console.Console) -> None:
+    """The summary: what, for which machines, size, sha256, seconds, and what to type on the other side."""
+    archive, listed = built.archive, built.manifest
+    if speaker.wants_json:
+        speaker.json(
+            {
+                "ok": True,
+                "bundle": str(archive.path),
+                "size": archive.size,
+                "sha256": archive.sha256,
+                "name": listed.name,
+                "version": listed.version,
+                "folder": listed.folder,
+                "targets": [
+                    {
+                        "name": plan.target.name,
+                        "tag": plan.target.tag,
+                        "machines": str(plan.target.machines),
+                        "packages": _packages(plan),
+                    }
+                    for plan in built.plans
+                ],
+                "findings": [one.to_json() for one in built.findings],
+                "seconds": {**built.seconds, "total": round(speaker.seconds, 3)},
+            }
+        )
+        return
+    if speaker.loudness < 0:
+        speaker.result(str(archive.path))
+        return
+    lines: list[str | Text] = [
+        text(
+            "{path}: {count} distributions, {size}, {seconds} s",
+            path=archive.path,
+            count=len({(one.name, one.version) for target in listed.targets for one in target.install}),
+            size=console.size(archive.size),
+            seconds=round(speaker.seconds, 1),
+        ),
+        f"  sha256 {archive.sha256}",
+    ]
+    lines += [text("  for {machines}", machines=plan.target.machines) for plan in built.plans]
+    lines += versions_apart(listed)
+    lines.append(text("on the other side:"))
+    systems = dict.fromkeys(target.facts.os for target in listed.targets)
+    name, folder = archive.path.name, listed.folder
+    for system in systems:
+        if system == "windows":
+            lines.append(f"  tar -xzf {name} && {folder}\\install.cmd")
+        else:
+            lines.append(f"  tar -xzf {name} && python3 {folder}/install.py")
+    speaker.result(*lines)
+
+
+def versions_apart(listed: manifest.Manifest) -> list[Text]:
+    """The projects that have other versions on other targets: "numpy: 2.2.6 for rhel8, 2.5.5 elsewhere"."""
+    lines = []
+    names = sorted({one.name for target in listed.targets for one in target.install})
+    for name in names:
+        where: dict[str, list[str]] = {}
+        for target in listed.targets:
+            for one in target.install:
+                if one.name == name:
+                    where.setdefault(one.version, []).append(target.name)
+        if len(where) > 1:
+            apart = [
+                text("{version} for {targets}", version=version, targets=for_)
+                for version, for_ in sorted(where.items())
+            ]
+            lines.append(text("  {name}: {apart}", name=name, apart=apart))
+    return lines

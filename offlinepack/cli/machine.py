@@ -1,0 +1,210 @@
+"""install, rollback, probe, targets: what has to do with a machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from offlinepack import bundle, cli
+from offlinepack import targets as models
+from offlinepack.cli.options import FILE, option
+from offlinepack.errors import MachineError, error, text
+
+
+def run_ontarget(arguments: Sequence[str], python: str | None = None, folder: Path | None = None) -> int:
+    """Run the target side's own install.py, the one that is installed here, with an interpreter of this machine."""
+    place = [f"--bundle={folder}"] if folder else []
+    with resources.as_file(resources.files("offlinepack.ontarget")) as code:
+        command = [python or sys.executable, "-I", "-B", str(code / "install.py"), *place, *arguments]
+        try:
+            return subprocess.run(command, check=False).returncode
+        except OSError as refused:
+            raise MachineError(
+                error(
+                    "no-such-python",
+                    command[0],
+                    "{subject} cannot be started: {words}.",
+                    "Name a Python with --python.",
+                    words=refused.strerror,
+                )
+            ) from refused
+
+
+class Passed:
+    """Options that the target side reads: they are handed on as they were given."""
+
+    def __init__(self, *parameters: click.Parameter) -> None:
+        self.parameters = parameters
+
+    def arguments(self, ctx: click.Context) -> list[str]:
+        """What was given, as words of a command line."""
+        words: list[str] = []
+        for one in self.parameters:
+            value = ctx.params.get(one.name or "")
+            long = max(one.opts, key=len)
+            if isinstance(one, click.Option) and one.is_flag:
+                words += [long] if value else []
+            elif one.multiple:
+                words += [part for each in value or () for part in (long, str(each))]
+            elif value is not None:
+                words += [long, str(value)]
+        said: dict[str, Any] = ctx.find_root().meta.get("offlinepack.global", {})
+        words += ["-q"] * said.get("quiet", 0) + ["-v"] * said.get("verbose", 0)
+        words += [f"--{name}".replace("_", "-") for name in ("json", "no_color", "debug") if said.get(name)]
+        return words + (["--lang", said["lang"]] if said.get("lang") else [])
+
+
+PLACE = option(
+    "--venv", metavar="DIR", help="The place; else what the bundle says, else the active venv, else ./.venv."
+)
+INSTALL = Passed(
+    PLACE,
+    option("--python", metavar="PY", help="The interpreter that is to run it; else one that fits is looked for."),
+    option("--target", metavar="NAME", help="This target of the bundle, where several fit."),
+    option("--engine", type=click.Choice(["auto", "pip", "fast"]), help="Who places the files."),
+    option("--no-compile", is_flag=True, help="No bytecode."),
+    option("--keep-going", is_flag=True, help="Switch even where something could not be installed (exit 11)."),
+    option("--force", is_flag=True, help="Install again what is installed."),
+    option(
+        "--allow-downgrade", is_flag=True, help="Take a bundle with a lower sequence than this environment has seen."
+    ),
+    option("--dry-run", is_flag=True, help="Check everything and tell what would be done; write nothing."),
+    option("--report", metavar="FILE|DIR", help="Write the report there too."),
+    option("-j", "--jobs", type=click.IntRange(1, 256), metavar="N", help="Processes at a time."),
+)
+ROLLBACK = Passed(
+    PLACE,
+    option("--to", metavar="ID", help="The generation to go to; else the former one."),
+    option("--list", is_flag=True, help="List the generations."),
+)
+
+
+Body = TypeVar("Body", bound=Callable[..., Any])
+
+
+def _takes(passed: Passed) -> Callable[[Body], Body]:
+    def decorate(body: Body) -> Body:
+        body.__dict__.setdefault("__click_params__", []).extend(reversed(passed.parameters))
+        return body
+
+    return decorate
+
+
+@click.command(cls=cli.Command)
+@click.argument("bundle_path", metavar="BUNDLE", type=FILE)
+@_takes(INSTALL)
+@click.pass_context
+def install(ctx: click.Context, /, bundle_path: Path, python: str | None, **_passed: Any) -> None:
+    """Install a bundle (the tar.gz or its unpacked folder) on this machine, without a network."""
+    words = INSTALL.arguments(ctx)
+    opened = bundle.open_bundle(bundle_path)
+    if bundle_path.is_dir():
+        ctx.exit(run_ontarget(words, python, bundle_path))
+    with _beside(ctx.params["venv"], opened.manifest.install_to) as folder:
+        total = float(sum(one.size for one in opened.manifest.files))
+        what = text("unpacking {path}", path=bundle_path)
+        for _ in cli.console(ctx).track(what, opened.unpack(folder), total, lambda one: one.size):
+            pass
+        code = run_ontarget(words, python, folder)
+    ctx.exit(code)
+
+
+@contextlib.contextmanager
+def _beside(venv: str | None, install_to: str | None) -> Iterator[Path]:
+    """A folder that is not there yet, on the disk where the environment will lie; gone when the block ends."""
+    place = os.path.abspath(venv or install_to or os.environ.get("VIRTUAL_ENV") or ".venv")  # noqa: PTH100 (links stay)
+    above = next(one for one in Path(place).parents if one.is_dir())
+    with tempfile.TemporaryDirectory(prefix=".offlinepack-", dir=above, ignore_cleanup_errors=True) as work:
+        yield Path(work) / "bundle"
+
+
+@click.command(cls=cli.Command)
+@_takes(ROLLBACK)
+@click.pass_context
+def rollback(ctx: click.Context, /, **_passed: Any) -> None:
+    """Go back to the release that ran in an environment before."""
+    ctx.exit(run_ontarget(["--rollback", *ROLLBACK.arguments(ctx)]))
+
+
+@click.command(cls=cli.Command)
+@click.option(
+    "--script",
+    is_flag=True,
+    help="Print the one file that does this on another machine: python3 probe.py > machine.json",
+)
+@click.pass_context
+def probe(ctx: click.Context, script: bool) -> None:
+    """Tell the facts of this machine, for `build --target FILE` on another."""
+    file = resources.files("offlinepack.ontarget") / "interpreter.py"
+    if script:
+        click.echo(file.read_text("utf-8"), nl=False)
+        return
+    with resources.as_file(file) as path:
+        ctx.exit(subprocess.run([sys.executable, "-I", "-B", str(path)], check=False).returncode)
+
+
+@click.command(cls=cli.Command)
+@click.argument("name", metavar="[NAME|FILE]", required=False)
+@click.pass_context
+def targets(ctx: click.Context, name: str | None) -> None:
+    """List the machines of the catalogue; or one target's facts, environment markers and tags."""
+    speaker = cli.console(ctx)
+    if name is None:
+        systems = models.catalogue()
+        if speaker.wants_json:
+            speaker.json({"ok": True, "targets": [_system(one) for one in systems]})
+        for one in systems:
+            level = (
+                f"{one.libc} {one.libc_version}" if one.libc else f"{one.macos_version}" if one.macos_version else ""
+            )
+            pythons = " ".join(f"[{python}]" if python == one.default else python for python in one.pythons)
+            names = ", ".join((one.name, *one.synonyms))
+            speaker.result(f"{names:34} {level:12} {pythons:42} {', '.join(one.machines)}")
+        speaker.result(text("NAME[-ARCH][:X.Y], for example rhel8-aarch64:3.11; the default Python stands in brackets"))
+        return
+    found = models.parse(name)
+    document = {
+        "name": found.name,
+        "tag": found.tag,
+        "machines": str(found.machines),
+        "facts": found.facts._asdict(),
+        "marker_environment": found.environment,
+        "compatible_tags": [str(tag) for tag in found.tags],
+    }
+    if speaker.wants_json:
+        speaker.json({"ok": True, **document})
+        return
+    speaker.result(found.machines)
+    speaker.result(f"  {found.tag}")
+    for key, value in found.environment.items():
+        speaker.result(f"  {key} = {json.dumps(value)}")
+    shown = found.tags if speaker.loudness > 0 else found.tags[:12]
+    speaker.result(*(f"  {tag}" for tag in shown))
+    if len(shown) < len(found.tags):
+        speaker.result(text("  and {count} more tags (-v)", count=len(found.tags) - len(shown)))
+
+
+def _system(one: models.System) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "title": one.title,
+        "synonyms": one.synonyms,
+        "os": one.os,
+        "machines": one.machines,
+        "libc": one.libc,
+        "libc_version": one.libc_version,
+        "macos_version": one.macos_version,
+        "pythons": one.pythons,
+        "default": one.default,
+        "sources": one.sources,
+    }

@@ -1,0 +1,280 @@
+"""Groups of options; each group becomes one value, which the command's body receives instead of the flags."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from offlinepack import cli
+from offlinepack.errors import UsageError, error
+from offlinepack.indexes import Indexes
+from offlinepack.pack import How, Label
+from offlinepack.store import Store
+
+Body = Callable[..., Any]
+FILE = click.Path(path_type=Path)
+
+
+def option(*declarations: str, rare: bool = False, **named: Any) -> cli.Option:
+    """An option of a group."""
+    if named.get("multiple") and named.get("type") is None:
+        named["type"] = str
+    return cli.Option(declarations, rare=rare, **named)
+
+
+def group(name: str, build: Callable[..., Any], *parameters: click.Parameter) -> Callable[[Body], Body]:
+    """A decorator: these parameters on the command line, the one value `name` in the body."""
+
+    def decorate(body: Body) -> Body:
+        own = [one.name or "" for one in parameters]
+
+        @functools.wraps(body)
+        def called(*args: Any, **values: Any) -> Any:
+            value = build(**{key: values.pop(key) for key in own})
+            return body(*args, **values, **{name: value})
+
+        kept = list(getattr(body, "__click_params__", []))
+        called.__click_params__ = kept + list(reversed(parameters))  # type: ignore[attr-defined]
+        return called
+
+    return decorate
+
+
+def one(*declarations: str, **named: Any) -> Callable[[Body], Body]:
+    """A decorator for an option that is no part of a group."""
+    parameter = option(*declarations, **named)
+    return group(parameter.name or "", lambda **value: value[parameter.name or ""], parameter)
+
+
+@dataclass(frozen=True)
+class What:
+    """What was asked on the command line, not yet read."""
+
+    requirements: tuple[str, ...]
+    files: tuple[Path, ...]
+    constraints: tuple[Path, ...]
+    venv: Path | None
+    project: Path | None
+    extras: tuple[str, ...]
+    groups: tuple[str, ...]
+    exclude: tuple[str, ...]
+    pre: bool
+    no_deps: bool
+    require_hashes: bool
+    only_binary: tuple[str, ...]
+    no_binary: tuple[str, ...]
+    uploaded_prior_to: str | None
+
+
+def _names(given: tuple[str, ...]) -> tuple[str, ...]:
+    """Project names as pip reads them: repeated or with commas; :all: or :none: as they are."""
+    from packaging.utils import canonicalize_name
+
+    found: list[str] = []
+    for one in ",".join(given).split(","):
+        one = one.strip()
+        if one == ":none:":
+            found.clear()
+        elif one:
+            found.append(one if one.startswith(":") else canonicalize_name(one))
+    return tuple(dict.fromkeys(found))
+
+
+def _what(**values: Any) -> What:
+    return What(
+        requirements=values["requirements"],
+        files=values["requirement"],
+        constraints=values["constraint"],
+        venv=values["venv"],
+        project=values["project"],
+        extras=values["extra"],
+        groups=values["group"],
+        exclude=values["exclude"],
+        pre=values["pre"],
+        no_deps=values["no_deps"],
+        require_hashes=values["require_hashes"],
+        only_binary=_names(values["only_binary"]),
+        no_binary=_names(values["no_binary"]),
+        uploaded_prior_to=values["uploaded_prior_to"],
+    )
+
+
+what = group(
+    "what",
+    _what,
+    click.Argument(["requirements"], nargs=-1, metavar="[REQUIREMENT]..."),
+    option(
+        "-r",
+        "--requirement",
+        multiple=True,
+        type=FILE,
+        metavar="FILE",
+        help="requirements.txt, .in, pylock.toml, uv.lock or pyproject.toml. May be repeated.",
+    ),
+    option(
+        "-c",
+        "--constraint",
+        multiple=True,
+        type=FILE,
+        metavar="FILE",
+        help="Versions that may be used, if anything asks for the project.",
+    ),
+    option("--venv", type=FILE, metavar="DIR", help="Freeze this virtual environment."),
+    option("--project", type=FILE, metavar="DIR", help="The project in this folder and what it needs."),
+    option("--extra", multiple=True, metavar="NAME", help="An extra of the project."),
+    option("--group", multiple=True, metavar="NAME", help="A dependency group of the project (PEP 735)."),
+    option(
+        "--exclude", multiple=True, metavar="NAME", rare=True, help="Leave this project out of a frozen environment."
+    ),
+    option("--pre", is_flag=True, rare=True, help="Take pre-releases too."),
+    option("--no-deps", is_flag=True, rare=True, help="Only what is named, not what it needs."),
+    option("--require-hashes", is_flag=True, rare=True, help="Every requirement must come with its hash."),
+    option(
+        "--only-binary",
+        multiple=True,
+        metavar="NAMES",
+        rare=True,
+        help="No source distributions for these projects, or :all:.",
+    ),
+    option(
+        "--no-binary",
+        multiple=True,
+        metavar="NAMES",
+        rare=True,
+        help="No ready-made wheels for these projects, or :all:.",
+    ),
+    option(
+        "--uploaded-prior-to",
+        "--exclude-newer",
+        metavar="DATE",
+        rare=True,
+        help="Only files that were uploaded before this date.",
+    ),
+)
+
+
+def _for(platform: Any, python_version: Any, implementation: Any, abi: Any, target: Any) -> Any:
+    from offlinepack import targets
+
+    return targets.combine(
+        platforms=platform, python_versions=python_version, implementations=implementation, abis=abi, names=target
+    )
+
+
+for_ = group(
+    "targets",
+    _for,
+    option(
+        "--target",
+        multiple=True,
+        metavar="NAME|FILE",
+        help="A machine to pack for: debian12, rhel8:3.11, windows, a tag, or the file a probe wrote. May be repeated.",
+    ),
+    option(
+        "--platform",
+        multiple=True,
+        metavar="TAG",
+        help="Its platform tag, as for pip: manylinux_2_28_x86_64, win_amd64. Each one is a target.",
+    ),
+    option(
+        "--python-version", multiple=True, metavar="X.Y", help="Its Python: 3.11, 3.11.4, 3.13t. Each one is a target."
+    ),
+    option("--implementation", multiple=True, metavar="cp|pp", rare=True, help="CPython or PyPy."),
+    option("--abi", multiple=True, metavar="TAG", rare=True, help="Its ABI tag, cp313t for one."),
+)
+
+
+def _from(keyring_provider: str | None, **values: Any) -> Indexes:
+    return Indexes.from_settings(keyring_provider=keyring_provider, **values)
+
+
+from_ = group(
+    "indexes",
+    _from,
+    option("-i", "--index-url", metavar="URL", help="The index to take files from."),
+    option(
+        "--extra-index-url", multiple=True, metavar="URL", help="A further index; the first that has a project wins."
+    ),
+    option("-f", "--find-links", multiple=True, metavar="DIR|URL", help="A folder or page of wheels and sdists."),
+    option("--no-index", is_flag=True, help="No index: only what --find-links names."),
+    option("--cert", metavar="FILE", rare=True, help="Certificates of the authorities to trust."),
+    option("--client-cert", metavar="FILE", rare=True, help="Our certificate and key in one file."),
+    option("--proxy", metavar="URL", rare=True, help="The proxy to go through."),
+    option("--trusted-host", multiple=True, metavar="HOST", rare=True, help="A host whose certificate is not checked."),
+    option(
+        "--keyring-provider",
+        type=click.Choice(["auto", "disabled", "import", "subprocess"]),
+        rare=True,
+        help="Where passwords are looked up.",
+    ),
+)
+
+
+def _how(
+    resolver: str, jobs: int, retries: int, timeout: float, cache_dir: Path | None, no_cache: bool, offline: bool
+) -> How:
+    if no_cache and offline:
+        raise UsageError(
+            error(
+                "offline-without-store",
+                "--offline",
+                "--offline takes everything from the store, and --no-cache has none.",
+                "Leave one of them out.",
+            )
+        )
+    folder = Store.default_folder() if cache_dir is None else cache_dir
+    return How(resolver, jobs, retries, timeout, offline, None if no_cache else folder)
+
+
+how = group(
+    "how",
+    _how,
+    option("--resolver", type=click.Choice(["auto", "uv", "pip"]), default="auto", help="Who decides on versions."),
+    option("-j", "--jobs", type=click.IntRange(1, 64), default=16, rare=True, help="Downloads at a time."),
+    option(
+        "--retries",
+        type=click.IntRange(0, 100),
+        default=5,
+        rare=True,
+        help="How often a failed request is tried again.",
+    ),
+    option(
+        "--timeout",
+        type=click.FloatRange(min=0.1),
+        default=15.0,
+        metavar="SECONDS",
+        rare=True,
+        help="How long a server may keep silent.",
+    ),
+    option("--cache-dir", type=FILE, metavar="DIR", rare=True, help="Where files are kept between runs."),
+    option("--no-cache", is_flag=True, rare=True, help="Keep nothing between runs."),
+    option("--offline", is_flag=True, help="No network: everything from the store."),
+)
+
+
+def _label(name: str | None, app_version: str | None, sequence: int | None, install_to: str | None) -> Label:
+    if sequence is None and os.environ.get("SOURCE_DATE_EPOCH", "").isdigit():
+        sequence = int(os.environ["SOURCE_DATE_EPOCH"])
+    return Label(name=name or "", version=app_version, sequence=sequence, install_to=install_to)
+
+
+label = group(
+    "label",
+    _label,
+    option("--name", metavar="NAME", help="What the bundle is called."),
+    option("--app-version", metavar="V", help="The version that the bundle carries in its name."),
+    option(
+        "--sequence",
+        type=click.IntRange(min=0),
+        metavar="N",
+        rare=True,
+        help="A number that grows with each release; a lower one is refused over there.",
+    ),
+    option("--install-to", metavar="DIR", rare=True, help="Where install puts the environment if it is not told."),
+)

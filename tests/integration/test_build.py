@@ -1,0 +1,277 @@
+"""build and lock as typed: what comes out, and for each way it can fail the exit code and the sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.making import ServedIndex, free_port, make_wheel
+
+from .conftest import Ran
+
+Run = Callable[..., Ran]
+LINUX = ("--platform", "manylinux_2_28_x86_64", "--python-version", "3.11")
+
+
+def leavings() -> set[str]:
+    return set(os.listdir())
+
+
+def manifest_of(bundle: Path) -> dict:  # type: ignore[type-arg]
+    with tarfile.open(bundle) as tar:
+        first = tar.next()
+        assert first is not None and first.name.endswith("/manifest.json"), "the manifest is the first member"
+        source = tar.extractfile(first)
+        assert source is not None
+        return json.load(source)  # type: ignore[no-any-return]
+
+
+def test_a_bundle_holds_the_whole_format(index: ServedIndex, offlinepack: Run) -> None:
+    done = offlinepack("build", "stone", *LINUX)
+    assert done.code == 0, done.err
+    bundle = Path("stone-offline.tar.gz")
+    assert leavings() == {"stone-offline.tar.gz", "stone-offline.tar.gz.sha256"}
+    digest = hashlib.sha256(bundle.read_bytes()).hexdigest()
+    assert Path("stone-offline.tar.gz.sha256").read_text() == f"{digest}  stone-offline.tar.gz\n"
+    assert digest in done.out and "python3 stone/install.py" in done.out
+    found = manifest_of(bundle)
+    (target,) = found["targets"]
+    assert target["tag"] == "cp311-manylinux_2_28_x86_64"
+    assert [one["name"] for one in target["install"]] == ["pebble", "stone"], "what is needed comes first"
+    assert [one["requested"] for one in target["install"]] == [False, True]
+    assert target["install"][1]["requires"] == ["pebble"]
+    assert [one["name"] for one in target["tools"]] == ["pip"]
+    with tarfile.open(bundle) as tar:
+        names = {one.name.removeprefix("stone/") for one in tar}
+        assert all(one.isreg() and (one.uid, one.gid, one.uname) == (0, 0, "") for one in tar)
+    assert {
+        "manifest.json",
+        "SHA256SUMS",
+        "README.txt",
+        "README.zh.txt",
+        "install.py",
+        "install.sh",
+        "install.cmd",
+    } <= names
+    assert {"pylock.cp311-manylinux_2_28_x86_64.toml", "requirements.cp311-manylinux_2_28_x86_64.txt"} <= names
+    assert "wheels/stone-1.0-py3-none-any.whl" in names and "ontarget/manifest.py" in names
+    assert names == {one["path"] for one in found["files"]} | {"manifest.json"}
+    # the host of a private index is nobody's business over there
+    with tarfile.open(bundle) as tar:
+        for one in tar:
+            source = tar.extractfile(one)
+            assert (source is not None and str(index.port).encode() not in source.read()) or one.name.endswith(".whl")
+
+
+def test_the_same_input_gives_the_same_bytes(
+    index: ServedIndex, offlinepack: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert offlinepack("build", "stone", *LINUX, "-o", "one.tar.gz").code == 0
+    old = os.umask(0o077)
+    monkeypatch.setenv("TZ", "Pacific/Auckland")
+    try:
+        assert offlinepack("build", "stone", *LINUX, "-o", "two.tar.gz", "--offline").code == 0
+    finally:
+        os.umask(old)
+    assert Path("one.tar.gz").read_bytes() == Path("two.tar.gz").read_bytes()
+
+
+def test_the_default_target_is_this_python_with_the_floor_of_its_files(index: ServedIndex, offlinepack: Run) -> None:
+    done = offlinepack("build", "stone", "--json")
+    assert done.code == 0, done.err
+    (target,) = done.json["targets"]
+    assert target["tag"].endswith(("manylinux_2_17_x86_64", "manylinux_2_5_x86_64")) or not target["tag"].endswith(
+        "_x86_64"
+    )
+    assert done.json["schema"] == 1 and done.json["ok"] is True
+    assert done.json["sha256"] == hashlib.sha256(Path(done.json["bundle"]).read_bytes()).hexdigest()
+
+
+def test_markers_are_the_targets_not_the_hosts(index: ServedIndex, offlinepack: Run) -> None:
+    names = {}
+    for target in ("windows:3.11", "debian12"):
+        done = offlinepack("build", "granite", "--target", target, "--json", "-o", "b.tar.gz")
+        assert done.code == 0, done.err
+        names[target] = [one["name"] for one in done.json["targets"][0]["packages"]]
+    assert names == {"windows:3.11": ["granite", "gravel"], "debian12": ["granite"]}
+
+
+def test_dry_run_tells_sizes_and_writes_nothing(index: ServedIndex, offlinepack: Run, tmp_path: Path) -> None:
+    done = offlinepack("build", "stone", *LINUX, "--dry-run", "--json")
+    assert done.code == 0, done.err
+    assert not leavings()
+    sizes = {one["name"]: one["size"] for one in done.json["files"]}
+    assert sizes["stone-1.0-py3-none-any.whl"] == (tmp_path / "wheels" / "stone-1.0-py3-none-any.whl").stat().st_size
+    assert done.json["size"] == sum(sizes.values())
+    assert index.count("stone-1.0-py3-none-any.whl") <= 1, "at most its size was asked for"
+
+
+def test_name_version_and_output_are_filled_in(index: ServedIndex, offlinepack: Run) -> None:
+    done = offlinepack(
+        "build", "stone", *LINUX, "--name", "My App", "--app-version", "1.2", "-o", "{name}_{version}_{target}.tar.gz"
+    )
+    assert done.code == 0, done.err
+    assert "my-app_1.2_cp311-manylinux_2_28_x86_64.tar.gz" in leavings()
+    assert manifest_of(Path("my-app_1.2_cp311-manylinux_2_28_x86_64.tar.gz"))["name"] == "my-app"
+    assert offlinepack("build", "stone", *LINUX, "--app-version", "1.2").code == 0
+    assert "stone-1.2-offline.tar.gz" in leavings()
+    assert offlinepack("build", "stone", "pebble", *LINUX).code == 0
+    assert "app-offline.tar.gz" in leavings()
+
+
+def test_lock_writes_a_pylock_and_nothing_else(index: ServedIndex, offlinepack: Run) -> None:
+    from packaging.pylock import Pylock
+
+    try:
+        import tomllib
+    except ImportError:
+        import tomli as tomllib
+    assert offlinepack("lock", "stone", *LINUX, "-o", "pylock.toml").code == 0
+    assert leavings() == {"pylock.toml"}
+    lock = Pylock.from_dict(tomllib.loads(Path("pylock.toml").read_text()))
+    assert [one.name for one in lock.packages] == ["pebble", "stone"]
+    assert offlinepack("lock", "stone", "--target", "debian12", "--target", "windows:3.12", "-d", "locks").code == 0
+    assert sorted(os.listdir("locks")) == ["pylock.cp311-manylinux_2_36_x86_64.toml", "pylock.cp312-win_amd64.toml"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ((), 3, "nothing"),
+        (("no-such-thing",), 4, "no-such-thing"),
+        (("stone", "slate"), 4, "pebble"),
+        (("stone==9",), 4, "stone"),
+        (("stone ==",), 3, "argument 1"),
+        (("stone", "--platform", "solaris_11_sparc", "--python-version", "3.11"), 2, "solaris"),
+        (("stone", "--target", "debain12"), 2, "debian12"),
+        (("stone", "--retries", "many"), 2, "retries"),
+        (("stone", "--frobnicate"), 2, "--frobnicate"),
+        (("-r", "missing.txt"), 3, "missing.txt"),
+        (("stone", "-o", "no/such/folder/b.tar.gz"), 12, "no/such/folder"),
+    ],
+)
+def test_what_can_be_wrong_has_its_code_and_sentence(
+    arguments: tuple[str, ...], code: int, words: str, index: ServedIndex, offlinepack: Run
+) -> None:
+    done = offlinepack("build", *arguments)
+    assert (done.code, words.lower() in done.err.lower()) == (code, True), done.err
+    assert not leavings()
+    answer = offlinepack("build", *arguments, "--json")
+    if code != 2:
+        assert answer.json["exit_code"] == code and answer.json["ok"] is False
+        assert all({"code", "subject", "sentence", "advice", "level"} <= set(one) for one in answer.json["findings"])
+
+
+def test_every_bad_line_is_named_with_file_and_line(index: ServedIndex, offlinepack: Run) -> None:
+    Path("requirements.txt").write_text("stone\nstone @@ 3\n# fine\n-r other.txt\n")
+    Path("other.txt").write_text("\n\n=broken=\n")
+    done = offlinepack("build", "-r", "requirements.txt")
+    assert done.code == 3
+    assert "requirements.txt:2" in done.err and "other.txt:3" in done.err
+    assert leavings() == {"requirements.txt", "other.txt"}
+
+
+def test_all_gaps_stand_in_one_list(index: ServedIndex, offlinepack: Run, tmp_path: Path) -> None:
+    index.add(make_wheel(tmp_path / "wheels", "cliff", "1.0", tag="cp311-cp311-macosx_11_0_arm64"))
+    done = offlinepack("build", "boulder", "cliff", "--target", "windows:3.11")
+    assert done.code == 5, done.err
+    assert "boulder" in done.err and "cliff" in done.err and "windows" in done.err
+    assert not leavings()
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        ({"status": 401}, 6),
+        ({"status": 403}, 6),
+        ({"status": 500}, 6),
+        ({"body": b"<html><h1>Welcome to our hotel network</h1></html>", "status": 200}, 4),
+        ({"hang": 30}, 6),
+    ],
+    ids=["401", "403", "500", "garbage", "silence"],
+)
+def test_an_index_that_misbehaves(fault: dict, code: int, index: ServedIndex, offlinepack: Run) -> None:  # type: ignore[type-arg]
+    index.fault("stone", **fault)
+    done = offlinepack("build", "stone", *LINUX, "--retries", "1", "--timeout", "1")
+    assert done.code in (code, 6), done.err
+    assert "stone" in done.err
+    assert not leavings()
+
+
+def test_an_index_that_does_not_answer_at_all(offlinepack: Run) -> None:
+    done = offlinepack(
+        "build", "stone", *LINUX, "-i", f"http://127.0.0.1:{free_port()}/simple/", "--retries", "0", "--timeout", "2"
+    )
+    assert done.code == 6, done.err
+    assert not leavings()
+
+
+def test_a_file_that_is_gone_and_one_that_was_altered_are_both_told(index: ServedIndex, offlinepack: Run) -> None:
+    index.fault("pebble-1.0-py3-none-any.whl", status=404)
+    done = offlinepack("build", "stone", *LINUX, "--retries", "0")
+    assert done.code == 6 and "pebble-1.0-py3-none-any.whl" in done.err
+    index.faults.clear()
+    index.fault("pebble-1.0-py3-none-any.whl", corrupt=True)
+    done = offlinepack("build", "stone", *LINUX, "--retries", "0")
+    assert done.code == 7 and "pebble-1.0-py3-none-any.whl" in done.err
+    assert not leavings()
+
+
+def test_a_disk_that_fills_while_packing_leaves_nothing(index: ServedIndex, offlinepack: Run, tmp_path: Path) -> None:
+    if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
+        pytest.fail("a small file system is mounted for this: root is needed") if os.environ.get(
+            "OFFLINEPACK_NO_SKIPS"
+        ) else pytest.skip("a small file system is mounted for this: root is needed")
+    index.add(make_wheel(tmp_path / "wheels", "heavy", "1.0", size=3_000_000))
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small], check=True)
+    try:
+        done = offlinepack("build", "heavy", *LINUX, "-o", small / "b.tar.gz")
+        assert done.code == 12, done.err
+        assert str(small / "b.tar.gz") in done.err
+        assert not os.listdir(small)
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_secrets_of_the_index_go_nowhere(index: ServedIndex, offlinepack: Run, tmp_path: Path) -> None:
+    index.auth = ("reader", "s3cr3t-token")
+    done = offlinepack("build", "stone", *LINUX, "-i", index.with_credentials("reader", "s3cr3t-token"), "-v", "-v")
+    assert done.code == 0, done.err
+    assert "s3cr3t-token" not in done.out + done.err
+    with tarfile.open("stone-offline.tar.gz") as tar:
+        for one in tar:
+            source = tar.extractfile(one)
+            assert source is not None and b"s3cr3t-token" not in source.read()
+    wrong = offlinepack("build", "stone", *LINUX, "-i", index.with_credentials("reader", "wr0ng-token"), "--no-cache")
+    assert wrong.code == 6 and "wr0ng-token" not in wrong.err + wrong.out
+
+
+def test_settings_come_from_the_file_and_from_the_environment(
+    index: ServedIndex, offlinepack: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("pyproject.toml").write_text(
+        '[tool.offlinepack]\nrequirements = ["stone"]\ntargets = ["debian12"]\nname = "quarry"\n'
+    )
+    assert offlinepack("build").code == 0
+    assert "quarry-offline.tar.gz" in leavings()
+    monkeypatch.setenv("OFFLINEPACK_APP_VERSION", "7")
+    assert offlinepack("build").code == 0
+    assert "quarry-7-offline.tar.gz" in leavings()
+    Path("pyproject.toml").write_text('[tool.offlinepack]\nnaem = "quarry"\n')
+    done = offlinepack("build", "stone")
+    assert done.code == 3 and "pyproject.toml:2" in done.err and "name" in done.err
+
+
+def test_chinese_where_it_is_asked_for(index: ServedIndex, offlinepack: Run) -> None:
+    done = offlinepack("build", "no-such-thing", *LINUX, "--lang", "zh")
+    assert done.code == 4
+    assert any("\u4e00" <= one <= "\u9fff" for one in done.err)
