@@ -8,22 +8,27 @@ no file beside it is imported, no __pycache__ is read. It cannot vouch for itsel
 The same file starts offlinepack's own package (`install.py --bundle DIR`) and, as __main__.py, offlinepack.pyz.
 """
 
-import hashlib
-import io
-import os
-import re
+from __future__ import unicode_literals  # Python 2 reads this as well
+
 import sys
+
+if not getattr(sys.flags, "isolated", False):
+    del sys.path[0]  # the folder where this lies: a hashlib.py there is not ours
+import hashlib  # noqa: E402
+import io  # noqa: E402
+import os  # noqa: E402
+import re  # noqa: E402
 
 
 def main(argv):
     """Restart isolated, load the checked code, run its command; the exit code."""
     if sys.version_info < (3, 6):
-        _say(u"This is Python %d.%d; 3.6 or newer is needed. Try sh install.sh." % sys.version_info[:2])
-        return _say(u"需要 Python 3.6 或更新版本。请改用 sh install.sh，它会自动查找。", 10)
+        _say("This is Python %d.%d; 3.6 or newer is needed. Try sh install.sh." % sys.version_info[:2])
+        return _say("需要 Python 3.6 或更新版本。请改用 sh install.sh，它会自动查找。", 10)
     here, bundle = os.path.dirname(os.path.abspath(__file__)), None
     if not (sys.flags.isolated and sys.flags.dont_write_bytecode):
         if argv[:1] == ["--restarted"] or not sys.executable:
-            return _say(u"This Python cannot be started isolated (-I -B). 这个 Python 无法以 -I -B 隔离启动。", 10)
+            return _say("This Python cannot be started isolated (-I -B). 这个 Python 无法以 -I -B 隔离启动。", 10)
         start = here if os.path.isfile(here) else os.path.abspath(__file__)
         command = [sys.executable, "-I", "-B", start, "--restarted"] + argv
         if os.name != "nt":
@@ -43,8 +48,8 @@ def main(argv):
                 listed = re.findall(r"^([0-9a-f]{64})  ontarget/(\w[\w.]*)$", source.read(1 << 24), re.M)
             sys.meta_path.insert(0, _Sources(os.path.join(here, "ontarget"), listed))
         except (EnvironmentError, ValueError) as why:
-            _say(u"The bundle is damaged or not complete (%s). Copy it again from where it was made." % why)
-            return _say(u"安装包已损坏或不完整（%s）。请从制作处重新拷贝。" % why, 7 if os.path.isfile(sums) else 9)
+            _say("The bundle is damaged or not complete (%s). Copy it again from where it was made." % why)
+            return _say("安装包已损坏或不完整（%s）。请从制作处重新拷贝。" % why, 7 if os.path.isfile(sums) else 9)
     from ontarget.command import main as install
 
     return install(argv, bundle)
@@ -88,7 +93,7 @@ class _Sources:
 
 def _say(line, code=1):
     stream = getattr(sys.stderr, "buffer", sys.stderr)
-    stream.write((line + u"\n").encode(sys.stderr.encoding or "utf-8", "backslashreplace"))
+    stream.write((line + "\n").encode(sys.stderr.encoding or "utf-8", "backslashreplace"))
     return code
 
 
@@ -100,6 +105,6 @@ if __name__ == "__main__":
     except Exception as bug:
         if "--debug" in sys.argv:
             raise
-        _say(u"This is a bug in offlinepack (%s: %s). Report what it says with --debug." % (type(bug).__name__, bug))
-        code = _say(u"这是 offlinepack 的缺陷。请加上 --debug 再运行一次，并报告其输出。")
+        _say("This is a bug in offlinepack (%s: %s). Report what it says with --debug." % (type(bug).__name__, bug))
+        code = _say("这是 offlinepack 的缺陷。请加上 --debug 再运行一次，并报告其输出。")
     sys.exit(code)
