@@ -1,0 +1,159 @@
+"""The reference engine: the bundle's own pip, run in the environment that it serves. A batch; then one by one, in rounds.
+
+Nothing of the machine's settings reaches pip: no pip.conf, no PIP_*, no PYTHON*, no user site, no index.
+"""
+
+import locale
+import os
+import re
+import signal
+import subprocess
+import time
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from . import installed
+from .manifest import SDISTS, TOOLS, WHEELS, Distribution, Manifest
+
+_TAIL = 3000
+"""characters of a log's end that are shown"""
+
+
+class Programs(NamedTuple):
+    """Starts programs for one environment: clean variables, everything that they say kept in a log."""
+
+    work: str  # TMPDIR: all their temporary files lie here
+    logs: str
+    lock: int  # the open lock file, which they inherit
+
+    def run(self, log, command):  # type: (str, Sequence[str]) -> Tuple[int, str, str]
+        """Exit code, the path of the log, its end. A program does not outlive the run that started it."""
+        path = os.path.join(self.logs, log + ".log")
+        posix = {} if os.name == "nt" else {"pass_fds": (self.lock,), "preexec_fn": _with_parent()}  # type: Dict[str, Any]
+        with open(path, "wb") as out:
+            streams = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": subprocess.STDOUT}
+            child = subprocess.Popen(command, env=variables(self.work), cwd=self.work, **streams, **posix)
+            try:
+                code = child.wait()
+            except BaseException:
+                child.kill()
+                child.wait()
+                raise
+        with open(path, "rb") as told:
+            told.seek(max(0, os.path.getsize(path) - _TAIL))
+            words = told.read().decode("utf-8", "replace")
+        return code, path, words.partition("\n")[2] if len(words) >= _TAIL else words
+
+
+def _with_parent():  # type: () -> Optional[Callable[[], None]]
+    """Linux: the kernel kills the child when we die; elsewhere an orphan keeps the lock until it has ended."""
+    try:
+        import ctypes
+
+        prctl = ctypes.CDLL(None).prctl
+    except (ImportError, OSError, AttributeError, TypeError):
+        return None
+
+
+    def bind():  # type: () -> None
+        prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+    return bind
+
+
+def variables(work):  # type: (str) -> Dict[str, str]
+    """This process's variables but those that steer Python and pip, in a locale in which every file name can be written."""
+    steering = ("PIP_", "PYTHON", "VIRTUAL_ENV", "__PYVENV", "CONDA_", "UV_", "DISTUTILS")
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(steering)}
+    kept.update(PIP_CONFIG_FILE=os.devnull, TMPDIR=work, TEMP=work, TMP=work)
+    if os.name != "nt" and locale.setlocale(locale.LC_CTYPE) in ("C", "POSIX"):
+        for name in ("C.UTF-8", "C.utf8", "en_US.UTF-8"):
+            try:
+                locale.setlocale(locale.LC_CTYPE, name)
+            except locale.Error:
+                continue
+            locale.setlocale(locale.LC_CTYPE, "C")
+            kept["LC_ALL"] = name
+            break
+    return kept
+
+
+class Attempt(NamedTuple):
+    """One try at one distribution."""
+
+    name: str
+    ok: bool
+    seconds: float
+    log: str  # path; '' where nothing was tried
+    words: str  # the end of the log of a failure
+
+
+class Pip(NamedTuple):
+    """pip for one environment and one bundle."""
+
+    python: str  # the environment's interpreter
+    root: str
+    folder: str  # of the bundle
+    manifest: Manifest
+    programs: Programs
+    compile: bool
+    force: bool  # a foreign environment: what has that name and version already is replaced
+
+    def install(self, what, log, pip=("-m", "pip")):  # type: (Sequence[Any], str, Sequence[str]) -> Attempt
+        """All of them in one run of pip."""
+        hashes = {one.path: one.sha256 for one in self.manifest.files}
+        lines = ["%s==%s --hash=sha256:%s\n" % (one.name, one.version, hashes[one.file]) for one in what]
+        listed = os.path.join(self.programs.work, "requirements.txt")
+        with open(listed, "w") as out:
+            out.writelines(lines)
+        command = [self.python, "-I", "-B"] + list(pip) + ["install", "--no-index"]
+        for one in (WHEELS, SDISTS, TOOLS):
+            if os.path.isdir(os.path.join(self.folder, one)):
+                command += ["--find-links", os.path.join(self.folder, one)]
+        command += ["--no-deps", "--require-hashes", "--no-cache-dir", "--disable-pip-version-check", "--no-input"]
+        command += ["--no-warn-script-location", "--progress-bar", "off"]
+        command += ([] if self.compile else ["--no-compile"]) + (["--force-reinstall"] if self.force else [])
+        started = time.time()
+        code, path, words = self.programs.run(log, command + ["-r", listed])
+        return Attempt(what[0].name, code == 0, round(time.time() - started, 2), path, words)
+
+    def check(self):  # type: () -> Tuple[bool, str]
+        """Whether all that is installed has what it requires, and pip's words."""
+        command = [self.python, "-I", "-B", "-m", "pip", "check", "--disable-pip-version-check"]
+        code, _, words = self.programs.run("check", command)
+        return code == 0, words
+
+
+def install(pip, distributions):  # type: (Pip, Sequence[Distribution]) -> Iterator[Attempt]
+    """Each attempt at each distribution: all in one batch; if that fails, one by one in the manifest's order (what is
+    needed before what needs it), in rounds, until all are in or a round brings nothing new."""
+    if not distributions:
+        return
+    batch = pip.install(distributions, "batch")
+    missing = [] if batch.ok else lacking(pip.root, distributions)
+    share = round(batch.seconds / len(distributions), 2)
+    for one in distributions:
+        ok = one not in missing
+        yield batch._replace(name=one.name, ok=ok, seconds=share, words="" if ok else batch.words)
+    count, before = 0, len(missing) + 1
+    while missing and len(missing) < before:
+        count, before, left = count + 1, len(missing), []
+        for one in missing:
+            done = pip.install([one], "%s.%d" % (one.name, count))
+            yield done
+            if not done.ok:
+                left.append(one)
+        missing = left
+
+
+def lacking(root, distributions):  # type: (str, Sequence[Distribution]) -> List[Distribution]
+    """Those that are not in, whole; what is left of them is taken out."""
+    bad = installed.altered(root, {one.name: one.version for one in distributions})
+    installed.discard(root, bad)
+    return [one for one in distributions if one.name in bad]
+
+
+def older(root, tool):  # type: (str, Any) -> bool
+    """Whether an environment that somebody else made has none of this tool, or an older one."""
+    infos = installed.dist_infos(root).get(tool.name, [])
+    numbers = [[int(part) for part in re.findall(r"\d+", os.path.basename(one))] for one in infos]
+    return not numbers or max(numbers) < [int(part) for part in re.findall(r"\d+", tool.version)]

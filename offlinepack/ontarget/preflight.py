@@ -1,0 +1,221 @@
+"""All that would stop an installation here, found before anything is written: rights, disk, the system, its libraries."""
+
+import mmap
+import os
+import re
+import subprocess
+from typing import Any, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set
+
+from . import interpreter
+from .environment import Place
+from .errors import Finding, error, note
+from .manifest import Need
+from .wheel import Wheel
+
+MACHINE = ("library-missing", "symbol-missing", "no-venv", "no-distutils")
+"""codes of findings that another machine, or another Python, would not have; the rest is this computer's state"""
+_FAT = ("vfat", "exfat", "msdos")
+_SPARE = 16 << 20
+"""bytes for the virtual environment itself, temporary files, logs and reports"""
+_BLOCK = 4096
+
+
+class Room(NamedTuple):
+    """What the unpacked files of a target take on a disk."""
+
+    files: int  # bytes, each file rounded up to a block
+    bytecode: int
+    entries: int  # files and folders
+    longest: int  # characters of the longest path below site-packages
+
+
+def room(wheels, sdists, compiled):  # type: (Iterable[Wheel], int, bool) -> Room
+    """What these wheels unpack to; bytecode is as large as its source; for sdists, of so many bytes, it is a guess."""
+    files, bytecode, count, longest, folders = 8 * sdists, 0, 0, 0, set()  # type: int, int, int, int, Set[str]
+    for wheel in wheels:
+        for member in wheel.members:
+            size = (member.size + _BLOCK - 1) // _BLOCK * _BLOCK
+            count, files, longest = count + 1, files + size, max(longest, len(member.path))
+            folders.add(os.path.dirname(member.path))
+            if compiled and member.path.endswith(".py"):
+                count, bytecode, longest = count + 1, bytecode + size, max(longest, len(member.path) + 25)
+    return Room(files, bytecode, count + len(folders) * (2 if compiled else 1), longest)
+
+
+def check(place, wanted, facts, needs):
+    # type: (Place, Optional[Room], Mapping[str, Any], Sequence[Need]) -> List[Finding]
+    """Every finding at once. `wanted`: what will be written; None where it is there already."""
+    findings = _rights(place) + _system(place) + _libraries(needs, facts)
+    if wanted:
+        findings += _disk(place, wanted)
+    if not place.foreign and not facts["has"]["venv"]:
+        findings.append(
+            error(
+                "no-venv",
+                facts["executable"],
+                "{subject} has no module venv.",
+                "Install the package that brings it: {package} on Debian and Ubuntu; or name another Python with --python.",
+                package="python%s-venv" % ".".join(facts["python"].split(".")[:2]),
+            )
+        )
+    return findings
+
+
+def _standing(path):  # type: (str) -> str
+    """The nearest folder above, or the path itself, that exists."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def _rights(place):  # type: (Place) -> List[Finding]
+    found = []
+    folders = [_standing(place.beside), _standing(os.path.dirname(place.venv))] + [place.venv] * place.foreign
+    for path in dict.fromkeys(folders):
+        if os.access(path, os.W_OK | os.X_OK):
+            continue
+        named = os.path.basename(place.venv)
+        others = [os.path.join(os.path.expanduser("~"), named), os.path.join(os.getcwd(), named)]
+        could = [one for one in others if not os.path.lexists(one) and os.access(os.path.dirname(one), os.W_OK)]
+        said, advice = "{subject} cannot be written by this user.", "Run this as a user who may write there, or choose another place."
+        if could:
+            advice = "Run this as a user who may write there, or choose a place that can be written: --venv {could}."
+        found.append(error("not-writable", path, said, advice, could=could[:1]))
+    return found
+
+
+def _system(place):  # type: (Place) -> List[Finding]
+    found, standing = [], _standing(place.beside)
+    kind = _mounted(standing)
+    if kind in _FAT:
+        said = "{subject} lies on a {kind} file system, which knows no links and no rights."
+        found.append(error("fat", standing, said, _PLACE, kind=kind))
+    if hasattr(os, "statvfs") and os.statvfs(standing).f_flag & getattr(os, "ST_NOEXEC", 8):
+        found.append(error("noexec", standing, "Nothing may be executed at {subject}: it is mounted noexec.", _PLACE))
+    if os.path.exists("/sys/fs/selinux/enforce") and _read("/sys/fs/selinux/enforce").strip() == "1":
+        advice = "If a service is refused: restorecon -R {venv} {beside}"
+        found.append(note("selinux", place.venv, "SELinux is enforcing.", advice, venv=place.venv, beside=place.beside))
+    if os.path.exists("/run/fapolicyd") or os.path.exists("/var/run/fapolicyd.pid"):
+        advice = "Let it trust the new files: fapolicyd-cli --file add {beside}/ && fapolicyd-cli --update"
+        said = "fapolicyd decides which programs may run here."
+        found.append(note("fapolicyd", place.venv, said, advice, beside=place.beside))
+    if os.name != "nt":
+        mask = os.umask(0o77)
+        os.umask(mask)
+        if mask & 0o55:
+            said = "The umask is {mask}: other users, a service's among them, will not be able to read {subject}."
+            advice = "For them: umask 022, then the same command with --force."
+            found.append(note("umask", place.venv, said, advice, mask="%03o" % mask))
+    return found
+
+
+_PLACE = "Choose another place with --venv."
+
+
+def _mounted(path):  # type: (str) -> str
+    """The type of the file system that a folder lies on; '' where that is not known."""
+    best, kind, path = "", "", os.path.realpath(path)
+    for line in _read("/proc/self/mounts").splitlines():
+        point, found = (line.split(" ") + ["", ""])[1:3]
+        point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m.group(1), 8)), point)
+        if (path + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(best):
+            best, kind = point, found
+    return kind
+
+
+def _read(path):  # type: (str) -> str
+    try:
+        with open(path, encoding="utf-8", errors="replace") as source:
+            return source.read()
+    except OSError:
+        return ""
+
+
+def _disk(place, wanted):  # type: (Place, Room) -> List[Finding]
+    found, standing = [], _standing(place.beside)
+    need = wanted.files + wanted.bytecode + _SPARE
+    if os.name == "nt":
+        import shutil
+
+        free, nodes = shutil.disk_usage(standing).free, 0
+        deepest = len(place.beside) + len("\\0123456789ab\\Lib\\site-packages\\") + wanted.longest
+        if deepest > 259 and not _long_paths():
+            said = "The longest path below {subject} would have {deepest} characters; Windows allows 259 here."
+            advice = "Choose a shorter place with --venv, or allow long paths."
+            found.append(error("path-too-long", place.venv, said, advice, deepest=deepest))
+    else:
+        disk = os.statvfs(standing)
+        free, nodes = disk.f_bavail * disk.f_frsize, disk.f_favail if disk.f_files else 0
+    if free < need:
+        found.append(
+            error(
+                "disk-full",
+                standing,
+                "{subject} has {free} free; {need} are needed: {files} for files, {bytecode} for bytecode, {spare} for all else.",
+                "Make room, or choose another place with --venv.",
+                free=size(free),
+                need=size(need),
+                files=size(wanted.files),
+                bytecode=size(wanted.bytecode),
+                spare=size(_SPARE),
+            )
+        )
+    if nodes and nodes < wanted.entries:
+        said = "{subject} has room for {nodes} more files; {count} are needed (inodes, df -i)."
+        advice = "Make room, or choose another place with --venv."
+        found.append(error("no-inodes", standing, said, advice, nodes=nodes, count=wanted.entries))
+    return found
+
+
+def size(count):  # type: (float) -> str
+    """Bytes as people read them, in units of 1000."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return "%.0f %s" % (count, unit)
+        count /= 1000.0
+    return "%.1f GB" % count
+
+
+def _long_paths():  # type: () -> bool
+    try:
+        import winreg
+
+        key = winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"SYSTEM\CurrentControlSet\Control\FileSystem")  # type: ignore[attr-defined,unused-ignore]
+        return bool(winreg.QueryValueEx(key, "LongPathsEnabled")[0])  # type: ignore[attr-defined,unused-ignore]
+    except OSError:
+        return False
+
+
+def _libraries(needs, facts):  # type: (Sequence[Need], Mapping[str, Any]) -> List[Finding]
+    """Shared libraries that the system has to bring, by the loader's own view, and the symbol versions wanted of them."""
+    found, known = [], interpreter._libraries(dict(facts)) if needs else {}
+    loaded = _loads(facts["executable"], [one.soname for one in needs if one.soname not in known])
+    for need in needs:
+        advice = "{help}" if need.help else "Install the package of this system that brings it."
+        if need.soname not in known and need.soname not in loaded:
+            said = "{subject} is missing on this machine; {wanted_by} cannot work without it."
+            found.append(error("library-missing", need.soname, said, advice, wanted_by=need.wanted_by, help=need.help))
+        elif need.symbols and need.soname in known:
+            with open(known[need.soname], "rb") as source:
+                with mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                    lacking = [one for one in need.symbols if data.find(one.encode("utf-8") + b"\0") < 0]
+            if lacking:
+                said = "{subject} on this machine is too old: it lacks {lacking}, which {wanted_by} need."
+                wanted_by = need.wanted_by
+                found.append(
+                    error("symbol-missing", need.soname, said, advice, lacking=lacking, wanted_by=wanted_by, help=need.help)
+                )
+    return found
+
+
+def _loads(python, sonames):  # type: (str, Sequence[str]) -> List[str]
+    """Those that this Python can load, wherever it has them from."""
+    if not sonames:
+        return []
+    lines = ("import ctypes, sys", "for name in sys.argv[1:]:", " try: ctypes.CDLL(name)", " except OSError: continue", " print(name)")
+    command = [python, "-I", "-c", "\n".join(lines)] + list(sonames)
+    try:
+        told = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return told.stdout.decode("utf-8", "replace").split()
