@@ -1,51 +1,51 @@
-"""Facts of the running interpreter and its machine. As a script this file is the probe: `python3 interpreter.py`
-prints them as JSON, for `offlinepack build --target FILE` on another machine. It writes nothing and asks no network.
+"""Facts of the running interpreter and its machine. As a script this file is the probe: `python3 interpreter.py > FILE`
+tells them as JSON, for `offlinepack build --target FILE` on another machine. It writes nothing and asks no network.
 
-Standard library alone, Python 3.6 and newer, Linux, macOS, Windows. `--facts` prints what the interpreter itself knows,
-without a look at the machine's libraries. The last line on stderr can be read over the phone.
+Standard library alone; Python 3.6 and newer; Linux, macOS, Windows. `--facts` tells of the interpreter alone, without a
+look at the machine. Where nothing may be carried out, the last line on stderr can be read over the phone.
 """
 
 import sys
 
 if __name__ == "__main__":
     sys.dont_write_bytecode = True
-    sys.path[:] = sys.path if sys.flags.isolated else sys.path[1:]
+    sys.path[:] = sys.path if sys.flags.isolated else sys.path[1:]  # a module beside this file is not Python's own
 
+import importlib.util
 import json
 import os
 import platform
 import re
+import shutil
 import struct
 import subprocess
 import sysconfig
 from typing import Any, Dict, List, Optional, Tuple  # noqa: F401 (type comments)
 
-# Releases that offlinepack's catalogue knows by name; for any other system the probe says the tag form.
-KNOWN = (
-    "debian11 debian12 debian13 ubuntu20.04 ubuntu22.04 ubuntu24.04 rhel7 rhel8 rhel9 rhel10 amazonlinux2 al2023 sles15 "
-    "openeuler20.03 openeuler22.03 openeuler24.03 kylin10 uos20 alpine3.17 alpine3.18 alpine3.19 alpine3.20 alpine3.21 "
-    "alpine3.22"
-).split()
-_NAMES = {
-    "centos": "rhel", "rocky": "rhel", "almalinux": "rhel", "ol": "rhel", "redhat": "rhel", "amzn": "amazonlinux",
-    "openEuler": "openeuler", "uos": "uos", "uniontech": "uos", "kylin": "kylin",
+# The systems of the catalogue by their ID and VERSION_ID, and the minor version that it takes their libc to have.
+_FLOORS = {
+    "debian11": 31, "debian12": 36, "debian13": 41, "ubuntu20.04": 31, "ubuntu22.04": 35, "ubuntu24.04": 39,
+    "rhel7": 17, "rhel8": 28, "rhel9": 34, "rhel10": 39, "al2": 26, "al2023": 34, "sles15": 31, "kylin10": 28,
+    "uos20": 28, "openeuler20.03": 28, "openeuler22.03": 34, "openeuler24.03": 38,
+    "alpine3.17": 2, "alpine3.18": 2, "alpine3.19": 2, "alpine3.20": 2, "alpine3.21": 2, "alpine3.22": 2,
 }  # fmt: skip
+_IDS = {"centos": "rhel", "rocky": "rhel", "almalinux": "rhel", "ol": "rhel", "amzn": "al", "opensuse-leap": "sles"}
 
 
 def facts():  # type: () -> Dict[str, Any]
-    """The interpreter: the fields of a manifest's Facts, and what an installer has to know of it."""
-    free_threaded = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+    """The interpreter: the fields of a manifest's Facts, what an installer has to know of it, its PEP 508 markers."""
     system = {"darwin": "macos", "win32": "windows"}.get(sys.platform, re.sub(r"\d+\Z", "", sys.platform))
     libc, libc_version = _libc() if system == "linux" else (None, None)
     library = os.path.dirname(os.path.abspath(os.__file__))
-
-    def has(name):  # type: (str) -> bool
-        return os.path.isfile(os.path.join(library, *name.split("/")))
-
+    # Debian's distutils and ensurepip are packages of their own; an empty folder may be there without them.
+    files = {"venv": "__init__.py", "ensurepip": "__init__.py", "distutils": "core.py"}
+    has = {name: os.path.isfile(os.path.join(library, name, files[name])) for name in sorted(files)}
+    own, asked = sys.implementation.version, ("machine", "python_implementation", "release", "system", "version")
+    serial = "" if own.releaselevel == "final" else "%.1s%d" % (own.releaselevel, own.serial)
     return {
         "implementation": sys.implementation.name,
         "python": "%d.%d.%d" % sys.version_info[:3],
-        "free_threaded": free_threaded,
+        "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
         "os": system,
         "machine": _machine(system),
         "libc": libc,
@@ -55,45 +55,35 @@ def facts():  # type: () -> Dict[str, Any]
         "executable": sys.executable,
         "prefix": sys.prefix,
         "base_prefix": sys.base_prefix,
-        "has": {
-            "venv": has("venv/__init__.py"),
-            "ensurepip": has("ensurepip/__init__.py"),
-            "distutils": has("distutils/core.py"),
-            "pip": _has_pip(),
+        "has": dict(has, pip=importlib.util.find_spec("pip") is not None),
+        "externally_managed": os.path.isfile(os.path.join(library, "EXTERNALLY-MANAGED")),
+        "marker_environment": {
+            "implementation_name": sys.implementation.name,
+            "implementation_version": "%d.%d.%d" % own[:3] + serial,
+            "os_name": os.name,
+            "python_full_version": platform.python_version(),
+            "python_version": "%d.%d" % sys.version_info[:2],
+            "sys_platform": sys.platform,
+            **{"platform_" + one: getattr(platform, one)() for one in asked},
         },
-        "externally_managed": has("EXTERNALLY-MANAGED"),
-        "marker_environment": marker_environment(),
     }
-
-
-def _has_pip():  # type: () -> bool
-    import importlib.util
-
-    return importlib.util.find_spec("pip") is not None
 
 
 def _machine(system):  # type: (str) -> str
     """What this process is built for, as wheel tags say it; the kernel may be of a wider machine."""
-    named = sysconfig.get_platform().replace("-", "_").replace(".", "_")
-    if system == "windows":
-        return {"win_amd64": "amd64", "win32": "x86"}.get(named, named[len("win_") :])
     if system == "macos":
-        return platform.machine()  # the platform's own name says universal2
-    machine = named.split("_", 1)[-1]
-    if struct.calcsize("P") == 4:
-        # a 32-bit userland on a 64-bit kernel
-        machine = {"x86_64": "i686", "i586": "i686", "i386": "i686"}.get(machine, machine)
-        machine = {"aarch64": "armv7l", "armv8l": "armv7l"}.get(machine, machine)
-    return machine
+        return platform.machine()  # the platform's own name may be universal2
+    machine = re.sub(r"[-.]", "_", sysconfig.get_platform()).split("_", 1)[-1]
+    narrow = {"x86_64": "i686", "i386": "i686", "i586": "i686", "aarch64": "armv7l", "armv8l": "armv7l", "win32": "x86"}
+    return narrow.get(machine, machine) if struct.calcsize("P") == 4 else machine
 
 
 def _macos_version():  # type: () -> str
     version = platform.mac_ver()[0]
-    if version.startswith("10.16"):
-        # Built against an older SDK, Python is told 10.16; the real version is had this way.
-        asked = [sys.executable, "-sS", "-c", "import platform; print(platform.mac_ver()[0])"]
-        version = _output(asked, dict(os.environ, SYSTEM_VERSION_COMPAT="0")).strip()
-    return ".".join((version.split(".") + ["0"])[:2])
+    if version.startswith("10.16"):  # what a Python that was built against an older SDK is told
+        told = [sys.executable, "-c", "import platform; print(platform.mac_ver()[0])"]
+        version = _output(told, SYSTEM_VERSION_COMPAT="0")
+    return ".".join((version.strip().split(".") + ["0"])[:2])
 
 
 def _libc():  # type: () -> Tuple[Optional[str], Optional[str]]
@@ -102,83 +92,119 @@ def _libc():  # type: () -> Tuple[Optional[str], Optional[str]]
         named = os.confstr("CS_GNU_LIBC_VERSION") or ""  # "glibc 2.17"
     except (AttributeError, ValueError, OSError):
         named = ""
-    loader = "" if named else _elf_interpreter(sys.executable)
-    if "musl" in loader:
-        # the loader prints "musl libc (x86_64)", "Version 1.2.2" and how it is used
-        found = re.search(r"Version (\d+\.\d+)", _output([loader, "--version"]))
-        return "musl", found.group(1) if found else None
-    if not named:
-        try:
-            import ctypes
-
-            version = ctypes.CDLL(None).gnu_get_libc_version
-            version.restype = ctypes.c_char_p
-            named = version().decode("ascii")
-        except (ImportError, OSError, AttributeError):
-            return None, None
-    found = re.search(r"(\d+\.\d+)", named)
-    return "glibc", found.group(1) if found else None
-
-
-def _elf_interpreter(path):  # type: (str) -> str
-    """The dynamic loader that an ELF file names, or ''."""
     try:
-        with open(path, "rb") as source:
-            head = source.read(64)
-            order = "<" if head[5:6] == b"\x01" else ">"
-            wide = head[4:5] == b"\x02"
-            table = struct.unpack_from(order + ("Q" if wide else "I"), head, 32 if wide else 28)[0]
-            size, count = struct.unpack_from(order + "HH", head, 54 if wide else 42)
-            for index in range(count):
-                source.seek(table + index * size)
-                entry = source.read(size)
-                if struct.unpack_from(order + "I", entry)[0] == 3:  # PT_INTERP
-                    start = struct.unpack_from(order + ("Q" if wide else "I"), entry, 8 if wide else 4)[0]
-                    length = struct.unpack_from(order + ("Q" if wide else "I"), entry, 32 if wide else 16)[0]
-                    source.seek(start)
-                    return source.read(length).rstrip(b"\0").decode("utf-8", "replace")
-    except (OSError, struct.error, TypeError):
-        pass
-    return ""
+        if not named:  # a program for musl names its loader, which says "musl libc (x86_64)", "Version 1.2.2" and more
+            with open(sys.executable, "rb") as program:
+                loader = re.search(rb"/[\w/.-]*ld-musl-[\w.-]+", program.read())
+            if loader:
+                return "musl", _first(r"Version (\d+\.\d+)", _output([loader.group().decode(), "--version"]))
+            ctypes = importlib.import_module("ctypes")
+            tell = ctypes.CDLL(None).gnu_get_libc_version
+            tell.restype = ctypes.c_char_p
+            named = tell().decode("ascii")
+    except (ImportError, OSError, AttributeError):
+        return None, None
+    return "glibc", _first(r"(\d+\.\d+)", named)
 
 
-def _output(command, environment=None):  # type: (List[str], Optional[Dict[str, str]]) -> str
+def _first(pattern, words):  # type: (str, str) -> Optional[str]
+    found = re.search(pattern, words)
+    return found.group(1) if found else None
+
+
+def _output(command, **environment):  # type: (List[str], str) -> str
     """What a program says on either stream; '' where it cannot be run."""
+    told = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}  # type: Dict[str, Any]
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, timeout=10
-        )
+        said = subprocess.run(command, env=dict(os.environ, **environment), timeout=10, **told).stdout  # type: bytes
     except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout.decode("utf-8", "replace")
+    return said.decode("utf-8", "replace")
 
 
-def marker_environment():  # type: () -> Dict[str, str]
-    """PEP 508: the values of the environment markers here."""
-    own = sys.implementation.version
-    version = "%d.%d.%d" % (own.major, own.minor, own.micro)
-    if own.releaselevel != "final":
-        version += own.releaselevel[0] + str(own.serial)
-    return {
-        "implementation_name": sys.implementation.name,
-        "implementation_version": version,
-        "os_name": os.name,
-        "platform_machine": platform.machine(),
-        "platform_python_implementation": platform.python_implementation(),
-        "platform_release": platform.release(),
-        "platform_system": platform.system(),
-        "platform_version": platform.version(),
-        "python_full_version": platform.python_version(),
-        "python_version": ".".join(platform.python_version_tuple()[:2]),
-        "sys_platform": sys.platform,
-    }
+def probe(known):  # type: (Dict[str, Any]) -> Dict[str, Any]
+    """The machine besides: its name, what its loader finds, free bytes on disk, and pip's own list of tags."""
+    libraries, name = _libraries(known), _os_release().get("PRETTY_NAME") or platform.platform()
+    told = dict(known, schema=1, system=name, sonames=sorted(libraries), symbols=_symbols(libraries))
+    places = {"prefix": sys.prefix, "home": os.path.expanduser("~"), "here": os.curdir}
+    told["disk_free"] = {name: shutil.disk_usage(path).free for name, path in places.items() if os.path.isdir(path)}
+    try:
+        tags = importlib.import_module("pip._internal.utils.compatibility_tags").get_supported()
+        told["compatible_tags"] = [str(one) for one in tags]
+    except Exception:  # no pip, or one with other insides: the tags follow from the facts
+        pass
+    return told
 
 
-def main():  # type: () -> int
-    """Print what is known here as JSON."""
-    print(json.dumps(dict(facts(), schema=1), sort_keys=True, indent=1))
-    return 0
+def _libraries(known):  # type: (Dict[str, Any]) -> Dict[str, str]
+    """soname -> path, for this process's machine alone; of Windows the runtimes of its C and C++ compilers."""
+    found = {}  # type: Dict[str, str]
+    wanted = {"x86_64": "x86-64", "aarch64": "AArch64", "armv7l": "hard-float"}.get(known["machine"], "")
+    for ldconfig in ("/sbin/ldconfig", "/usr/sbin/ldconfig", "ldconfig") if known["libc"] == "glibc" else ():
+        for name, flags, path in re.findall(r"\t(\S+) \((libc6[^)]*)\) => (\S+)", _output([ldconfig, "-p"])):
+            if wanted in flags and (known["bits"] == 64 or not re.search("64|x32", flags)):
+                found.setdefault(name, path)
+        if found:
+            return found
+    pattern, folders = r"[^/]+\.so(\.[\d.]+)?\Z", ["/lib", "/usr/local/lib", "/usr/lib", "/lib64", "/usr/lib64"]
+    folders.append("/usr/lib/%s" % (sysconfig.get_config_var("MULTIARCH") or ""))
+    if known["os"] == "windows":
+        pattern = r"(?i)(vcruntime|msvcp|concrt|vcomp|ucrtbase).*\.dll\Z"
+        folders = [os.path.expandvars(r"%SystemRoot%\System32")]
+    for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":") + folders:
+        for name in os.listdir(folder) if os.path.isdir(folder) else ():
+            if re.match(pattern, name):
+                found.setdefault(name, os.path.join(folder, name))
+    return found
+
+
+def _symbols(libraries):  # type: (Dict[str, str]) -> Dict[str, str]
+    """The newest symbol versions that the runtimes of C++ and of the compiler have: GLIBCXX, CXXABI, GCC."""
+    newest = {}  # type: Dict[str, List[int]]
+    for path in (libraries.get("libstdc++.so.6", ""), libraries.get("libgcc_s.so.1", "")):
+        with open(path if os.path.isfile(path) else os.devnull, "rb") as source:
+            for kind, version in re.findall(rb"(GLIBCXX|CXXABI|GCC)_(\d+(?:\.\d+)+)\0", source.read()):
+                number = [int(part) for part in version.split(b".")]
+                newest[kind.decode()] = max(number, newest.get(kind.decode(), []))
+    return {kind: ".".join(map(str, number)) for kind, number in newest.items()}
+
+
+def _os_release():  # type: () -> Dict[str, str]
+    try:
+        with open("/etc/os-release", encoding="utf-8", errors="replace") as source:
+            return dict(re.findall(r"(?m)^(\w+)=[\"']?([^\"'\n]*)", source.read()))
+    except OSError:
+        return {}
+
+
+def spoken(known):  # type: (Dict[str, Any]) -> str
+    """The shortest --target that means this machine: rhel8:3.11, else cp311-manylinux_2_28_x86_64."""
+    short = {"cpython": "", "pypy": "pp"}.get(known["implementation"], known["implementation"])
+    xy = short + ".".join(known["python"].split(".")[:2]) + ("t" if known["free_threaded"] else "")
+    level = [int(one) for one in (known["libc_version"] or known["macos_version"] or "0.0").split(".")]
+    kind, release = _os_release().get("ID", "").lower(), _os_release().get("VERSION_ID", "")
+    name = _IDS.get(kind, kind) + (_first(r"([\d.]+)", release) or "")
+    while name not in _FLOORS and "." in name:  # rhel8.9 is rhel8
+        name = name.rpartition(".")[0]
+    if known["os"] != "linux":
+        name = known["os"] + (str(level[0]) if level[0] else "")
+    if level[0] == 10 or known["os"] == "linux" and level[1] < _FLOORS.get(name, 1000):
+        kind = {"glibc": "manylinux", "musl": "musllinux"}.get(known["libc"], "macosx")
+        nodot = (short or "cp") + xy[len(short) :].replace(".", "")
+        return "%s-%s_%d_%d_%s" % (nodot, kind, level[0], level[1], known["machine"])
+    usual = {"macos": "arm64", "windows": "amd64"}.get(known["os"], "x86_64")
+    return "%s%s:%s" % (name, "" if known["machine"] == usual else "-" + known["machine"], xy)
+
+
+def main():  # type: () -> None
+    """Tell what is known here as JSON on stdout; on stderr, how to ask for it by word of mouth."""
+    known = facts()
+    if "--facts" in sys.argv[1:]:
+        print(json.dumps(known, sort_keys=True))
+    else:
+        print(json.dumps(probe(known), sort_keys=True, indent=1), flush=True)
+        print("ask for: --target " + spoken(known), file=sys.stderr)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
