@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from packaging.markers import Marker
 from packaging.pylock import Package, Pylock
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from offlinepack.sources import Requirements
+from offlinepack.errors import SourceError, error, raise_all
+from offlinepack.sources import Asked, Requirements
 
 if TYPE_CHECKING:
     from offlinepack.indexes import Indexes
@@ -36,20 +37,97 @@ def lock(
     """
     if requirements.pylock and not requirements.asked:
         return in_order(requirements.pylock)
-    from offlinepack.lock import pip_compile, uv
+    how: dict[str, Any] = {"offline": offline, "cache_dir": cache_dir, "retries": retries, "timeout": timeout}
+    how["python"] = python
+    if requirements.require_hashes:
+        _all_hashed(requirements, target)
+    if resolver == "uv" or (resolver == "auto" and target.uv_platform() is not None):
+        from offlinepack.lock import uv
 
-    by_uv = resolver == "uv" or (resolver == "auto" and target.uv_platform() is not None)
-    made = (uv if by_uv else pip_compile).lock(
-        requirements,
-        target,
-        indexes,
-        offline=offline,
-        cache_dir=cache_dir,
-        retries=retries,
-        timeout=timeout,
-        python=python,
-    )
+        made = uv.lock(requirements, target, indexes, **how)
+    else:
+        from offlinepack.lock import pip_compile
+
+        made = pip_compile.lock(requirements, target, indexes, **how)
+    if requirements.require_hashes:
+        _nothing_else(made, requirements, target)
     return in_order(made, target)
+
+
+def named(
+    requirements: Requirements,
+    indexes: Indexes,
+    *,
+    offline: bool = False,
+    cache_dir: Path | None = None,
+    retries: int = 5,
+    timeout: float = 15.0,
+    python: Path | None = None,
+) -> Requirements:
+    """The same, with a name for each address or folder that had none; selection and closure go by names."""
+    if all(one.requirement for one in requirements.asked):
+        return requirements
+    from offlinepack.lock import uv
+
+    how: dict[str, Any] = {"offline": offline, "cache_dir": cache_dir, "retries": retries, "timeout": timeout}
+    return uv.named(requirements, indexes, python=python, **how)
+
+
+def _all_hashed(requirements: Requirements, target: Target) -> None:
+    """--require-hashes, as pip has it: every requirement is pinned, or an address, and has a hash."""
+    here = [one for one in requirements.asked if not one.requirement or _holds(one, target)]
+    findings = [
+        error(
+            "no-hash",
+            one.origin,
+            "{subject}: {line} has no hash, and --require-hashes wants one for every requirement.",
+            "Write name==version --hash=sha256:…; pip-compile --generate-hashes does it for all.",
+            line=one.shown,
+        )
+        for one in here
+        if not one.hashes
+    ] + [
+        error(
+            "not-pinned",
+            one.origin,
+            "{subject}: {line} is not pinned with ==, and --require-hashes wants that of every requirement.",
+            "Write the version that the hash belongs to.",
+            line=one.shown,
+        )
+        for one in here
+        if one.hashes and not one.url and not _pinned(one)
+    ]
+    raise_all(SourceError, findings)
+
+
+def _holds(one: Asked, target: Target) -> bool:
+    marker = one.requirement.marker if one.requirement else None
+    return marker is None or target.evaluate(marker)
+
+
+def _pinned(one: Asked) -> bool:
+    specifiers = list(one.requirement.specifier) if one.requirement else []
+    return len(specifiers) == 1 and specifiers[0].operator in ("==", "===") and "*" not in specifiers[0].version
+
+
+def _nothing_else(pylock: Pylock, requirements: Requirements, target: Target) -> None:
+    """--require-hashes: what the requirements need is among them, with its own hash."""
+    asked = {one.name for one in requirements.asked}
+    raise_all(
+        SourceError,
+        [
+            error(
+                "dependency-without-hash",
+                package.name,
+                "{subject} {version} is needed on {target}, and no line gives its hash.",
+                "Add {subject}=={version} with its hash; --require-hashes takes nothing on trust.",
+                version=package.version,
+                target=target.name,
+            )
+            for package in pylock.packages
+            if package.name not in asked
+        ],
+    )
 
 
 def in_order(pylock: Pylock, target: Target | None = None) -> Pylock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from packaging.metadata import parse_email
@@ -63,6 +63,8 @@ class Closure:
     missing: tuple[Missing, ...]
     superfluous: tuple[NormalizedName, ...]
     """locked, but nothing that was asked for leads to it on this target; not in `order`"""
+    unfit: tuple[tuple[NormalizedName, Version], ...]
+    """chosen, but its Requires-Python does not admit the target's Python"""
     python_min: str
     """X.Y, or X.Y.Z where a Requires-Python asks for that patch release"""
     findings: tuple[Finding, ...]
@@ -158,14 +160,40 @@ def close(chosen: Iterable[Metadata], requirements: Requirements, target: Target
     order = tuple(
         Placed(name, here[name].version, tuple(sorted(edges[name])), name in requested) for name in _ordered(edges)
     )
-    python_min, python_findings = _python(here, sorted(reached), target)
+    python_min, unfit = _python(here, sorted(reached), target)
     findings = [
         *_say_missing(missing.values(), requirements, target),
-        *python_findings,
+        *_say_unfit(unfit, here, target),
         *_say_extras(unknown_extras, here),
         *_say_rest(superfluous, here, sorted(reached), target),
     ]
-    return Closure(order, tuple(missing.values()), superfluous, python_min, tuple(findings))
+    return Closure(order, tuple(missing.values()), superfluous, unfit, python_min, tuple(findings))
+
+
+def again(requirements: Requirements, closed: Closure) -> Requirements | None:
+    """What to lock instead, where that may mend the closure; None where nothing is wrong, or was tried already.
+
+    A locker reads the metadata of one file of a release and takes them for all; and uv passes over the upper bound
+    of Requires-Python. So what the chosen files say themselves is asked for in another round.
+    """
+    excluded = [_asked(f"{name}!={version}", name) for name, version in closed.unfit]
+    bounds = [_asked(without_marker(one.requirement), one.wanted_by) for one in closed.missing if one.found is not None]
+    wanted = [
+        _asked(without_marker(one.requirement), one.wanted_by)
+        for one in closed.missing
+        if one.found is None and one.wanted_by and not one.requirement.url
+    ]
+    if requirements.no_deps:
+        bounds, wanted = [], []
+    constraints = tuple(one for one in (*excluded, *bounds) if one not in requirements.constraints)
+    asked = tuple(one for one in wanted if one not in requirements.asked)
+    if not constraints and not asked:
+        return None
+    return replace(requirements, asked=requirements.asked + asked, constraints=requirements.constraints + constraints)
+
+
+def _asked(line: str, by: str | None) -> Asked:
+    return Asked(line, f"needed by {by}", Requirement(line), needed_by=by or "")
 
 
 def _holds(one: Asked, target: Target) -> bool:
@@ -179,7 +207,7 @@ def _roots(
     """What was asked for and holds here, with its extras; in the order of names."""
     found: dict[NormalizedName, frozenset[str]] = {}
     for one in requirements.asked:
-        if one.name in here and one.name is not None and _holds(one, target):
+        if one.name in here and one.name is not None and not one.needed_by and _holds(one, target):
             found[one.name] = found.get(one.name, frozenset()) | one.extras
     return sorted(found.items())
 
@@ -221,32 +249,41 @@ def _ordered(edges: Mapping[NormalizedName, set[NormalizedName]]) -> list[Normal
 
 def _python(
     here: Mapping[NormalizedName, Metadata], reached: Sequence[NormalizedName], target: Target
-) -> tuple[str, list[Finding]]:
-    """The oldest patch release of the target's Python that all Requires-Python admit, and who admits none."""
+) -> tuple[str, tuple[tuple[NormalizedName, Version], ...]]:
+    """The oldest patch release that all Requires-Python admit, and who admits not even the newest."""
     full = target.environment["python_full_version"]
     release = Version(full).release
     series, newest = f"{release[0]}.{release[1]}", release[2] if len(release) > 2 else 0
     asking = {name: here[name].requires_python for name in reached}
-    findings = [
+    unfit = tuple(
+        (name, here[name].version)
+        for name, wanted in asking.items()
+        if wanted is not None and not wanted.contains(full, prereleases=True)
+    )
+    if target.facts.python.count(".") == 2:
+        return target.facts.python, unfit
+    for patch in range(newest + 1):
+        if all(one is None or one.contains(f"{series}.{patch}") for one in asking.values()):
+            return series if patch == 0 else f"{series}.{patch}", unfit
+    return full, unfit
+
+
+def _say_unfit(
+    unfit: Iterable[tuple[NormalizedName, Version]], here: Mapping[NormalizedName, Metadata], target: Target
+) -> list[Finding]:
+    return [
         error(
             "wrong-python",
             name,
             "{subject} {version} wants Python {wanted}; {target} has {python}.",
             "Ask for a version of {subject} that admits this Python, or drop the target.",
-            version=here[name].version,
-            wanted=wanted,
+            version=version,
+            wanted=here[name].requires_python,
             target=target.name,
-            python=full,
+            python=target.environment["python_full_version"],
         )
-        for name, wanted in asking.items()
-        if wanted is not None and not wanted.contains(full, prereleases=True)
+        for name, version in unfit
     ]
-    if target.facts.python.count(".") == 2:
-        return target.facts.python, findings
-    for patch in range(newest + 1):
-        if all(one is None or one.contains(f"{series}.{patch}") for one in asking.values()):
-            return series if patch == 0 else f"{series}.{patch}", findings
-    return full, findings
 
 
 def _say_missing(missing: Iterable[Missing], requirements: Requirements, target: Target) -> list[Finding]:

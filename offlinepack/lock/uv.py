@@ -31,7 +31,7 @@ from offlinepack.errors import (
     SelectionError,
     error,
 )
-from offlinepack.sources import Requirements, without_secrets
+from offlinepack.sources import Asked, Requirements, without_secrets
 
 if TYPE_CHECKING:
     from offlinepack.indexes import Indexes
@@ -52,9 +52,14 @@ _NO_WHEEL = re.compile(
     r"(?:usable wheels|wheels with a matching|available wheels|wheels (?:are|is) available|compatible wheels)"
 )
 _NEEDS_SOURCE = re.compile(r"hint: Wheels are required for `([^`]+)`")
+_FORBIDDEN = re.compile(r"Building source distributions for `([^`]+)` is disabled")
 _NEEDS = re.compile(
     rf"(?:all versions of )?\b({_NAME})(?:\[[^\]]*\])?((?:(?:==|>=|<=|>|<|!=)[^\s,]+(?:,\s*)?)*) depends? on "
     rf"({_NAME})(?:\[[^\]]*\])?((?:(?:==|>=|<=|>|<|!=|~=)[^\s,]+(?:,\s*)?)*)"
+)
+_NEEDS_PYTHON = re.compile(
+    rf"(?:all versions of )?\b({_NAME})((?:(?:==|>=|<=|>|<|!=)[^\s,]+(?:,\s*)?)*) depends? on "
+    r"Python((?:[<>=!~]+[^\s,]+,?)+)"
 )
 _YANKED = re.compile(rf"^warning: `({_NAME})(?:\[[^\]]*\])?==([^`]+)` is yanked(?: \(reason: \"(.*)\"\))?", re.M)
 
@@ -67,6 +72,8 @@ class _Rounds:
     """projects whose sources may be used, beyond those of --no-binary"""
     excluded: set[str] = field(default_factory=set)
     """projects that were found wrong; the next run does without them and finds the next"""
+    sourced: set[str] = field(default_factory=set)
+    """projects that came along and that have an index of their own: uv heeds that for what is named"""
     findings: list[Finding] = field(default_factory=list)
     kinds: set[type[OfflinepackError]] = field(default_factory=set)
 
@@ -93,21 +100,60 @@ def lock(
             )
         )
     rounds = _Rounds()
+    indexes = indexes.for_target(target.evaluate)
+    requirements = named(
+        requirements, indexes, offline=offline, cache_dir=cache_dir, retries=retries, timeout=timeout, python=python
+    )
     run = _Run(requirements, target, indexes, offline, cache_dir, retries, timeout, python or Path(sys.executable))
     for _ in range(MOST_ROUNDS):
         with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
             done = run(Path(folder), rounds)
             if done.returncode == 0 and not rounds.findings:
-                made = _read(Path(folder) / "pylock.toml", target)
+                made = _read(Path(folder) / "pylock.toml", target.name)
+                asked = {one.name for one in requirements.asked} | rounds.sourced
+                if late := {one.name for one in made.packages if one.name in indexes.sources} - asked:
+                    rounds.sourced |= late
+                    continue
                 made = _least_sources(made, run, rounds, Path(folder))
                 return _with_yanked(made, done.stderr)
         if done.returncode == 0 or not _learn(done.stderr, run, rounds):
             break
+    findings = sorted(rounds.findings, key=lambda one: (one.code, one.subject))
     # what has no solution at all outweighs what merely has no file
     for kind in (FetchError, BuildError, ResolutionError, SelectionError):
         if kind in rounds.kinds:
-            raise kind(*rounds.findings)
-    raise ResolutionError(*rounds.findings)
+            raise kind(*findings)
+    raise ResolutionError(*findings)
+
+
+def named(
+    requirements: Requirements,
+    indexes: Indexes,
+    *,
+    offline: bool = False,
+    cache_dir: Path | None = None,
+    retries: int = 5,
+    timeout: float = 15.0,
+    python: Path | None = None,
+) -> Requirements:
+    """The same with a name for each address or folder that had none; uv asks its build for the metadata."""
+    if all(one.requirement for one in requirements.asked):
+        return requirements
+
+    def name_of(one: Asked) -> Asked:
+        alone = Requirements(asked=(one,), no_deps=True)
+        here = python or Path(sys.executable)
+        run = _Run(alone, None, indexes, offline, cache_dir, retries, timeout, here)
+        rounds = _Rounds()
+        with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
+            done = run(Path(folder), rounds)
+            if done.returncode:
+                _learn(done.stderr, run, rounds)
+                raise next(iter(rounds.kinds))(*rounds.findings)
+            (package,) = _read(Path(folder) / "pylock.toml", one.shown).packages
+        return one.with_name(package.name)
+
+    return replace(requirements, asked=tuple(one if one.requirement else name_of(one) for one in requirements.asked))
 
 
 @dataclass(frozen=True)
@@ -115,7 +161,8 @@ class _Run:
     """One `uv pip compile` and all that does not change between two of them."""
 
     requirements: Requirements
-    target: Target
+    target: Target | None
+    """None: the machine that this runs on, and builds of all sources"""
     indexes: Indexes
     offline: bool
     cache_dir: Path | None
@@ -123,16 +170,21 @@ class _Run:
     timeout: float
     python: Path
 
+    @property
+    def where(self) -> str:
+        """The target's name for sentences."""
+        return self.target.name if self.target else "this machine"
+
     def __call__(self, folder: Path, rounds: _Rounds) -> subprocess.CompletedProcess[str]:
         arguments, index_environment = self.indexes.uv_arguments()
         wanted = self.requirements
         command = [
-            *(find_uv(), "pip", "compile", "--no-config", "--format", "pylock.toml", "-o", "pylock.toml"),
-            *("--color", "never", "--no-progress", "--no-python-downloads", "--no-header", "--no-sources"),
-            *("--python", str(self.python), "--python-version", self.target.environment["python_full_version"]),
-            *("--python-platform", str(self.target.uv_platform())),
+            *(find_uv(), "pip", "compile", "--format", "pylock.toml", "-o", "pylock.toml"),
+            *("--color", "never", "--no-progress", "--no-python-downloads", "--no-header"),
+            *("--python", str(self.python)),
+            *(_seen_from(self.target) if self.target else []),
             *arguments,
-            *_formats(wanted, rounds.allowed),
+            *(_formats(wanted, rounds.allowed) if self.target else []),
             *(["--cache-dir", str(self.cache_dir / "uv")] if self.cache_dir else ["--no-cache"]),
             *(["--offline"] if self.offline else []),
             *(["--no-deps"] if wanted.no_deps else []),
@@ -141,6 +193,11 @@ class _Run:
         ]
         lines = [one.line for one in wanted.asked if one.name not in rounds.excluded]
         (folder / "requirements.in").write_text("".join(f"{one}\n" for one in lines), "utf-8")
+        if project := self.indexes.uv_project([*lines, *sorted(rounds.sourced)]):
+            (folder / "pyproject.toml").write_text(project, "utf-8")
+            command.append("pyproject.toml")
+        else:
+            command.append("--no-sources")
         if wanted.constraints:
             constraints = "".join(f"{one.line}\n" for one in wanted.constraints)
             (folder / "constraints.txt").write_text(constraints, "utf-8")
@@ -153,7 +210,7 @@ class _Run:
         environment.update(index_environment)
         environment.update(UV_PYTHON_DOWNLOADS="never", UV_NO_PROGRESS="1")
         environment.update(UV_HTTP_TIMEOUT=str(max(1, round(self.timeout))), UV_HTTP_RETRIES=str(self.retries))
-        if self.target.facts.macos_version:
+        if self.target and self.target.facts.macos_version:
             environment["MACOSX_DEPLOYMENT_TARGET"] = self.target.facts.macos_version
         return subprocess.run(
             command,
@@ -183,6 +240,13 @@ def find_uv() -> str:
         ) from bad
 
 
+def _seen_from(target: Target) -> list[str]:
+    return [
+        *("--python-version", target.environment["python_full_version"]),
+        *("--python-platform", str(target.uv_platform())),
+    ]
+
+
 def _formats(wanted: Requirements, allowed: Iterable[str]) -> list[str]:
     """Wheels first: sources only where --no-binary or an earlier round says so."""
     if ":all:" in wanted.no_binary:
@@ -191,19 +255,20 @@ def _formats(wanted: Requirements, allowed: Iterable[str]) -> list[str]:
             names += ["--only-binary", name]
         return names
     names = ["--only-binary", ":all:"]
-    for name in sorted({*wanted.no_binary, *allowed}):
+    direct = {one.name for one in wanted.asked if one.name and one.url and not one.url.endswith(".whl")}
+    for name in sorted({*wanted.no_binary, *allowed, *direct}):
         names += ["--no-binary", name]
     return names
 
 
-def _read(path: Path, target: Target) -> Pylock:
+def _read(path: Path, subject: str) -> Pylock:
     try:
         return Pylock.from_dict(tomllib.loads(path.read_text("utf-8")))
     except (OSError, ValueError, PylockValidationError) as bad:
         raise ResolutionError(
             error(
                 "lock-unreadable",
-                target.name,
+                subject,
                 "uv made a lock for {subject} that cannot be read.",
                 "Use --resolver pip, and report this.",
                 log=str(bad),
@@ -218,7 +283,7 @@ def _least_sources(made: Pylock, run: _Run, rounds: _Rounds, folder: Path) -> Py
     for name in sorted(rounds.allowed):
         if run(folder, replace(rounds, allowed=rounds.allowed - {name})).returncode == 0:
             rounds.allowed.discard(name)
-            made = _read(folder / "pylock.toml", run.target)
+            made = _read(folder / "pylock.toml", run.where)
     return made
 
 
@@ -241,10 +306,20 @@ def _with_yanked(made: Pylock, said: str) -> Pylock:
 def _learn(said: str, run: _Run, rounds: _Rounds) -> bool:
     """Turn one failure into findings or into an allowance; whether another round can find more."""
     flat = re.sub(r"\s+", " ", said)
-    if finding := _about_index(flat, said, run):
+    if findings := _about_index(flat, said, run):
         rounds.kinds.add(FetchError)
-        rounds.findings.append(finding)
+        rounds.findings += findings
         return False
+    if (
+        sources := {
+            canonicalize_name(name)
+            for name in _FORBIDDEN.findall(flat)
+            if run.requirements.allows_source(canonicalize_name(name)) or _is_direct(name, run)
+        }
+        - rounds.allowed
+    ):
+        rounds.allowed |= sources
+        return True
     if finding := _about_build(flat, said):
         rounds.kinds.add(BuildError)
         rounds.findings.append(finding)
@@ -267,6 +342,13 @@ def _learn(said: str, run: _Run, rounds: _Rounds) -> bool:
         rounds.kinds.add(FetchError if run.offline else ResolutionError)
         rounds.excluded |= unknown
         return True
+    pythons = {canonicalize_name(name): wanted for name, _, wanted in _NEEDS_PYTHON.findall(flat)}
+    if set(pythons) - rounds.excluded:
+        for name in sorted(set(pythons) - rounds.excluded):
+            rounds.findings.append(_wrong_python(name, pythons[name].rstrip(","), flat, run))
+        rounds.kinds.add(SelectionError)
+        rounds.excluded |= set(pythons)
+        return True
     if set(without) - rounds.excluded:
         for name in sorted(set(without) - rounds.excluded):
             rounds.findings.append(_gap(name, flat, said, run))
@@ -278,113 +360,77 @@ def _learn(said: str, run: _Run, rounds: _Rounds) -> bool:
     return False
 
 
+def _is_direct(name: str, run: _Run) -> bool:
+    return any(one.url for one in run.requirements.asked if one.name in (None, canonicalize_name(name)))
+
+
 def _log(said: str) -> str:
     """The end of uv's words, without what no reader needs."""
     kept = [line for line in said.splitlines() if line.strip() and not line.startswith(("warning:", "hint: Wheels"))]
     return without_secrets("\n".join(kept[-20:]))
 
 
-def _host(address: str) -> str:
-    return without_secrets(address)
-
-
-def _about_index(flat: str, said: str, run: _Run) -> Finding | None:
-    """An index that does not answer as one; the address stands without its secret."""
-    if found := re.search(r"\((https?://[^)\s]+)\) could not be queried due to a lack of valid authentication", flat):
-        return error(
-            "credentials-wanted",
-            _host(found[1]),
-            "The index {subject} wants a user name and password (401), and none that was found is accepted.",
-            "Looked at: the address itself, .netrc, pip.conf, the keyring (with --keyring-provider).",
-        )
-    if found := re.search(r"\((https?://[^)\s]+)\) returned a 403", flat):
-        return error(
-            "access-refused",
-            _host(found[1]),
-            "The index {subject} refuses access (403).",
-            "Ask its owner whether your account may read it.",
-        )
-    if found := re.search(r"Unsupported `Content-Type` \"([^\"]*)\" for `([^`]+)`", flat):
-        return error(
-            "no-index-page",
-            _host(found[2]),
-            "{subject} answers with something that is no index page ({kind}).",
-            "Check the address of the index; it usually ends in /simple/. A login page of a proxy looks so too.",
-            kind=found[1],
-        )
+def _about_index(flat: str, said: str, run: _Run) -> list[Finding]:
+    """What is wrong with the way to an index; our own client asks again: it knows where it looked for a password."""
     if found := re.search(r"Failed to read `--find-links` (?:directory|URL|file): (\S+)", flat):
-        return error(
-            "find-links-unreadable",
-            _host(found[1]),
-            "{subject}, given with --find-links, cannot be read.",
-            "Correct the path or the address.",
-            log=_log(said),
-        )
-    failed = re.search(r"Failed to (?:fetch|download)(?: and build)?:? [`]?(\S+?)[`]?(?:\s|$)", flat)
-    if not failed or not re.match(r"https?:", failed[1]):
-        failed = re.search(
-            r"(?:Failed to (?:fetch|download|read metadata)[^:]*).*? for url \((https?://[^)\s]+)\)", flat
-        )
-    if not failed:
-        return None
-    address = _host(failed[1])
-    if status := re.search(r"HTTP status (?:client|server) error \((\d+) ?([^)]*)\)", flat):
-        return error(
-            "index-status",
-            address,
-            "{subject} answers {status} {words}.",
+        return [
+            error(
+                "find-links-unreadable",
+                without_secrets(found[1]),
+                "{subject}, given with --find-links, cannot be read.",
+                "Correct the path or the address.",
+                log=_log(said),
+            )
+        ]
+    addresses = re.findall(r"(?:Failed to (?:fetch|download)[^`:]*[:`]? ?`?|for `|for url \()(https?://[^\s`)]+)", flat)
+    hard = bool(addresses and re.search(r"Failed to (fetch|download)|Unsupported `Content-Type`|for url", flat))
+    if not hard and not re.search(r"could not be queried|returned a 40\d|no versions of", flat):
+        return []
+    names = [canonicalize_name(one) for one in _UNKNOWN.findall(flat)]
+    names += [canonicalize_name(one) for one in re.findall(rf"no versions of ({_NAME})", flat)]
+    names += [canonicalize_name(one.rstrip("/").rpartition("/")[2]) for one in addresses if one.endswith("/")]
+    if not run.offline:
+        from offlinepack import fetch, indexes
+
+        try:
+            with fetch.open_client(run.indexes, retries=0, timeout=run.timeout) as client:
+                indexes.check(dict.fromkeys(names), run.indexes, client)
+        except FetchError as failure:
+            return list(failure.findings)
+    if not hard:
+        return []
+    return [
+        error(
+            "index-broken",
+            without_secrets(addresses[0]),
+            "{subject} could not be read.",
             "Try again later, or check the address of the index.",
-            status=status[1],
-            words=status[2],
-        )
-    if "timed out" in flat:
-        return error(
-            "index-timeout",
-            address,
-            "{subject} did not answer within {seconds} seconds.",
-            "Try again later, raise --timeout, or check the proxy.",
-            seconds=f"{run.timeout:g}",
-        )
-    if "dns error" in flat:
-        return error(
-            "index-unknown-host",
-            address,
-            "The host of {subject} is not known to this machine's name service.",
-            "Check the address of the index, the network and the proxy.",
-        )
-    if "certificate" in flat:
-        return error(
-            "index-certificate",
-            address,
-            "The certificate of {subject} is not trusted here.",
-            "Name your organisation's CA with --cert.",
             log=_log(said),
         )
-    if "Connection refused" in flat or "tcp connect error" in flat:
-        return error(
-            "index-unreachable",
-            address,
-            "Nothing answers at {subject}.",
-            "Check the address of the index, the network and the proxy.",
-        )
-    return error(
-        "index-broken",
-        address,
-        "{subject} could not be read.",
-        "Try again later, or check the address of the index.",
-        log=_log(said),
-    )
+    ]
 
 
 def _about_build(flat: str, said: str) -> Finding | None:
     """Sources whose metadata could not be had: a build that failed, an address or a path with nothing behind it."""
     if found := re.search(r"Distribution not found at: (\S+)", flat):
         return error(
-            "nothing-there", _host(found[1]), "There is nothing at {subject}.", "Correct the path or the address."
+            "nothing-there",
+            without_secrets(found[1]),
+            "There is nothing at {subject}.",
+            "Correct the path or the address.",
         )
     found = re.search(r"Failed to (?:download and build|build|prepare|get metadata for|download) `([^`]+)`", flat)
     if not found:
         return None
+    if other := re.search(r"metadata name `([^`]+)` does not match given name `([^`]+)`", flat):
+        return error(
+            "other-name",
+            without_secrets(found[1]),
+            "{subject}: the project there is called {name}, not {given}.",
+            "Ask for it under its own name.",
+            name=other[1],
+            given=other[2],
+        )
     if "Git operation failed" in flat:
         return error(
             "no-checkout",
@@ -438,9 +484,9 @@ def _unknown(name: str, flat: str, run: _Run) -> Finding:
 def _gap(name: str, flat: str, said: str, run: _Run) -> Finding:
     """A project of which no version that may be taken has a file for the target: why, and what there is."""
     by = _wanted_by(name, flat, run) or ["?"]
-    facts: dict[str, Any] = {"by": by, "target": run.target.name}
+    facts: dict[str, Any] = {"by": by, "target": run.where}
     versions, nearest = _offered(name, run)
-    if nearest:
+    if nearest and run.target:
         facts.update(nearest=nearest, why=run.target.why_not(nearest) or "")
     if versions:
         return error(
@@ -479,13 +525,28 @@ def _gap(name: str, flat: str, said: str, run: _Run) -> Finding:
     )
 
 
+def _wrong_python(name: str, wanted: str, flat: str, run: _Run) -> Finding:
+    return error(
+        "wrong-python-for-version",
+        name,
+        "{subject}, asked for by {by}, wants Python {wanted}; {target} has {python}.",
+        "Ask for a version of {subject} that admits this Python, or drop the target.",
+        by=_wanted_by(name, flat, run) or ["?"],
+        wanted=wanted,
+        target=run.where,
+        python=run.target.environment["python_full_version"] if run.target else "",
+    )
+
+
 def _offered(name: str, run: _Run) -> tuple[list[str], str | None]:
     """The newest versions of a project with a wheel for the target, and else the nearest wheel there is."""
     from offlinepack import fetch, indexes
 
+    if run.target is None:
+        return [], None
     try:
-        client = fetch.open_client(run.indexes, retries=1, timeout=run.timeout, offline=run.offline)
-        files = indexes.project_files(name, run.indexes, client)
+        with fetch.open_client(run.indexes, retries=1, timeout=run.timeout, offline=run.offline) as client:
+            files = indexes.project_files(name, run.indexes, client)
     except OfflinepackError:
         return [], None
     fitting, others = set(), []
@@ -520,7 +581,7 @@ def _conflict(flat: str, said: str, run: _Run) -> Finding:
     if "No solution found" not in flat:
         return error(
             "resolver-failed",
-            run.target.name,
+            run.where,
             "uv found no versions for {subject}, for a reason that offlinepack does not know.",
             "The words below are uv's. --resolver pip may say more.",
             log=_log(said),
@@ -528,7 +589,7 @@ def _conflict(flat: str, said: str, run: _Run) -> Finding:
     if run.requirements.uploaded_prior_to and "exclude-newer" in flat:
         return error(
             "all-too-new",
-            run.target.name,
+            run.where,
             "For {subject} nothing was uploaded early enough (--uploaded-prior-to {date}) that satisfies {asked}.",
             "Choose a later date. An index that gives no upload times cannot be used with a date.",
             log=_log(said),
@@ -538,7 +599,7 @@ def _conflict(flat: str, said: str, run: _Run) -> Finding:
     if needs:
         return error(
             "conflict",
-            run.target.name,
+            run.where,
             "For {subject} no versions satisfy all that was asked: {asked}, while {needs}.",
             "Loosen one of them; --no-deps packs what is asked and nothing else.",
             log=_log(said),
@@ -547,7 +608,7 @@ def _conflict(flat: str, said: str, run: _Run) -> Finding:
         )
     return error(
         "no-version",
-        run.target.name,
+        run.where,
         "For {subject} there is no version that satisfies {asked}.",
         "Ask for a version that exists; --pre admits pre-releases.",
         log=_log(said),

@@ -32,6 +32,8 @@ class Asked:
     editable: bool = False
     """asked for with -e; it goes into the bundle as a wheel like any other"""
     config_settings: tuple[tuple[str, str], ...] = ()
+    needed_by: str | None = None
+    """of what a lock missed and nobody asked for: the distribution whose own metadata want it"""
 
     @property
     def name(self) -> NormalizedName | None:
@@ -57,6 +59,13 @@ class Asked:
     def shown(self) -> str:
         """The line for people: no user name, password or query string of an address."""
         return without_secrets(self.line)
+
+    def with_name(self, name: str) -> Asked:
+        """The same, once the name is known: name[extras] @ address ; marker."""
+        _, semicolon, marker = self.line.partition(" ; ")
+        extras = f"[{','.join(sorted(self.extras))}]" if self.extras else ""
+        line = f"{name}{extras} @ {self.url}{semicolon}{marker}"
+        return replace(self, line=line, requirement=Requirement(line))
 
     def __str__(self) -> str:
         return self.shown

@@ -1,0 +1,253 @@
+"""The lock that uv makes: what goes in besides names, and how each failure reads."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.pylock import Pylock
+
+from offlinepack import lock, sources, targets
+from offlinepack.errors import BuildError, FetchError, OfflinepackError, ResolutionError
+from offlinepack.indexes import Indexes
+from offlinepack.selection import select
+from tests.making import ServedIndex, free_port, make_sdist, make_wheel, serve_index
+
+LINUX = "cp311-manylinux_2_28_x86_64"
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[ServedIndex]:
+    files = [
+        make_wheel(tmp_path / "w", "stone", "1.0", requires=["pebble"]),
+        make_wheel(tmp_path / "w", "pebble", "1.0"),
+        make_sdist(tmp_path / "w", "gravel", "1.0", requires=["pebble"]),
+    ]
+    with serve_index(tmp_path / "served", files) as served:
+        yield served
+
+
+def locked(index: ServedIndex | str, *asked: str, target: str = LINUX, **how: Any) -> Pylock:
+    settings = how.pop("settings", {"index_url": index if isinstance(index, str) else index.url})
+    how.setdefault("retries", 0)
+    return lock.lock(
+        sources.from_arguments(asked), targets.parse(target), Indexes.from_settings(**settings), resolver="uv", **how
+    )
+
+
+def failure(kind: type[OfflinepackError], run: Callable[[], object]) -> OfflinepackError:
+    with pytest.raises(kind) as caught:
+        run()
+    return caught.value
+
+
+def names(pylock: Pylock) -> list[str]:
+    return [f"{one.name}=={one.version}" for one in pylock.packages]
+
+
+def test_a_lock_says_for_which_machine_it_is_and_validates(index: ServedIndex) -> None:
+    made = locked(index, "stone")
+    made.validate()
+    assert names(made) == ["pebble==1.0", "stone==1.0"]
+    assert str(made.requires_python) == "==3.11.*"
+    assert [str(one) for one in made.environments or []] == [
+        'implementation_name == "cpython" and sys_platform == "linux" and platform_machine == "x86_64"'
+    ]
+    assert made.created_by == "offlinepack"
+
+
+def test_the_same_input_gives_the_same_lock(index: ServedIndex, tmp_path: Path) -> None:
+    one, other = locked(index, "stone", "gravel"), locked(index, "gravel", "stone", cache_dir=tmp_path / "cache")
+    assert one.to_dict() == other.to_dict()
+
+
+def test_the_machine_s_own_uv_settings_do_not_leak_in(
+    index: ServedIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "uv.toml").write_text('exclude-newer = "2001-01-01"\nresolution = "lowest"\n')
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\nversion = "1"\n[tool.uv]\nprerelease = "allow"\n')
+    for name, value in {
+        "UV_EXCLUDE_NEWER": "2001-01-01",
+        "UV_OFFLINE": "1",
+        "UV_NO_BUILD": "1",
+        "UV_RESOLUTION": "lowest",
+        "UV_PRERELEASE": "allow",
+        "UV_PYTHON": "2.7",
+        "UV_CONSTRAINT": "/nowhere",
+        "UV_PROJECT_ENVIRONMENT": "/nowhere",
+        "VIRTUAL_ENV": "/nowhere",
+        "PYTHONPATH": "/nowhere",
+        "PYTHONHOME": "/nowhere",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert names(locked(index, "stone")) == ["pebble==1.0", "stone==1.0"]
+
+
+def test_a_wheel_a_source_and_a_project_by_path(index: ServedIndex, tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path / "own", "sand", "2.0", requires=["pebble"])
+    sdist = make_sdist(tmp_path / "own", "clay", "3.0")
+    project = make_sdist(tmp_path / "project", "mud", "4.0", requires=["stone"], unpacked=True)
+    made = locked(index, str(wheel), str(sdist), str(project))
+    found = {one.name: one for one in made.packages}
+    assert sorted(found) == ["clay", "mud", "pebble", "sand", "stone"]
+    assert found["sand"].archive and found["sand"].archive.path == str(wheel)
+    assert found["clay"].archive and found["clay"].archive.path == str(sdist)
+    assert found["mud"].directory and found["mud"].directory.path == str(project)
+    chosen = select(made, targets.parse(LINUX), sources.from_arguments([str(wheel), str(sdist), str(project)]))
+    assert [one.name for one in chosen.to_build] == ["clay", "mud"]
+
+
+def test_a_commit_is_recorded(index: ServedIndex, tmp_path: Path) -> None:
+    project = make_sdist(tmp_path / "project", "mud", "4.0", unpacked=True)
+    git = [
+        "git",
+        "-C",
+        str(project),
+        "-c",
+        "user.name=a",
+        "-c",
+        "user.email=a@example.org",
+        "-c",
+        "init.defaultBranch=m",
+    ]
+    for step in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"], ["tag", "v4"]):
+        subprocess.run([*git, *step], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    (package,) = locked(index, f"mud @ git+{project.as_uri()}@v4").packages
+    assert package.vcs and (package.vcs.commit_id, package.vcs.requested_revision) == (commit, "v4")
+    wrong = failure(BuildError, lambda: locked(index, f"mud @ git+{project.as_uri()}@nosuch"))
+    assert wrong.findings[0].code == "no-checkout"
+
+
+def test_an_archive_at_an_address(index: ServedIndex) -> None:
+    made = locked(index, index.file_url("stone-1.0-py3-none-any.whl"), index.file_url("gravel-1.0.tar.gz"))
+    found = {one.name: one.archive for one in made.packages}
+    assert found["stone"] and found["stone"].hashes["sha256"]
+    assert found["gravel"] and found["gravel"].url == index.file_url("gravel-1.0.tar.gz")
+
+
+def test_links_instead_of_an_index(tmp_path: Path) -> None:
+    make_wheel(tmp_path / "w", "stone", "1.0", requires=["pebble"])
+    make_wheel(tmp_path / "w", "pebble", "1.0")
+    made = locked("", "stone", settings={"no_index": True, "find_links": [str(tmp_path / "w")]})
+    assert names(made) == ["pebble==1.0", "stone==1.0"]
+    chosen = select(made, targets.parse(LINUX), sources.from_arguments(["stone"]))
+    assert chosen.chosen[0].url == (tmp_path / "w" / "pebble-1.0-py3-none-any.whl").as_uri()
+    assert len(chosen.chosen[0].sha256 or "") == 64
+
+
+def test_the_first_index_that_has_the_name_wins(index: ServedIndex, tmp_path: Path) -> None:
+    newer = [make_wheel(tmp_path / "n", "pebble", "9.0"), make_wheel(tmp_path / "n", "other", "1.0")]
+    with serve_index(tmp_path / "public", newer) as public:
+        settings = {"index_url": index.url, "extra_index_url": [public.url]}
+        made = locked("", "stone", "other", settings=settings)
+    assert "pebble==1.0" in names(made) and "other==1.0" in names(made)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "says"),
+    [
+        ({"status": 401}, "login-missing", "login"),
+        ({"status": 403}, "login-missing", "login"),
+        ({"status": 500}, "server-error", "500"),
+        ({"status": 503}, "server-error", "503"),
+        ({"hang": 30}, "timed-out", "1"),
+        ({"body": b"<html>please log in"}, "not-an-index", "index"),
+        ({"drop_at": 5}, "connection-broken", ""),
+    ],
+)
+def test_an_index_that_does_not_answer_as_one(index: ServedIndex, fault: dict[str, Any], code: str, says: str) -> None:
+    index.fault("stone", **fault)
+    found = failure(FetchError, lambda: locked(index, "stone", timeout=1))
+    assert found.exit_code == 6
+    (finding,) = found.findings
+    assert (finding.code, index.root in finding.say()) == (code, True)
+    assert says in finding.say()
+
+
+def test_a_project_that_is_not_there(index: ServedIndex) -> None:
+    found = failure(ResolutionError, lambda: locked(index, "stoone", "pebbel>=2", "stone"))
+    assert [(one.code, one.subject) for one in found.findings] == [
+        ("unknown-project", "pebbel"),
+        ("unknown-project", "stoone"),
+    ]
+    assert "argument 2" in found.findings[0].say()
+
+
+def test_nothing_answers(tmp_path: Path) -> None:
+    found = failure(FetchError, lambda: locked(f"http://127.0.0.1:{free_port()}/simple/", "stone"))
+    assert found.findings[0].code == "no-connection"
+
+
+def test_a_host_that_is_not_known() -> None:
+    found = failure(FetchError, lambda: locked("http://nosuchhost.invalid/simple/", "stone"))
+    assert found.findings[0].code == "unknown-host"
+
+
+def test_a_certificate_that_is_not_trusted(tmp_path: Path) -> None:
+    pytest.importorskip("trustme")
+    with serve_index(tmp_path / "served", [make_wheel(tmp_path / "w", "stone", "1.0")], tls=True) as index:
+        found = failure(FetchError, lambda: locked(index, "stone"))
+        assert found.findings[0].code == "unknown-authority"
+        assert names(locked("", "stone", settings={"index_url": index.url, "cert": str(index.ca)})) == ["stone==1.0"]
+
+
+def test_a_wrong_password_is_never_shown(tmp_path: Path) -> None:
+    with serve_index(tmp_path / "i", [make_wheel(tmp_path / "w", "stone", "1.0")], auth=("me", "right")) as index:
+        assert names(locked(index.with_credentials("me", "right"), "stone")) == ["stone==1.0"]
+        found = failure(FetchError, lambda: locked(index.with_credentials("me", "s3cret"), "stone"))
+    (finding,) = found.findings
+    assert finding.code == "login-refused"
+    assert "s3cret" not in finding.say() + finding.log and index.root in finding.say()
+
+
+def test_links_that_are_not_there() -> None:
+    found = failure(
+        OfflinepackError, lambda: locked("", "stone", settings={"no_index": True, "find_links": ["/no/such/folder"]})
+    )
+    assert found.exit_code == 2
+    assert "/no/such/folder" in found.findings[0].say()
+
+
+def test_offline_finds_what_was_read_before(index: ServedIndex, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    made = locked(index, "stone", cache_dir=cache)
+    assert locked(index, "stone", cache_dir=cache, offline=True).to_dict() == made.to_dict()
+    found = failure(FetchError, lambda: locked(index, "gravel", cache_dir=cache, offline=True))
+    assert [one.code for one in found.findings] == ["not-in-the-store"]
+
+
+def test_a_source_whose_metadata_cannot_be_built(index: ServedIndex, tmp_path: Path) -> None:
+    bad = tmp_path / "bad"
+    make_sdist(
+        bad,
+        "mud",
+        "1.0",
+        unpacked=True,
+        files={"pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "nothing"\nbackend-path = ["."]\n'},
+    )
+    found = failure(BuildError, lambda: locked(index, str(bad)))
+    assert found.exit_code == 8
+    assert found.findings[0].code == "metadata-build-failed"
+    assert "nothing" in found.findings[0].log
+
+
+def test_a_target_that_uv_does_not_know() -> None:
+    found = failure(
+        ResolutionError, lambda: locked("http://127.0.0.1:9/", "stone", target="cp311-manylinux_2_28_s390x")
+    )
+    assert found.findings[0].code == "uv-does-not-know"
+
+
+def test_a_lock_that_was_given_is_only_put_in_order(index: ServedIndex) -> None:
+    from dataclasses import replace
+
+    made = locked(index, "stone")
+    backwards = replace(made, packages=list(reversed(made.packages)))
+    asked = sources.Requirements(pylock=backwards)
+    again = lock.lock(asked, targets.parse(LINUX), Indexes.from_settings(index_url="http://127.0.0.1:9/simple/"))
+    assert again.to_dict() == made.to_dict()

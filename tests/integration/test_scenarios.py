@@ -1,0 +1,158 @@
+"""The matrix as data: what an index holds, what is asked, for which targets, and what must come out.
+
+Each file of fixtures/scenarios is one scenario; README.md beside them says how it is written.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from offlinepack import lock, sources, targets
+from offlinepack.errors import OfflinepackError
+from offlinepack.indexes import Indexes
+from offlinepack.lock import closure
+from offlinepack.selection import Selection, select
+from offlinepack.sources import Requirements
+from tests.making import ServedIndex, make_sdist, make_wheel, serve_index
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SCENARIOS = Path(__file__).parents[2] / "fixtures" / "scenarios"
+KEYS = {"why", "requires", "constraints", "targets", "resolvers", "options", "index", "expect"}
+RELEASE = {"wheels", "sdist", "requires", "requires_python", "extras", "yanked", "uploaded", "by_wheel"}
+EXPECT = {"install", "files", "order", "requested", "python_min", "gaps", "code", "findings", "says", "remarks"}
+
+
+def read(name: str) -> dict[str, Any]:
+    scenario = tomllib.loads((SCENARIOS / f"{name}.toml").read_text("utf-8"))
+    assert set(scenario) <= KEYS, set(scenario) - KEYS
+    for releases in scenario.get("index", {}).values():
+        for release in releases.values():
+            assert set(release) <= RELEASE, set(release) - RELEASE
+    for expected in scenario["expect"].values():
+        assert set(expected) <= EXPECT, set(expected) - EXPECT
+    assert set(scenario["expect"]) == set(scenario["targets"])
+    return scenario
+
+
+def cases() -> Iterator[Any]:
+    for path in sorted(SCENARIOS.glob("*.toml")):
+        scenario = read(path.stem)
+        for target in scenario["targets"]:
+            for resolver in scenario.get("resolvers", ["uv"]):
+                yield pytest.param(path.stem, target, resolver, id=f"{path.stem}-{target}-{resolver}")
+
+
+def fill(index: ServedIndex, folder: Path, projects: dict[str, Any]) -> None:
+    """Offer the scenario's releases; a wheel is py3-none-any where nothing is said, "2!py3-none-any" is build 2."""
+    for name, releases in projects.items():
+        for version, release in releases.items():
+            more = {key: release[key] for key in ("requires", "requires_python", "extras") if key in release}
+            offered = {key: release[key] for key in ("yanked",) if key in release}
+            if "uploaded" in release:
+                offered["upload_time"] = release["uploaded"]
+            for wheel in release.get("wheels", [] if release.get("sdist") else ["py3-none-any"]):
+                build, _, tag = wheel.rpartition("!")
+                its = {**more, **release.get("by_wheel", {}).get(wheel, {})}
+                index.add(make_wheel(folder, name, version, tag=tag, build=build, **its), **offered)
+            if release.get("sdist"):
+                index.add(make_sdist(folder, name, version, **more), **offered)
+
+
+def requirements(scenario: dict[str, Any], index: ServedIndex) -> Requirements:
+    """What is asked, through files as a user has them; {sha256:FILE} stands for the hash of a file of the index."""
+    for file, key in (("requirements.txt", "requires"), ("constraints.txt", "constraints")):
+        text = "".join(f"{line}\n" for line in scenario.get(key, []))
+        text = re.sub(r"\{sha256:([^}]+)\}", lambda found: f"sha256:{index.files[found[1]].sha256}", text)
+        Path(file).write_text(text, "utf-8")
+    asked = sources.read(Path("requirements.txt")) + sources.read_constraints(Path("constraints.txt"))
+    options = scenario.get("options", {}).items()
+    return replace(asked, **{key: tuple(value) if isinstance(value, list) else value for key, value in options})
+
+
+class Outcome:
+    """What one scenario came to on one target."""
+
+    def __init__(self, selection: Selection, closed: closure.Closure, asked: Requirements) -> None:
+        self.selection, self.closed, self.asked = selection, closed, asked
+
+
+def run(asked: Requirements, target: targets.Target, index: ServedIndex, folder: Path, resolver: str) -> Outcome:
+    """lock -> select -> closure, with the rounds that pack makes when the files say more than the index."""
+    indexes = Indexes.from_settings(index_url=index.url)
+    while True:
+        pylock = lock.lock(asked, target, indexes, resolver=resolver, cache_dir=folder / "cache", retries=0)
+        selection = select(pylock, target, asked)
+        metadata = [metadata_of(index, one.filename) for one in selection.chosen]
+        closed = closure.close(metadata, asked, target)
+        more = closure.again(asked, closed)
+        if more is None:
+            return Outcome(selection, closed.or_raise(), asked)
+        asked = more
+
+
+def metadata_of(index: ServedIndex, filename: str) -> closure.Metadata:
+    """METADATA of a wheel; an sdist's PKG-INFO stands for the wheel that it would become."""
+    if filename.endswith(".whl"):
+        return closure.read_metadata(index.files[filename].metadata or b"")
+    import tarfile
+
+    with tarfile.open(index.files[filename].path) as archive:
+        member = archive.extractfile(f"{filename.removesuffix('.tar.gz')}/PKG-INFO")
+        assert member
+        return closure.read_metadata(member.read())
+
+
+@pytest.mark.parametrize(("name", "target_name", "resolver"), list(cases()))
+def test_scenario(name: str, target_name: str, resolver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario = read(name)
+    expected = scenario["expect"][target_name]
+    monkeypatch.chdir(tmp_path)
+    with serve_index(tmp_path / "served") as index:
+        fill(index, tmp_path / "files", scenario.get("index", {}))
+        failure: OfflinepackError | None = None
+        try:
+            asked = requirements(scenario, index)
+            outcome = run(asked, targets.parse(target_name), index, tmp_path, resolver)
+        except OfflinepackError as caught:
+            failure = caught
+    if failure is not None:
+        said = "\n".join(f"{one.code}: {one.say()}\n{one.log}" for one in failure.findings)
+        assert set(expected) & {"gaps", "code", "findings", "says"}, said
+        assert failure.exit_code == expected.get("code", 5), said
+        if "gaps" in expected:
+            assert sorted(one.subject for one in failure.findings) == sorted(expected["gaps"]), said
+        if "findings" in expected:
+            assert sorted(f"{one.code} {one.subject}" for one in failure.findings) == sorted(expected["findings"]), said
+        for part in expected.get("says", []):
+            assert part in said
+        return
+    assert not set(expected) & {"gaps", "code"}, [str(one.name) for one in outcome.closed.order]
+    order = outcome.closed.order
+    installed = sorted(f"{one.name}=={one.version}" for one in order)
+    if "install" in expected:
+        assert installed == sorted(expected["install"])
+    # conservation: what was chosen is what is installed, nothing more and nothing less
+    assert sorted(one.name for one in outcome.selection.chosen) == sorted(
+        [*(one.name for one in order), *outcome.closed.superfluous]
+    )
+    if "files" in expected:
+        assert [one.filename for one in outcome.selection.chosen] == expected["files"]
+    if "order" in expected:
+        assert [one.name for one in order] == expected["order"]
+    if "requested" in expected:
+        assert sorted(one.name for one in order if one.requested) == sorted(expected["requested"])
+    if "python_min" in expected:
+        assert outcome.closed.python_min == expected["python_min"]
+    remarks = [*outcome.selection.findings, *outcome.closed.findings]
+    assert sorted(f"{one.code} {one.subject}" for one in remarks) == sorted(expected.get("remarks", []))
