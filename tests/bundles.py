@@ -1,105 +1,209 @@
-"""Unpacked bundles made by hand from wheels, for the tests of the target side: no host code has a part in them."""
+"""Small bundles for tests: made by the product, and taken apart and put together again byte by byte by an attacker."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
-import re
-import shutil
-import sys
-import zipfile
-from collections.abc import Iterable, Mapping
+import json
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from offlinepack.ontarget import interpreter
-from offlinepack.ontarget import manifest as layout
+from offlinepack import bundle
+from offlinepack.ontarget.manifest import Distribution, Facts, Manifest, Target, Tool
+from offlinepack.store import StoredFile
 
-ONTARGET = Path(layout.__file__).parent
-FACTS = tuple(layout.Facts._fields)
+from .making import make_wheel
 
-
-def facts(**changed: Any) -> layout.Facts:
-    """What a target for this very interpreter would say, with a low libc floor."""
-    own = interpreter.facts()
-    known = {name: own[name] for name in FACTS}
-    known["python"] = "{}.{}".format(*sys.version_info[:2])
-    if known["libc"]:
-        known["libc_version"] = "2.17" if known["libc"] == "glibc" else "1.1"
-    return layout.Facts(**{**known, **changed})
+DEBIAN = Facts("cpython", "3.11", False, "linux", "x86_64", "glibc", "2.36", None)
+WINDOWS = Facts("cpython", "3.12", False, "windows", "amd64", None, None, None)
 
 
-def requires_of(wheel: Path) -> tuple[str, ...]:
-    """The plain names that METADATA requires."""
-    with zipfile.ZipFile(wheel) as archive:
-        info = next(one for one in archive.namelist() if one.endswith(".dist-info/METADATA"))
-        lines = archive.read(info).decode().split("\n\n")[0]
-    found = re.findall(r"(?m)^Requires-Dist: ([A-Za-z0-9._-]+)", lines)
-    return tuple(re.sub(r"[-_.]+", "-", one).lower() for one in found)
+def stored(path: Path) -> StoredFile:
+    """A file as the store would give it."""
+    data = path.read_bytes()
+    return StoredFile(path.name, path, len(data), hashlib.sha256(data).hexdigest())
 
 
-def make_bundle(
-    folder: Path,
-    wheels: Iterable[Path],
+def some_wheels(folder: Path) -> dict[str, Path]:
+    """stone, which needs moss; pip, which is a tool."""
+    return {
+        "stone": make_wheel(
+            folder, "stone", "1.0", requires=["moss"], entry_points={"console_scripts": {"stone": "stone:main"}}
+        ),
+        "moss": make_wheel(folder, "moss", "2.0"),
+        "pip": make_wheel(folder, "pip", "26.0"),
+    }
+
+
+def target_of(wheels: Mapping[str, Path], facts: Facts = DEBIAN, tag: str = "", name: str = "debian12") -> Target:
+    """stone and moss are installed, pip is the tool."""
+    install = (
+        Distribution("moss", "2.0", wheels["moss"].name, (), False, None),
+        Distribution("stone", "1.0", wheels["stone"].name, ("moss",), True, None),
+    )
+    tag = tag or ("cp311-manylinux_2_36_x86_64" if facts.os == "linux" else "cp312-win_amd64")
+    return Target(name, tag, facts, facts.python, install, (Tool("pip", "26.0", wheels["pip"].name),), ())
+
+
+def make_bundle(folder: Path, *, path: Path | None = None, **changed: Any) -> tuple[Path, Manifest]:
+    """A bundle `notes-1.2` of two wheels and pip, below `folder`; `changed` replaces arguments of bundle.assemble."""
+    wheels = some_wheels(folder / "wheels-of-the-bundle")
+    named: dict[str, Any] = {
+        "name": "notes",
+        "version": "1.2",
+        "targets": [target_of(wheels)],
+        "stored": map(stored, wheels.values()),
+    }
+    named.update(changed)
+    split = named.pop("split", None)
+    signatures = named.pop("signatures", ())
+    manifest, members = bundle.assemble(**named)
+    path = path or folder / "notes-1.2-offline.tar.gz"
+    bundle.write(path, manifest, members, signatures, split)
+    return path, manifest
+
+
+# --------------------------------------------------------------------- the attacker's own tar, gzip and manifest
+
+
+def header(
+    name: bytes | str,
+    size: int,
     *,
-    pip: Path,
-    name: str = "notes",
-    version: str | None = "1.0",
-    sequence: int | None = None,
-    install_to: str | None = None,
-    requested: Iterable[str] = (),
-    needs: Iterable[layout.Need] = (),
-    python_min: str = "",
-    target: Mapping[str, Any] | None = None,
-    target_name: str = "here",
-    other_targets: Iterable[layout.Target] = (),
-) -> Path:
-    """`folder`/<name>-<version>, whole, as format 1 wants it; the wheels stand in install order."""
-    top = folder / (f"{name}-{version}" if version else name)
-    for one in ("wheels", "tools", "ontarget"):
-        (top / one).mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(ONTARGET / "install.py", top / "install.py")
-    for source in sorted(ONTARGET.iterdir()):
-        if source.suffix in (".py", ".json") and source.name != "install.py":
-            shutil.copyfile(source, top / "ontarget" / source.name)
-    plan, asked = [], set(requested)
-    for wheel in wheels:
-        shutil.copyfile(wheel, top / "wheels" / wheel.name)
-        project, release = wheel.name.split("-")[:2]
-        project = re.sub(r"[-_.]+", "-", project).lower()
-        plan.append((project, release, f"wheels/{wheel.name}", requires_of(wheel)))
-    names = {one[0] for one in plan}
-    install = tuple(
-        layout.Distribution(n, v, f, tuple(r for r in req if r in names), n in asked, None) for n, v, f, req in plan
-    )
-    if f"wheels/{pip.name}" not in {one.file for one in install}:
-        shutil.copyfile(pip, top / "tools" / pip.name)
-        tool = f"tools/{pip.name}"
-    else:
-        tool = f"wheels/{pip.name}"
-    own = facts(**(target or {}))
-    short = {"cpython": "cp", "pypy": "pp"}[own.implementation] + own.python.replace(".", "")
-    platform = f"manylinux_2_17_{own.machine}" if own.libc == "glibc" else f"{own.os}_{own.machine}"
-    plan_of = layout.Target(
-        name=target_name,
-        tag=f"{short}-{platform}",
-        facts=own,
-        python_min=python_min or own.python,
-        install=install,
-        tools=(layout.Tool("pip", pip.name.split("-")[1], tool),),
-        needs=tuple(needs),
-    )
-    kinds = {"wheels": "wheel", "tools": "tool", "ontarget": "code", "install.py": "code"}
+    kind: bytes = b"0",
+    mode: bytes = b"0000644\0",
+    owner: bytes = b"0000000\0",
+    length: bytes | None = None,
+    time: bytes = b"02263046000\0",
+    link: bytes = b"",
+    magic: bytes = b"ustar\00000",
+    names: bytes = b"",
+    device: bytes = b"0000000\0",
+    prefix: bytes = b"",
+    rest: bytes = b"",
+    checksum: bytes | None = None,
+) -> bytes:
+    """One block of 512 bytes; each field as the caller wants it, the checksum right unless it is given."""
+    name = name.encode() if isinstance(name, str) else name
+    fields = [
+        (name, 100), (mode, 8), (owner, 8), (owner, 8), (length if length is not None else b"%011o\0" % size, 12), (time, 12),
+        (b" " * 8, 8), (kind, 1), (link, 100), (magic, 8), (names, 64), (device, 8), (device, 8), (prefix, 155), (rest, 12),
+    ]  # fmt: skip
+    block = b"".join(value[:width].ljust(width, b"\0") for value, width in fields)
+    total = b"%06o\0 " % sum(block) if checksum is None else checksum
+    return block[:148] + total + block[156:]
 
-    def listed(path: Path) -> layout.File:
-        relative = path.relative_to(top).as_posix()
-        data = path.read_bytes()
-        return layout.File(relative, len(data), hashlib.sha256(data).hexdigest(), kinds.get(relative.split("/")[0], "document"), True)
 
-    files = sorted(listed(path) for path in top.rglob("*") if path.is_file())
-    (top / layout.SUMS).write_bytes(layout.sums(files))
-    files = sorted([*files, listed(top / layout.SUMS)])
-    manifest = layout.Manifest(
-        layout.FORMAT, name, version, sequence, install_to, (plan_of, *other_targets), tuple(files)
-    )
-    (top / layout.MANIFEST).write_bytes(layout.write(manifest))
-    return top
+def padded(data: bytes, filling: bytes = b"\0") -> bytes:
+    return data + (filling * 512)[: -len(data) % 512]
+
+
+def file(name: bytes | str, data: bytes, filling: bytes = b"\0", **fields: Any) -> bytes:
+    """A whole member."""
+    return header(name, len(data), **fields) + padded(data, filling)
+
+
+def record(key: str, value: bytes | str) -> bytes:
+    """One record of a pax header, its length right."""
+    body = b" " + key.encode() + b"=" + (value.encode() if isinstance(value, str) else value) + b"\n"
+    length = len(body) + len(str(len(body)))
+    length = len(body) + len(str(length))
+    return str(length).encode() + body
+
+
+def pax(*records: bytes, kind: bytes = b"x", name: str = "pax/header") -> bytes:
+    return file(name, b"".join(records), kind=kind)
+
+
+def gz(data: bytes, level: int = 6) -> bytes:
+    """One gzip member."""
+    return gzip.compress(data, level, mtime=0)
+
+
+def gz_of_blocks(blocks: Iterable[bytes], crc: int | None = None, size: int | None = None) -> bytes:
+    """One gzip member of hand-made stored blocks."""
+    body, whole = b"", b""
+    for one in blocks:
+        body += struct.pack("<BHH", 0, len(one), len(one) ^ 0xFFFF) + one
+        whole += one
+    tail = struct.pack("<II", zlib.crc32(whole) if crc is None else crc, len(whole) if size is None else size)
+    return b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + body + b"\1\0\0\xff\xff" + tail
+
+
+END = bytes(1024)
+
+
+@dataclass
+class Parts:
+    """A sound bundle taken apart: what an attacker begins with."""
+
+    folder: str
+    manifest: dict[str, Any]
+    files: dict[str, bytes]
+    """path -> content, without the manifest, in the bundle's order"""
+    extra: list[bytes] = field(default_factory=list)
+
+    @property
+    def data(self) -> bytes:
+        """The manifest's bytes, in the canonical form."""
+        return (json.dumps(self.manifest, sort_keys=True, indent=1) + "\n").encode()
+
+    def rehashed(self) -> Parts:
+        """Sums and manifest made to agree with the files again, as a hostile packer would."""
+        kinds = {one["path"]: one["kind"] for one in self.manifest["files"]}
+        files = dict(sorted(self.files.items()))
+        lines = (
+            f"{hashlib.sha256(data).hexdigest()}  {path}\n" for path, data in files.items() if path != "SHA256SUMS"
+        )
+        files["SHA256SUMS"] = "".join(lines).encode()
+        listed = [
+            {
+                "carried": True,
+                "kind": kinds.get(path, "document"),
+                "path": path,
+                "sha256": hashlib.sha256(data).hexdigest(),
+                "size": len(data),
+            }
+            for path, data in sorted(files.items())
+        ]
+        return Parts(self.folder, {**self.manifest, "files": listed}, dict(sorted(files.items())))
+
+    def first(self) -> bytes:
+        return file(f"{self.folder}/manifest.json", self.data)
+
+    def members(self) -> list[bytes]:
+        """The manifest and each file, as tar members."""
+        return [self.first(), *(file(f"{self.folder}/{path}", data) for path, data in self.files.items())]
+
+    def tar(self, *more: bytes, end: bytes = END) -> bytes:
+        return b"".join((*self.members(), *more)) + end
+
+    def replaced(self, path: str, member: bytes) -> bytes:
+        """The tar with another member in the place of this one."""
+        members = [
+            member if one == path else file(f"{self.folder}/{one}", data)
+            for one, data in {"manifest.json": self.data, **self.files}.items()
+        ]
+        return b"".join(members) + END
+
+    def unpacked(self, folder: Path) -> Path:
+        """Written out as a folder."""
+        for path, data in {"manifest.json": self.data, **self.files}.items():
+            place = folder / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(data)
+        return folder
+
+
+def taken_apart(path: Path) -> Parts:
+    """A bundle of the product, as an attacker sees it."""
+    opened = bundle.open_bundle(path)
+    files = {one.file.path: b"".join(one.content) for one in opened.members()}  # type: ignore[arg-type]
+    return Parts(opened.manifest.folder, json.loads(opened.data), files)
+
+
+Attack = Callable[[Parts], bytes]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import string
+import sys
 import urllib.parse
 from collections.abc import Mapping
 from importlib import resources
@@ -20,9 +21,9 @@ from offlinepack.ontarget.errors import ENGLISH, Words
 from offlinepack.ontarget.manifest import Facts, File, Manifest, Target
 from offlinepack.targets import Target as Machine
 
-try:
+if sys.version_info >= (3, 11):
     import tomllib
-except ImportError:  # Python 3.10
+else:
     import tomli as tomllib
 
 _MACHINES = {
