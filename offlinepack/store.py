@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any, BinaryIO
 
 import platformdirs
@@ -67,20 +68,32 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._tidied = False
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    @staticmethod
+    def default_folder() -> Path:
+        """Where this user's store lies, and what else is kept between runs (--cache-dir)."""
+        return platformdirs.user_cache_path("offlinepack", appauthor=False)
 
     @classmethod
-    def default(cls) -> Store:
-        """The store of this user."""
-        return cls(platformdirs.user_cache_path("offlinepack", appauthor=False) / "store")
-
-    @classmethod
-    @contextlib.contextmanager
-    def temporary(cls, beside: Path | None = None) -> Iterator[Store]:
-        """A store (in the folder `beside`, else where temporary files go) that is gone when the block ends."""
+    def open(cls, cache_dir: Path | None, beside: Path | None = None) -> Store:
+        """The store in this --cache-dir. None: one that is gone when its `with` ends, made in the folder `beside`."""
+        if cache_dir is not None:
+            return cls(cache_dir / "store")
         with _computer(beside or Path(tempfile.gettempdir())):
             folder = tempfile.TemporaryDirectory(prefix=".offlinepack-", dir=beside, ignore_cleanup_errors=True)
-        with folder as place:
-            yield cls(Path(place))
+        store = cls(Path(folder.name))
+        store._temporary = folder
+        return store
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._temporary is not None:
+            self._temporary.cleanup()
 
     def get(self, sha256: str, name: str = "", size: int | None = None) -> StoredFile | None:
         """The file with this hash, called `name`; None where it is not here, or was damaged (then it is removed)."""
@@ -201,6 +214,8 @@ class Incoming:
         self.name, self.origin = name, origin
         self.size = 0
         """bytes that are here"""
+        self.pieced = False
+        """they came in more than one piece"""
         self._store, self._expected, self._others = store, sha256.lower() if sha256 else None, hashes
         self._digest = hashlib.sha256()
         self._kept = False
@@ -215,6 +230,7 @@ class Incoming:
         self._others_digests = {kind: hashlib.new(kind, usedforsecurity=False) for kind in hashes}
         while block := self._file.read(BLOCK):
             self._feed(block)
+        self.pieced = self.size > 0
 
     @property
     def note(self) -> dict[str, Any]:
@@ -246,7 +262,7 @@ class Incoming:
         with _computer(self._path):
             self._open.seek(0)
             self._open.truncate()
-        self.size, self._digest = 0, hashlib.sha256()
+        self.size, self.pieced, self._digest = 0, False, hashlib.sha256()
         self._others_digests = {kind: hashlib.new(kind, usedforsecurity=False) for kind in self._others}
 
     @property
