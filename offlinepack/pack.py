@@ -127,7 +127,14 @@ def lock(request: Request, watch: Watch = unwatched) -> tuple[Plan, ...]:
 
     def locked(target: Target, requirements: Requirements) -> Pylock:
         return lock_one(
-            requirements, target, request.indexes, resolver=how.resolver, offline=how.offline, cache_dir=how.cache_dir
+            requirements,
+            target,
+            request.indexes,
+            resolver=how.resolver,
+            offline=how.offline,
+            cache_dir=how.cache_dir,
+            retries=how.retries,
+            timeout=how.timeout,
         )
 
     jobs = [

@@ -12,7 +12,7 @@ import click
 from offlinepack import cli, console, pack, sources, targets
 from offlinepack.cli import options
 from offlinepack.cli.options import FILE, What
-from offlinepack.errors import Text, UsageError, error, text
+from offlinepack.errors import SourceError, Text, UsageError, error, text
 from offlinepack.indexes import Indexes
 from offlinepack.ontarget import manifest
 from offlinepack.sources import Requirements
@@ -24,7 +24,7 @@ def gather(what: What, speaker: console.Console) -> Requirements:
     for path in what.files:
         found = found + sources.read(path) if found else sources.read(path)
     if found is None:
-        raise UsageError(
+        raise SourceError(
             error(
                 "nothing-asked",
                 "build",

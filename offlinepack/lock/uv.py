@@ -15,12 +15,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packaging.pylock import Package, Pylock, PylockValidationError
-from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
 from offlinepack.errors import (
     BuildError,
@@ -34,7 +37,7 @@ from offlinepack.errors import (
 from offlinepack.sources import Asked, Requirements, without_secrets
 
 if TYPE_CHECKING:
-    from offlinepack.indexes import Indexes
+    from offlinepack.indexes import Indexes, IndexFile
     from offlinepack.targets import Target
 
 if sys.version_info >= (3, 11):
@@ -60,6 +63,12 @@ _NEEDS = re.compile(
 _NEEDS_PYTHON = re.compile(
     rf"(?:all versions of )?\b({_NAME})((?:(?:==|>=|<=|>|<|!=)[^\s,]+(?:,\s*)?)*) depends? on "
     r"Python((?:[<>=!~]+[^\s,]+,?)+)"
+)
+_CANDIDATE = re.compile(
+    rf"^TRACE Found candidate for package ({_NAME}) with range (.*) after \d+ steps: (\S+) version", re.M
+)
+_INCOMPATIBLE = re.compile(
+    rf"^TRACE Returning incompatible candidate for package ({_NAME}) with range (.*) after", re.M
 )
 _YANKED = re.compile(rf"^warning: `({_NAME})(?:\[[^\]]*\])?==([^`]+)` is yanked(?: \(reason: \"(.*)\"\))?", re.M)
 
@@ -115,7 +124,7 @@ def lock(
                     rounds.sourced |= late
                     continue
                 made = _least_sources(made, run, rounds, Path(folder))
-                return _with_yanked(made, done.stderr)
+                return _with_remarks(made, done.stderr, run)
         if done.returncode == 0 or not _learn(done.stderr, run, rounds):
             break
     findings = sorted(rounds.findings, key=lambda one: (one.code, one.subject))
@@ -209,6 +218,8 @@ class _Run:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_PASSED)}
         environment.update(index_environment)
         environment.update(UV_PYTHON_DOWNLOADS="never", UV_NO_PROGRESS="1")
+        # which releases it passes over stands nowhere else
+        environment["RUST_LOG"] = "uv_resolver::candidate_selector=trace"
         environment.update(UV_HTTP_TIMEOUT=str(max(1, round(self.timeout))), UV_HTTP_RETRIES=str(self.retries))
         if self.target and self.target.facts.macos_version:
             environment["MACOSX_DEPLOYMENT_TARGET"] = self.target.facts.macos_version
@@ -281,23 +292,90 @@ def _least_sources(made: Pylock, run: _Run, rounds: _Rounds, folder: Path) -> Py
     if len(rounds.allowed) < 2:
         return made
     for name in sorted(rounds.allowed):
+        (folder / "pylock.toml").unlink(missing_ok=True)  # else uv prefers what stands there
         if run(folder, replace(rounds, allowed=rounds.allowed - {name})).returncode == 0:
             rounds.allowed.discard(name)
             made = _read(folder / "pylock.toml", run.where)
     return made
 
 
-def _with_yanked(made: Pylock, said: str) -> Pylock:
-    """The lock, with [packages.tool.offlinepack] on what was withdrawn: selection turns it into a warning."""
+def _with_remarks(made: Pylock, said: str, run: _Run) -> Pylock:
+    """The lock, with [packages.tool.offlinepack] on what selection says to the user.
+
+    `yanked`: withdrawn, with the reason; `newer-without-wheel`: a newer release that wheels-first passed over.
+    """
     withdrawn = {(canonicalize_name(name), version): reason or "" for name, version, reason in _YANKED.findall(said)}
+    newer = _passed_over(made, said, run)
 
     def marked(package: Package) -> Package:
-        key = (package.name, str(package.version))
-        if key not in withdrawn:
-            return package
-        return replace(package, tool={**(package.tool or {}), "offlinepack": {"yanked": withdrawn[key]}})
+        remarks = {}
+        if (key := (package.name, str(package.version))) in withdrawn:
+            remarks["yanked"] = withdrawn[key]
+        if package.name in newer:
+            remarks["newer-without-wheel"] = newer[package.name]
+        return replace(package, tool={**(package.tool or {}), "offlinepack": remarks}) if remarks else package
 
     return replace(made, packages=[marked(one) for one in made.packages])
+
+
+def _passed_over(made: Pylock, said: str, run: _Run) -> dict[str, str]:
+    """Project -> the newest release that has a source for this Python but no wheel; uv's own log tells where to look."""
+    tried = {
+        (name, bounds): Version(version) for name, bounds, version in _CANDIDATE.findall(said) if _is_version(version)
+    }
+    refused: dict[str, Version] = {}
+    for key in _INCOMPATIBLE.findall(said):
+        if key in tried:
+            refused[key[0]] = max(tried[key], refused.get(key[0], tried[key]))
+    suspects = [
+        one for one in made.packages if one.version and refused.get(one.name, one.version) > one.version and one.wheels
+    ]
+    if run.offline or run.target is None or not suspects:
+        return {}
+    target = run.target
+
+    def newest(package: Package) -> str | None:
+        python = target.environment["python_full_version"]
+        fitting: dict[Version, bool] = {}
+        for one in _files(package.name, run):
+            version = one.version
+            if version is None or one.yanked or version <= (package.version or version):
+                continue
+            if (version.is_prerelease and not run.requirements.pre) or not _admits(one.requires_python, python):
+                continue
+            fits = one.is_wheel and target.accepts(one.filename) is not None
+            fitting[version] = fits or fitting.get(version, False)
+        without = [version for version, fits in fitting.items() if not fits]
+        return str(max(without)) if without else None
+
+    with ThreadPoolExecutor(8) as pool:
+        found = zip(suspects, pool.map(newest, suspects), strict=True)
+    return {package.name: version for package, version in found if version}
+
+
+def _is_version(text: str) -> bool:
+    try:
+        return bool(Version(text))
+    except InvalidVersion:
+        return False
+
+
+def _admits(requires_python: str | None, python: str) -> bool:
+    try:
+        return requires_python is None or SpecifierSet(requires_python).contains(python, prereleases=True)
+    except InvalidSpecifier:
+        return True
+
+
+def _files(name: str, run: _Run) -> list[IndexFile]:
+    """What an index has of a project; nothing where it cannot be asked."""
+    from offlinepack import fetch, indexes
+
+    try:
+        with fetch.open_client(run.indexes, retries=1, timeout=run.timeout, offline=run.offline) as client:
+            return indexes.project_files(name, run.indexes, client)
+    except OfflinepackError:
+        return []
 
 
 # ------------------------------------------------------------------------------------------------- failures
@@ -305,6 +383,7 @@ def _with_yanked(made: Pylock, said: str) -> Pylock:
 
 def _learn(said: str, run: _Run, rounds: _Rounds) -> bool:
     """Turn one failure into findings or into an allowance; whether another round can find more."""
+    said = "\n".join(line for line in said.splitlines() if not line.startswith(("TRACE ", "DEBUG ")))
     flat = re.sub(r"\s+", " ", said)
     if findings := _about_index(flat, said, run):
         rounds.kinds.add(FetchError)
@@ -450,7 +529,7 @@ def _about_build(flat: str, said: str) -> Finding | None:
 
 def _wanted_by(name: str, flat: str, run: _Run) -> list[str]:
     """Who asked for a project: lines of the user with their place, else the releases whose metadata name it."""
-    mine = [f"{one.shown} ({one.origin})" for one in run.requirements.asked if one.name == name]
+    mine = [_place(one) for one in run.requirements.asked if one.name == name]
     if mine:
         return mine
     return sorted(
@@ -460,6 +539,10 @@ def _wanted_by(name: str, flat: str, run: _Run) -> list[str]:
             if canonicalize_name(its) == name
         }
     )
+
+
+def _place(one: Asked) -> str:
+    return one.origin if one.shown == one.name else f"{one.origin} ({one.shown})"
 
 
 def _unknown(name: str, flat: str, run: _Run) -> Finding:
@@ -540,28 +623,13 @@ def _wrong_python(name: str, wanted: str, flat: str, run: _Run) -> Finding:
 
 def _offered(name: str, run: _Run) -> tuple[list[str], str | None]:
     """The newest versions of a project with a wheel for the target, and else the nearest wheel there is."""
-    from offlinepack import fetch, indexes
-
     if run.target is None:
         return [], None
-    try:
-        with fetch.open_client(run.indexes, retries=1, timeout=run.timeout, offline=run.offline) as client:
-            files = indexes.project_files(name, run.indexes, client)
-    except OfflinepackError:
-        return [], None
-    fitting, others = set(), []
-    for one in files:
-        try:
-            _, version, _, _ = parse_wheel_filename(one.filename)
-        except ValueError:
-            continue
-        if run.target.accepts(one.filename) is not None:
-            fitting.add(version)
-        else:
-            others.append((version, one.filename))
-    newest = [str(one) for one in sorted(fitting, reverse=True)[:5]]
-    latest = [name for version, name in others if version == max(others)[0]] if others else []
-    return newest, run.target.nearest(latest)
+    wheels = [(one.version, one.filename) for one in _files(name, run) if one.is_wheel and one.version]
+    fitting = {version for version, filename in wheels if run.target.accepts(filename) is not None}
+    final = [one for one in wheels if not one[0].is_prerelease] or wheels
+    latest = [filename for version, filename in final if version == max(final)[0]]
+    return [str(one) for one in sorted(fitting, reverse=True)[:5]], run.target.nearest(latest)
 
 
 def _conflict(flat: str, said: str, run: _Run) -> Finding:

@@ -104,6 +104,7 @@ def test_markers_are_the_targets_not_the_hosts(index: ServedIndex, offlinepack: 
 
 
 def test_dry_run_tells_sizes_and_writes_nothing(index: ServedIndex, offlinepack: Run, tmp_path: Path) -> None:
+    index.pep658 = True
     done = offlinepack("build", "stone", *LINUX, "--dry-run", "--json")
     assert done.code == 0, done.err
     assert not leavings()
@@ -214,6 +215,7 @@ def test_an_index_that_does_not_answer_at_all(offlinepack: Run) -> None:
 
 
 def test_a_file_that_is_gone_and_one_that_was_altered_are_both_told(index: ServedIndex, offlinepack: Run) -> None:
+    index.pep658 = True
     index.fault("pebble-1.0-py3-none-any.whl", status=404)
     done = offlinepack("build", "stone", *LINUX, "--retries", "0")
     assert done.code == 6 and "pebble-1.0-py3-none-any.whl" in done.err
