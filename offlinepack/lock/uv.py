@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -319,7 +320,7 @@ def _with_remarks(made: Pylock, said: str, run: _Run) -> Pylock:
 
 
 def _passed_over(made: Pylock, said: str, run: _Run) -> dict[str, str]:
-    """Project -> the newest release that has a source for this Python but no wheel; uv's own log tells where to look."""
+    """Project -> the newest release for this Python without a wheel that fits; uv's own log tells where to look."""
     tried = {
         (name, bounds): Version(version) for name, bounds, version in _CANDIDATE.findall(said) if _is_version(version)
     }
@@ -333,6 +334,7 @@ def _passed_over(made: Pylock, said: str, run: _Run) -> dict[str, str]:
     if run.offline or run.target is None or not suspects:
         return {}
     target = run.target
+    last = _instant(run.requirements.uploaded_prior_to)
 
     def newest(package: Package) -> str | None:
         python = target.environment["python_full_version"]
@@ -343,6 +345,8 @@ def _passed_over(made: Pylock, said: str, run: _Run) -> dict[str, str]:
                 continue
             if (version.is_prerelease and not run.requirements.pre) or not _admits(one.requires_python, python):
                 continue
+            if last and (one.uploaded is None or one.uploaded >= last):
+                continue
             fits = one.is_wheel and target.accepts(one.filename) is not None
             fitting[version] = fits or fitting.get(version, False)
         without = [version for version, fits in fitting.items() if not fits]
@@ -351,6 +355,14 @@ def _passed_over(made: Pylock, said: str, run: _Run) -> dict[str, str]:
     with ThreadPoolExecutor(8) as pool:
         found = zip(suspects, pool.map(newest, suspects), strict=True)
     return {package.name: version for package, version in found if version}
+
+
+def _instant(text: str | None) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None
+    except ValueError:  # a duration: uv counts from now
+        return None
+    return found.replace(tzinfo=timezone.utc) if found and found.tzinfo is None else found
 
 
 def _is_version(text: str) -> bool:
