@@ -60,6 +60,7 @@ class Wheel(NamedTuple):
     info: str  # the name of its .dist-info folder
     members: Tuple[Member, ...]  # files only
     metadata: bytes
+    record: bytes
     scripts: Tuple[Tuple[str, str, bool], ...]  # command, object reference, whether for a graphical interface
     notes: Tuple[Finding, ...]  # what is legal and should be known: .pth files
     size: int  # bytes of all files when unpacked
@@ -145,6 +146,7 @@ def _read(archive, path, filename, refuse):  # type: (Archive, str, str, Refuse)
         info,
         tuple(members),
         content["METADATA"],
+        content["RECORD"],
         tuple(_scripts(content.get("entry_points.txt", b""), refuse)),
         tuple(_startup(members, filename)),
         sum(one.size for one in members),

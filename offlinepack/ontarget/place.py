@@ -1,0 +1,277 @@
+"""The fast engine: checked wheels -> the files that pip would write, by several processes at once.
+
+Names, bytes, modes, RECORD and scripts are pip's (its operations/install/wheel.py, distlib's scripts.py); tests/lab
+compares the trees. What it cannot do it says; pip does that.
+"""
+
+import ast
+import csv
+import hashlib
+import io
+import json
+import os
+import pickle
+import pkgutil
+import queue
+import re
+import subprocess
+import sys
+import textwrap
+import threading
+import zipfile
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+from .archive import unpacked
+from .errors import Finding, InstallError, Text, error, text
+from .unpack import create, row_hash
+from .wheel import Wheel
+
+_TASK = 0.25  # seconds of work, about, that one process is given at once
+_FAILED = "{subject} was not placed: {why}."
+_ADVICE = "pip is tried next. If it fails as well, look at the disk and the rights of that place."
+_WORKER = """\
+import pickle, sys, types
+package = sys.modules["ontarget"] = types.ModuleType("ontarget")
+package.__path__ = []
+for name, source in pickle.load(sys.stdin.buffer):
+    module = sys.modules["ontarget." + name] = types.ModuleType("ontarget." + name)
+    module.__package__ = "ontarget"
+    exec(compile(source, name, "exec", 0, True), module.__dict__)
+module.work()
+"""
+_ASK = """\
+import json, struct, sys, sysconfig
+paths, bits = sysconfig.get_paths(), str(8 * struct.calcsize("P"))
+bits += "-arm" if sysconfig.get_platform() == "win-arm64" else ""
+print(json.dumps(["%d.%d" % sys.version_info[:2], sys.implementation.cache_tag, bits, sys.prefix, paths]))
+"""
+
+
+class Layout(NamedTuple):
+    """Where the files of an environment go, as its own interpreter says."""
+
+    python: str  # the environment's interpreter
+    version: str  # X.Y
+    cache_tag: str  # cpython-311
+    launchers: str  # which of pip's for Windows: 64, 32, 64-arm
+    schemes: Dict[str, str]  # a folder for each of wheel.SCHEMES; below that of headers one for each distribution
+
+
+def layout(python):  # type: (str) -> Layout
+    """Ask an environment's interpreter."""
+    told = subprocess.check_output([python, "-I", "-B", "-c", _ASK], stdin=subprocess.DEVNULL)
+    version, tag, launchers, prefix, paths = json.loads(told.decode("ascii"))
+    # pip's get_scheme: historically a special path for headers in virtual environments
+    paths["headers"] = os.path.join(prefix, "include", "site", "python" + version)
+    return Layout(python, version, tag, launchers, paths)
+
+
+def place(wheels, where, pip, requested=(), compiling=True, jobs=0):
+    # type: (Sequence[Wheel], Layout, Wheel, Iterable[str], bool, int) -> Iterator[Tuple[Wheel, Optional[Finding]]]
+    """Each wheel as soon as it is in, or with what kept it out. `pip`: the wheel whose scripts' text is written.
+
+    `requested`: names that get REQUESTED; `compiling`: with bytecode; `jobs`: processes, as many as there are cores.
+    """
+    template, names = _template(pip), set(requested)
+    placings = [_Placing(wheel, where, wheel.name in names, compiling) for wheel in wheels]
+    # The largest wheels first, so that all processes end together. The end of the list is taken first.
+    tasks = [(one, task) for one in sorted(placings, key=lambda one: one.cost) for task in reversed(one.tasks)]
+    answers, waiting = queue.Queue(), len(tasks)  # type: queue.Queue[Tuple[_Placing, Any]], int
+    workers = [_Worker(where.python, tasks, answers) for _ in range(min(jobs or _cores(), waiting))]
+    try:
+        for _ in range(waiting):
+            placing, answer = answers.get()
+            if placing.answered(*answer):
+                yield placing.wheel, placing.finish(template, pip)
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+class _Placing:
+    """One wheel on its way: its tasks, what came of them, and in the end what pip writes besides."""
+
+    def __init__(self, wheel, where, requested, compiling):  # type: (Wheel, Layout, bool, bool) -> None
+        self.wheel, self.where, self.requested = wheel, where, requested
+        self.why = None  # type: Optional[Tuple[str, Dict[str, Any]]]
+        folders = dict(where.schemes, headers=os.path.join(where.schemes["headers"], wheel.name))
+        self.lib = folders[next(one.scheme for one in wheel.members if one.name == wheel.info + "/RECORD")]
+        self.rows = {}  # type: Dict[str, str]  # name in the wheel -> in RECORD
+        self.changed = {}  # type: Dict[str, Tuple[str, int]]
+        self.compiled = {}  # type: Dict[str, str]  # name in the wheel -> of its bytecode in RECORD
+        self.cost, self.tasks, self.left = 0.0, [], 0  # type: float, List[Any], int
+        shebang = ("#!%s%s" % (where.python, os.linesep)).encode("utf-8", "surrogateescape")
+        commands, room = {one[0] for one in wheel.scripts}, 0.0
+        for member in wheel.members:
+            script = member.scheme == "scripts"
+            if script and re.sub(r"(?i)(\.exe|-script\.py|\.pya)\Z", "", os.path.basename(member.path)) in commands:
+                continue  # pip writes its own
+            path = os.path.join(folders[member.scheme], *member.path.split("/"))
+            row = member.path if folders[member.scheme] == self.lib else self._row(path)
+            self.rows[member.name] = row
+            code = compiling and path.endswith(".py")
+            if code:
+                slash = row.rfind("/") + 1
+                cached = "__pycache__/%s.%s.pyc" % (row[slash:-3], where.cache_tag)
+                self.compiled[member.name] = row[:slash] + cached
+            cost = 5e-5 + member.size / (8e5 if code else 1e8)
+            if cost > room:
+                self.tasks.append([])
+                room = _TASK
+            first = shebang if script else b""
+            self.tasks[-1].append((path, member[:7], member.digest, first, code, None, member.name))
+            self.cost, room = self.cost + cost, room - cost
+        self.left = len(self.tasks)
+
+    def _row(self, path):  # type: (str) -> str
+        same_disk = os.path.splitdrive(path)[0].lower() == os.path.splitdrive(self.lib)[0].lower()
+        return (os.path.relpath(path, self.lib) if same_disk else path).replace(os.sep, "/")
+
+    def answered(self, why, changed, uncompiled):
+        # type: (Optional[Tuple[str, Dict[str, Any]]], Dict[str, Tuple[str, int]], List[str]) -> bool
+        """Take the answer to one task; whether it was the last."""
+        self.why, self.left = self.why or why, self.left - 1
+        self.changed.update(changed)
+        for name in uncompiled:
+            self.compiled.pop(name, None)
+        return self.left == 0
+
+    def finish(self, template, pip):  # type: (str, Wheel) -> Optional[Finding]
+        """Scripts, INSTALLER, REQUESTED and, last, RECORD."""
+        path = self.wheel.filename
+        try:
+            if self.why is not None:
+                return error("not-placed", self.wheel.name, _FAILED, _ADVICE, why=Text(*self.why))
+            rows = []  # type: List[Tuple[str, ...]]
+            for path, content, script in self._generated(template, pip):
+                _save(path, content, script)
+                rows.append((self._row(path), row_hash(hashlib.sha256(content)), str(len(content))))
+            for row in csv.reader(self.wheel.record.decode("utf-8").splitlines()):
+                if row:
+                    new = self.rows.pop(row[0], row[0])
+                    rows.append((new, *map(str, self.changed.get(row[0], row[1:]))))
+            rows += [(one, "", "") for one in (*self.rows.values(), *self.compiled.values())]
+            out = io.StringIO()
+            csv.writer(out).writerows(sorted(rows))
+            path = os.path.join(self.lib, self.wheel.info, "RECORD")
+            _save(path, out.getvalue().encode("utf-8"))
+        except OSError as why:
+            facts = text("{file}: {why}", file=path, why=why.strerror or why)
+            return error("not-placed", self.wheel.name, _FAILED, _ADVICE, why=facts)
+        return None
+
+    def _generated(self, template, pip):  # type: (str, Wheel) -> Iterator[Tuple[str, bytes, bool]]
+        for graphical in (False, True):
+            commands = {one: reference for one, reference, gui in self.wheel.scripts if gui is graphical}
+            for own, form in (("pip", "pip%s"), ("easy_install", "easy_install-%s")) if not graphical else ():
+                reference = commands.get(own)  # pip writes these for the Python it runs with, not as the wheel says
+                if reference:
+                    old = [one for one in commands if re.match(r"%s(-?\d+(\.\d+)?)?\Z" % own, one)]
+                    for one in old:
+                        del commands[one]
+                    version = self.where.version
+                    commands.update({own: reference, form % version: reference})
+                    if own == "pip":
+                        commands["pip" + version.partition(".")[0]] = reference
+            for command, reference in commands.items():
+                yield self._script(command, reference, graphical, template, pip)
+        info = os.path.join(self.lib, self.wheel.info)
+        yield os.path.join(info, "INSTALLER"), b"pip\n", False
+        if self.requested:
+            yield os.path.join(info, "REQUESTED"), b"", False
+
+    def _script(self, command, reference, graphical, template, pip):
+        # type: (str, str, bool, str, Wheel) -> Tuple[str, bytes, bool]
+        module, _, function = (part.strip() for part in reference.partition("[")[0].partition(":"))
+        facts = {"module": module, "import_name": function.partition(".")[0], "func": function}
+        content, python = (template % facts).encode("utf-8"), self.where.python
+        path = os.path.join(self.where.schemes["scripts"], command)
+        if os.name == "nt" and graphical:
+            python = os.path.join(os.path.dirname(python), os.path.basename(python).replace("python", "pythonw"))
+        python = '"%s"' % python if " " in python else python
+        first = ("#!%s\n" % python).encode("utf-8", "surrogateescape")
+        if os.name == "nt":
+            zipped = io.BytesIO()
+            with zipfile.ZipFile(zipped, "w") as archive:
+                archive.writestr(zipfile.ZipInfo("__main__.py"), content)
+            launcher = "pip/_vendor/distlib/%s%s.exe" % ("w" if graphical else "t", self.where.launchers)
+            path = re.sub(r"\.pyw?\Z", "", path) + ".exe"
+            return path, _read(pip, launcher) + first + zipped.getvalue(), True
+        if " " in python or len(first) > (512 if sys.platform == "darwin" else 127):
+            first = b"#!/bin/sh\n'''exec' " + first[2:-1] + b' "$0" "$@"\n' + b"' '''\n"
+        return path, first + content, True
+
+
+def _save(path, content, script=False):  # type: (str, bytes, bool) -> None
+    with os.fdopen(create(path), "wb") as out:
+        out.write(content)
+        if script and os.name != "nt":
+            os.fchmod(out.fileno(), os.fstat(out.fileno()).st_mode & 0o7777 | 0o555)
+
+
+def _read(wheel, name):  # type: (Wheel, str) -> bytes
+    with open(wheel.path, "rb", buffering=0) as source:
+        return b"".join(b"".join(unpacked(source, one, one.digest)) for one in wheel.members if one.name == name)
+
+
+def _template(pip):  # type: (Wheel) -> str
+    """The text of console scripts in this pip: its own where it has one, else that of its distlib."""
+    for name in ("pip/_internal/operations/install/wheel.py", "pip/_vendor/distlib/scripts.py"):
+        source = _read(pip, name).decode("utf-8").replace("\r\n", "\n")
+        found = re.search(r"(?is)\bscript_template = (?:textwrap\.dedent\()?(r?(\"\"\"|\'\'\').*?\2)", source)
+        if found:
+            return textwrap.dedent(str(ast.literal_eval(found.group(1))))
+    raise InstallError(error("unknown-pip", pip.filename, "{subject} has no text for scripts that is known here."))
+
+
+def _cores():  # type: () -> int
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Worker:
+    """A process that unpacks, and the thread that feeds it."""
+
+    def __init__(self, python, tasks, answers):  # type: (str, List[Any], Any) -> None
+        self.python, self.tasks, self.answers, self.stopped = python, tasks, answers, False
+        self.process = None  # type: Any
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):  # type: () -> None
+        while self.tasks:
+            try:
+                placing, members = self.tasks.pop()
+            except IndexError:
+                return
+            names = [one[-1] for one in members]
+            try:
+                why, changed, uncompiled = self._ask((placing.wheel.path, None, [one[:-1] for one in members]))
+                answer = why, {names[at]: one for at, one in changed.items()}, [names[at] for at in uncompiled]
+            except (OSError, EOFError, ValueError, pickle.UnpicklingError):
+                self._end()  # the next task starts another one
+                answer = tuple(text("a process ended before its work was done")), {}, []
+            self.answers.put((placing, answer))
+
+    def _ask(self, task):  # type: (Any) -> Any
+        if self.process is None:
+            command, pipe = [self.python, "-I", "-S", "-B", "-c", _WORKER], subprocess.PIPE
+            self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
+            rooms = ("errors", "manifest", "archive", "unpack")
+            sources = [(room, pkgutil.get_data(str(__package__), room + ".py")) for room in rooms]
+            pickle.dump(sources, self.process.stdin, 4)
+        if self.stopped:
+            raise EOFError
+        pickle.dump(task, self.process.stdin, 4)
+        self.process.stdin.flush()
+        return pickle.load(self.process.stdout)
+
+    def _end(self):  # type: () -> None
+        process, self.process = self.process, None
+        if process:
+            process.kill()
+            process.wait()
+
+    def stop(self):  # type: () -> None
+        """Nothing more is written after this."""
+        self.stopped = True
+        del self.tasks[:]
+        self._end()

@@ -1,0 +1,128 @@
+"""One process of the fast engine: members of checked wheels -> files, each hashed while it is written, and bytecode.
+
+place.py starts it with the environment's own interpreter, feeds it tasks on stdin and reads the answers from stdout.
+"""
+
+import base64
+import gc
+import hashlib
+import importlib.util
+import marshal
+import os
+import pickle
+import struct
+import sys
+import warnings
+from typing import Any, Dict, List, Optional, Tuple
+
+from .archive import Entry, Unsound, unpacked
+
+_POSIX = os.name == "posix"
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+_MAGIC = importlib.util.MAGIC_NUMBER + (b"" if sys.version_info < (3, 7) else bytes(4))  # 4 of flags: PEP 552
+
+
+def work():  # type: () -> None
+    """Answer tasks until there are no more."""
+    warnings.simplefilter("ignore")
+    gc.disable()
+    parent = os.getppid()
+    while True:
+        try:
+            task = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        pickle.dump(_answer(parent, *task), sys.stdout.buffer, 4)
+        sys.stdout.buffer.flush()
+
+
+def _answer(parent, wheel, bytecode, members):
+    # type: (int, str, Optional[str], List[Tuple[Any, ...]]) -> Tuple[Any, ...]
+    """What went wrong, as a template and its facts (None: nothing); what was rewritten; what could not be compiled."""
+    rewritten, uncompiled, path = {}, [], wheel  # type: Dict[int, Tuple[str, int]], List[int], str
+    try:
+        with open(wheel, "rb", buffering=0) as source, open(bytecode or wheel, "rb", buffering=0) as carried:
+            for number, (path, entry, digest, shebang, compiling, ready) in enumerate(members):
+                if os.getppid() != parent:  # it was killed; whoever goes on in this place must not meet us there
+                    os._exit(1)
+                blocks = unpacked(source, Entry(*entry), digest)
+                data, mtime, changed = _write(path, blocks, entry[-1], shebang, compiling)
+                if changed:
+                    rewritten[number] = changed
+                code = b"".join(unpacked(carried, Entry(*ready[0]), ready[1])) if ready else b""
+                if compiling and not _write_bytecode(path, data, mtime, code):
+                    uncompiled.append(number)
+    except Unsound as why:
+        return tuple(why.args[1]), rewritten, uncompiled
+    except OSError as why:
+        return ("{file}: {why}", {"file": path, "why": why.strerror or str(why)}), rewritten, uncompiled
+    return None, rewritten, uncompiled
+
+
+def _write(path, blocks, executable, shebang, keep):
+    # type: (str, Any, bool, bytes, bool) -> Tuple[bytes, float, Any]
+    """The file's bytes where they are wanted, its time, and hash and size where it did not stay as it was."""
+    kept, changed, size = [], None, 0  # type: List[bytes], Any, int
+    handle = create(path, executable)
+    try:
+        for block in blocks:
+            if shebang and block.startswith(b"#!python"):
+                # Binary distribution format: a script that starts with exactly b'#!python' gets the interpreter's path.
+                block, changed = shebang + block.partition(b"\n")[2], hashlib.sha256()
+            shebang, size = b"", size + len(block)
+            if changed:
+                changed.update(block)
+            if keep:
+                kept.append(block)
+            while block:
+                block = block[os.write(handle, block) :]
+        mtime = os.fstat(handle).st_mtime
+    finally:
+        os.close(handle)
+    return b"".join(kept), mtime, (row_hash(changed), size) if changed else None
+
+
+def _write_bytecode(path, data, mtime, ready):  # type: (str, bytes, float, bytes) -> bool
+    """As py_compile does it, or what was compiled before with the time and size of this source."""
+    if ready[: len(_MAGIC)] == _MAGIC:
+        code = ready[len(_MAGIC) + 8 :]
+    else:
+        try:
+            code = marshal.dumps(compile(data, path, "exec", 0, True))
+        except Exception:  # pip leaves that to the import, too
+            return False
+    handle = create(importlib.util.cache_from_source(path))
+    try:
+        block = _MAGIC + struct.pack("<2I", int(mtime) & 0xFFFFFFFF, len(data) & 0xFFFFFFFF) + code
+        while block:
+            block = block[os.write(handle, block) :]
+    finally:
+        os.close(handle)
+    return True
+
+
+def create(path, executable=False):  # type: (str, bool) -> int
+    """A new file, opened for writing, with the mode that pip gives; what stood there is gone."""
+    name = path.encode("utf-8", "surrogateescape") if _POSIX else path  # type: Any  # whatever the locale can say
+    for last in (False, False, True):
+        try:
+            handle = os.open(name, _FLAGS, 0o777 if executable else 0o666)
+            break
+        except FileNotFoundError:
+            if last:
+                raise
+            os.makedirs(os.path.dirname(name), exist_ok=True)
+        except FileExistsError:
+            if last:
+                raise
+            os.unlink(name)
+    if executable and _UMASK & 0o111 and _POSIX:
+        os.fchmod(handle, 0o777 & ~_UMASK | 0o111)
+    return handle
+
+
+def row_hash(digest):  # type: (Any) -> str
+    """As RECORD writes it."""
+    return "sha256=" + base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode("ascii")
