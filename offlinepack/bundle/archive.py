@@ -164,6 +164,8 @@ class Reader:
             long = self._path(size)
             kind, _, size = self._parsed(self._take(512))
             self._name = name = long
+        if not name:
+            raise self._odd(text("a file in it has no name"))
         if kind != b"0":
             raise self._odd(_KINDS.get(kind, text("it is no regular file")))
         return name, size
