@@ -1,0 +1,285 @@
+"""What the binaries of wheels want of the machine: sonames and symbol versions that nothing in the set brings.
+
+A need is certain: a library that is loaded when a top-level module of the set is imported, or a program of it is
+started. What only a part wants that may never be used (a database driver of Qt, a thread pool) is a note.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import sys
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from offlinepack.errors import Finding, error, note, warning
+from offlinepack.native.elf import NO_BINARY, SITE, Binary, read_member, undefined
+from offlinepack.native.imports import imported
+from offlinepack.ontarget.manifest import Need
+from offlinepack.store import Store, StoredFile
+from offlinepack.targets import Target
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
+
+__all__ = ["Binary", "Need", "Needs", "Scan", "help_for", "needs", "read", "scan", "undefined"]
+
+_SCAN = 1
+"""grows when what `scan` finds out changes, so that facts in the store are found out again"""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The native code of one wheel."""
+
+    binaries: tuple[Binary, ...]
+    dlopens: bool
+    """its Python code, as far as an import runs it, opens libraries by itself (ctypes, cffi)"""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a set of wheels wants of a target's own system."""
+
+    needs: tuple[Need, ...]
+    findings: tuple[Finding, ...]
+    libc: str
+    """the newest symbol version of the C library that is wanted, 2.34; '' where none is"""
+
+
+def needs(wheels: Mapping[str, StoredFile], target: Target, store: Store | None = None) -> Needs:
+    """What these wheels (by distribution, normalised) want that neither they nor every such system bring.
+
+    Findings: an error where a library or symbol is lacking that the target, by its facts or its probe, does not have;
+    a warning where that holds for a part only; a note for what cannot be known here. Other systems than Linux: nothing.
+    """
+    if target.facts.os != "linux":
+        return Needs((), (), "")
+    with ThreadPoolExecutor(4) as pool:
+        scans = dict(zip(wheels, pool.map(lambda file: scan(file, store), wheels.values()), strict=True))
+    return _judge(scans, target)
+
+
+def scan(wheel: StoredFile, store: Store | None = None) -> Scan:
+    """The native code of a wheel, from the store's facts where it was looked at before."""
+    if wheel.name.endswith("-any.whl") and "-none-" not in wheel.name:
+        return Scan((), False)
+    known = store.fact(wheel.sha256, "native", _SCAN) if store else None
+    if known is None:
+        found = read(wheel.path)
+        if store:
+            store.keep_fact(wheel.sha256, "native", asdict(found), _SCAN)
+        return found
+    return Scan(tuple(Binary(**_tuples(one)) for one in known["binaries"]), known["dlopens"])
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tuples(one) for key, one in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def read(wheel: Path) -> Scan:
+    """Look at every ELF file of a wheel; a damaged one is passed over."""
+    with zipfile.ZipFile(wheel) as archive:
+        found = [
+            binary
+            for member in archive.infolist()
+            if member.file_size >= 64 and not NO_BINARY.search(member.filename)
+            if (binary := read_member(archive, member))
+        ]
+        modules = {one.path for one in found if one.module}
+        at_once, dlopens = imported(archive, modules) if found else (set(), False)
+    return Scan(tuple(replace(one, starts=one.starts or one.path in at_once) for one in found), dlopens)
+
+
+# The C library's own files: what the target's facts promise.
+_LIBC = re.compile(
+    r"(libc|libm|libpthread|libdl|librt|libutil|libresolv|libanl|libmvec|libBrokenLocale|libthread_db|ld-linux[\w-]*|ld64)"
+    r"\.so\.\d+\Z|libc\.(musl-\w+\.)?so(\.1)?\Z|ld-musl-\w+\.so\.1\Z|linux-(vdso|gate)\.so\.1\Z"
+)
+
+
+def _judge(scans: Mapping[str, Scan], target: Target) -> Needs:
+    here = {  # the tree as it will be installed; files for other machines are data
+        binary.path: (name, binary)
+        for name, found in scans.items()
+        for binary in found.binaries
+        if binary.machine == target.facts.machine
+    }
+    named: dict[str, list[str]] = {}
+    for path, (_, binary) in here.items():
+        for called in {posixpath.basename(path), binary.soname} - {""}:
+            named.setdefault(called, []).append(path)
+    certain = _closure([path for path, (_, binary) in here.items() if binary.starts], here, named)
+    for found in scans.values():  # libraries without a module, opened by the distribution's own Python code
+        own = [one.path for one in found.binaries if one.path in here]
+        if found.dlopens and not certain.intersection(own) and not any(one.module for one in found.binaries):
+            certain |= _closure([path for path in own if not here[path][1].program], here, named)
+    wanted: dict[str, dict[str, set[str]]] = {}
+    partly: dict[str, set[str]] = {}
+    findings: list[Finding] = []
+    libc, glibc = "", _numbers(target.facts.libc_version or "")
+    for path, (name, binary) in sorted(here.items()):
+        versions = dict(binary.versions)
+        newest = _newest(version for soname in versions if _LIBC.match(soname) for version in versions[soname])
+        if path in certain:
+            libc = max(libc, newest.get("GLIBC", ""), key=_numbers)
+        if target.facts.libc == "glibc" and _numbers(newest.get("GLIBC", "")) > glibc:
+            findings.append(_libc_too_old(name, binary, newest["GLIBC"], target, path in certain))
+        for soname in binary.needed:
+            if _LIBC.match(soname) or _inside(binary, soname, here, named):
+                continue
+            if path in certain:
+                asked = wanted.setdefault(soname, {}).setdefault(name, set())
+                asked |= {f"{kind}_{number}" for kind, number in _newest(versions.get(soname, ())).items()}
+            else:
+                partly.setdefault(name, set()).add(soname)
+    found_needs = []
+    for soname, askers in sorted(wanted.items()):
+        symbols = _newest(symbol for asked in askers.values() for symbol in asked)
+        need = Need(
+            soname=soname,
+            symbols=tuple(f"{kind}_{number}" for kind, number in sorted(symbols.items())),
+            wanted_by=tuple(sorted(askers)),
+            help=help_for(soname, target),
+        )
+        found_needs.append(need)
+        findings += _lacking(need, target)
+    for name, sonames in sorted(partly.items()):
+        rest = sorted(sonames - set(wanted) - set(target.probe.get("sonames", _usual())))
+        if rest:
+            findings.append(
+                note(
+                    "library-optional",
+                    name,
+                    "Parts of {subject} also want {sonames} of the target's system, when they are used.",
+                    sonames=rest if len(rest) < 8 else [*rest[:7], "…"],
+                )
+            )
+    return Needs(tuple(found_needs), tuple(findings), libc)
+
+
+def _closure(starts: Sequence[str], here: Mapping[str, tuple[str, Binary]], named: Mapping[str, list[str]]) -> set[str]:
+    """These files and all in the set that the loader brings in with them."""
+    reached: set[str] = set()
+    waiting = list(starts)
+    while waiting:
+        path = waiting.pop()
+        if path not in reached:
+            reached.add(path)
+            binary = here[path][1]
+            waiting += [found for soname in binary.needed if (found := _inside(binary, soname, here, named))]
+    return reached
+
+
+def _inside(
+    binary: Binary, soname: str, here: Mapping[str, tuple[str, Binary]], named: Mapping[str, list[str]]
+) -> str | None:
+    """The file of the set that serves this soname: on its search path, else the one of that name (loaded before)."""
+    origin = posixpath.dirname(binary.path)
+    for place in binary.search:
+        path = posixpath.normpath(posixpath.join(re.sub(r"\$ORIGIN|\$\{ORIGIN\}", origin, place), soname))
+        if path in here:
+            return path
+    return next(iter(named.get(soname, ())), None)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def _newest(versions: Iterable[str]) -> dict[str, str]:
+    """GLIBCXX_3.4.5, GLIBCXX_3.4.21 -> {"GLIBCXX": "3.4.21"}: who has the newest of a kind has the others."""
+    found: dict[str, str] = {}
+    for version in versions:
+        kind, _, number = version.rpartition("_")
+        if kind and re.fullmatch(r"\d+(\.\d+)*", number):
+            found[kind] = max(found.get(kind, ""), number, key=_numbers)
+    return found
+
+
+def _libc_too_old(name: str, binary: Binary, wanted: str, target: Target, certain: bool) -> Finding:
+    kind = error if certain else warning
+    return kind(
+        "libc-too-old",
+        name,
+        "{subject}: {file} needs GLIBC_{wanted}, and {target} has glibc {version}.",
+        "Take an older version of {subject}, one that was made for older systems.",
+        file=binary.path.replace(SITE + "/", ""),
+        wanted=wanted,
+        target=target.name,
+        version=target.facts.libc_version,
+    )
+
+
+def _lacking(need: Need, target: Target) -> list[Finding]:
+    """What the target's probe says of a need; without a probe, a note where the library is not on every server."""
+    facts: dict[str, Any] = {"soname": need.soname, "target": target.name, "help": need.help}
+    advice = "Install it there: {help}" if need.help else "Install the package of that system that brings it."
+    subject = ", ".join(need.wanted_by)
+    if "sonames" not in target.probe:
+        if need.soname in _usual():
+            return []
+        said = "{subject} needs {soname} of the target's own system."
+        return [note("library-needed", subject, said, advice, **facts)]
+    if need.soname not in target.probe["sonames"]:
+        said = "{subject} needs {soname}, which {target} lacks."
+        return [error("library-missing", subject, said, advice, **facts)]
+    has: Mapping[str, str] = target.probe.get("symbols", {})
+    wanted = _newest(need.symbols).items()
+    newer = [f"{kind}_{number}" for kind, number in wanted if _numbers(number) > _numbers(has.get(kind, "999"))]
+    if not newer:
+        return []
+    said = "{subject} needs {symbols} of {soname}, and the one of {target} is older."
+    return [error("symbol-missing", subject, said, advice, symbols=newer, **facts)]
+
+
+@cache
+def _libraries() -> dict[str, Any]:
+    loaded: dict[str, Any] = tomllib.loads(Path(__file__).with_name("libraries.toml").read_text("utf-8"))
+    return loaded
+
+
+def _usual() -> set[str]:
+    return set(_libraries()["usual"]["sonames"])
+
+
+def help_for(soname: str, target: Target) -> str | None:
+    """The command that brings this library on the target's system: `apt install libgl1`; None where none is known."""
+    managers: dict[str, dict[str, Any]] = _libraries()["managers"]
+    family = re.match(r"[a-z]*\d*", target.name.split("+")[0])
+    own = [
+        name
+        for name, manager in managers.items()
+        if any(family and family[0].startswith(one) for one in manager["systems"])
+    ]
+    if not own:
+        own = ["apk"] if target.facts.libc == "musl" else ["apt", "dnf"]
+    packages = _packages(soname)
+    mark = "()(64bit)" if target.facts.machine not in ("i686", "armv7l", "armv6l") else ""
+    found = []
+    for name in own:
+        manager = managers[name]
+        package = packages.get(manager["packages"])
+        if package:
+            found.append(manager["install"].format(package))
+        elif "capability" in manager:
+            found.append(manager["install"].format(manager["capability"].format(soname=soname, mark=mark)))
+    return ", or ".join(found) or None
+
+
+def _packages(soname: str) -> dict[str, str]:
+    """Package names by kind of package; an entry with * stands for every version, {0} in its names for what * was."""
+    for pattern, packages in _libraries()["library"].items():
+        match = re.fullmatch(re.escape(pattern).replace(r"\*", "(.*)"), soname)
+        if match:
+            return {kind: name.format(*match.groups()) for kind, name in packages.items()}
+    return {}

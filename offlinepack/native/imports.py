@@ -1,0 +1,92 @@
+"""Which extension modules a plain `import` of a wheel's top-level modules loads, read off the statements alone."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+import zipfile
+from collections.abc import Iterator
+
+from offlinepack.native.elf import EXTENSION, SITE, installed
+
+# What a plain `import` of a module runs for certain: statements at its margin, in the `else` of a condition, in a `try`
+# whose failure is raised again. What stands in a function, or under a condition that may not hold, does not count.
+_IMPORT = re.compile(
+    rb"^(?:import[ \t]+([^\n;#]+)|from[ \t]+(\.*)([\w.]*)[ \t]+import[ \t]*(\([^)]*\)|[^\n;#]+))", re.M
+)
+_BLOCK = re.compile(rb"^(if|elif|else|with|try|except|finally)\b([^\n]*:[^\n]*)\n((?:[ \t]+[^\n]*(?:\n|\Z)|\n)+)", re.M)
+_DEEPEST = 6
+
+
+def imported(archive: zipfile.ZipFile, extensions: set[str]) -> tuple[set[str], bool]:
+    """Of these extension modules, those that an import of the top-level modules loads; and `dlopens`."""
+    modules: dict[str, str] = {}
+    members: dict[str, str] = {}
+    for member in archive.namelist():
+        path = installed(member)
+        if path.startswith(SITE + "/") and path.endswith((".py", ".so")):
+            named = EXTENSION.sub(r"\1", path) if path in extensions else path[:-3]
+            if path.endswith(".py") or path in extensions:
+                dotted = named[len(SITE) + 1 :].replace("/", ".")
+                dotted = dotted[: -len(".__init__")] if dotted.endswith(".__init__") else dotted
+                if dotted not in modules or path in extensions:
+                    modules[dotted], members[path] = path, member
+    packages = {name for name, path in modules.items() if path.endswith("/__init__.py")}
+    waiting = [
+        name
+        for name, path in modules.items()
+        if "." not in name or (name in packages and not _parents(name) & packages)
+    ]
+    reached: set[str] = set()
+    dlopens = False
+    while waiting:
+        name = waiting.pop()
+        if name in reached or name not in modules:
+            continue
+        reached.add(name)
+        waiting += _parents(name)
+        if modules[name].endswith(".py"):
+            source = archive.read(members[modules[name]])
+            dlopens = dlopens or b"ctypes" in source or b".dlopen(" in source
+            own = f"{name}.{name.rpartition('.')[2]}"
+            if modules.get(own) in extensions and b"importlib" in source:  # cv2/__init__.py loads cv2/cv2.abi3.so so
+                waiting.append(own)
+            waiting += _imports(source, name if name in packages else name.rpartition(".")[0])
+    return {modules[name] for name in reached} & extensions, dlopens
+
+
+def _parents(name: str) -> set[str]:
+    parts = name.split(".")
+    return {".".join(parts[:count]) for count in range(1, len(parts))}
+
+
+def _imports(source: bytes, package: str) -> Iterator[str]:
+    """Dotted names that a module imports at once; of `from x import y`, both x and x.y."""
+    for plain, dots, base, names in _statements(source.replace(b"\r\n", b"\n").replace(b"\\\n", b" ")):
+        if plain:
+            yield from (one.split()[0].decode("latin-1") for one in plain.split(b",") if one.split())
+            continue
+        parts = package.split(".") if package else []
+        above = parts[: len(parts) - len(dots) + 1] if dots else []
+        origin = ".".join([*above, *([base.decode("latin-1")] if base else [])])
+        yield origin
+        listed = re.sub(rb"#[^\n]*", b"", names).strip(b"() \t\n").split(b",")
+        yield from (f"{origin}.{one.split()[0].decode('latin-1')}" for one in listed if one.split())
+
+
+def _statements(source: bytes, depth: int = 0) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
+    """The import statements of a block, and of the blocks in it that run."""
+    yield from _IMPORT.findall(source)
+    attempted = b""
+    for kind, test, body in _BLOCK.findall(source) if depth < _DEEPEST else ():
+        if kind == b"try":
+            attempted = body
+        elif kind == b"except":
+            runs, attempted = attempted if re.search(rb"\braise\b", body) else b"", b""
+            yield from _statements(_dedented(runs), depth + 1)
+        elif kind in (b"else", b"finally") or b"version_info" in test or (kind == b"with" and b"suppress" not in test):
+            yield from _statements(_dedented(body), depth + 1)
+
+
+def _dedented(block: bytes) -> bytes:
+    return textwrap.dedent(block.decode("latin-1")).encode("latin-1") if b"import" in block else b""
