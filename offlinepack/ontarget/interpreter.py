@@ -24,10 +24,10 @@ from typing import Any, Dict, List, Optional, Tuple  # noqa: F401 (type comments
 
 # The systems of the catalogue by their ID and VERSION_ID, and the minor version that it takes their libc to have.
 _FLOORS = {
-    "debian11": 31, "debian12": 36, "debian13": 41, "ubuntu20.04": 31, "ubuntu22.04": 35, "ubuntu24.04": 39,
-    "rhel7": 17, "rhel8": 28, "rhel9": 34, "rhel10": 39, "al2": 26, "al2023": 34, "sles15": 31, "kylin10": 28,
-    "uos20": 28, "openeuler20.03": 28, "openeuler22.03": 34, "openeuler24.03": 38,
-    "alpine3.17": 2, "alpine3.18": 2, "alpine3.19": 2, "alpine3.20": 2, "alpine3.21": 2, "alpine3.22": 2,
+    "debian11": 31, "debian12": 36, "debian13": 41, "rhel7": 17, "rhel8": 28, "rhel9": 34, "rhel10": 39, "kylin10": 28,
+    "ubuntu20.04": 31, "ubuntu22.04": 35, "ubuntu24.04": 39, "ubuntu26.04": 43, "al2": 26, "al2023": 34, "sles15": 31,
+    "openeuler20.03": 28, "openeuler22.03": 34, "openeuler24.03": 38, "uos20": 28, "alpine3.17": 2, "alpine3.18": 2,
+    "alpine3.19": 2, "alpine3.20": 2, "alpine3.21": 2, "alpine3.22": 2, "alpine3.23": 2,
 }  # fmt: skip
 _IDS = {"centos": "rhel", "rocky": "rhel", "almalinux": "rhel", "ol": "rhel", "amzn": "al", "opensuse-leap": "sles"}
 
@@ -188,7 +188,7 @@ def spoken(known):  # type: (Dict[str, Any]) -> str
         name = name.rpartition(".")[0]
     if known["os"] != "linux":
         name = known["os"] + (str(level[0]) if level[0] else "")
-    if level[0] == 10 or known["os"] == "linux" and level[1] < _FLOORS.get(name, 1000):
+    if level[0] == 10 or (known["os"] == "linux" and level[1] < _FLOORS.get(name, 1000)):
         kind = {"glibc": "manylinux", "musl": "musllinux"}.get(known["libc"], "macosx")
         nodot = (short or "cp") + xy[len(short) :].replace(".", "")
         return "%s-%s_%d_%d_%s" % (nodot, kind, level[0], level[1], known["machine"])
