@@ -9,6 +9,7 @@ bound of Requires-Python (closure finds that, and the release is excluded in the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -17,12 +18,12 @@ import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packaging.pylock import Package, Pylock, PylockValidationError
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
@@ -320,63 +321,41 @@ def _with_remarks(made: Pylock, said: str, run: _Run) -> Pylock:
 
 
 def _passed_over(made: Pylock, said: str, run: _Run) -> dict[str, str]:
-    """Project -> the newest release for this Python without a wheel that fits; uv's own log tells where to look."""
-    tried = {
-        (name, bounds): Version(version) for name, bounds, version in _CANDIDATE.findall(said) if _is_version(version)
-    }
-    refused: dict[str, Version] = {}
+    """Project -> the newest release that the target holds down for want of a wheel.
+
+    uv's log tells which releases it refused, and uv, asked for those alone, why: no wheel, or another Python.
+    """
+    tried = {(name, bounds): version for name, bounds, version in _CANDIDATE.findall(said)}
+    refused: dict[str, set[Version]] = {}
     for key in _INCOMPATIBLE.findall(said):
-        if key in tried:
-            refused[key[0]] = max(tried[key], refused.get(key[0], tried[key]))
+        with contextlib.suppress(KeyError, InvalidVersion):
+            refused.setdefault(key[0], set()).add(Version(tried[key]))
     suspects = [
-        one for one in made.packages if one.version and refused.get(one.name, one.version) > one.version and one.wheels
+        one
+        for one in made.packages
+        if one.version and max(refused.get(one.name, set()), default=one.version) > one.version
     ]
-    if run.offline or run.target is None or not suspects:
-        return {}
-    target = run.target
-    last = _instant(run.requirements.uploaded_prior_to)
 
     def newest(package: Package) -> str | None:
-        python = target.environment["python_full_version"]
-        fitting: dict[Version, bool] = {}
-        for one in _files(package.name, run):
-            version = one.version
-            if version is None or one.yanked or version <= (package.version or version):
-                continue
-            if (version.is_prerelease and not run.requirements.pre) or not _admits(one.requires_python, python):
-                continue
-            if last and (one.uploaded is None or one.uploaded >= last):
-                continue
-            fits = one.is_wheel and target.accepts(one.filename) is not None
-            fitting[version] = fits or fitting.get(version, False)
-        without = [version for version, fits in fitting.items() if not fits]
+        line = f"{package.name}>{package.version}"
+        alone = replace(run.requirements, asked=(Asked(line, "", Requirement(line)),), constraints=(), no_deps=True)
+        with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
+            # what it has just read is in its cache
+            done = replace(run, requirements=alone, offline=run.cache_dir is not None)(Path(folder), _Rounds())
+        flat = re.sub(r"\s+", " ", _words(done.stderr))
+        without = {
+            version
+            for name, bounds in _NO_WHEEL.findall(flat)
+            for version in refused[package.name]
+            if name == package.name and SpecifierSet(bounds.rstrip(", ")).contains(version, prereleases=True)
+        }
         return str(max(without)) if without else None
 
-    with ThreadPoolExecutor(8) as pool:
+    if not suspects:
+        return {}
+    with ThreadPoolExecutor(4) as pool:
         found = zip(suspects, pool.map(newest, suspects), strict=True)
     return {package.name: version for package, version in found if version}
-
-
-def _instant(text: str | None) -> datetime | None:
-    try:
-        found = datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None
-    except ValueError:  # a duration: uv counts from now
-        return None
-    return found.replace(tzinfo=timezone.utc) if found and found.tzinfo is None else found
-
-
-def _is_version(text: str) -> bool:
-    try:
-        return bool(Version(text))
-    except InvalidVersion:
-        return False
-
-
-def _admits(requires_python: str | None, python: str) -> bool:
-    try:
-        return requires_python is None or SpecifierSet(requires_python).contains(python, prereleases=True)
-    except InvalidSpecifier:
-        return True
 
 
 def _files(name: str, run: _Run) -> list[IndexFile]:
@@ -395,7 +374,7 @@ def _files(name: str, run: _Run) -> list[IndexFile]:
 
 def _learn(said: str, run: _Run, rounds: _Rounds) -> bool:
     """Turn one failure into findings or into an allowance; whether another round can find more."""
-    said = "\n".join(line for line in said.splitlines() if not line.startswith(("TRACE ", "DEBUG ")))
+    said = _words(said)
     flat = re.sub(r"\s+", " ", said)
     if findings := _about_index(flat, said, run):
         rounds.kinds.add(FetchError)
@@ -453,6 +432,11 @@ def _learn(said: str, run: _Run, rounds: _Rounds) -> bool:
 
 def _is_direct(name: str, run: _Run) -> bool:
     return any(one.url for one in run.requirements.asked if one.name in (None, canonicalize_name(name)))
+
+
+def _words(said: str) -> str:
+    """What uv says to people, without its log."""
+    return "\n".join(line for line in said.splitlines() if not line.startswith(("TRACE ", "DEBUG ")))
 
 
 def _log(said: str) -> str:
