@@ -15,7 +15,7 @@ import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import resources
@@ -274,8 +274,8 @@ def open_bundle(path: Path) -> Bundle:
         if path.is_dir():
             data, signatures = _first_of_folder(path)
         else:
-            with closing(Input(path)) as source:
-                _, data, signatures, _ = _first(Reader(source), path)
+            with _reading(path) as reader:
+                _, data, signatures, _ = _first(reader, path)
     except FileNotFoundError as failed:
         advice = "Name the bundle's tar.gz or its unpacked folder."
         raise BundleError(error("no-such-bundle", path, "There is no {subject}.", advice)) from failed
@@ -342,6 +342,15 @@ class Bundle:
 
         Nothing is written but, of an archive, a few wheels at a time to a temporary folder.
         """
+        told: set[str] = set()
+        for one in self._verified():
+            if isinstance(one, File):
+                yield one
+            elif repr(one) not in told:
+                told.add(repr(one))
+                yield one
+
+    def _verified(self) -> Iterator[File | Finding]:
         yield from _misplaced(self.manifest)
         with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder, ThreadPoolExecutor(2) as pool:
             wheels = _Wheels(self.path if self.path.is_dir() else None, Path(folder), pool)
@@ -399,7 +408,6 @@ class _Wheels:
         """What is left to be found: other names than the plan's, files that two distributions both bring."""
         while self._waiting:
             yield from self._done()
-        said: set[str] = set()
         for target in manifest.targets:
             wheels = []
             planned: list[Distribution | Tool] = [*target.tools, *target.install]
@@ -410,10 +418,7 @@ class _Wheels:
                         yield _other_name(one.file, wheel, one)
                     if isinstance(one, Distribution):
                         wheels.append(wheel)
-            for found in clashes(wheels, target.facts.os):
-                if repr(found) not in said:
-                    said.add(repr(found))
-                    yield found
+            yield from clashes(wheels, target.facts.os)
 
 
 def _wheel(path: Path, sha256: str) -> tuple[Wheel | None, list[Finding]]:
@@ -528,9 +533,18 @@ def _first(reader: Reader, path: Path) -> tuple[str, bytes, dict[str, bytes], tu
 _TOO_LARGE = text("it is larger than such a file can be")
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[Reader]:
+    """The archive; where it is damaged and was cut into parts, it is said which of them are not the ones written."""
+    with closing(Input(path)) as source:
+        try:
+            yield Reader(source)
+        except IntegrityError as found:
+            raise IntegrityError(*found.findings, *source.blame()) from found
+
+
 def _of_archive(bundle: Bundle) -> Iterator[Member]:
-    with closing(Input(bundle.path)) as source:
-        reader = Reader(source)
+    with _reading(bundle.path) as reader:
         folder, data, signatures, ahead = _first(reader, bundle.path)
         if (data, signatures) != (bundle.data, bundle.signatures):
             raise unsound(bundle.path, text("it changed while it was read"))

@@ -271,8 +271,7 @@ class Reader:
             try:
                 data = self._gzip.decompress(self._raw, CHUNK)
             except zlib.error as why:
-                found = unsound(self._source.here, text("its compressed bytes are damaged"), "archive-damaged")
-                raise IntegrityError(*found.findings, *self._source.blame()) from why
+                raise unsound(self._source.here, text("its compressed bytes are damaged"), "archive-damaged") from why
             self._bytes += len(data)
             self._pending = len(data) == CHUNK and not self._gzip.eof
             self._raw = self._gzip.unused_data if self._gzip.eof else self._gzip.unconsumed_tail
@@ -282,13 +281,14 @@ class Reader:
                 return data
 
     def _cut(self) -> IntegrityError:
-        found = error(
-            "truncated",
-            self._source.here,
-            "{subject} is cut short: it ends in the middle.",
-            "Copy it again; compare its size with the original's.",
+        return IntegrityError(
+            error(
+                "truncated",
+                self._source.here,
+                "{subject} is cut short: it ends in the middle.",
+                "Copy it again; compare its size with the original's.",
+            )
         )
-        return IntegrityError(found, *self._source.blame())
 
 
 def not_a_bundle(path: object) -> BundleError:
