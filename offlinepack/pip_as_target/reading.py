@@ -1,0 +1,453 @@
+"""In the script's process: what pip reads of indexes and files, by our rules, less of it, ahead of time, and kept.
+
+By our rules: the first index that has a project wins and one that fails stops the command (pip merges, and passes over
+what fails). Less: files that do not fit leave a page before pip makes a link of each; of a wheel only METADATA is read.
+Ahead: threads fetch the pages and metadata of what was just found to be needed. Kept: both, for the next run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import html
+import io
+import itertools
+import json
+import os
+import re
+import struct
+import tarfile
+import threading
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from email.parser import BytesHeaderParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from offlinepack.pip_as_target import bare
+from offlinepack.pip_as_target.script import expect, module
+
+THREADS = 4
+LARGEST_SDIST = 64 << 20
+"""bytes; a larger one is left to pip"""
+_ARCHIVES = (".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz", ".egg", ".exe")
+_ANCHOR = re.compile(rb"""<a\s[^>]*?\bhref\s*=\s*["']([^"']*)["'].*?</a\s*>(?:\s*<br\s*/?>)?""", re.I | re.S)
+_UPLOADED = re.compile(rb"""\bdata-upload-time\s*=\s*["']([^"']+)""")
+_METADATA = re.compile(r"[^/]+\.dist-info/METADATA")
+_PLAIN = {"Accept-Encoding": "identity"}
+
+Stop = Callable[..., Any]
+Entry = dict[str, Any] | bytes
+"""of a file, what a page says: an object of PEP 691, or an anchor of PEP 503"""
+
+
+class Kept:
+    """A folder in which pages and metadata stay for the next run; several runs may use it at once."""
+
+    def __init__(self, folder: str | None) -> None:
+        self.folder = folder
+
+    def get(self, kind: str, key: str) -> bytes | None:
+        """What was kept under this key."""
+        path = self._path(kind, key)
+        return path.read_bytes() if path and path.exists() else None
+
+    def put(self, kind: str, key: str, content: bytes) -> None:
+        """Keep it."""
+        if path := self._path(kind, key):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
+            beside.write_bytes(content)
+            beside.replace(path)
+
+    def _path(self, kind: str, key: str) -> Path | None:
+        return Path(self.folder, kind, hashlib.sha256(key.encode()).hexdigest()) if self.folder and key else None
+
+
+class Reading:
+    """What was read in this process, and by which rules."""
+
+    def __init__(self, rules: dict[str, Any], tags: Sequence[str], version: tuple[int, ...], stop: Stop) -> None:
+        self.rules, self.tags, self.version, self.stop = rules, tags, version, stop
+        self.kept = Kept(rules["cache"])
+        self.left: dict[str, dict[str, Entry]] = {}
+        """project -> version as written -> what a page says of a file that was left out"""
+        self.listed: dict[str, tuple[int | None, str | None]] = {}
+        """file name -> size in bytes and upload time, where a page gives them and pip drops them"""
+
+    # -------------------------------------------------------------------------------------- less
+
+    def replace_pages(self) -> None:
+        """What cannot be taken leaves a page before pip makes a link of it: most files of a big project are foreign."""
+        collector = module("_internal.index.collector")
+        finder_class = module("_internal.index.package_finder").PackageFinder
+        parse, process = collector.parse_links, finder_class.process_project_url
+        now, known, tags = threading.local(), dict[str, bool](), set(self.tags)
+
+        def process_project_url(finder: Any, project_url: Any, link_evaluator: Any) -> Any:
+            now.formats, now.left = link_evaluator._formats, self.left.setdefault(link_evaluator._canonical_name, {})
+            return process(finder, project_url, link_evaluator)
+
+        def fits(name: str) -> bool:
+            if name.endswith(_ARCHIVES):
+                return "source" in now.formats
+            end = "-".join(name[:-4].rsplit("-", 3)[-3:])
+            if not name.endswith(".whl") or "%" in end:
+                return True
+            if end not in known:
+                parts = [part.lower().split(".") for part in end.split("-")]
+                known[end] = len(parts) != 3 or not tags.isdisjoint(map("-".join, itertools.product(*parts)))
+            return "binary" in now.formats and known[end]
+
+        def taken(address: str, uploaded: str, entry: Entry) -> bool:
+            before = self.rules["before"]
+            if before and not (uploaded and _moment(uploaded) < _moment(before)):
+                return False
+            name = re.split("[?#]", address, maxsplit=1)[0].rpartition("/")[2]
+            if not fits(name):
+                now.left[_version_in(name)] = entry
+                return False
+            size = entry.get("size") if isinstance(entry, dict) else None
+            self.listed[unquote(name)] = (size if isinstance(size, int) else None, uploaded or None)
+            return True
+
+        def anchor(found: re.Match[bytes]) -> bytes:
+            address = found[1].decode("utf-8", "replace")
+            time = _UPLOADED.search(found[0])
+            uploaded = time[1].decode("ascii", "replace") if time else ""
+            return found[0] if taken(address, uploaded, found[0]) else b""
+
+        def parse_fitting(page: Any) -> Any:
+            if page.url.startswith("file:") or not hasattr(now, "left"):
+                return parse(page)
+            if "json" not in page.content_type.lower():
+                return parse(dataclasses.replace(page, content=_ANCHOR.sub(anchor, page.content)))
+            data = json.loads(page.content)
+            entries = [
+                one for one in data.get("files", ()) if taken(one.get("url", ""), one.get("upload-time") or "", one)
+            ]
+            return parse(dataclasses.replace(page, content=json.dumps({**data, "files": entries}).encode()))
+
+        for holder in (collector, module("_internal.index.package_finder")):
+            expect(holder.parse_links, parse, holder.__name__)
+            holder.parse_links = parse_fitting
+        finder_class.process_project_url = process_project_url
+
+    def prove_pages(self) -> None:
+        """Of a page with a file that fits and one that does not, the first is left."""
+        collector, finders = module("_internal.index.collector"), module("_internal.index.package_finder")
+        names = [f"stone-1-{self.tags[0]}.whl", "stone-2-xx1-none-any.whl"]
+        entries = [{"filename": one, "url": one, "hashes": {}, "upload-time": "0001-01-01T00:00:00Z"} for one in names]
+        content = json.dumps({"files": entries, "meta": {"api-version": "1.0"}}).encode()
+        kind, url = "application/vnd.pypi.simple.v1+json", "https://index.invalid/stone/"
+        page = collector.IndexContent(content, kind, None, url, cache_link_parsing=False)
+        links = type("Links", (), {"fetch_response": lambda *_, **__: page})()
+        python = module("_internal.models.target_python").TargetPython()
+        finder = finders.PackageFinder(links, python, allow_yanked=True)
+        link = module("_internal.models.link").Link(url)
+        found = finder.process_project_url(link, finder.make_link_evaluator("stone"))
+        expect([one.link.filename for one in found], names[:1], "process_project_url")
+        expect(set(self.left.pop("stone")), {"2"}, "process_project_url")
+
+    # -------------------------------------------------------------------------------------- by our rules, ahead, kept
+
+    def replace_search(self) -> None:
+        """Pages come from the first index that has the project; they and metadata are read ahead, and kept."""
+        collector = module("_internal.index.collector")
+        finder_class = module("_internal.index.package_finder").PackageFinder
+        preparer_class = module("_internal.operations.prepare").RequirementPreparer
+        factory_class = module("_internal.resolution.resolvelib.factory").Factory
+        provider_class = module("_internal.resolution.resolvelib.provider").PipProvider
+        find, prepare = finder_class.find_all_candidates, preparer_class._fetch_metadata_only
+        roots, depend = factory_class.collect_root_requirements, provider_class.get_dependencies
+        candidates: dict[str, Future[Any]] = {}
+        metadata: dict[str, Future[Any]] = {}
+        pool = ThreadPoolExecutor(THREADS)
+
+        def look(factory: Any, name: str, specifier: Any) -> Any:
+            found = find(factory._finder, name)
+            evaluator = factory._finder.make_candidate_evaluator(name, specifier=specifier)
+            best = evaluator.compute_best_candidate(found).best_candidate
+            if best is not None and best.link.is_wheel and best.link.url not in metadata:
+                asked = module("_vendor.packaging.requirements").Requirement(f"{name}=={best.version}")
+                one = module("_internal.req.req_install").InstallRequirement(asked, None, link=best.link)
+                metadata[best.link.url] = pool.submit(self.metadata, prepare, factory.preparer, one)
+            return found
+
+        def ahead(factory: Any, requirements: Iterable[Any]) -> None:
+            for one in requirements:
+                name, asked = one.project_name, one.get_candidate_lookup()[1]
+                if asked is not None and asked.link is None and name not in candidates:
+                    candidates[name] = pool.submit(look, factory, name, asked.specifier)
+
+        def find_all_candidates(finder: Any, name: str) -> Any:
+            return candidates[name].result() if name in candidates else find(finder, name)
+
+        def fetch_metadata_only(preparer: Any, asked: Any) -> Any:
+            if asked.link.url in metadata:
+                return metadata[asked.link.url].result()
+            return self.metadata(prepare, preparer, asked)
+
+        def collect_root_requirements(factory: Any, *rest: Any, **named: Any) -> Any:
+            collected = roots(factory, *rest, **named)
+            ahead(factory, collected.requirements)
+            return collected
+
+        def get_dependencies(provider: Any, candidate: Any) -> Any:
+            excluded = self.rules["excluded"]
+            needed = [one for one in depend(provider, candidate) if one.project_name not in excluded]
+            ahead(provider._factory, needed)
+            return needed
+
+        finder_class.find_all_candidates = find_all_candidates
+        preparer_class._fetch_metadata_only = fetch_metadata_only
+        factory_class.collect_root_requirements = collect_root_requirements
+        provider_class.get_dependencies = get_dependencies
+        self._replace_fetching(collector)
+
+    def _replace_fetching(self, collector: Any) -> None:
+        links_class, session_class = collector.LinkCollector, module("_internal.network.session").PipSession
+        fetch, collect, failed = (
+            links_class.fetch_response,
+            links_class.collect_sources,
+            collector._handle_get_simple_fail,
+        )
+        request, now, ready, rules = session_class.request, threading.local(), dict[str, Any](), self.rules
+
+        def handle_get_simple_fail(link: Any, reason: Any, *rest: Any, **named: Any) -> None:
+            status = getattr(getattr(reason, "response", None), "status_code", None)
+            absent = [404, 410, *itertools.chain(*(one for at, one in rules["missing"].items() if below(link.url, at)))]
+            if rules["indexes"] is not None and status not in absent:
+                self.stop(index={"url": bare(link.url), "why": str(reason)})
+            now.gone = True
+            failed(link, reason, *rest, **named)
+
+        def fetch_response(links: Any, location: Any, *rest: Any, **named: Any) -> Any:
+            url = bare(location.url)
+            if url in ready:
+                return ready.pop(url)
+            if url.startswith("file:"):
+                return fetch(links, location, *rest, **named)
+            if rules["offline"]:
+                if (content := self.kept.get("pages", url)) is None:
+                    return None
+                head, _, body = content.partition(b"\n")
+                return collector.IndexContent(body, *json.loads(head), location.cache_link_parsing)
+            now.gone = False
+            page = fetch(links, location, *rest, **named)
+            if page is not None:
+                head = json.dumps([page.content_type, page.encoding, page.url]).encode()
+                self.kept.put("pages", url, head + b"\n" + page.content)
+            elif not now.gone and rules["indexes"] is not None:
+                self.stop(index={"url": url, "why": "not a page of a package index"})
+            return page
+
+        def collect_sources(links: Any, project_name: str, *rest: Any, **named: Any) -> Any:
+            sources = collect(links, project_name, *rest, **named)
+            if rules["indexes"] is None:
+                return sources
+            only = rules["sources"].get(collector.canonicalize_name(project_name))
+            wanted = [only] if only else rules["indexes"]
+            for at, index in enumerate(wanted):
+                for source in sources.index_urls:
+                    if source is None or not below(source.link.url, index):
+                        continue
+                    if at < len(wanted) - 1:
+                        page = links.fetch_response(source.link)
+                        if page is None:
+                            continue
+                        ready[bare(source.link.url)] = page
+                    return sources._replace(index_urls=[source])
+            return sources._replace(index_urls=[])
+
+        def refuse(session: Any, method: str, url: str, *rest: Any, **named: Any) -> Any:
+            if not url.startswith("file:"):
+                self.stop(unread=bare(url).partition("?")[0])
+            return request(session, method, url, *rest, **named)
+
+        collector._handle_get_simple_fail = handle_get_simple_fail
+        links_class.fetch_response, links_class.collect_sources = fetch_response, collect_sources
+        if rules["offline"]:
+            session_class.request = refuse
+
+    def prove_search(self) -> None:
+        """A project is looked for on the first index, and one with an index of its own there."""
+        if self.rules["indexes"] is None:
+            return
+        sources = {name: [index] for name, index in self.rules["sources"].items()}
+        addresses = list(dict.fromkeys([*self.rules["indexes"], *itertools.chain(*sources.values())]))
+        scope = module("_internal.models.search_scope").SearchScope
+        session = type("Session", (), {"is_secure_origin": True})()
+        links = module("_internal.index.collector").LinkCollector(
+            session, scope.create(find_links=[], index_urls=addresses, no_index=False)
+        )
+        links.__dict__["fetch_response"] = lambda *_, **__: True
+        for name, wanted in [("stone", self.rules["indexes"][:1]), *sources.items()]:
+            found = links.collect_sources(name, lambda _: []).index_urls
+            places = [index for index in wanted if found and below(found[0].link.url, index)]
+            expect((len(found), places), (len(wanted), list(wanted)), f"collect_sources({name})")
+
+    # -------------------------------------------------------------------------------------- metadata
+
+    def metadata(self, prepare: Callable[..., Any], preparer: Any, asked: Any) -> Any:
+        """What pip's own way to metadata gives, else METADATA by ranges, or PKG-INFO; None: pip is to take the file.
+
+        A wheel's METADATA that lies beside it (PEP 658) goes first; what is known by the file's hash is kept.
+        """
+        link = asked.link
+        if link.is_vcs or link.is_existing_dir():
+            return prepare(preparer, asked)
+        key = link.hash if link.hash_name == "sha256" else ""
+        content = self.kept.get("metadata", key)
+        if content is None:
+            beside = prepare(preparer, asked) if link.is_wheel and not link.is_file else None
+            if beside is not None:
+                content = (beside.read_text("METADATA") or "").encode("utf-8", "surrogateescape")
+                self.kept.put("metadata", key, content)
+                return beside
+            content = _metadata(preparer._session, link)
+            if content is None:
+                return None
+            self.kept.put("metadata", key, content)
+        name = asked.req.name if asked.req else link.filename.partition("-")[0]
+        return module("_internal.metadata").get_metadata_distribution(content, link.filename, name)
+
+    # -------------------------------------------------------------------------------------- what was found
+
+    def file(self, link: Any, session: Any) -> dict[str, Any]:
+        """One file as the index (or the folder) has it; a hash that nobody gives is computed."""
+        hashes = dict(getattr(link, "_hashes", None) or {}) or ({link.hash_name: link.hash} if link.hash_name else {})
+        if not hashes:
+            digest = hashlib.sha256()
+            for block in _blocks(link, session):
+                digest.update(block)
+            hashes = {"sha256": digest.hexdigest()}
+        size, uploaded = self.listed.get(link.filename, (None, None))
+        return {
+            "name": link.filename,
+            "url": bare(link.url),
+            "path": link.file_path if link.is_file else None,
+            "hashes": hashes,
+            "size": Path(link.file_path).stat().st_size if link.is_file else size,
+            "uploaded": uploaded,
+            "yanked": link.yanked_reason,
+        }
+
+    def newer(self, name: str, version: Any, offered: set[str], specifiers: Iterable[Any]) -> str | None:
+        """The newest version that nothing but its lack of a file that fits keeps from being taken; None: this is it."""
+        versions, specifier_sets = module("_vendor.packaging.version"), module("_vendor.packaging.specifiers")
+        newest, specifiers = version, list(specifiers)
+        for written, entry in self.left.get(name, {}).items():
+            with contextlib.suppress(versions.InvalidVersion, specifier_sets.InvalidSpecifier):
+                if written in offered or str(other := versions.Version(written)) in offered or other <= newest:
+                    continue
+                python, yanked = _of_entry(entry)
+                if yanked or (other.is_prerelease and not version.is_prerelease):
+                    continue
+                admitted = specifier_sets.SpecifierSet(python).contains(".".join(map(str, self.version)))
+                if admitted and all(one.contains(other, prereleases=True) for one in specifiers):
+                    newest = other
+        return str(newest) if newest != version else None
+
+
+def below(url: str, index: str) -> bool:
+    """The address is a page of this index."""
+    return bare(url).startswith(index.rstrip("/") + "/")
+
+
+def _version_in(filename: str) -> str:
+    """The version as a file name writes it."""
+    if filename.endswith(".whl"):
+        return unquote(filename.split("-", 2)[1]) if "-" in filename else ""
+    stem = next((filename.removesuffix(end) for end in _ARCHIVES if filename.endswith(end)), filename)
+    return unquote(stem.rpartition("-")[2])
+
+
+def _of_entry(entry: Entry) -> tuple[str, bool]:
+    """Requires-Python, and whether it is yanked."""
+    if isinstance(entry, dict):
+        return str(entry.get("requires-python") or ""), bool(entry.get("yanked"))
+    python = re.search(rb"""\bdata-requires-python\s*=\s*(?:"([^"]*)"|'([^']*)')""", entry)
+    written = (python[1] or python[2] or b"").decode("utf-8", "replace") if python else ""
+    return html.unescape(written), b"data-yanked" in entry
+
+
+def _moment(time: str) -> tuple[str, str]:
+    """An RFC 3339 time in UTC as something that compares: to the second, then its fraction."""
+    seconds, _, fraction = time.rstrip("Zz").removesuffix("+00:00").partition(".")
+    return seconds.upper().replace(" ", "T"), fraction.rstrip("0")
+
+
+def _blocks(link: Any, session: Any) -> Iterator[bytes]:
+    if link.is_file:
+        with Path(link.file_path).open("rb") as file:
+            while block := file.read(1 << 20):
+                yield block
+        return
+    with contextlib.closing(session.get(link.url_without_fragment, headers=_PLAIN, stream=True)) as answer:
+        answer.raise_for_status()
+        yield from answer.iter_content(1 << 20)
+
+
+def _metadata(session: Any, link: Any) -> bytes | None:
+    """METADATA of a wheel, PKG-INFO of an sdist that vouches for it; None: pip is to find out its own way."""
+    with contextlib.suppress(Exception):
+        if link.is_wheel:
+            return _of_wheel(Path(link.file_path).open("rb")) if link.is_file else _at_end(session, link)
+        if link.is_file:
+            return _of_sdist(Path(link.file_path).read_bytes())
+        with contextlib.closing(session.get(link.url_without_fragment, headers=_PLAIN, stream=True)) as answer:
+            if answer.status_code == 200 and int(answer.headers.get("Content-Length", 0)) < LARGEST_SDIST:
+                content = answer.content
+                if link.hash_name != "sha256" or hashlib.sha256(content).hexdigest() == link.hash:
+                    return _of_sdist(content)
+    return None
+
+
+def _at_end(session: Any, link: Any) -> bytes | None:
+    """METADATA of a wheel by ranges: its last bytes hold the directory, and mostly METADATA too."""
+
+    def part(wanted: str) -> tuple[bytes, int]:
+        headers = {**_PLAIN, "Range": f"bytes={wanted}"}
+        with contextlib.closing(session.get(link.url_without_fragment, headers=headers, stream=True)) as answer:
+            # RFC 9110, 14.4: Content-Range: bytes first-last/complete
+            first = re.match(r"bytes (\d+)-", answer.headers["Content-Range"])
+            return answer.content, int(first[1]) if first else 0
+
+    for count in (1 << 16, 1 << 22):
+        content, before = part(f"-{count}")
+        with contextlib.suppress(zipfile.BadZipFile):
+            wheel = zipfile.ZipFile(io.BytesIO(content))
+            [member] = [one for one in wheel.infolist() if _METADATA.fullmatch(one.filename)]
+            # zipfile counts from the first byte that it was given
+            if member.header_offset >= 0:
+                return wheel.read(member)
+            at = member.header_offset + before
+            content, _ = part(f"{at}-{at + member.compress_size + 4096}")
+            begin = 30 + sum(struct.unpack("<HH", content[26:30]))
+            data = content[begin : begin + member.compress_size]
+            return zlib.decompress(data, -15) if member.compress_type == zipfile.ZIP_DEFLATED else data
+    return None
+
+
+def _of_wheel(file: Any) -> bytes:
+    with file, zipfile.ZipFile(file) as wheel:
+        [name] = [one for one in wheel.namelist() if _METADATA.fullmatch(one)]
+        return wheel.read(name)
+
+
+def _of_sdist(content: bytes) -> bytes | None:
+    # Core metadata 2.2: a field that an sdist's PKG-INFO does not call Dynamic is the same in every wheel built from it
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        [member] = [one for one in archive.getmembers() if re.fullmatch(r"[^/]+/PKG-INFO", one.name) and one.isfile()]
+        file = archive.extractfile(member)
+        told = file.read() if file else b""
+    headers = BytesHeaderParser().parsebytes(told)
+    dynamic = {one.strip().lower() for one in headers.get_all("Dynamic", [])}
+    version = tuple(int(part) for part in headers.get("Metadata-Version", "1.0").split(".")[:2])
+    settled = version >= (2, 2) and not dynamic & {"requires-dist", "requires-python", "provides-extra"}
+    return told if settled else None
