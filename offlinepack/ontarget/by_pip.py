@@ -1,4 +1,4 @@
-"""The reference engine: the bundle's own pip, run in the environment that it serves. A batch; then one by one, in rounds.
+"""The reference engine: the bundle's own pip, run in the environment that it serves: a batch, then rounds.
 
 Nothing of the machine's settings reaches pip: no pip.conf, no PIP_*, no PYTHON*, no user site, no index.
 """
@@ -30,8 +30,8 @@ class Programs(NamedTuple):
         path = os.path.join(self.logs, log + ".log")
         posix = {} if os.name == "nt" else {"pass_fds": (self.lock,), "preexec_fn": _with_parent()}  # type: Dict[str, Any]
         with open(path, "wb") as out:
-            streams = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": subprocess.STDOUT}
-            child = subprocess.Popen(command, env=variables(self.work), cwd=self.work, **streams, **posix)
+            more = dict(posix, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
+            child = subprocess.Popen(command, env=variables(self.work), cwd=self.work, **more)
             try:
                 code = child.wait()
             except BaseException:
@@ -61,7 +61,7 @@ def _with_parent():  # type: () -> Optional[Callable[[], None]]
 
 
 def variables(work):  # type: (str) -> Dict[str, str]
-    """This process's variables but those that steer Python and pip, in a locale in which every file name can be written."""
+    """This process's variables but those that steer Python and pip; a locale in which any file name can be written."""
     steering = ("PIP_", "PYTHON", "VIRTUAL_ENV", "__PYVENV", "CONDA_", "UV_", "DISTUTILS")
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(steering)}
     kept.update(PIP_CONFIG_FILE=os.devnull, TMPDIR=work, TEMP=work, TMP=work)

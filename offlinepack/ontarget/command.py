@@ -7,10 +7,10 @@ import traceback
 from typing import Any, List, NoReturn, Optional, Sequence, Tuple
 
 from . import environment, installation, installed, interpreter, report, verify
-from .errors import BUG, DONE, INTERRUPTED, ComputerError, IntegrityError, OfflinepackError, UsageError
-from .errors import Text, error, text  # isort: skip
+from .errors import BUG, DONE, INTERRUPTED, ComputerError, IntegrityError, OfflinepackError, UsageError, error, text
 
 VERSION = "0.1.0"
+Options = Sequence[Tuple[str, Optional[str], Any]]
 # Option, its value's name (None: a switch), help. Those of install are OFFLINEPACK_<NAME> too; the command line wins.
 INSTALL = (
     ("--venv", "DIR", text("the virtual environment; default: the bundle's own place, the active one, ./.venv")),
@@ -27,7 +27,7 @@ INSTALL = (
     ("--require-signature", None, text("refuse a bundle without a good signature")),
     ("--signature", "FILE", text("a signature that lies elsewhere")),
     ("--jobs", "N", text("processes at once")),
-)  # type: Sequence[Tuple[str, Optional[str], Text]]
+)  # type: Options
 OTHERS = (
     ("--verify", None, text("instead of installing: check the bundle")),
     ("--rollback", None, text("instead: go back to the release before (needs no bundle)")),
@@ -43,8 +43,10 @@ OTHERS = (
     ("--lang", "LANG", text("language of messages: en or zh")),
     ("--version", None, text("show the version")),
     ("--help", None, text("show this")),
-)  # type: Sequence[Tuple[str, Optional[str], Text]]
+)  # type: Options
 SHORT = {"--jobs": "-j", "--quiet": "-q", "--verbose": "-v", "--version": "-V", "--help": "-h"}
+WORDS = ("install", "verify", "rollback", "inspect", "probe")
+"""offlinepack.pyz takes one of these first; install and verify then take the folder of a bundle"""
 
 
 def main(argv, folder):  # type: (Sequence[str], Optional[str]) -> int
@@ -54,24 +56,26 @@ def main(argv, folder):  # type: (Sequence[str], Optional[str]) -> int
         for name in ("SIGTERM", "SIGHUP"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), _interrupted)
-        options = _options(argv)
+        options = _options(argv, folder)
         voice = report.Voice(options.verbose - options.quiet, options.json, options.lang)
-        return voice.close(_mode(options, folder, voice), options.report)
+        return voice.close(_run(options, voice), options.report)
     except OfflinepackError as bad:
-        code, findings = bad.exit_code, list(bad.findings)
+        code, findings = bad.exit_code, list(bad.findings)  # type: int, List[Any]
     except KeyboardInterrupt:
-        code, findings = INTERRUPTED, [error("interrupted", "install", "Interrupted; nothing was changed.")]
+        left = installation.left(voice)
+        code, findings = INTERRUPTED, [error("interrupted", "install", "Interrupted. {left}", left=left)]
     except OSError as refused:
-        said = "{subject}: {reason}. Nothing was changed."
-        advice = "This computer refused it. Put that right and run the same command again."
         code, about = ComputerError.exit_code, refused.filename or "disk"
-        findings = [error("computer", about, said, advice, reason=refused.strerror or str(refused))]
+        reason = refused.strerror or str(refused)
+        left = installation.left(voice)
+        findings = [error(
+            "computer", about, "This computer refused: {subject}: {reason}.", "{left}", reason=reason, left=left)]
     except Exception as bug:
-        said = "This is a bug in offlinepack: {subject}: {reason}."
-        advice = "Run it again with --debug and report what it says."
-        code, findings = BUG, [error("bug", type(bug).__name__, said, advice, reason=bug)]
-    if "--debug" in argv:
-        traceback.print_exc()
+        code, findings = BUG, [error(
+            "bug", type(bug).__name__, "This is a bug in offlinepack: {subject}: {reason}.",
+            "Report it with what --debug says.", reason=bug)]
+        if "--debug" in argv:
+            traceback.print_exc()
     voice.findings(findings)
     return voice.close(code, options.report if options else None)
 
@@ -82,14 +86,20 @@ def _interrupted(*_):  # type: (Any) -> NoReturn
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message):  # type: (str) -> NoReturn
-        raise UsageError(error("usage", "options", "These options cannot be used: {reason}.", "--help lists them.", reason=message))
+        raise UsageError(error(
+            "usage", "options", "This cannot be meant: {reason}.", "--help lists the options.", reason=message))
 
 
-def _options(argv):  # type: (Sequence[str]) -> Any
+def _options(argv, folder):  # type: (Sequence[str], Optional[str]) -> Any
+    argv, asked = list(argv), ""
+    if argv and argv[0] in WORDS:
+        asked = argv.pop(0)
     parser = _Parser(add_help=False)
+    if folder is None and asked in WORDS[:2]:
+        parser.add_argument("folder", metavar="BUNDLE")
     for name, value, _ in (*INSTALL, *OTHERS):
         names, default = [name] + ([SHORT[name]] if name in SHORT else []), None  # type: List[str], Any
-        if (name, value, _) in INSTALL:
+        if any(name == one for one, _, _ in INSTALL):
             default = os.environ.get("OFFLINEPACK_" + name[2:].replace("-", "_").upper()) or None
         if name in ("--quiet", "--verbose"):
             parser.add_argument(*names, action="count", default=0)
@@ -100,79 +110,93 @@ def _options(argv):  # type: (Sequence[str]) -> Any
         else:
             on = (default or "").lower() in ("1", "true", "yes", "on")
             parser.add_argument(*names, action="store_true", default=on)
-    options = parser.parse_args(list(argv))
-    for name, given, allowed in (("--engine", options.engine, ("auto", "pip", "fast")), ("--lang", options.lang, ("en", "zh"))):
+    options = parser.parse_args(argv)
+    options.folder = folder or (os.path.abspath(options.folder) if asked in WORDS[:2] else None)
+    if asked and asked != "install":
+        setattr(options, asked, True)
+    checks = (("--engine", options.engine, ("auto", "pip", "fast")), ("--lang", options.lang, ("en", "zh")))
+    for name, given, allowed in checks:
         if given and given not in allowed:
             raise UsageError(error("usage", name, "{subject} is one of: {allowed}.", allowed=allowed))
+    if options.jobs is not None and not options.jobs.isdigit():
+        raise UsageError(error("usage", "--jobs", "{subject} takes a number."))
     if options.require_signature and not options.verify_key:
         raise UsageError(error("usage", "--require-signature", "{subject} needs --verify-key: who must have signed?"))
     return options
 
 
-def _mode(options, folder, voice):  # type: (Any, Optional[str], report.Voice) -> int
+def _run(options, voice):  # type: (Any, report.Voice) -> int
+    modes = ("help", "version", "probe", "rollback", "inspect", "verify")
+    voice.facts["command"] = next((one for one in modes if getattr(options, one)), "install")
     if options.help:
-        voice.result(text("install.py [options]"))
-        rows = [((SHORT.get(n, "  ") + " " + n + (" " + v if v else "")).ljust(26), t.say(voice.words)) for n, v, t in (*INSTALL, *OTHERS)]
-        voice.result(*report.table(rows))
+        voice.result(text("python3 install.py [options]"))
+        for name, value, meaning in (*INSTALL, *OTHERS):
+            option = "  %-2s %s %s" % (SHORT.get(name, ""), name, value or "")
+            voice.result(text("{option} {help}", option=option.ljust(27), help=meaning))
     elif options.version:
         voice.result(text("offlinepack {version}", version=VERSION))
     elif options.probe:
-        return interpreter.main()
+        interpreter.main()
     elif options.rollback:
         return _rollback(options, voice)
     elif options.inspect:
         return _inspect(options, voice)
-    elif folder is None:
-        raise UsageError(error("usage", "offlinepack.pyz", "{subject} alone holds no bundle: --rollback, --inspect and --probe work."))
+    elif options.folder is None:
+        raise UsageError(error(
+            "usage", "offlinepack.pyz", "{subject} holds no bundle.", "These work without one: {words}.",
+            words=WORDS[2:]))
     elif options.verify:
-        return _verify(options, folder, voice)
+        manifest = verify.open_folder(options.folder)
+        voice.facts.update(bundle=manifest.name, version=manifest.version, sequence=manifest.sequence)
+        installation.check(options, manifest, voice)
+        voice.result(text(
+            "{what}: {count} files, complete and unaltered since packing; who packed it was not checked.",
+            what=manifest.folder, count=len(manifest.files)))
     else:
-        return installation.install(options, folder, voice)
-    return DONE
-
-
-def _verify(options, folder, voice):  # type: (Any, str, report.Voice) -> int
-    manifest = verify.open_folder(folder)
-    installation.check(options, folder, manifest, voice)
-    said = "{what}: {count} files, complete and unaltered since packing; who packed it was not checked (--verify-key FILE)."
-    voice.result(text(said, what=manifest.folder, count=len(manifest.files)))
+        return installation.install(options, voice)
     return DONE
 
 
 def _rollback(options, voice):  # type: (Any, report.Voice) -> int
     place = environment.locate(options.venv or os.environ.get("VIRTUAL_ENV") or ".venv")
     state = environment.read_state(place)
+    voice.facts.update(venv=place.venv, generation=state["current"], former=state["former"])
     if options.list:
-        marks = {state["current"]: "current", state["former"]: "former"}
+        voice.facts["generations"] = state["generations"]
+        marks = {state["current"]: text("current"), state["former"]: text("former")}
         for name, one in sorted(state["generations"].items(), key=lambda pair: str(pair[1]["installed"])):
-            line = [name, one["bundle"], one["version"] or "-", one["installed"], marks.get(name, "")]
-            voice.result(*report.table([line]))
-        voice.facts.update(venv=place.venv, **state)
+            facts = {"bundle": one["bundle"], "version": one["version"] or "", "installed": one["installed"]}
+            voice.result(text(
+                "{id}  {bundle} {version}  {installed}  {mark}", id=name, mark=marks.get(name, ""), **facts))
         return DONE
     wanted = options.to or state["former"]
     if place.foreign or wanted not in state["generations"] or not os.path.isdir(place.root(wanted)):
-        said, advice = "There is no release to go back to in {subject}.", "--rollback --list shows those that are there."
-        raise UsageError(error("no-former", place.venv, said, advice))
+        raise UsageError(error(
+            "no-former", place.venv, "There is no such release to go back to in {subject}.",
+            "--rollback --list shows what there is."))
     with environment.hold(place):
         state = environment.read_state(place)
-        known, before = state["generations"][wanted], state["generations"].get(state["current"], {})
+        known, before = state["generations"][wanted], state["generations"].get(state["current"])
         bad = installed.altered(place.root(wanted), known["distributions"], known["records"])
         if bad:
-            said, advice = "{subject} in the release before is not as it was installed: {files}.", "Install its bundle again."
-            raise IntegrityError(*[error("altered", name, said, advice, files=files[:5]) for name, files in bad.items()])
+            raise IntegrityError(*[error(
+                "altered", one, "{subject} is not as it was installed there: {files}.", "Install that bundle again.",
+                files=bad[one][:5]) for one in sorted(bad)])
+        used = environment.users(place)
         if wanted != state["current"]:
             environment.sync(place.beside)
             environment.switch(place, wanted)
             state.update(current=wanted, former=state["current"])
+            voice.facts.update(changed=True, generation=wanted, former=state["former"])
             environment.write_json(place.path("state.json"), state)
-            voice.facts.update(changed=True)
-        voice.facts.update(venv=place.venv, generation=wanted, former=state["former"])
-        names = {"new": "%s %s" % (known["bundle"], known["version"] or ""), "old": "%s %s" % (before.get("bundle"), before.get("version") or "")}
-        voice.result(text("{venv}: back from {old} to {new}.", venv=place.venv, **names))
-        for pid, name, shown in environment.users(place):
-            if wanted not in shown:
-                voice.result(text("Process {pid} ({name}) still runs the release before: restart it.", pid=pid, name=name))
+        voice.result(text(
+            "{venv}: back from {old} to {new}.", venv=place.venv, old=_release(before), new=_release(known)))
+        installation.say_users(voice, used, wanted)
     return DONE
+
+
+def _release(record):  # type: (Any) -> str
+    return " ".join(one for one in (record["bundle"], record["version"]) if one) if record else "?"
 
 
 def _inspect(options, voice):  # type: (Any, report.Voice) -> int
@@ -180,13 +204,15 @@ def _inspect(options, voice):  # type: (Any, report.Voice) -> int
     state = environment.read_state(place)
     known = state["generations"].get(state["current"])
     if not known:
-        raise UsageError(error("not-installed-here", place.venv, "Nothing was installed in {subject} by offlinepack."))
+        raise UsageError(error("not-installed-here", place.venv, "offlinepack has installed nothing in {subject}."))
     bad = installed.altered(place.root(state["current"]), known["distributions"], known["records"])
-    voice.facts.update(venv=place.venv, generation=state["current"], former=state["former"], altered=bad, **known)
-    line = "{venv}: {bundle} {version}, since {installed}, generation {generation}, Python {python}."
-    facts = dict(known, venv=place.venv, generation=state["current"], version=known["version"] or "")
-    voice.result(text(line, **{name: facts[name] for name in ("venv", "bundle", "version", "installed", "generation", "python")}))
-    voice.result(*[text("Altered since: {name}: {files}", name=name, files=files[:5]) for name, files in bad.items()])
+    voice.facts.update(known, venv=place.venv, generation=state["current"], former=state["former"], altered=bad)
+    facts = {"installed": known["installed"], "generation": state["current"], "python": known["python"]}
+    voice.result(text(
+        "{venv}: {release}, since {installed}; generation {generation}, {python}.",
+        venv=place.venv, release=_release(known), **facts))
+    for name in sorted(bad):
+        voice.result(text("Altered since: {name}: {files}", name=name, files=bad[name][:5]))
     if not bad:
         voice.result(text("{count} distributions, unaltered.", count=len(known["distributions"])))
     return DONE

@@ -72,8 +72,9 @@ def locate(path):  # type: (str) -> Place
     if os.path.isdir(venv) and not is_link(venv) and not os.listdir(venv):
         return Place(venv, False)
     kind = "folder-not-empty" if os.path.isdir(venv) else "not-a-folder"
-    said, advice = "{subject} exists and is no virtual environment.", "Name another place with --venv, or move it away."
-    raise ComputerError(error(kind, venv, said, advice))
+    raise ComputerError(error(
+        kind, venv, "{subject} exists and is no virtual environment.",
+        "Name another place with --venv, or move it away."))
 
 
 def is_link(path):  # type: (str) -> bool
@@ -142,8 +143,8 @@ def read_json(path):  # type: (str) -> Dict[str, Any]
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        said, advice = "{subject} is not as offlinepack wrote it.", "Restore it, or move it away."
-        raise ComputerError(error("state-unreadable", path, said, advice))
+        raise ComputerError(error(
+            "state-unreadable", path, "{subject} is not as offlinepack wrote it.", "Restore it, or move it away."))
     return found
 
 
@@ -163,7 +164,7 @@ def write_json(path, value):  # type: (str, Any) -> None
 
 
 def read_state(place):  # type: (Place) -> Dict[str, Any]
-    """state.json: current, former, sequences and the record of each generation, put right where the link says otherwise."""
+    """state.json: current, former, sequences, a record of each generation; put right where the link says otherwise."""
     state = {"schema": 1, "current": None, "former": None, "sequences": {}, "generations": {}}  # type: Dict[str, Any]
     state.update(read_json(place.path("state.json")))
     current = place.current
@@ -215,7 +216,7 @@ def switch(place, generation):  # type: (Place, str) -> None
 
 
 def users(place):  # type: (Place) -> List[Tuple[int, str, Set[str]]]
-    """Live processes that use this environment: id, name, and the generations that their programs, files or folders show."""
+    """Live processes that use this environment: id, name, the generations that their program, files or folder show."""
     pattern = b"(?:%s)/([0-9a-f]{12})(?=[/\\s\0]|$)" % b"|".join(
         re.escape(os.fsencode(one)) for one in {place.beside, os.path.realpath(place.beside)}
     )
@@ -248,6 +249,7 @@ def prune(place, keep):  # type: (Place, Iterable[Optional[str]]) -> List[Findin
             try:
                 remove(place.path(name))
             except OSError as refused:
-                said = "{subject} could not be removed: {reason}."
-                found.append(note("not-pruned", place.path(name), said, reason=refused.strerror))
+                found.append(note(
+                    "not-pruned", place.path(name), "{subject} could not be removed: {reason}.",
+                    reason=refused.strerror))
     return found

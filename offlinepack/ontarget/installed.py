@@ -56,7 +56,7 @@ def rows(info):  # type: (str) -> List[Tuple[str, str]]
 
 def altered(root, versions, records=None):
     # type: (str, Mapping[str, str], Optional[Mapping[str, str]]) -> Dict[str, List[str]]
-    """Of these distributions (normalised name -> version) each that is not whole, with its files that are missing or differ.
+    """Of these distributions (normalised name -> version) those that are not whole, with what is missing or differs.
 
     `records`: sha256 of each RECORD as it was when it was installed, where that is known.
     """
@@ -65,6 +65,9 @@ def altered(root, versions, records=None):
         infos = here.get(name, [])
         fits = [one for one in infos if _plain(one[: -len(".dist-info")].rpartition("-")[2]) == _plain(version)]
         listed = rows(fits[0]) if len(infos) == 1 and fits else []
+        # pip first unpacks the wheel's own RECORD; the one that it writes last lists INSTALLER
+        if listed and os.path.join(fits[0], "INSTALLER") not in [path for path, _ in listed]:
+            listed = []
         bad = [path for path, wanted in listed if wanted and not _same(path, wanted)]
         record = os.path.join(fits[0], "RECORD") if listed else name
         if not listed or (records and name in records and sha256(record) != records[name]):
@@ -108,7 +111,7 @@ def discard(root, names):  # type: (str, Iterable[str]) -> None
 
 
 def sweep(root, base):  # type: (str, Iterable[str]) -> None
-    """Remove what an interrupted run left: all that neither a RECORD nor `base` (relative paths) lists; empty folders too."""
+    """Remove what an interrupted run left: all that neither a RECORD nor `base` (relative paths) lists."""
     root = os.path.realpath(root)
     owned = [path for infos in dist_infos(root).values() for one in infos for path, _ in rows(one)]
     keep = set(base) | {os.path.relpath(path, root) for path in owned}

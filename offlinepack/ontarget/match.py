@@ -21,8 +21,11 @@ class Choice(NamedTuple):
 
 
 def misfits(target, facts):  # type: (Target, Mapping[str, Any]) -> List[Text]
-    """Why a Python does not fit a target; none: it fits. Implementation, X.Y, threading, system, machine and libc family
-    must be the same; patch release, libc and macOS at least what the target asks for."""
+    """Why a Python does not fit a target; none: it fits.
+
+    Implementation, X.Y, threading, system, machine and libc family must be the same; patch release, libc's version and
+    macOS at least what the target asks for.
+    """
     wanted, found = target.facts, []
     threads = {True: text("free-threaded"), False: text("not free-threaded")}
     pairs = [
@@ -41,8 +44,8 @@ def misfits(target, facts):  # type: (Target, Mapping[str, Any]) -> List[Text]
         floors.append((wanted.libc or "", wanted.libc_version, facts["libc_version"]))
     for what, least, here in floors:
         if least and not found and _number(here) < _number(least):
-            said = "it needs {what} {least} or newer, this is {here}"
-            found.append(text(said, what=what, least=least, here=here or "?"))
+            found.append(text(
+                "it needs {what} {least} or newer, this is {here}", what=what, least=least, here=here or "?"))
     return found
 
 
@@ -61,13 +64,13 @@ def targets(manifest, name):  # type: (Manifest, Optional[str]) -> List[Target]
         raise UsageError(error("target-is-a-place", name, "--target {subject} is a path.", "The place is --venv."))
     if not found:
         have = [one.tag for one in manifest.targets]
-        said = "This bundle has no target {subject}."
-        raise UsageError(error("no-such-target", name, said, "It has: {have}.", have=have))
+        raise UsageError(error(
+            "no-such-target", name, "This bundle has no target {subject}.", "It has: {have}.", have=have))
     return found
 
 
 def choose(allowed, pythons):  # type: (Sequence[Target], Iterator[Dict[str, Any]]) -> Choice
-    """The first Python that fits a target, and the first target that it fits; else what was found and what would fit."""
+    """The first Python that fits a target, and the first target that it fits; else: what was found, what would fit."""
     findings = []
     for facts in pythons:
         for target in allowed:

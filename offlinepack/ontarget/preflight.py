@@ -1,14 +1,14 @@
-"""All that would stop an installation here, found before anything is written: rights, disk, the system, its libraries."""
+"""All that would stop an installation here, found before anything is written: rights, disk, system, libraries."""
 
 import mmap
 import os
 import re
 import subprocess
-from typing import Any, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 from . import interpreter
 from .environment import Place
-from .errors import Finding, error, note
+from .errors import Finding, error, note, text
 from .manifest import Need
 from .wheel import Wheel
 
@@ -18,6 +18,15 @@ _FAT = ("vfat", "exfat", "msdos")
 _SPARE = 16 << 20
 """bytes for the virtual environment itself, temporary files, logs and reports"""
 _BLOCK = 4096
+_LOAD = """\
+import ctypes, sys
+for one in sys.argv[1:]:
+    try:
+        ctypes.CDLL(one)
+        print(one)
+    except OSError:
+        pass
+"""
 
 
 class Room(NamedTuple):
@@ -30,7 +39,7 @@ class Room(NamedTuple):
 
 
 def room(wheels, sdists, compiled):  # type: (Iterable[Wheel], int, bool) -> Room
-    """What these wheels unpack to; bytecode is as large as its source; for sdists, of so many bytes, it is a guess."""
+    """What these wheels unpack to, bytecode as large as its source; for so many bytes of sdists a guess."""
     files, bytecode, count, longest, folders = 8 * sdists, 0, 0, 0, set()  # type: int, int, int, int, Set[str]
     for wheel in wheels:
         for member in wheel.members:
@@ -49,15 +58,11 @@ def check(place, wanted, facts, needs):
     if wanted:
         findings += _disk(place, wanted)
     if not place.foreign and not facts["has"]["venv"]:
-        findings.append(
-            error(
-                "no-venv",
-                facts["executable"],
-                "{subject} has no module venv.",
-                "Install the package that brings it: {package} on Debian and Ubuntu; or name another Python with --python.",
-                package="python%s-venv" % ".".join(facts["python"].split(".")[:2]),
-            )
-        )
+        package = "python%s-venv" % ".".join(facts["python"].split(".")[:2])
+        findings.append(error(
+            "no-venv", facts["executable"], "{subject} has no module venv.",
+            "Install the package that brings it ({package} on Debian and Ubuntu), or name another one with --python.",
+            package=package))
     return findings
 
 
@@ -77,10 +82,11 @@ def _rights(place):  # type: (Place) -> List[Finding]
         named = os.path.basename(place.venv)
         others = [os.path.join(os.path.expanduser("~"), named), os.path.join(os.getcwd(), named)]
         could = [one for one in others if not os.path.lexists(one) and os.access(os.path.dirname(one), os.W_OK)]
-        said, advice = "{subject} cannot be written by this user.", "Run this as a user who may write there, or choose another place."
+        advice = text("Run this as a user who may write there, or choose another place with --venv.")
         if could:
-            advice = "Run this as a user who may write there, or choose a place that can be written: --venv {could}."
-        found.append(error("not-writable", path, said, advice, could=could[:1]))
+            advice = text(
+                "Run this as a user who may write there, or choose a place that can be: --venv {venv}", venv=could[0])
+        found.append(error("not-writable", path, "{subject} cannot be written by this user.", "{do}", do=advice))
     return found
 
 
@@ -88,24 +94,28 @@ def _system(place):  # type: (Place) -> List[Finding]
     found, standing = [], _standing(place.beside)
     kind = _mounted(standing)
     if kind in _FAT:
-        said = "{subject} lies on a {kind} file system, which knows no links and no rights."
-        found.append(error("fat", standing, said, _PLACE, kind=kind))
+        found.append(error(
+            "fat", standing, "{subject} lies on a {kind} file system, which knows no links and no rights.",
+            _PLACE, kind=kind))
     if hasattr(os, "statvfs") and os.statvfs(standing).f_flag & getattr(os, "ST_NOEXEC", 8):
         found.append(error("noexec", standing, "Nothing may be executed at {subject}: it is mounted noexec.", _PLACE))
     if os.path.exists("/sys/fs/selinux/enforce") and _read("/sys/fs/selinux/enforce").strip() == "1":
-        advice = "If a service is refused: restorecon -R {venv} {beside}"
-        found.append(note("selinux", place.venv, "SELinux is enforcing.", advice, venv=place.venv, beside=place.beside))
+        found.append(note(
+            "selinux", place.venv, "SELinux is enforcing.", "If a service is refused: restorecon -R {venv} {beside}",
+            venv=place.venv, beside=place.beside))
     if os.path.exists("/run/fapolicyd") or os.path.exists("/var/run/fapolicyd.pid"):
-        advice = "Let it trust the new files: fapolicyd-cli --file add {beside}/ && fapolicyd-cli --update"
-        said = "fapolicyd decides which programs may run here."
-        found.append(note("fapolicyd", place.venv, said, advice, beside=place.beside))
+        found.append(note(
+            "fapolicyd", place.venv, "fapolicyd decides which programs may run here.",
+            "Let it trust the new files: fapolicyd-cli --file add {beside}/ && fapolicyd-cli --update",
+            beside=place.beside))
     if os.name != "nt":
         mask = os.umask(0o77)
         os.umask(mask)
         if mask & 0o55:
-            said = "The umask is {mask}: other users, a service's among them, will not be able to read {subject}."
-            advice = "For them: umask 022, then the same command with --force."
-            found.append(note("umask", place.venv, said, advice, mask="%03o" % mask))
+            found.append(note(
+                "umask", place.venv,
+                "The umask is {mask}: other users, a service's among them, will not be able to read {subject}.",
+                "For them: umask 022, then the same command with --force.", mask="%03o" % mask))
     return found
 
 
@@ -140,30 +150,23 @@ def _disk(place, wanted):  # type: (Place, Room) -> List[Finding]
         free, nodes = shutil.disk_usage(standing).free, 0
         deepest = len(place.beside) + len("\\0123456789ab\\Lib\\site-packages\\") + wanted.longest
         if deepest > 259 and not _long_paths():
-            said = "The longest path below {subject} would have {deepest} characters; Windows allows 259 here."
-            advice = "Choose a shorter place with --venv, or allow long paths."
-            found.append(error("path-too-long", place.venv, said, advice, deepest=deepest))
+            found.append(error(
+                "path-too-long", place.venv,
+                "The longest path below {subject} would have {deepest} characters; Windows allows 259 here.",
+                "Choose a shorter place with --venv, or allow long paths.", deepest=deepest))
     else:
         disk = os.statvfs(standing)
         free, nodes = disk.f_bavail * disk.f_frsize, disk.f_favail if disk.f_files else 0
     if free < need:
-        found.append(
-            error(
-                "disk-full",
-                standing,
-                "{subject} has {free} free; {need} are needed: {files} for files, {bytecode} for bytecode, {spare} for all else.",
-                "Make room, or choose another place with --venv.",
-                free=size(free),
-                need=size(need),
-                files=size(wanted.files),
-                bytecode=size(wanted.bytecode),
-                spare=size(_SPARE),
-            )
-        )
+        parts = {"files": size(wanted.files), "code": size(wanted.bytecode), "spare": size(_SPARE)}  # type: Dict[str, Any]
+        found.append(error(
+            "disk-full", standing,
+            "{subject} has {free} free; {need} are needed: {files} of files, {code} of bytecode, {spare} besides.",
+            "Make room, or choose another place with --venv.", free=size(free), need=size(need), **parts))
     if nodes and nodes < wanted.entries:
-        said = "{subject} has room for {nodes} more files; {count} are needed (inodes, df -i)."
-        advice = "Make room, or choose another place with --venv."
-        found.append(error("no-inodes", standing, said, advice, nodes=nodes, count=wanted.entries))
+        found.append(error(
+            "no-inodes", standing, "{subject} has room for {nodes} more files; {count} are needed (inodes, df -i).",
+            "Make room, or choose another place with --venv.", nodes=nodes, count=wanted.entries))
     return found
 
 
@@ -187,24 +190,27 @@ def _long_paths():  # type: () -> bool
 
 
 def _libraries(needs, facts):  # type: (Sequence[Need], Mapping[str, Any]) -> List[Finding]
-    """Shared libraries that the system has to bring, by the loader's own view, and the symbol versions wanted of them."""
+    """Shared libraries that the system has to bring, as the loader sees them, and the symbol versions wanted of them."""
     found, known = [], interpreter._libraries(dict(facts)) if needs else {}
     loaded = _loads(facts["executable"], [one.soname for one in needs if one.soname not in known])
     for need in needs:
-        advice = "{help}" if need.help else "Install the package of this system that brings it."
+        advice = need.help or text("Install the package of this system that brings it.")
         if need.soname not in known and need.soname not in loaded:
-            said = "{subject} is missing on this machine; {wanted_by} cannot work without it."
-            found.append(error("library-missing", need.soname, said, advice, wanted_by=need.wanted_by, help=need.help))
+            found.append(error(
+                "library-missing", need.soname,
+                "{subject} is missing on this machine; {wanted_by} cannot work without it.",
+                "{do}", wanted_by=need.wanted_by, do=advice))
         elif need.symbols and need.soname in known:
             with open(known[need.soname], "rb") as source:
-                with mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                    lacking = [one for one in need.symbols if data.find(one.encode("utf-8") + b"\0") < 0]
+                data = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
+            lacking = [one for one in need.symbols if data.find(one.encode("utf-8") + b"\0") < 0]
+            data.close()
             if lacking:
-                said = "{subject} on this machine is too old: it lacks {lacking}, which {wanted_by} need."
-                wanted_by = need.wanted_by
-                found.append(
-                    error("symbol-missing", need.soname, said, advice, lacking=lacking, wanted_by=wanted_by, help=need.help)
-                )
+                facts_of = {"lacking": lacking, "wanted_by": need.wanted_by, "do": advice}  # type: Dict[str, Any]
+                found.append(error(
+                    "symbol-missing", need.soname,
+                    "{subject} on this machine is too old: it lacks {lacking}, which {wanted_by} need.",
+                    "{do}", **facts_of))
     return found
 
 
@@ -212,8 +218,7 @@ def _loads(python, sonames):  # type: (str, Sequence[str]) -> List[str]
     """Those that this Python can load, wherever it has them from."""
     if not sonames:
         return []
-    lines = ("import ctypes, sys", "for name in sys.argv[1:]:", " try: ctypes.CDLL(name)", " except OSError: continue", " print(name)")
-    command = [python, "-I", "-c", "\n".join(lines)] + list(sonames)
+    command = [python, "-I", "-c", _LOAD] + list(sonames)
     try:
         told = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60)
     except (OSError, subprocess.SubprocessError):

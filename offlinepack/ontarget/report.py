@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 import time
-from typing import Any, Dict, Iterable, List, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Optional
 
 from .environment import remove, write_json
 from .errors import ENGLISH, Finding, Text, Words, text, warning
@@ -92,18 +92,12 @@ class Voice:
             if asked:
                 write_json(asked, document)
         except OSError as refused:
-            said = "The report could not be written to {subject}: {reason}."
-            self.findings([warning("no-report", refused.filename, said, reason=refused.strerror)])
+            self.findings([warning(
+                "no-report", refused.filename, "The report could not be written to {subject}: {reason}.",
+                reason=refused.strerror)])
         if self.wants_json:
             self._write(sys.stdout, json.dumps(document, indent=1, sort_keys=True))
         return code
-
-
-def table(rows):  # type: (Sequence[Sequence[str]]) -> List[Text]
-    """Rows as lines, their columns aligned."""
-    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-    lines = ["  ".join(one.ljust(width) for one, width in zip(row, widths)).rstrip() for row in rows]
-    return [text("  {line}", line=line) for line in lines]
 
 
 def machine(facts):  # type: (Dict[str, Any]) -> Dict[str, Any]

@@ -4,7 +4,7 @@ import os
 from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 from . import installed
-from .errors import InstallError, error
+from .errors import Finding, InstallError, error, note
 
 SYSCONFIG = "offlinepack-sysconfig.pth"
 """Debian's Python without distutils: pip is told to ask sysconfig, at every start of the environment's interpreter"""
@@ -19,28 +19,29 @@ def interpreter(root):  # type: (str) -> str
 
 
 def needs_sysconfig(facts):  # type: (Mapping[str, Any]) -> bool
-    """pip from 3.7 to 3.9 asks distutils where things go unless it is told otherwise; Debian keeps that in a package."""
+    """pip on 3.7 to 3.9 asks distutils where things go unless it is told otherwise; Debian packs that separately."""
     return facts["python"].split(".")[:2] in (["3", "7"], ["3", "8"], ["3", "9"]) and not facts["has"]["distutils"]
 
 
 def create(root, facts, run):
-    # type: (str, Dict[str, Any], Callable[[str, List[str]], Tuple[int, str, str]]) -> None
-    """Make the virtual environment of the interpreter that `facts` describe. `run`: log's name, command -> exit code, log, its end."""
+    # type: (str, Mapping[str, Any], Callable[[str, List[str]], Tuple[int, str, str]]) -> List[Finding]
+    """Make the virtual environment of the interpreter that `facts` describe; what should be known of it.
+
+    `run` starts a program: name of its log, command -> exit code, path of the log, its end.
+    """
+    found = []  # type: List[Finding]
     code, log, words = run("venv", [facts["executable"], "-I", "-m", "venv", "--without-pip", root])
     if code == 0 and needs_sysconfig(facts):
-        with open(os.path.join(installed.sites(root)[0], SYSCONFIG), "w") as out:
+        path = os.path.join(installed.sites(root)[0], SYSCONFIG)
+        with open(path, "w") as out:
             out.write(_LINE)
+        found.append(note(
+            "no-distutils", path,
+            "This Python has no distutils; {subject} tells pip to ask sysconfig instead, at every start."))
     if code == 0:
         code, log, words = run("python", [interpreter(root), "-I", "-c", "import sysconfig, zlib"])
     if code:
-        raise InstallError(
-            error(
-                "no-environment",
-                root,
-                "{python} could not make a virtual environment at {subject}.",
-                "Its words stand in {file}; another Python is chosen with --python.",
-                log=words,
-                python=facts["executable"],
-                file=log,
-            )
-        )
+        raise InstallError(error(
+            "no-environment", root, "{python} could not make a virtual environment at {subject}; the whole log: {file}",
+            "Choose another Python with --python.", words, python=facts["executable"], file=log))
+    return found
