@@ -181,7 +181,7 @@ def _check_pylock(path: str, data: bytes, target: Target, files: Mapping[str, Fi
         if isinstance(one, dict) and isinstance(one.get("url"), str) and isinstance(one.get("path"), str):
             urls[one["path"]] = one["url"]
     planned = pylock(target, files, urls)
-    if said == planned and repr(said) == repr(planned | said):
+    if _line(said) == _line(planned):
         return []
     if not isinstance(listed, list):
         return [_other(path, text("it lists no packages"))]
@@ -194,7 +194,8 @@ def _check_pylock(path: str, data: bytes, target: Target, files: Mapping[str, Fi
 
 
 def _line(package: Any) -> str:
-    return json.dumps(package, sort_keys=True, default=str)
+    # 1, 1.0 and true are three things here
+    return json.dumps(package, sort_keys=True, default=repr)
 
 
 # ------------------------------------------------------------------------------------------------ for people
