@@ -119,7 +119,8 @@ class _Placing:
                 self.tasks.append([])
                 room = _TASK
             first = shebang if script else b""
-            self.tasks[-1].append((path, member[:7], member.digest, first, code, None, member.name))
+            source = os.path.join(self.lib, row) if code else ""  # pip names it so, also in what it compiles
+            self.tasks[-1].append((path, member[:7], member.digest, first, source, None, member.name))
             self.cost, room = self.cost + cost, room - cost
         self.left = len(self.tasks)
 

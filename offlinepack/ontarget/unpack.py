@@ -44,15 +44,15 @@ def _answer(parent, wheel, bytecode, members):
     rewritten, uncompiled, path = {}, [], wheel  # type: Dict[int, Tuple[str, int]], List[int], str
     try:
         with open(wheel, "rb", buffering=0) as source, open(bytecode or wheel, "rb", buffering=0) as carried:
-            for number, (path, entry, digest, shebang, compiling, ready) in enumerate(members):
+            for number, (path, entry, digest, shebang, name, ready) in enumerate(members):
                 if os.getppid() != parent:  # it was killed; whoever goes on in this place must not meet us there
                     os._exit(1)
                 blocks = unpacked(source, Entry(*entry), digest)
-                data, mtime, changed = _write(path, blocks, entry[-1], shebang, compiling)
+                data, mtime, changed = _write(path, blocks, entry[-1], shebang, bool(name))
                 if changed:
                     rewritten[number] = changed
                 code = b"".join(unpacked(carried, Entry(*ready[0]), ready[1])) if ready else b""
-                if compiling and not _write_bytecode(path, data, mtime, code):
+                if name and not _write_bytecode(name, data, mtime, code):
                     uncompiled.append(number)
     except Unsound as why:
         return tuple(why.args[1]), rewritten, uncompiled

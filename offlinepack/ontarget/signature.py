@@ -1,0 +1,297 @@
+"""Who packed it: OpenSSH signatures of manifest.json (ssh-keygen -Y sign -n offlinepack), verified, never made.
+
+Standards: OpenSSH's PROTOCOL.sshsig, the ALLOWED SIGNERS of ssh-keygen(1), RFC 8032. Ed25519 is checked here, with the
+standard library alone, because the machines with an old Python have an OpenSSH without -Y; other kinds by ssh-keygen.
+"""
+
+import base64
+import binascii
+import calendar
+import configparser
+import hashlib
+import os
+import re
+import struct
+import subprocess
+import time
+from typing import Any, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+from .errors import Finding, IntegrityError, Text, UsageError, error, note, text
+
+NAMESPACE = "offlinepack"
+_ARMOR = re.compile(
+    rb"-----BEGIN SSH SIGNATURE-----\r?\n([A-Za-z0-9+/=\r\n]+)-----END SSH SIGNATURE-----\r?\n?\Z"
+)
+_OPTION = re.compile(r'([A-Za-z-]+)(?:=("[^"]*"|[^",\s]*))?(?:,|\Z)')
+_KINDS = ("ssh-", "ecdsa-", "sk-")
+_P, _L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
+_D, _ROOT = -121665 * pow(121666, _P - 2, _P) % _P, pow(2, (_P - 1) // 4, _P)  # RFC 8032, 5.1
+
+
+class _Bad(Exception):
+    """A signature or a line of keys that cannot be used: a Text says why."""
+
+
+class Signature(NamedTuple):
+    """PROTOCOL.sshsig, decoded."""
+
+    raw: bytes  # the file
+    key: bytes  # the public key's blob
+    kind: str  # ssh-ed25519 ...
+    namespace: bytes
+    reserved: bytes
+    hash: str  # sha256 or sha512
+    value: bytes  # what the key's kind has for a signature
+
+
+class Allowed(NamedTuple):
+    """A key that may have signed."""
+
+    who: str
+    key: bytes
+    namespaces: str  # a list of patterns, as in the file
+    after: Optional[int]
+    before: Optional[int]
+
+
+def check(data, signatures, keys, now=None):
+    # type: (bytes, Sequence[Tuple[str, bytes]], Iterable[str], Optional[float]) -> List[Finding]
+    """A note for each file of keys: who of it signed. IntegrityError: each file of which nobody did.
+
+    `signatures`: name and bytes of each that there is; `keys`: .pub or allowed_signers files, else UsageError.
+    """
+    notes, bad = [], []  # type: List[Finding], List[Finding]
+    today = time.time() if now is None else now
+    for path in keys:
+        allowed, why = read_keys(path), text("there is no signature")
+        for name, raw in signatures:
+            try:
+                found = read_signature(raw)
+                who = _accepted(found, allowed, today)
+                _verify(found, data)
+                facts = {"who": who, "key": fingerprint(found.key), "file": name}
+                notes.append(note("signed", path, "Signed by {who} ({key}), as {file} says.", **facts))
+                break
+            except _Bad as one:
+                why = text("{file}: {why}", file=name, why=one.args[0])
+        else:
+            advice = "Ask whoever packed it for its signature, or for the right key."
+            bad.append(error("not-signed", path, "No key of {subject} has signed this bundle: {why}.", advice, why=why))
+    if bad:
+        raise IntegrityError(*bad)
+    return notes
+
+
+def fingerprint(key):  # type: (bytes) -> str
+    """As ssh-keygen -l shows it."""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(key).digest()).decode("ascii").rstrip("=")
+
+
+def demanded(path):  # type: (str) -> List[str]
+    """The files of keys that this machine's trust.ini demands of every bundle: [signature] verify-key, a path a line.
+
+    None where there is no such file; UsageError where it cannot be read.
+    """
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        with open(path, encoding="utf-8") as source:
+            parser.read_file(source)
+        return [line.strip() for line in parser.get("signature", "verify-key").splitlines() if line.strip()]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, configparser.Error) as why:
+        sentence = "{subject} demands signatures, but cannot be read: {why}."
+        raise UsageError(error("trust-unreadable", path, sentence, "Ask whoever looks after this machine.", why=why))
+
+
+def read_keys(path):  # type: (str) -> List[Allowed]
+    """The keys of a .pub or allowed_signers file, or UsageError with each line that cannot be used."""
+    advice = "Give a .pub file or an allowed_signers file of ssh-keygen."
+    found, bad = [], []  # type: List[Allowed], List[Finding]
+    try:
+        with open(path, "rb") as source:
+            lines = source.read(1 << 20).decode("utf-8").splitlines()
+    except (OSError, ValueError) as why:
+        raise UsageError(error("bad-key-file", path, "{subject} cannot be read: {why}.", advice, why=why))
+    for number, line in enumerate(lines, 1):
+        try:
+            if line.strip() and not line.strip().startswith("#"):
+                found.append(_allowed(line.strip()))
+        except _Bad as why:
+            sentence = "{subject}, line {line}: {why}."
+            bad.append(error("bad-key-file", path, sentence, advice, line=number, why=why.args[0]))
+    if bad or not found:
+        raise UsageError(*(bad or [error("bad-key-file", path, "{subject} holds no key.", advice)]))
+    return found
+
+
+def _allowed(line):  # type: (str) -> Allowed
+    """ALLOWED SIGNERS: principals, options, key type, base64; a .pub has neither of the first two."""
+    who, options = "", ""
+    if not line.startswith(_KINDS):
+        match = re.match(r'("[^"]+"|\S+)\s+(.*)\Z', line)
+        who, line = match.groups() if match else (line, "")
+        who = who.strip('"')
+    if not line.startswith(_KINDS):
+        match = re.match(r'((?:"[^"]*"|[^"\s])+)\s+(.*)\Z', line)
+        options, line = match.groups() if match else (line, "")
+    kind, _, rest = line.partition(" ")
+    key, _, comment = rest.strip().partition(" ")
+    named = {"namespaces": "*"}
+    while options:
+        match = _OPTION.match(options)
+        name = match.group(1).lower() if match else ""
+        if name == "cert-authority":
+            raise _Bad(text("certificate authorities are not supported; list the keys themselves"))
+        if not match or name not in ("namespaces", "valid-after", "valid-before") or not match.group(2):
+            raise _Bad(text("an option that is not known: {option}", option=options))
+        named[name], options = match.group(2).strip('"'), options[match.end() :]
+    blob = _base64(key)
+    if not kind.startswith(_KINDS) or "-cert-" in kind or _strings(blob, 1)[0] != kind.encode("ascii", "replace"):
+        raise _Bad(text("this is no public key"))
+    after, before = _moment(named.get("valid-after")), _moment(named.get("valid-before"))
+    return Allowed(who or comment or kind, blob, named["namespaces"], after, before)
+
+
+def _moment(stamp):  # type: (Optional[str]) -> Optional[int]
+    """YYYYMMDD[HHMM[SS]][Z], in the machine's own zone without the Z."""
+    if stamp is None:
+        return None
+    form = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}.get(len(stamp.rstrip("Zz")), "")
+    try:
+        parsed = time.strptime(stamp.rstrip("Zz"), form) if form else time.strptime("")
+        return calendar.timegm(parsed) if stamp[-1] in "Zz" else int(time.mktime(parsed))
+    except (ValueError, OverflowError):
+        raise _Bad(text("no moment in time: {stamp}", stamp=stamp))
+
+
+def _base64(data):  # type: (Any) -> bytes
+    try:
+        return base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        raise _Bad(text("this is no base64"))
+
+
+def _strings(blob, count, whole=False):  # type: (bytes, int, bool) -> List[bytes]
+    """RFC 4251: strings, each after its length in four bytes; `whole`: and nothing else."""
+    found, at = [], 0  # type: List[bytes], int
+    while len(found) < count:
+        length = int.from_bytes(blob[at : at + 4], "big")
+        found.append(blob[at + 4 : at + 4 + length])
+        at += 4 + length
+        if at > len(blob) or at - length < 4:
+            raise _Bad(text("it is cut off"))
+    if whole and at != len(blob):
+        raise _Bad(text("it is longer than it should be"))
+    return found
+
+
+def read_signature(raw):  # type: (bytes) -> Signature
+    """PROTOCOL.sshsig: byte[6] SSHSIG, uint32 version, then key, namespace, reserved, hash, signature as strings."""
+    armor = _ARMOR.match(raw) if len(raw) < 1 << 16 else None
+    blob = _base64(b"".join(armor.group(1).split())) if armor else b""
+    if blob[:10] != b"SSHSIG\0\0\0\1":
+        raise _Bad(text("this is no signature of ssh-keygen"))
+    key, namespace, reserved, hashed, value = _strings(blob[10:], 5, whole=True)
+    kind = _strings(key, 1)[0].decode("ascii", "replace")
+    return Signature(raw, key, kind, namespace, reserved, hashed.decode("ascii", "replace"), value)
+
+
+def _accepted(found, allowed, now):  # type: (Signature, List[Allowed], float) -> str
+    """Whose key made it, with the right to; whether it did is seen afterwards."""
+    if found.namespace != NAMESPACE.encode("ascii") or found.hash not in ("sha256", "sha512"):
+        raise _Bad(text("it was made for another purpose: {namespace}", namespace=repr(found.namespace)[2:-1]))
+    why = text("it was made with another key, {key}", key=fingerprint(found.key))
+    for one in allowed:
+        if one.key == found.key:
+            if not _matches(one.namespaces):
+                why = text("that key may not sign for the namespace offlinepack")
+            elif (one.after is not None and now < one.after) or (one.before is not None and now > one.before):
+                why = text("that key is not valid today")
+            else:
+                return one.who
+    raise _Bad(why)
+
+
+def _matches(patterns):  # type: (str) -> bool
+    """PATTERNS of ssh_config(5): * and ?, separated by commas; one with ! that matches decides against it."""
+    matched = False
+    for pattern in patterns.split(","):
+        plain = re.escape(pattern.lstrip("!")).replace(r"\*", ".*").replace(r"\?", ".")
+        if re.match(plain + r"\Z", NAMESPACE):
+            if pattern.startswith("!"):
+                return False
+            matched = True
+    return matched
+
+
+def _verify(found, data):  # type: (Signature, bytes) -> None
+    digest = hashlib.new(found.hash, data).digest()
+    parts = (found.namespace, found.reserved, found.hash.encode("ascii"), digest)
+    signed = b"SSHSIG" + b"".join(struct.pack(">I", len(part)) + part for part in parts)
+    if found.kind != "ssh-ed25519":
+        return _ask_ssh_keygen(found, data)
+    (kind, key), (how, value) = _strings(found.key, 2, whole=True), _strings(found.value, 2, whole=True)
+    if (kind, how) != (b"ssh-ed25519", b"ssh-ed25519") or not ed25519(key, signed, value):
+        raise _Bad(text("it does not fit: manifest.json is not what was signed"))
+    return None
+
+
+def _ask_ssh_keygen(found, data):  # type: (Signature, bytes) -> None
+    """The same bytes of the signature that were looked at go there through a pipe."""
+    read, write = os.pipe()
+    try:
+        os.write(write, found.raw)
+        os.close(write)
+        command = ["ssh-keygen", "-Y", "check-novalidate", "-n", NAMESPACE, "-s", "/dev/fd/%d" % read]
+        said = subprocess.PIPE
+        done = subprocess.run(command, input=data, stdout=said, stderr=subprocess.STDOUT, pass_fds=[read])
+    except OSError:
+        raise _Bad(text("a key of kind {kind} needs ssh-keygen of OpenSSH 8.1 or newer here", kind=found.kind))
+    finally:
+        os.close(read)
+    words = done.stdout.decode("utf-8", "replace").strip()
+    if done.returncode and ("option" in words or "usage" in words):
+        raise _Bad(text("a key of kind {kind} needs ssh-keygen of OpenSSH 8.1 or newer here", kind=found.kind))
+    if done.returncode:
+        raise _Bad(text("ssh-keygen does not accept it ({words})", words=words.partition("\n")[0]))
+
+
+def ed25519(key, message, value):  # type: (bytes, bytes, bytes) -> bool
+    """RFC 8032, 5.1.7, without the cofactor, as OpenSSH does it: the encoded [S]B - [k]A has to be R."""
+    a, s = _point(key), int.from_bytes(value[32:], "little")
+    if a is None or len(value) != 64 or s >= _L:
+        return False
+    twice = _add(a, a)
+    if _add(_add(twice, twice), _add(twice, twice))[0] == 0:  # a key of small order: anybody could sign
+        return False
+    k = int.from_bytes(hashlib.sha512(value[:32] + key + message).digest(), "little") % _L
+    b, minus = _point(b"\x58" + b"\x66" * 31), (_P - a[0], a[1], a[2], _P - a[3])
+    both, point = _add(b, minus), (0, 1, 1, 0)
+    for bit in range(252, -1, -1):
+        point = _add(point, point)
+        chosen = {(1, 0): b, (0, 1): minus, (1, 1): both}.get((s >> bit & 1, k >> bit & 1))
+        point = _add(point, chosen) if chosen else point
+    x, y = (one * pow(point[2], _P - 2, _P) % _P for one in point[:2])
+    return (y | (x & 1) << 255).to_bytes(32, "little") == value[:32]
+
+
+def _point(data):  # type: (bytes) -> Any
+    """5.1.3: decoded to extended coordinates; None where it is no point."""
+    number = int.from_bytes(data, "little")
+    y, sign = number & (1 << 255) - 1, number >> 255
+    square = (y * y - 1) * pow(_D * y * y + 1, _P - 2, _P) % _P
+    x = pow(square, (_P + 3) // 8, _P)
+    x = x if (x * x - square) % _P == 0 else x * _ROOT % _P
+    if len(data) != 32 or y >= _P or (x * x - square) % _P or (x == 0 and sign):
+        return None
+    x = x if x & 1 == sign else _P - x
+    return x, y, 1, x * y % _P
+
+
+def _add(one, other):  # type: (Any, Any) -> Any
+    """5.1.4."""
+    a, b = (one[1] - one[0]) * (other[1] - other[0]) % _P, (one[1] + one[0]) * (other[1] + other[0]) % _P
+    c, d = 2 * one[3] * other[3] * _D % _P, 2 * one[2] * other[2] % _P
+    e, f, g, h = b - a, d - c, d + c, b + a
+    return e * f % _P, g * h % _P, f * g % _P, e * h % _P
