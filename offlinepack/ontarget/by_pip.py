@@ -85,6 +85,7 @@ class Attempt(NamedTuple):
     seconds: float
     log: str  # path; '' where nothing was tried
     words: str  # the end of the log of a failure
+    engine: str  # pip, fast or linked
 
 
 class Pip(NamedTuple):
@@ -114,13 +115,8 @@ class Pip(NamedTuple):
         command += ([] if self.compile else ["--no-compile"]) + (["--force-reinstall"] if self.force else [])
         started = time.time()
         code, path, words = self.programs.run(log, command + ["-r", listed])
-        return Attempt(what[0].name, code == 0, round(time.time() - started, 2), path, words)
-
-    def check(self):  # type: () -> Tuple[bool, str]
-        """Whether all that is installed has what it requires, and pip's words."""
-        command = [self.python, "-I", "-B", "-m", "pip", "check", "--disable-pip-version-check"]
-        code, _, words = self.programs.run("check", command)
-        return code == 0, words
+        words = words if code else ""
+        return Attempt(what[0].name, code == 0, round(time.time() - started, 2), path, words, "pip")
 
 
 def install(pip, distributions):  # type: (Pip, Sequence[Distribution]) -> Iterator[Attempt]

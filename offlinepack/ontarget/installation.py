@@ -1,51 +1,20 @@
 """One installation, in order: where, which Python, the bundle checked, preflight; then lock, environment, pip, batch,
 rounds, check, switch, report. Nothing is written before the last check, and nobody is led to what is not whole."""
 
+import io
 import os
+import shlex
 import time
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+import zipfile
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Set, Tuple
 
-from . import by_pip, environment, errors, installed, match, preflight, report, seed, verify
+from . import by_pip, environment, errors, generation, installed, match, preflight, report, seed, verify
 from .errors import DONE, Finding, Text, error, raise_all, text
-from .manifest import Distribution, Manifest, Target
+from .generation import Work
+from .manifest import INSTALL_PY, ONTARGET, Manifest, Target
 from .wheel import Wheel
 
-
-class Work(NamedTuple):
-    """What is installed, where, with which Python, as which generation."""
-
-    options: Any
-    manifest: Manifest
-    place: environment.Place
-    choice: match.Choice
-    generation: str
-    wheels: Mapping[str, Wheel]  # path in the bundle -> what was checked
-    voice: report.Voice
-
-    @property
-    def root(self):  # type: () -> str
-        """The folder that is, or becomes, the virtual environment."""
-        return self.place.root(self.generation)
-
-    @property
-    def target(self):  # type: () -> Target
-        """The plan."""
-        return self.choice.target
-
-    @property
-    def versions(self):  # type: () -> Dict[str, str]
-        """Every distribution that must be in; a foreign environment may have a newer pip of its own."""
-        tools = {} if self.place.foreign else {one.name: one.version for one in self.target.tools}
-        return dict(tools, **{one.name: one.version for one in self.target.install})
-
-    @property
-    def what(self):  # type: () -> str
-        """The release as people call it."""
-        return " ".join(one for one in (self.manifest.name, self.manifest.version) if one)
-
-    def path(self, file):  # type: (str) -> str
-        """Of a file of the bundle."""
-        return os.path.join(self.options.folder, *file.split("/"))
+PROGRAM = "offlinepack.pyz"
 
 
 def install(options, voice):  # type: (Any, report.Voice) -> int
@@ -65,13 +34,13 @@ def install(options, voice):  # type: (Any, report.Voice) -> int
     voice.say(text(
         "For {target}, with Python {version}: {python}.",
         target=target.tag, version=choice.facts["python"], python=python))
-    generation = environment.identify(manifest, target, python, {"compile": compiled})
-    voice.facts.update(target=target.tag, generation=generation, machine=report.machine(choice.facts))
+    identity = environment.identify(manifest, target, python, {"compile": compiled})
+    voice.facts.update(target=target.tag, generation=identity, machine=report.machine(choice.facts))
     wheels = check(options, manifest, voice)
     files = manifest.files_of(target)
     mine = {one.path: wheels[one.path] for one in files if one.path in wheels}
-    work = Work(options, manifest, place, choice, generation, mine, voice)
-    whole = generation in _admitted(work)["generations"] and not options.force
+    work = Work(options, manifest, place, choice, identity, mine, voice)
+    whole = identity in _admitted(work)["generations"] and not options.force
     sdists = sum(one.size for one in files if one.path not in mine)
     room = None if whole else preflight.room(mine.values(), sdists, compiled)
     found = preflight.check(place, room, choice.facts, target.needs)
@@ -168,7 +137,7 @@ def _locked(work, programs):  # type: (Work, by_pip.Programs) -> int
     else:
         environment.prune(place, [state["current"], state["former"], work.generation])
         try:
-            failed = _build(work, programs, bool(known))
+            failed = generation.build(work, programs, bool(known), _former(work, state))
         except (KeyboardInterrupt, OSError, errors.ComputerError):
             if not known and not place.foreign:
                 environment.remove(work.root)
@@ -181,88 +150,32 @@ def _locked(work, programs):  # type: (Work, by_pip.Programs) -> int
     return errors.InstallError.exit_code if failed else DONE
 
 
-def _build(work, programs, known):  # type: (Work, by_pip.Programs, bool) -> List[Finding]
-    """The environment and all distributions in it; what could not be installed, and what pip check says."""
-    root, target, force, voice = work.root, work.target, work.place.foreign or work.options.force, work.voice
-    base = [] if known or work.place.foreign else _ground(work, programs)  # type: List[str]
-    compiled = not work.options.no_compile
-    pip = by_pip.Pip(seed.interpreter(root), root, work.options.folder, work.manifest, programs, compiled, force)
-    bad = set(work.versions if work.options.force else installed.altered(root, work.versions))
-    if not work.place.foreign:
-        installed.discard(root, bad)
-    if base:
-        installed.sweep(root, base)
-    for tool in target.tools:
-        if tool.name in bad or (work.place.foreign and by_pip.older(root, tool)):
-            voice.say(text("{name} {version} goes in first.", name=tool.name, version=tool.version))
-            first = pip.install([tool], tool.name, [work.path(tool.file) + "/pip"])
-            if not first.ok:
-                raise errors.InstallError(_failure(first, 1))
-    wanted = [one for one in target.install if one.name in bad]
-    voice.say(text("{count} distributions, by pip.", count=len(wanted)))
-    voice.facts["changed"] = work.place.foreign
-    tries = {}  # type: Dict[str, List[by_pip.Attempt]]
-    for attempt in by_pip.install(pip, wanted):
-        tries.setdefault(attempt.name, []).append(attempt)
-    voice.facts["distributions"] = [_row(work, one, tries[one.name]) for one in wanted if one.name in tries]
-    failed = [_failure(all_[-1], len(all_)) for all_ in tries.values() if not all_[-1].ok]
-    tools = {one.name: False for one in target.tools}
-    installed.mark(root, dict(tools, **{one.name: one.requested for one in target.install}))
-    if base and any(len(all_) > 1 for all_ in tries.values()):
-        installed.sweep(root, base)
-    whole, words = (True, "") if failed else pip.check()
-    if not whole:
-        failed.append(error(
-            "pip-check", work.what, "What is installed does not fit together, pip check says.",
-            "Have the bundle made again; --keep-going takes it as it is.", log=words))
-    return failed
-
-
-def _ground(work, programs):  # type: (Work, by_pip.Programs) -> List[str]
-    """A virtual environment in its final place, new or of an interrupted run: the paths that it consists of."""
-    journal, root = work.place.path("journal.json"), work.root
-    found = environment.read_json(journal)
-    if found.get("generation") == work.generation and found.get("base") and os.path.isdir(root):
-        work.voice.say(text("Going on where the run before stopped."))
-        return list(found["base"])
-    environment.remove(root)
-    environment.write_json(journal, {"schema": 1, "generation": work.generation, "base": []})
-    work.voice.findings(seed.create(root, work.choice.facts, programs.run))
-    base = installed.listing(root)
-    environment.write_json(journal, {"schema": 1, "generation": work.generation, "base": base})
-    return base
-
-
-def _row(work, one, tries):  # type: (Work, Distribution, Sequence[by_pip.Attempt]) -> Dict[str, Any]
-    """One distribution in the report."""
-    hashes = {file.path: file.sha256 for file in work.manifest.files}
-    row = {"name": one.name, "version": one.version, "file": one.file, "sha256": hashes[one.file], "engine": "pip"}
-    seconds, state = sum(each.seconds for each in tries), "installed" if tries[-1].ok else "failed"
-    return dict(row, state=state, attempts=len(tries), seconds=round(seconds, 2), reason=tries[-1].words)
-
-
-def _failure(attempt, tries):  # type: (by_pip.Attempt, int) -> Finding
-    return error(
-        "not-installed", attempt.name, "{subject} could not be installed ({tries} attempts); the whole log: {file}",
-        "What is in is kept aside and the same command goes on from there; --keep-going does without the rest.",
-        log=attempt.words, tries=tries, file=attempt.log)
+def _former(work, state):  # type: (Work, Mapping[str, Any]) -> Mapping[str, Any]
+    """The record of the generation that unchanged distributions may be taken from; {} where there is none."""
+    found = state["generations"].get(state["current"], {})
+    if work.place.foreign or found.get("python") != work.choice.facts["executable"]:
+        return {}
+    same = found["compiled"] == (not work.options.no_compile) and state["current"] != work.generation
+    return dict(found, generation=state["current"]) if same else {}
 
 
 def _lead(work, state, partial):  # type: (Work, Dict[str, Any], bool) -> None
     """Lead people to the generation, write down what it is, remove what nobody needs, say what is left to do."""
-    place, generation, voice, manifest = work.place, work.generation, work.voice, work.manifest
-    former = state["former"] if state["current"] == generation else state["current"]
+    place, new, voice, manifest = work.place, work.generation, work.voice, work.manifest
+    former = state["former"] if state["current"] == new else state["current"]
     environment.sync(place.beside)
     infos = installed.dist_infos(work.root)
-    state["generations"][generation] = {
+    state["generations"][new] = {
         "bundle": manifest.name,
         "version": manifest.version,
         "sequence": manifest.sequence,
         "target": work.target.tag,
         "python": work.choice.facts["executable"],
         "installed": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "compiled": not work.options.no_compile,
         "whole": not partial,
         "distributions": work.versions,
+        "files": work.hashes,
         "records": {name: installed.sha256(os.path.join(info[0], "RECORD")) for name, info in infos.items()},
     }
     if manifest.sequence is not None:
@@ -270,10 +183,11 @@ def _lead(work, state, partial):  # type: (Work, Dict[str, Any], bool) -> None
     environment.write_json(place.path("state.json"), state)
     used = environment.users(place)
     if not place.foreign:
-        environment.switch(place, generation)
+        _keep_program(work)
+        environment.switch(place, new)
     voice.facts["changed"] = True
-    state.update(current=generation, former=None if place.foreign else former)
-    kept = [one for one in (generation, state["former"]) if one]
+    state.update(current=new, former=None if place.foreign else former)
+    kept = [one for one in (new, state["former"]) if one]
     state["generations"] = {one: state["generations"][one] for one in kept if one in state["generations"]}
     environment.write_json(place.path("state.json"), state)
     environment.remove(place.path("journal.json"))
@@ -282,10 +196,37 @@ def _lead(work, state, partial):  # type: (Work, Dict[str, Any], bool) -> None
     voice.result(text(
         "{what} is current in {venv}: {count} distributions, {seconds} s.",
         what=work.what, venv=place.venv, count=len(work.versions), seconds="%.1f" % voice.seconds))
-    say_users(voice, used, generation)
+    say_users(voice, used, new)
     if state["former"]:
-        back = "python3 %s --rollback --venv %s" % (work.path("install.py"), place.venv)
-        voice.result(text("Back to the release before: {command}", command=back))
+        words = [work.choice.facts["executable"], place.path(PROGRAM), "rollback", "--venv", place.venv]
+        voice.facts["rollback"] = " ".join(shlex.quote(one) for one in words)
+        voice.result(text("Back to the release before: {command}", command=voice.facts["rollback"]))
+
+
+def _keep_program(work):  # type: (Work) -> None
+    """This very code as one file beside the environment: a rollback needs no bundle."""
+    folder, loader, path = os.path.dirname(__file__), __loader__, work.place.path(PROGRAM)  # type: ignore[name-defined]
+    if os.path.isfile(os.path.dirname(folder)):  # it runs from such a file
+        with open(os.path.dirname(folder), "rb") as source:
+            data = source.read()
+    else:
+        names = [one for one in getattr(loader, "files", None) or os.listdir(folder) if one.endswith((".py", ".json"))]
+        code = {one: loader.get_data(os.path.join(folder, one)) for one in names}
+        if INSTALL_PY not in code:
+            with open(work.path(INSTALL_PY), "rb") as source:
+                code[INSTALL_PY] = source.read()
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in sorted(code):
+                inside = "__main__.py" if name == INSTALL_PY else "%s/%s" % (ONTARGET, name)
+                archive.writestr(zipfile.ZipInfo(inside, (1980, 1, 1, 0, 0, 0)), code[name], zipfile.ZIP_DEFLATED)
+        data = out.getvalue()
+    try:
+        with open(path + ".new", "wb") as program:
+            program.write(data)
+        os.replace(path + ".new", path)
+    finally:
+        environment.remove(path + ".new")
 
 
 def say_users(voice, used, generation):  # type: (report.Voice, Iterable[Tuple[int, str, Set[str]]], str) -> None

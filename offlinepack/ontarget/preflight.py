@@ -190,7 +190,7 @@ def _long_paths():  # type: () -> bool
 
 
 def _libraries(needs, facts):  # type: (Sequence[Need], Mapping[str, Any]) -> List[Finding]
-    """Shared libraries that the system has to bring, as the loader sees them, and the symbol versions wanted of them."""
+    """Shared libraries that the system has to bring, as the loader sees them, and the symbol versions in them."""
     found, known = [], interpreter._libraries(dict(facts)) if needs else {}
     loaded = _loads(facts["executable"], [one.soname for one in needs if one.soname not in known])
     for need in needs:
