@@ -102,7 +102,6 @@ def select(pylock: Pylock, target: Target, requirements: Requirements) -> Select
     altered: list[Finding] = []
     findings: list[Finding] = []
     taken: dict[str, Package] = {}
-    gaps += _unfit(pylock, target)
     for package in sorted(pylock.packages, key=lambda one: (one.name, str(one.version), str(one.marker))):
         if package.marker and not target.evaluate(
             package.marker, extras=requirements.extras, groups=_groups(pylock, requirements)
@@ -132,33 +131,6 @@ def select(pylock: Pylock, target: Target, requirements: Requirements) -> Select
 
 def _groups(pylock: Pylock, requirements: Requirements) -> Sequence[str]:
     return requirements.groups if requirements.groups is not None else tuple(pylock.default_groups or ())
-
-
-def _unfit(pylock: Pylock, target: Target) -> list[Finding]:
-    """PEP 751: an error where the lock's own requires-python or environments exclude the target."""
-    full = target.environment["python_full_version"]
-    if pylock.requires_python and not pylock.requires_python.contains(full, prereleases=True):
-        return [
-            error(
-                "lock-for-other-python",
-                target.name,
-                "The lock is for Python {wanted}; {subject} has {python}.",
-                "Make the lock for that Python too, or drop the target.",
-                wanted=pylock.requires_python,
-                python=full,
-            )
-        ]
-    if pylock.environments and not any(target.evaluate(one) for one in pylock.environments):
-        return [
-            error(
-                "lock-for-other-environment",
-                target.name,
-                "None of the environments that the lock is for is {subject}: {environments}.",
-                "Make the lock for that environment too, or drop the target.",
-                environments=[str(one) for one in pylock.environments],
-            )
-        ]
-    return []
 
 
 def _twice(package: Package, other: Package, target: Target) -> Finding:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packaging.markers import Marker
 from packaging.pylock import Package, Pylock
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from offlinepack.errors import SourceError, error, raise_all
+from offlinepack.errors import Finding, ResolutionError, SelectionError, SourceError, error, raise_all
 from offlinepack.sources import Asked, Requirements
 
 if TYPE_CHECKING:
@@ -33,10 +36,13 @@ def lock(
     """One version of each project for the target, with its files; ResolutionError, SelectionError, FetchError.
 
     `cache_dir` is where the resolvers keep what they have read (None: nothing is kept). `python` is the interpreter
-    that reads the metadata of sources. A lock that was given is only put in order: its pins are kept.
+    that reads the metadata of sources. The pins of a lock that was given are kept; what it lacks is resolved in.
     """
-    if requirements.pylock and not requirements.asked:
-        return in_order(requirements.pylock)
+    held = _held(requirements, target)
+    if held is not None:
+        requirements = _beyond(requirements, held, target)
+        if not requirements.asked:
+            return in_order(_with(held, ()), target)
     how: dict[str, Any] = {"offline": offline, "cache_dir": cache_dir, "retries": retries, "timeout": timeout}
     how["python"] = python
     if requirements.require_hashes:
@@ -51,7 +57,97 @@ def lock(
         made = pip_compile.lock(requirements, target, indexes, **how)
     if requirements.require_hashes:
         _nothing_else(made, requirements, target)
-    return in_order(made, target)
+    return in_order(_with(held, made.packages) if held is not None else made, target)
+
+
+def _held(requirements: Requirements, target: Target) -> list[Package] | None:
+    """The packages of the given lock that the target takes, their markers settled; None where no lock was given."""
+    pylock = requirements.pylock
+    if pylock is None:
+        return None
+    raise_all(SelectionError, _other_machine(pylock, target))
+    groups = requirements.groups if requirements.groups is not None else tuple(pylock.default_groups or ())
+    return [
+        replace(one, marker=None)
+        for one in pylock.packages
+        if one.marker is None or target.evaluate(one.marker, extras=requirements.extras, groups=groups)
+    ]
+
+
+def _other_machine(pylock: Pylock, target: Target) -> list[Finding]:
+    """PEP 751: an error where the lock's own requires-python or environments exclude the target."""
+    full = target.environment["python_full_version"]
+    if pylock.requires_python and not pylock.requires_python.contains(full, prereleases=True):
+        return [
+            error(
+                "lock-for-other-python",
+                target.name,
+                "The lock is for Python {wanted}; {subject} has {python}.",
+                "Make the lock for that Python too, or drop the target.",
+                wanted=pylock.requires_python,
+                python=full,
+            )
+        ]
+    if pylock.environments and not any(target.evaluate(one) for one in pylock.environments):
+        return [
+            error(
+                "lock-for-other-environment",
+                target.name,
+                "None of the environments that the lock is for is {subject}: {environments}.",
+                "Make the lock for that environment too, or drop the target.",
+                environments=[str(one) for one in pylock.environments],
+            )
+        ]
+    return []
+
+
+def _beyond(requirements: Requirements, held: list[Package], target: Target) -> Requirements:
+    """What the given lock does not have, bound to its pins; ResolutionError where they exclude each other."""
+    versions = {one.name: one for one in held}
+    here = [one for one in requirements.asked if not one.requirement or _holds(one, target)]
+    otherwise = [
+        error(
+            "lock-has-another",
+            one.origin,
+            "{subject} asks for {line}, and the lock has {name} {version}.",
+            "Make the lock again, or ask for what it has.",
+            line=one.shown,
+            name=one.name,
+            version=versions[one.name].version,
+        )
+        for one in here
+        if one.requirement
+        and one.name in versions
+        and versions[one.name].version is not None
+        and not one.requirement.specifier.contains(str(versions[one.name].version), prereleases=True)
+    ]
+    missing = tuple(one for one in here if one.name not in versions)
+    if requirements.locked:
+        otherwise += [
+            error(
+                "not-in-the-lock",
+                one.name or one.shown,
+                "{subject} ({origin}) is not in the lock for {target}, and --locked forbids to add it.",
+                "Make the lock again.",
+                origin=one.origin,
+                target=target.name,
+            )
+            for one in missing
+        ]
+    raise_all(ResolutionError, otherwise)
+    pins = tuple(
+        Asked(f"{one.name}=={one.version}", "the lock", Requirement(f"{one.name}=={one.version}"))
+        for one in held
+        if one.version is not None
+    )
+    return replace(requirements, pylock=None, asked=missing, constraints=(*requirements.constraints, *pins))
+
+
+def _with(held: list[Package], more: Sequence[Package]) -> Pylock:
+    """The packages of the given lock, and of the others those that it has not."""
+    names = {one.name for one in held}
+    packages = [*held, *(one for one in more if one.name not in names)]
+    return Pylock(lock_version=Version("1.0"), created_by="offlinepack", packages=packages)
 
 
 def named(
@@ -130,18 +226,15 @@ def _nothing_else(pylock: Pylock, requirements: Requirements, target: Target) ->
     )
 
 
-def in_order(pylock: Pylock, target: Target | None = None) -> Pylock:
-    """The same lock with its packages and files sorted; for one target it also says for which machine it is."""
+def in_order(pylock: Pylock, target: Target) -> Pylock:
+    """The lock of one target: packages and files sorted; it says for which machine it is."""
     packages = [_sorted_files(one) for one in sorted(pylock.packages, key=lambda one: (one.name, str(one.version)))]
     return Pylock(
         lock_version=Version("1.0"),
-        created_by="offlinepack" if target else pylock.created_by,
+        created_by="offlinepack",
         packages=packages,
-        environments=[_environment(target)] if target else pylock.environments,
-        requires_python=_requires_python(target) if target else pylock.requires_python,
-        extras=pylock.extras,
-        dependency_groups=pylock.dependency_groups,
-        default_groups=pylock.default_groups,
+        environments=[_environment(target)],
+        requires_python=_requires_python(target),
         tool=pylock.tool,
     )
 

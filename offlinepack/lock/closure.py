@@ -115,7 +115,7 @@ def close(chosen: Iterable[Metadata], requirements: Requirements, target: Target
     """
     here = {one.name: one for one in chosen}
     roots = _roots(requirements, here, target)
-    whole = requirements.no_deps or bool(requirements.pylock and not requirements.asked)
+    whole = requirements.no_deps or requirements.pylock is not None
     reached: dict[NormalizedName, set[str]] = {}
     edges: dict[NormalizedName, set[NormalizedName]] = {}
     missing: dict[tuple[str, str], Missing] = {}
@@ -154,9 +154,10 @@ def close(chosen: Iterable[Metadata], requirements: Requirements, target: Target
             unknown_extras[root, unknown] = None
     superfluous = tuple(sorted(set(here) - set(reached)))
     needed_by_others = {to for names in edges.values() for to in names}
-    requested = {name for name, _ in roots} or (
-        {name for name in here if name not in needed_by_others} if whole else set()
-    )
+    by_people = {one.name for one in requirements.asked if one.requested and not one.needed_by}
+    requested = {name for name, _ in roots if name in by_people}
+    if whole and not requested:
+        requested = set(here) - needed_by_others
     order = tuple(
         Placed(name, here[name].version, tuple(sorted(edges[name])), name in requested) for name in _ordered(edges)
     )

@@ -10,7 +10,6 @@ bound of Requires-Python (closure finds that, and the release is excluded in the
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import subprocess
 import sys
@@ -34,9 +33,10 @@ from offlinepack.errors import (
     OfflinepackError,
     ResolutionError,
     SelectionError,
+    SourceError,
     error,
 )
-from offlinepack.sources import Asked, Requirements, without_secrets
+from offlinepack.sources import Asked, Requirements, uv_program, without_secrets
 
 if TYPE_CHECKING:
     from offlinepack.indexes import Indexes, IndexFile
@@ -56,6 +56,7 @@ _NO_WHEEL = re.compile(
     rf"(?:all versions of )?\b({_NAME})((?:(?:==|>=|<=|>|<|!=)[^\s,]+(?:,\s*)?)*) ha(?:s|ve) no "
     r"(?:usable wheels|wheels with a matching|available wheels|wheels (?:are|is) available|compatible wheels)"
 )
+_NO_VERSION = re.compile(rf"there is no version of ({_NAME})(?:\[[^\]]*\])?(===?[^\s,]+)")
 _NEEDS_SOURCE = re.compile(r"hint: Wheels are required for `([^`]+)`")
 _FORBIDDEN = re.compile(r"Building source distributions for `([^`]+)` is disabled")
 _NEEDS = re.compile(
@@ -131,7 +132,7 @@ def lock(
             break
     findings = sorted(rounds.findings, key=lambda one: (one.code, one.subject))
     # what has no solution at all outweighs what merely has no file
-    for kind in (FetchError, BuildError, ResolutionError, SelectionError):
+    for kind in (FetchError, BuildError, SourceError, ResolutionError, SelectionError):
         if kind in rounds.kinds:
             raise kind(*findings)
     raise ResolutionError(*findings)
@@ -190,7 +191,7 @@ class _Run:
         arguments, index_environment = self.indexes.uv_arguments()
         wanted = self.requirements
         command = [
-            *(find_uv(), "pip", "compile", "--format", "pylock.toml", "-o", "pylock.toml"),
+            *(uv_program.find(), "pip", "compile", "--format", "pylock.toml", "-o", "pylock.toml"),
             *("--color", "never", "--no-progress", "--no-python-downloads", "--no-header"),
             *("--python", str(self.python)),
             *(_seen_from(self.target) if self.target else []),
@@ -207,8 +208,6 @@ class _Run:
         if project := self.indexes.uv_project([*lines, *sorted(rounds.sourced)]):
             (folder / "pyproject.toml").write_text(project, "utf-8")
             command.append("pyproject.toml")
-        else:
-            command.append("--no-sources")
         if wanted.constraints:
             constraints = "".join(f"{one.line}\n" for one in wanted.constraints)
             (folder / "constraints.txt").write_text(constraints, "utf-8")
@@ -217,9 +216,7 @@ class _Run:
             (folder / "excludes.txt").write_text("".join(f"{one}\n" for one in sorted(rounds.excluded)), "utf-8")
             command += ["--excludes", "excludes.txt"]
         command.append("requirements.in")
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_PASSED)}
-        environment.update(index_environment)
-        environment.update(UV_PYTHON_DOWNLOADS="never", UV_NO_PROGRESS="1")
+        environment = {**uv_program.environment(), **index_environment}
         # which releases it passes over stands nowhere else
         environment["RUST_LOG"] = "uv_resolver::candidate_selector=trace"
         environment.update(UV_HTTP_TIMEOUT=str(max(1, round(self.timeout))), UV_HTTP_RETRIES=str(self.retries))
@@ -236,21 +233,6 @@ class _Run:
             errors="replace",
             check=False,
         )
-
-
-_NOT_PASSED = ("UV_", "PIP_", "PYTHON", "VIRTUAL_ENV", "CONDA_", "MACOSX_DEPLOYMENT_TARGET", "RUST_LOG", "NO_COLOR")
-
-
-def find_uv() -> str:
-    """The uv that was installed with offlinepack."""
-    import uv
-
-    try:
-        return os.fspath(uv.find_uv_bin())
-    except FileNotFoundError as bad:
-        raise ResolutionError(
-            error("no-uv", "uv", "The program uv is not there.", "Install offlinepack again, or use --resolver pip.")
-        ) from bad
 
 
 def _seen_from(target: Target) -> list[str]:
@@ -406,11 +388,22 @@ def _learn(said: str, run: _Run, rounds: _Rounds) -> bool:
         return True
     unknown = {canonicalize_name(name) for name in _UNKNOWN.findall(flat)} - rounds.excluded
     without = {canonicalize_name(name): versions for name, versions in _NO_WHEEL.findall(flat)}
+    pins = {canonicalize_name(name): pin for name, pin in _NO_VERSION.findall(flat)}
+    absent = {**dict.fromkeys(unknown, ""), **pins}
+    if frozen := {name for name in absent if _is_frozen(name, run)} - rounds.excluded:
+        rounds.findings += [_not_on_an_index(name, absent[name], run) for name in sorted(frozen)]
+        rounds.kinds.add(SourceError)
+        rounds.excluded |= frozen
+        return True
     if unknown:
-        for name in sorted(unknown):
-            rounds.findings.append(_unknown(name, flat, run))
+        rounds.findings += [_unknown(name, flat, run) for name in sorted(unknown)]
         rounds.kinds.add(FetchError if run.offline else ResolutionError)
         rounds.excluded |= unknown
+        return True
+    if set(pins) - rounds.excluded:
+        rounds.findings += [_no_version(name, pins[name], flat, run) for name in sorted(set(pins) - rounds.excluded)]
+        rounds.kinds.add(ResolutionError)
+        rounds.excluded |= set(pins)
         return True
     pythons = {canonicalize_name(name): wanted for name, _, wanted in _NEEDS_PYTHON.findall(flat)}
     if set(pythons) - rounds.excluded:
@@ -557,6 +550,34 @@ def _unknown(name: str, flat: str, run: _Run) -> Finding:
         "No index has a project {subject}, asked for by {by}.",
         "Look for a spelling mistake, or name the index that has it with --extra-index-url.",
         by=by,
+    )
+
+
+def _is_frozen(name: str, run: _Run) -> bool:
+    return any(one.frozen for one in (*run.requirements.asked, *run.requirements.constraints) if one.name == name)
+
+
+def _not_on_an_index(name: str, pin: str, run: _Run) -> Finding:
+    lines = [one for one in (*run.requirements.asked, *run.requirements.constraints) if one.name == name]
+    return error(
+        "not-on-an-index",
+        name,
+        "{line} is installed in the environment, and no index has it.",
+        "Name the index or folder that has it (--extra-index-url, --find-links), or leave it out: --exclude {subject}.",
+        line=lines[0].shown if lines else f"{name}{pin}",
+    )
+
+
+def _no_version(name: str, pin: str, flat: str, run: _Run) -> Finding:
+    there = sorted({one.version for one in _files(name, run) if one.version and not one.yanked}, reverse=True)
+    return error(
+        "no-such-version",
+        name,
+        "No index has {subject}{pin}, asked for by {by}; the newest that there are: {versions}.",
+        "Ask for a version that exists.",
+        pin=pin,
+        by=_wanted_by(name, flat, run) or ["?"],
+        versions=[str(one) for one in there[:5]] or "-",
     )
 
 

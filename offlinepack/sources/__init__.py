@@ -34,6 +34,10 @@ class Asked:
     config_settings: tuple[tuple[str, str], ...] = ()
     needed_by: str | None = None
     """of what a lock missed and nobody asked for: the distribution whose own metadata want it"""
+    requested: bool = True
+    """asked for by a person; not so what merely stood in a frozen environment"""
+    frozen: bool = False
+    """it stood in an environment; whether an index has it is not known"""
 
     @property
     def name(self) -> NormalizedName | None:
@@ -109,6 +113,8 @@ class Requirements:
     name: str | None = None
     """a name for the bundle"""
     version: str | None = None
+    locked: bool = False
+    """the given lock is used as it is, or not at all"""
     no_deps: bool = False
     pre: bool = False
     require_hashes: bool = False
@@ -185,10 +191,25 @@ def from_arguments(arguments: Sequence[str]) -> Requirements:
     return Requirements(asked=tuple(asked), name=canonicalize_name(only.name) if only else None)
 
 
-def read(path: Path, page: Page | None = None) -> Requirements:
-    """The file behind -r, in whatever format its name says; SourceError with all that is wrong in it."""
-    from offlinepack.sources import requirements_txt
+def read(
+    path: Path,
+    *,
+    extras: Sequence[str] = (),
+    groups: Sequence[str] = (),
+    locked: bool = False,
+    page: Page | None = None,
+) -> Requirements:
+    """The file behind -r, in the format that its name says; SourceError with all that is wrong in it.
 
+    `extras` and `groups` are for a project or a lock; `locked` forbids to go beyond a lock.
+    """
+    from offlinepack.sources import locks, pyproject, requirements_txt
+
+    locks.refuse_foreign(path)
+    if locks.is_lock(path):
+        return locks.read(path, extras=extras, groups=groups, locked=locked)
+    if path.name == "pyproject.toml":
+        return pyproject.read(path.parent, extras=extras, groups=groups)
     return requirements_txt.read(path, page=page)
 
 
@@ -197,6 +218,22 @@ def read_constraints(path: Path, page: Page | None = None) -> Requirements:
     from offlinepack.sources import requirements_txt
 
     return requirements_txt.read(path, constraint=True, page=page)
+
+
+def read_project(
+    folder: Path, *, extras: Sequence[str] = (), groups: Sequence[str] = (), find_links: Sequence[str] = ()
+) -> Requirements:
+    """The project behind --project: itself, what it depends on, these extras and dependency groups."""
+    from offlinepack.sources import pyproject
+
+    return pyproject.read(folder, extras=extras, groups=groups, find_links=find_links)
+
+
+def read_environment(folder: Path, *, exclude: Sequence[str] = ()) -> Requirements:
+    """The virtual environment (or conda prefix) behind --venv, frozen."""
+    from offlinepack.sources import freeze
+
+    return freeze.read(folder, exclude=exclude)
 
 
 def without_secrets(text: str) -> str:

@@ -176,13 +176,6 @@ def test_a_patch_release_counts() -> None:
     assert [one.code for one in caught.value.findings] == ["locked-for-other-python"]
 
 
-def test_a_lock_for_another_python_or_environment() -> None:
-    one = package("stone", "1.0", "py3-none-any")
-    assert gaps(lock(one, **{"requires-python": ">=3.12"})) == [("lock-for-other-python", LINUX)]
-    assert gaps(lock(one, environments=["sys_platform == 'win32'"])) == [("lock-for-other-environment", LINUX)]
-    assert chosen(lock(one, environments=["sys_platform == 'win32'", "sys_platform == 'linux'"]))
-
-
 def test_hashes_that_were_asked_for_choose_among_the_files() -> None:
     made = lock(
         {

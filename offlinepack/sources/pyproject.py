@@ -1,0 +1,239 @@
+"""A project: [project] with its extras, the dependency groups of PEP 735, and the project itself, to be built."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from packaging.dependency_groups import DependencyGroupResolver
+from packaging.errors import ExceptionGroup
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from offlinepack.errors import Finding, SourceError, error, note
+from offlinepack.sources import Asked, Requirements, requirements_txt
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class Label(NamedTuple):
+    """What a project calls itself."""
+
+    name: str | None
+    version: str | None
+
+
+def read(
+    folder: Path, *, extras: Sequence[str] = (), groups: Sequence[str] = (), find_links: Sequence[str] = ()
+) -> Requirements:
+    """The project in this folder, with these extras and dependency groups.
+
+    The project itself is asked for as a folder to be built; where one of the local `find_links` folders has a wheel of
+    the same name and version, that release is asked for. A project without [build-system] is no package: its
+    dependencies alone are asked for.
+    """
+    table = _table(folder)
+    project = table.get("project", {})
+    wrong = _unknown_extras(folder, project, extras)
+    asked: tuple[Asked, ...] = ()
+    notes: tuple[Finding, ...] = ()
+    found = label(folder)
+    try:
+        if is_packaged(folder):
+            asked = (_itself(folder, found, extras, find_links), *_of_groups(table, groups))
+        else:
+            asked = own_requirements(folder, extras, groups)
+            notes = (
+                note(
+                    "not-packaged",
+                    folder.name,
+                    "The project {subject} has no [build-system]: what it depends on is packed, not its own files.",
+                    "Give it a [build-system], or add its files with --include.",
+                ),
+            )
+    except SourceError as bad:
+        wrong += bad.findings
+    if wrong:
+        raise SourceError(*wrong)
+    return Requirements(asked=asked, name=found.name, version=found.version, notes=notes)
+
+
+def has_project(folder: Path) -> bool:
+    """Whether there is a pyproject.toml with [project]."""
+    try:
+        return (folder / "pyproject.toml").is_file() and "project" in _table(folder)
+    except SourceError:
+        return True  # it is there, and reading it says what is wrong
+
+
+def label(folder: Path) -> Label:
+    """[project]'s name, and version where it stands there."""
+    project = _table(folder).get("project", {})
+    name, version = project.get("name"), project.get("version")
+    try:
+        version = str(Version(version)) if isinstance(version, str) else None
+    except InvalidVersion:
+        version = None
+    return Label(canonicalize_name(name) if isinstance(name, str) else None, version)
+
+
+def is_packaged(folder: Path) -> bool:
+    """Whether the project is one that builds: [build-system], or a setup.py; [tool.uv] package = false says no."""
+    table = _table(folder)
+    own = table.get("tool", {}).get("uv", {}).get("package")
+    if own is not None:
+        return bool(own)
+    return "build-system" in table or (folder / "setup.py").is_file() or (folder / "setup.cfg").is_file()
+
+
+def own_requirements(folder: Path, extras: Sequence[str], groups: Sequence[str]) -> tuple[Asked, ...]:
+    """[project]'s dependencies, those of the extras and of the groups; each with the table where it stands."""
+    table = _table(folder)
+    project = table.get("project", {})
+    if project.get("dynamic") and "dependencies" in project["dynamic"]:
+        raise SourceError(
+            error(
+                "dynamic-dependencies",
+                folder.name,
+                "The dependencies of {subject} are known only to its build (dynamic), and it has no [build-system].",
+                "Give it a [build-system].",
+            )
+        )
+    own = canonicalize_name(project.get("name", ""))
+    optional = {canonicalize_name(key): lines for key, lines in project.get("optional-dependencies", {}).items()}
+    tables = [("pyproject.toml [project] dependencies", project.get("dependencies", []))]
+    wanted = [canonicalize_name(extra) for extra in extras]
+    for extra in wanted:  # grows: stone[all] of stone itself names further extras
+        tables.append((f"pyproject.toml [project.optional-dependencies] {extra}", optional.get(extra, [])))
+        for line in optional.get(extra, []):
+            if (inner := _parsed(line)) and canonicalize_name(inner.name) == own:
+                wanted += sorted({canonicalize_name(one) for one in inner.extras} - set(wanted))
+    asked: list[Asked] = []
+    findings: list[Finding] = []
+    for origin, lines in tables:
+        for line in lines:
+            try:
+                one = requirements_txt.parse_line(line, origin)
+            except SourceError as bad:
+                findings.extend(bad.findings)
+                continue
+            if one.name != own:
+                asked.append(one)
+    if findings:
+        raise SourceError(*findings)
+    return tuple(dict.fromkeys((*asked, *_of_groups(table, groups))))
+
+
+def _parsed(line: str) -> Requirement | None:
+    try:
+        return Requirement(line)
+    except InvalidRequirement:
+        return None
+
+
+def _itself(folder: Path, found: Label, extras: Sequence[str], find_links: Sequence[str]) -> Asked:
+    behind = f"[{','.join(sorted(map(canonicalize_name, extras)))}]" if extras else ""
+    if found.name and found.version and _has_wheel(found, find_links):
+        line = f"{found.name}{behind}=={found.version}"
+        return Asked(line, "pyproject.toml [project]", Requirement(line))
+    address = folder.resolve().as_uri()
+    line = f"{found.name}{behind} @ {address}" if found.name else f"{address}{behind}"
+    return Asked(line, "pyproject.toml [project]", Requirement(line) if found.name else None)
+
+
+def _has_wheel(found: Label, find_links: Sequence[str]) -> bool:
+    for place in find_links:
+        if "://" in place or not Path(place).is_dir():
+            continue
+        for path in Path(place).glob("*.whl"):
+            try:
+                name, version, _, _ = parse_wheel_filename(path.name)
+            except InvalidWheelFilename:
+                continue
+            if name == found.name and str(version) == found.version:
+                return True
+    return False
+
+
+def _of_groups(table: dict[str, Any], groups: Sequence[str]) -> tuple[Asked, ...]:
+    asked: list[Asked] = []
+    findings: list[Finding] = []
+    known = table.get("dependency-groups", {})
+    for group in groups:
+        origin = f"pyproject.toml [dependency-groups] {group}"
+        try:
+            found = DependencyGroupResolver(known).resolve(group)
+        except (ExceptionGroup, ValueError, LookupError, TypeError, InvalidRequirement) as bad:
+            causes = getattr(bad, "exceptions", (bad,))
+            if any(isinstance(one, LookupError) for one in causes):
+                findings.append(
+                    error(
+                        "no-such-group",
+                        group,
+                        "There is no dependency group {subject}; there are: {known}.",
+                        "Correct --group.",
+                        known=sorted(known) or "-",
+                    )
+                )
+            else:
+                findings.append(
+                    error(
+                        "bad-group",
+                        origin,
+                        "{subject} cannot be read.",
+                        "See PEP 735 on what a dependency group may hold.",
+                        log="\n".join(str(one) for one in causes),
+                    )
+                )
+            continue
+        asked += [Asked(str(one), origin, Requirement(str(one))) for one in found]
+    if findings:
+        raise SourceError(*findings)
+    return tuple(asked)
+
+
+def _unknown_extras(folder: Path, project: dict[str, Any], extras: Sequence[str]) -> list[Finding]:
+    if "optional-dependencies" in project.get("dynamic", []) or not project:
+        return []
+    known = {canonicalize_name(one) for one in project.get("optional-dependencies", {})}
+    return [
+        error(
+            "no-such-extra",
+            one,
+            "The project {folder} has no extra {subject}; it has: {known}.",
+            "Correct --extra.",
+            folder=folder.name,
+            known=sorted(known) or "-",
+        )
+        for one in extras
+        if canonicalize_name(one) not in known
+    ]
+
+
+def _table(folder: Path) -> dict[str, Any]:
+    """pyproject.toml; empty where a project has only setup.py or setup.cfg; SourceError where there is no project."""
+    path = folder / "pyproject.toml"
+    try:
+        table: dict[str, Any] = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        return table
+    except FileNotFoundError:
+        if (folder / "setup.py").is_file() or (folder / "setup.cfg").is_file():
+            return {}
+        raise SourceError(
+            error(
+                "no-project",
+                folder,
+                "There is no project in {subject}: neither pyproject.toml nor setup.py.",
+                "Name the folder that holds pyproject.toml.",
+            )
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as bad:
+        raise SourceError(
+            error("bad-toml", path, "{subject} is not TOML: {words}.", "Mend that line.", words=str(bad))
+        ) from bad
