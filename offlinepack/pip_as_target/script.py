@@ -84,6 +84,7 @@ class Script:
             runpy.run_module(runs, run_name="__main__", alter_sys=True)
         except Exception as raised:
             # pip-compile shows tracebacks of pip's errors; pip itself shows its errors
+            self.tell_of(raised)
             print(f"{type(raised).__name__}: {raised}", file=sys.stderr)
             sys.exit(1)
         sys.exit(0)
@@ -92,6 +93,10 @@ class Script:
         """Leave facts for the process that waits."""
         self.told.update(facts)
         Path(self.given["told"]).write_text(json.dumps(self.told), "utf-8")
+
+    def tell_of(self, raised: Exception) -> None:
+        """What ended the command: the exception's classes and words."""
+        self.tell(raised=[one.__name__ for one in type(raised).__mro__], why=str(raised))
 
     def stop(self, code: int = STOPPED, **facts: Any) -> NoReturn:
         """End the whole process here, from any thread: pip would take an exception for one file's fault and go on."""
@@ -206,14 +211,14 @@ class Script:
         report, resolve = factory.get_installation_error, resolver.resolve
 
         def get_installation_error(self_: Any, conflict: Any, constraints: Any, *rest: Any, **named: Any) -> Any:
-            self.tell(causes=[_cause(one, constraints) for one in conflict.causes])
+            self.tell(causes=[_cause(one, self_, constraints) for one in conflict.causes])
             return report(self_, conflict, constraints, *rest, **named)
 
         def resolve_and_tell(self_: Any, *rest: Any, **named: Any) -> Any:
             try:
                 done = resolve(self_, *rest, **named)
             except Exception as raised:
-                self.tell(raised=[one.__name__ for one in type(raised).__mro__], why=str(raised))
+                self.tell_of(raised)
                 raise
             self.tell(pins=list(_pins(self_, reading)))
             return done
@@ -221,13 +226,15 @@ class Script:
         factory.get_installation_error, resolver.resolve = get_installation_error, resolve_and_tell
 
 
-def _cause(cause: Any, constraints: Any) -> dict[str, str]:
+def _cause(cause: Any, factory: Any, constraints: Any) -> dict[str, Any]:
     """One of the requirements that cannot stand together, and who has it."""
     requirement, parent = cause
     asked = requirement.get_candidate_lookup()[1]
-    constraint = constraints.get(requirement.project_name)
+    name = requirement.project_name
+    constraint = constraints.get(name)
     return {
-        "project": requirement.project_name,
+        "project": name,
+        "files": len(factory._finder.find_all_candidates(name)) if asked is not None else 0,
         "wanted": requirement.format_for_error(),
         "specifier": str(getattr(asked or requirement, "specifier", "")),
         "by": f"{parent.name} {parent.version}" if parent else "",

@@ -1,0 +1,647 @@
+"""A lock by pip's resolver (pip-tools' pip-compile) with pip seeing the target: for any target at all.
+
+Wheels first: pip is run with --only-binary :all:, and again with the sources of those projects that have no solution
+without. Of several indexes the first that has a project wins. A failure comes as facts from inside pip; what the
+indexes have of the projects in it tells what it is: nothing of that name, no file for the target, another Python, or
+requirements that cannot stand together. pip's own words go into the log.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packaging.pylock import Package, PackageArchive, PackageDirectory, PackageSdist, PackageVcs, PackageWheel, Pylock
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from offlinepack import fetch, pip_as_target
+from offlinepack.errors import (
+    BuildError,
+    FetchError,
+    Finding,
+    IntegrityError,
+    OfflinepackError,
+    ResolutionError,
+    SelectionError,
+    SourceError,
+    error,
+)
+from offlinepack.indexes import Indexes, IndexFile, check, find_project
+from offlinepack.pip_as_target import Answer, Rules
+from offlinepack.sources import Asked, Requirements, without_secrets
+from offlinepack.targets import UnknownMarker
+
+if TYPE_CHECKING:
+    from offlinepack.targets import Target
+
+MOST_ROUNDS = 60
+"""after so many unknown projects and gaps the rest is left for the next run"""
+_PYTHON = "<Python from Requires-Python>"
+"""what pip calls the Python that a release wants"""
+_NETWORK = {
+    "NetworkConnectionError",
+    "ConnectionError",
+    "HTTPError",
+    "RequestException",
+    "Timeout",
+    "ConnectionFailedError",
+}
+_BUILD = {"InstallationSubprocessError", "MetadataGenerationFailed", "BuildBackendException", "BackendUnavailable"}
+
+
+def lock(
+    requirements: Requirements,
+    target: Target,
+    indexes: Indexes,
+    *,
+    offline: bool = False,
+    cache_dir: Path | None = None,
+    retries: int = 5,
+    timeout: float = 15.0,
+    python: Path | None = None,
+) -> Pylock:
+    """A lock for one target; all unknown projects and all gaps at once, else the first conflict.
+
+    `python` is not heeded: pip reads the metadata of sources with the interpreter that it runs in.
+    """
+    rounds = _Rounds()
+    with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
+        here, ways = Path(folder), indexes.for_target(target.evaluate)
+        run = _Run(requirements, target, ways, here, cache_dir or here / "cache", offline, retries, timeout)
+        run.write()
+        for _ in range(MOST_ROUNDS):
+            answer = run(rounds)
+            if "pins" in answer.told and not rounds.findings:
+                return _pylock(_least_sources(answer, run, rounds).told["pins"])
+            if "pins" in answer.told or not _learn(answer, run, rounds):
+                break
+    findings = sorted(rounds.findings, key=lambda one: (one.code, one.subject))
+    # what has no solution at all outweighs what merely has no file
+    for kind in (IntegrityError, SourceError, FetchError, BuildError, ResolutionError, SelectionError):
+        if kind in rounds.kinds:
+            raise kind(*findings)
+    raise ResolutionError(*findings)
+
+
+@dataclass
+class _Rounds:
+    """What is passed from one run of pip to the next."""
+
+    allowed: set[str] = field(default_factory=set)
+    """projects whose sources may be used, beyond those of --no-binary"""
+    excluded: set[str] = field(default_factory=set)
+    """projects that were found wrong; the next run does without them and finds the next"""
+    findings: list[Finding] = field(default_factory=list)
+    kinds: set[type[OfflinepackError]] = field(default_factory=set)
+
+    def add(self, kind: type[OfflinepackError], *findings: Finding) -> bool:
+        """Keep what went wrong; False, which is: no further round."""
+        self.kinds.add(kind)
+        self.findings += findings
+        return False
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One `pip-compile` and all that does not change between two of them."""
+
+    requirements: Requirements
+    target: Target
+    indexes: Indexes
+    folder: Path
+    cache: Path
+    offline: bool
+    retries: int
+    timeout: float
+
+    def write(self) -> None:
+        """The files that pip reads."""
+        constraints = [one.line for one in self.requirements.constraints]
+        (self.folder / "constraints.txt").write_text("".join(f"{one}\n" for one in constraints), "utf-8")
+
+    def __call__(self, rounds: _Rounds) -> Answer:
+        wanted = self.requirements
+        lines = [one.line for one in wanted.asked if one.name not in rounds.excluded]
+        (self.folder / "requirements.in").write_text("".join(f"{one}\n" for one in lines), "utf-8")
+        pip = [*_formats(wanted), "--prefer-binary", "--cache-dir", str(self.cache / "pip")]
+        files = ["--constraint", "constraints.txt", *(["--pre"] if wanted.pre else [])]
+        if wanted.no_deps:  # which pip-compile does not know
+            command = ["pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--no-deps", *pip, *files]
+            command += ["-r", "requirements.in"]
+        else:
+            command = ["pip-compile", "--quiet", "--no-config", "--allow-unsafe", "--strip-extras", "--no-annotate"]
+            command += ["--no-header", "--no-emit-options", "--rebuild", "--output-file", "pins.txt"]
+            command += ["--cache-dir", str(self.cache / "pip"), "--pip-args", shlex.join(pip), *files]
+            command.append("requirements.in")
+        (self.folder / "pins.txt").unlink(missing_ok=True)  # else pip-compile prefers what stands there
+        arguments, environment = self.indexes.pip_arguments()
+        environment.update(PIP_RETRIES=str(self.retries), PIP_DEFAULT_TIMEOUT=f"{self.timeout:g}")
+        rules = self.rules(rounds)
+        return pip_as_target.run(
+            self.target, [*command, *arguments], environment=environment, cwd=self.folder, rules=rules
+        )
+
+    def rules(self, rounds: _Rounds) -> Rules:
+        """What pip's options cannot say."""
+        ways = self.indexes
+        url_of = {one.name: one.url for one in reversed(ways.indexes) if one.name}
+        return Rules(
+            indexes=() if ways.no_index else tuple(one.url for one in ways.indexes if not one.explicit),
+            sources={} if ways.no_index else {name: url_of[index] for name, index in ways.sources.items()},
+            missing={one.url: one.missing for one in ways.indexes if one.missing},
+            either=tuple(sorted(rounds.allowed)),
+            excluded=tuple(sorted(rounds.excluded)),
+            before=self.requirements.uploaded_prior_to,
+            offline=self.offline,
+            cache=self.cache / "read",
+        )
+
+    def files(self, name: str) -> list[IndexFile]:
+        """What the indexes have of a project; FetchError where one cannot be asked."""
+        with fetch.open_client(
+            self.indexes, retries=self.retries, timeout=self.timeout, offline=self.offline
+        ) as client:
+            found = find_project(name, self.indexes, client)
+        return list(found.files) if found else []
+
+
+def _formats(wanted: Requirements) -> list[str]:
+    """Wheels first: sources only where --no-binary or an earlier round says so. pip excepts addresses and paths."""
+    if ":all:" in wanted.no_binary:
+        return ["--no-binary", ":all:", *(part for name in wanted.only_binary for part in ("--only-binary", name))]
+    return ["--only-binary", ":all:", *(part for name in wanted.no_binary for part in ("--no-binary", name))]
+
+
+def _least_sources(answer: Answer, run: _Run, rounds: _Rounds) -> Answer:
+    """Of several projects whose sources were allowed on the way, only those that the solution cannot do without."""
+    if len(rounds.allowed) > 1:
+        for name in sorted(rounds.allowed):
+            other = run(replace(rounds, allowed=rounds.allowed - {name}))
+            if "pins" in other.told:
+                rounds.allowed.discard(name)
+                answer = other
+    return answer
+
+
+# ------------------------------------------------------------------------------------------------- the lock
+
+
+def _pylock(pins: Iterable[Mapping[str, Any]]) -> Pylock:
+    return Pylock(lock_version=Version("1.0"), created_by="offlinepack", packages=[_package(one) for one in pins])
+
+
+def _package(pin: Mapping[str, Any]) -> Package:
+    try:
+        python = SpecifierSet(pin["python"]) if pin["python"] else None
+    except InvalidSpecifier:
+        python = None
+    facts: dict[str, Any] = {"name": canonicalize_name(pin["name"]), "requires_python": python}
+    if pin["direct"]:
+        return Package(**facts, version=Version(pin["version"]), **_direct(pin["direct"]))
+    remarks: dict[str, Any] = {}
+    withdrawn = {one["yanked"] for one in pin["files"]} - {None}
+    if withdrawn and all(one["yanked"] is not None for one in pin["files"]):
+        remarks["yanked"] = max(withdrawn)
+    if pin["newer"]:
+        remarks["newer-without-wheel"] = pin["newer"]
+    wheels = [PackageWheel(**_file(one)) for one in pin["files"] if one["name"].endswith(".whl")]
+    sdists = sorted(
+        (one for one in pin["files"] if not one["name"].endswith(".whl")), key=lambda one: ".tar.gz" not in one["name"]
+    )
+    return Package(
+        **facts,
+        version=Version(pin["version"]),
+        wheels=wheels or None,
+        sdist=PackageSdist(**_file(sdists[0])) if sdists else None,
+        tool={"offlinepack": remarks} if remarks else None,
+    )
+
+
+def _file(one: Mapping[str, Any]) -> dict[str, Any]:
+    place = {"path": one["path"]} if one["path"] else {"url": one["url"]}
+    time = re.sub(r"\.(\d+)", lambda m: f".{m[1][:6]:0<6}", (one["uploaded"] or "").replace("Z", "+00:00"))
+    hashes = {name: digest.lower() for name, digest in one["hashes"].items()}
+    uploaded = datetime.fromisoformat(time) if time else None
+    return {**place, "name": one["name"], "hashes": hashes, "size": one["size"], "upload_time": uploaded}
+
+
+def _direct(direct: Mapping[str, Any]) -> dict[str, Any]:
+    """PEP 610's words, as pip has them, in those of PEP 751."""
+    below = direct.get("subdirectory")
+    path = fetch.local_path(direct["url"])
+    if vcs := direct.get("vcs_info"):
+        return {
+            "vcs": PackageVcs(
+                type=vcs["vcs"],
+                url=direct["url"],
+                requested_revision=vcs.get("requested_revision"),
+                commit_id=vcs["commit_id"],
+                subdirectory=below,
+            )
+        }
+    if "dir_info" in direct:
+        return {"directory": PackageDirectory(path=str(path), subdirectory=below)}
+    archive = direct.get("archive_info", {})
+    hashes = archive.get("hashes") or dict([archive["hash"].split("=", 1)])
+    place: dict[str, Any] = {"path": str(path)} if path else {"url": direct["url"]}
+    return {"archive": PackageArchive(**place, hashes=hashes, subdirectory=below)}
+
+
+# ------------------------------------------------------------------------------------------------- failures
+
+
+def _learn(answer: Answer, run: _Run, rounds: _Rounds) -> bool:
+    """Turn one failure into findings or into an allowance; whether another round can find more."""
+    told = answer.told
+    raised, why = set(told.get("raised", ())), told.get("why", "")
+    if "marker" in told:
+        unknown = {"platform_release", "platform_version", "implementation_version"} - set(run.target.environment)
+        raise UnknownMarker(told["marker"], sorted(one for one in unknown if one in told["marker"]), run.target.name)
+    if "index" in told or raised & _NETWORK:
+        return rounds.add(FetchError, *_about_index(told, answer, run))
+    if "unread" in told:
+        return rounds.add(FetchError, _not_read(told["unread"].rpartition("/")[2], ["?"]))
+    if raised & {"HashErrors", "HashError", "HashMismatch"}:
+        return rounds.add(IntegrityError, _other_hash(answer, run))
+    if "UnsupportedWheel" in raised:
+        return rounds.add(SelectionError, _unfit(why, run))
+    if raised & {"DistributionNotFound", "UnsupportedPythonVersion"} and told.get("causes"):
+        return _about_causes(told["causes"], answer, run, rounds)
+    return rounds.add(*_about_source(answer, raised, why, run))
+
+
+def _about_causes(causes: Iterable[Mapping[str, Any]], answer: Answer, run: _Run, rounds: _Rounds) -> bool:
+    """Requirements that pip could not bring together: what the indexes have of their projects tells why."""
+    causes = list(causes)
+    found: dict[type[OfflinepackError], list[Finding]] = {}
+    names: set[str] = set()
+    allowed: set[str] = set()
+    for name in sorted({one["project"] for one in causes} - rounds.excluded):
+        mine = [one for one in causes if one["project"] == name]
+        if name == _PYTHON:
+            for one in mine:
+                needing = canonicalize_name(one["by"].partition(" ")[0].partition("[")[0])
+                found.setdefault(SelectionError, []).append(_wrong_python(needing, one["specifier"], causes, run))
+                names.add(needing)
+            continue
+        if run.offline:  # the pages that were kept are pip's
+            if not any(one["files"] for one in mine):
+                found.setdefault(FetchError, []).append(_not_read(name, _asked_by(name, causes, run)))
+                names.add(name)
+            continue
+        try:
+            files = _admitted(run.files(name), mine, run)
+        except FetchError as failure:
+            return rounds.add(FetchError, *failure.findings)
+        if source := files.needs_source(run, rounds):
+            allowed.add(source)
+        elif bad := files.wrong(name, mine, answer, run):
+            found.setdefault(bad[0], []).append(bad[1])
+            names.add(name)
+    if allowed:
+        rounds.allowed |= allowed
+        return True
+    if not found:
+        return rounds.add(ResolutionError, _conflict(causes, answer, run))
+    for kind, findings in found.items():
+        rounds.add(kind, *findings)
+    rounds.excluded |= names
+    return True
+
+
+_Wrong = tuple[type[OfflinepackError], Finding]
+
+
+@dataclass(frozen=True)
+class _Admitted:
+    """What the indexes have of a project, and of that what all who asked for it would take."""
+
+    all: tuple[IndexFile, ...]
+    wanted: tuple[IndexFile, ...]
+    """of a version that every specifier admits"""
+    early: tuple[IndexFile, ...]
+    """of those: uploaded early enough"""
+    here: tuple[IndexFile, ...]
+    """of those: for the target's Python, by what the index says"""
+
+    def needs_source(self, run: _Run, rounds: _Rounds) -> str | None:
+        """The project's name, where only its sources can help, and nothing forbids them."""
+        sdists = [one for one in self.here if not one.is_wheel]
+        if not sdists or self.fitting(run) or not run.requirements.allows_source(name := sdists[0].project):
+            return None
+        return name if name not in rounds.allowed and name not in run.requirements.no_binary else None
+
+    def fitting(self, run: _Run) -> list[IndexFile]:
+        """The wheels that may be taken."""
+        return [
+            one
+            for one in self.here
+            if one.is_wheel
+            and run.requirements.allows_wheel(one.project)
+            and run.target.accepts(one.filename) is not None
+        ]
+
+    def wrong(
+        self, name: str, by: list[str], answer: Answer, run: _Run
+    ) -> tuple[type[OfflinepackError], Finding] | None:
+        """What is wrong with this project by itself; None: a version could be taken, were it not for others."""
+        if not self.all:
+            return ResolutionError, _unknown(name, by)
+        if not self.wanted or self.fitting(run):
+            return None
+        if not self.early:
+            return ResolutionError, _too_new(by, answer, run)
+        if not self.here:
+            newest = max(self.early, key=lambda one: one.version or Version("0"))
+            return SelectionError, _wrong_python(name, newest.requires_python or "?", (), run, by)
+        return SelectionError, _gap(name, by, self, answer, run)
+
+
+def _admitted(files: Iterable[IndexFile], causes: Iterable[Mapping[str, Any]], run: _Run) -> _Admitted:
+    specifier = SpecifierSet(",".join(part for one in causes for part in (one["specifier"], one["constraint"]) if part))
+    every = tuple(one for one in files if one.version is not None)
+    pinned = any(one.operator in ("==", "===") and "*" not in one.version for one in specifier)
+    live = [one for one in every if pinned or not one.yanked]
+    versions = set(
+        specifier.filter({one.version for one in live if one.version}, prereleases=run.requirements.pre or None)
+    )
+    wanted = tuple(one for one in live if one.version in versions)
+    before = run.requirements.uploaded_prior_to
+    limit = datetime.fromisoformat(before.replace("Z", "+00:00")) if before else None
+    early = tuple(
+        one for one in wanted if limit is None or one.index is None or (one.uploaded and one.uploaded < limit)
+    )
+    here = tuple(one for one in early if _for_python(one, run.target.environment["python_full_version"]))
+    return _Admitted(every, wanted, early, here)
+
+
+def _for_python(file: IndexFile, python: str) -> bool:
+    try:
+        return SpecifierSet(file.requires_python or "").contains(python, prereleases=True)
+    except InvalidSpecifier:
+        return True
+
+
+def _asked_by(name: str, causes: Iterable[Mapping[str, Any]], run: _Run) -> list[str]:
+    """Who asked for a project: lines of the user with their place, else the releases that need it."""
+    mine = [one for one in run.requirements.asked if one.name == name]
+    if mine:
+        return [one.origin if one.shown == one.name else f"{one.origin} ({one.shown})" for one in mine]
+    needing = {one["by"].replace(" ", "==") for one in causes if one["by"] and one["project"] == name}
+    return sorted(needing) or ["?"]
+
+
+def _about_index(told: Mapping[str, Any], answer: Answer, run: _Run) -> list[Finding]:
+    """What is wrong with the way to an index; our own client asks again: it knows where it looked for a password."""
+    url = told.get("index", {}).get("url", "")
+    try:
+        with fetch.open_client(run.indexes, retries=0, timeout=run.timeout) as client:
+            check([canonicalize_name(url.rstrip("/").rpartition("/")[2])] if url else [], run.indexes, client)
+            for link in run.indexes.find_links:
+                if fetch.local_path(link) is None:
+                    client.page(link)
+    except FetchError as failure:
+        return list(failure.findings)
+    return [
+        error(
+            "index-broken",
+            without_secrets(url or run.target.name),
+            "{subject} could not be read.",
+            "Try again later, or check the address of the index.",
+            log=answer.end() or without_secrets(told.get("index", {}).get("why", "")),
+        )
+    ]
+
+
+def _about_source(answer: Answer, raised: set[str], why: str, run: _Run) -> _Wrong:
+    """Sources and addresses whose metadata could not be had; else what nobody foresaw."""
+    subject = _direct_in(why + answer.stderr, run)
+    if "FileNotFoundError" in raised or "404 Client Error" in why or "does not exist" in answer.stderr:
+        return BuildError, error(
+            "nothing-there",
+            subject,
+            "There is nothing at {subject}.",
+            "Correct the path or the address.",
+            log=answer.end(3),
+        )
+    if re.search(r"\b(git|hg|svn|bzr) (clone|fetch|checkout|rev-parse|ls-remote|submodule)\b", why + answer.stderr):
+        return BuildError, error(
+            "no-checkout",
+            subject,
+            "{subject} could not be fetched with git.",
+            "Check the address, the branch, tag or commit, and your access to it.",
+            log=answer.end(),
+        )
+    if other := re.search(r"inconsistent Name: expected '([^']+)', but metadata has '([^']+)'", why + answer.stderr):
+        return BuildError, error(
+            "other-name",
+            subject,
+            "{subject}: the project there is called {name}, not {given}.",
+            "Ask for it under its own name.",
+            name=other[2],
+            given=other[1],
+        )
+    if raised & _BUILD or "subprocess-exited-with-error" in answer.stderr:
+        return BuildError, error(
+            "metadata-build-failed",
+            subject,
+            "{subject} has to be built to know what it needs, and that failed.",
+            "The words below say what its build misses. A version with a wheel needs no build.",
+            log=answer.end(),
+        )
+    return ResolutionError, error(
+        "resolver-failed",
+        run.target.name,
+        "pip found no versions for {subject}, for a reason that offlinepack does not know.",
+        "The words below are pip's. --resolver uv may say more.",
+        log=answer.end(),
+    )
+
+
+def _direct_in(words: str, run: _Run) -> str:
+    """What the words are about: a line that was asked for directly, else a name that they quote."""
+    quoted = re.search(r"Failed to (?:build|prepare) '([^']+)'|Could not install requirement (\S+)", words)
+    name = canonicalize_name((quoted[1] or quoted[2]).partition("==")[0]) if quoted else ""
+    direct = [one for one in run.requirements.asked if one.url]
+    mine = [one for one in direct if (one.name or "") == name] or [one for one in direct if str(one.url) in words]
+    if not mine and not name and len(direct) == 1:
+        mine = direct
+    return mine[0].shown if mine else name or run.target.name
+
+
+def _unfit(why: str, run: _Run) -> Finding:
+    """An address of a wheel for another machine."""
+    filename = why.partition(" ")[0]
+    return error(
+        "no-wheel",
+        next((one.name for one in run.requirements.asked if one.name and filename in (one.url or "")), filename),
+        "{subject}, asked for by {by}, has no wheel for {target}; the nearest is {nearest}, which {why}.",
+        "Choose a target that it fits, or another project.",
+        by=[one.origin for one in run.requirements.asked if filename in (one.url or "")],
+        target=run.target.name,
+        nearest=filename,
+        why=run.target.why_not(filename) or "",
+    )
+
+
+def _other_hash(answer: Answer, run: _Run) -> Finding:
+    return error(
+        "hash-mismatch",
+        run.target.name,
+        "For {subject} a file has another hash than the one that is asked for or that its index gives.",
+        "If the file is right, correct the hash; if it was changed on its way, find out by whom.",
+        log=answer.end(),
+    )
+
+
+def _not_read(name: str, by: list[str]) -> Finding:
+    return error(
+        "not-in-the-store",
+        name,
+        "{subject}, asked for by {by}, has not been read before, and --offline forbids to ask an index.",
+        "Run once without --offline.",
+        by=by,
+    )
+
+
+def _unknown(name: str, by: list[str]) -> Finding:
+    return error(
+        "unknown-project",
+        name,
+        "No index has a project {subject}, asked for by {by}.",
+        "Look for a spelling mistake, or name the index that has it with --extra-index-url.",
+        by=by,
+    )
+
+
+def _not_on_an_index(one: Asked) -> Finding:
+    return error(
+        "not-on-an-index",
+        one.name,
+        "{line} is installed in the environment, and no index has it.",
+        "Name the index or folder that has it (--extra-index-url, --find-links), or leave it out: --exclude {subject}.",
+        line=one.shown,
+    )
+
+
+def _no_such_version(name: str, specifier: str, versions: list[str], by: list[str]) -> Finding:
+    return error(
+        "no-such-version",
+        name,
+        "No index has {subject}{pin}, asked for by {by}; the newest that there are: {versions}.",
+        "Ask for a version that exists.",
+        pin=specifier,
+        by=by,
+        versions=versions or "-",
+    )
+
+
+def _too_new(by: list[str], answer: Answer, run: _Run) -> Finding:
+    return error(
+        "all-too-new",
+        run.target.name,
+        "For {subject} nothing was uploaded early enough (--uploaded-prior-to {date}) that satisfies {asked}.",
+        "Choose a later date. An index that gives no upload times cannot be used with a date.",
+        log=answer.end(),
+        date=run.requirements.uploaded_prior_to,
+        asked=by,
+    )
+
+
+def _wrong_python(
+    name: str, wanted: str, causes: Iterable[Mapping[str, Any]], run: _Run, by: list[str] | None = None
+) -> Finding:
+    return error(
+        "wrong-python-for-version",
+        name,
+        "{subject}, asked for by {by}, wants Python {wanted}; {target} has {python}.",
+        "Ask for a version of {subject} that admits this Python, or drop the target.",
+        by=by or _asked_by(name, causes, run),
+        wanted=wanted,
+        target=run.target.name,
+        python=run.target.environment["python_full_version"],
+    )
+
+
+def _gap(name: str, by: list[str], files: _Admitted, answer: Answer, run: _Run) -> Finding:
+    """A project of which no version that may be taken has a file for the target: why, and what there is."""
+    wheels = [one for one in files.all if one.is_wheel and one.version]
+    fitting = {one.version for one in wheels if one.version and run.target.accepts(one.filename) is not None}
+    final = [one for one in wheels if one.version and not one.version.is_prerelease] or wheels
+    newest = max((one.version for one in final if one.version), default=None)
+    nearest = run.target.nearest(one.filename for one in final if one.version == newest)
+    facts: dict[str, Any] = {"by": by, "target": run.target.name}
+    if fitting:
+        return error(
+            "no-wheel-of-version",
+            name,
+            "{subject}, asked for by {by}, has no wheel for {target} in a version that may be taken; "
+            "versions that have one: {versions}.",
+            "Ask for one of those, or choose another target.",
+            versions=[str(one) for one in sorted(fitting, reverse=True)[:5]],
+            **facts,
+        )
+    if nearest:
+        return error(
+            "no-wheel",
+            name,
+            "{subject}, asked for by {by}, has no wheel for {target}; the nearest is {nearest}, which {why}.",
+            "Choose a target that it fits, or another project.",
+            nearest=nearest,
+            why=run.target.why_not(nearest) or "",
+            **facts,
+        )
+    if not run.requirements.allows_source(name):
+        return error(
+            "only-a-source",
+            name,
+            "{subject}, asked for by {by}, has no wheel for {target}, and --only-binary forbids its source.",
+            "Take {subject} out of --only-binary.",
+            **facts,
+        )
+    return error(
+        "no-file",
+        name,
+        "{subject}, asked for by {by}, has no file for {target}.",
+        "Ask for another version.",
+        log=answer.end(),
+        **facts,
+    )
+
+
+def _conflict(causes: Iterable[Mapping[str, Any]], answer: Answer, run: _Run) -> Finding:
+    """Versions that exclude each other: who asked for what."""
+    causes = list(causes)
+    needing = {one["by"]: re.split(r"[\[ ]", one["by"])[0] for one in causes if one["by"]}
+    names = {one["project"] for one in causes} | {canonicalize_name(one) for one in needing.values()}
+    lines: Iterable[Asked] = (*run.requirements.asked, *run.requirements.constraints)
+    mine = [f"{one.shown} ({one.origin})" for one in lines if one.name in names]
+    # the version only where another release of the same project wants something else
+    shown = {by: name if list(needing.values()).count(name) == 1 else by for by, name in needing.items()}
+    needs = sorted({f"{shown[one['by']]} needs {one['wanted']}" for one in causes if one["by"]})
+    if needs:
+        return error(
+            "conflict",
+            run.target.name,
+            "For {subject} no versions satisfy all that was asked: {asked}, while {needs}.",
+            "Loosen one of them; --no-deps packs what is asked and nothing else.",
+            log=answer.end(),
+            asked=mine,
+            needs=needs,
+        )
+    return error(
+        "no-version",
+        run.target.name,
+        "For {subject} there is no version that satisfies {asked}.",
+        "Ask for a version that exists; --pre admits pre-releases.",
+        log=answer.end(),
+        asked=mine,
+    )
