@@ -16,10 +16,10 @@ from tests.making import make_wheel
 
 from .conftest import Machine, offlinepack, run
 
-PEOPLE = ["amber", "basalt", "chalk", "dolomite"]
+ROCKS = ["amber", "basalt", "chalk", "dolomite"]
 
-# Takes the place of pip/__main__.py in a copy of pip's own wheel. The batch stumbles over each distribution once, and each
-# distribution once more by itself; what WRECK names never gets in, because a file lies where its folder should be.
+# Takes the place of pip/__main__.py in a copy of pip's own wheel. The batch stumbles over what STUMBLE names, and amber and
+# chalk once more by themselves; what WRECK names never gets in, because a file lies where its folder should be.
 WRAPPER = """
 import os, re, sys
 here = os.path.dirname(os.path.abspath(__file__))
@@ -39,7 +39,7 @@ def wrap():
     seen = open(notes).read().split() if os.path.exists(notes) else []
     batch = len(re.findall(r"(?:amber|basalt|chalk|dolomite)==", words)) > 1
     for name in STUMBLE:
-        if name in words and seen.count(name) < 2 and (batch or seen.count(name) == 1):
+        if name in words and seen.count(name) < 2 and (batch or (seen.count(name) == 1 and name in ("amber", "chalk"))):
             with open(notes, "a") as file:
                 file.write("".join(one + "\\n" for one in (STUMBLE if batch else [name])))
             sys.exit("ERROR: stumbled over %s" % name)
@@ -81,11 +81,11 @@ def wrapped_pip(folder: Path, stumble: list[str], wreck: list[str]) -> Path:
 
 def built(tmp_path: Path, pip: Path, *more: str) -> Path:
     """The unpacked folder of a bundle of four small distributions with this pip."""
-    for name, needs in zip(PEOPLE, ([], ["amber"], ["amber"], ["basalt", "chalk"]), strict=True):
+    for name, needs in zip(ROCKS, ([], ["amber"], ["amber"], ["basalt", "chalk"]), strict=True):
         make_wheel(tmp_path / "wheels", name, "1.0", requires=needs)
     pip.rename(tmp_path / "wheels" / pip.name)
     offlinepack(
-        *("build", *PEOPLE, "--no-index", "-f", tmp_path / "wheels", "--target", "debian12", "--name", "rocks"),
+        *("build", *ROCKS, "--no-index", "-f", tmp_path / "wheels", "--target", "debian12", "--name", "rocks"),
         *("-o", tmp_path / "rocks.tar.gz", *more),
     )
     run(["tar", "-xzf", tmp_path / "rocks.tar.gz", "-C", tmp_path])
@@ -96,7 +96,7 @@ def built(tmp_path: Path, pip: Path, *more: str) -> Path:
 def test_rounds_finish_what_the_batch_did_not(
     tmp_path: Path, root: Callable[..., Path], machine: Callable[..., Machine]
 ) -> None:
-    bundle = built(tmp_path, wrapped_pip(tmp_path, PEOPLE, []))
+    bundle = built(tmp_path, wrapped_pip(tmp_path, ROCKS, []))
     target = machine("--root", root("bookworm"), "--user", kept=True)
     binds = {bundle: "/media/bundle:ro"}
     done = target(
@@ -104,8 +104,8 @@ def test_rounds_finish_what_the_batch_did_not(
     )
     report = json.loads(done.stdout)
     attempts = {one["name"]: one["attempts"] for one in report["distributions"]}
-    assert set(PEOPLE) <= set(attempts)
-    assert all(attempts[name] >= 2 for name in PEOPLE), attempts
+    assert set(ROCKS) <= set(attempts)
+    assert {name: attempts[name] for name in ROCKS} == {"amber": 3, "basalt": 2, "chalk": 3, "dolomite": 2}
     target("/srv/app/venv/bin/python", "-c", "import amber, basalt, chalk, dolomite", binds=binds)
 
 
@@ -128,6 +128,26 @@ def test_one_that_never_gets_in(tmp_path: Path, root: Callable[..., Path], machi
     assert states["amber"] == states["basalt"] == "installed" and states["chalk"] != "installed"
 
 
+SERVICE = """
+import os, time
+
+import quarry
+
+
+def main():
+    open("/srv/app/started", "w").close()
+    while not os.path.exists("/srv/app/go"):
+        time.sleep(0.05)
+    from quarry import late
+
+    with open("/srv/app/saying", "w") as said:
+        said.write(quarry.VERSION + " " + late.VERSION)
+    os.rename("/srv/app/saying", "/srv/app/said")
+    while not os.path.exists("/srv/app/end"):
+        time.sleep(0.05)
+"""
+
+
 @pytest.mark.xdist_group("debian")
 def test_upgrade_and_rollback_under_a_running_process(
     tmp_path: Path, root: Callable[..., Path], machine: Callable[..., Machine]
@@ -141,8 +161,10 @@ def test_upgrade_and_rollback_under_a_running_process(
             version,
             files={
                 "quarry/__init__.py": f"VERSION = {version!r}\n",
+                "quarry/service.py": SERVICE,
                 "quarry/late.py": f"VERSION = {version!r}\n",
             },
+            entry_points={"console_scripts": {"quarry": "quarry.service:main"}},
         )
         pip = place / "wheels" / pip_wheel().name
         pip.write_bytes(pip_wheel().read_bytes())
@@ -166,15 +188,7 @@ def test_upgrade_and_rollback_under_a_running_process(
     binds = {bundles["1.0"]: "/media/one:ro", bundles["2.0"]: "/media/two:ro"}
     story = """
     python3 /media/one/install.py --venv /srv/app/venv >/dev/null 2>&1
-    cat >/srv/app/service.py <<'END'
-import quarry, sys, time, os
-open("/srv/app/started", "w").close()
-while not os.path.exists("/srv/app/go"): time.sleep(0.05)
-from quarry import late
-open("/srv/app/said", "w").write(quarry.VERSION + " " + late.VERSION)
-while not os.path.exists("/srv/app/end"): time.sleep(0.05)
-END
-    /srv/app/venv/bin/python /srv/app/service.py &
+    /srv/app/venv/bin/quarry &
     pid=$!
     while [ ! -e /srv/app/started ]; do sleep 0.05; done
     python3 /media/two/install.py --venv /srv/app/venv 2>/srv/app/words
