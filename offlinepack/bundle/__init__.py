@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import re
 import stat
 import tempfile
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import BinaryIO
-
-from packaging.version import Version
 
 from offlinepack.errors import (
     BundleError,
@@ -35,12 +31,13 @@ from offlinepack.errors import (
     text,
 )
 from offlinepack.ontarget import manifest as layout
-from offlinepack.ontarget.manifest import Distribution, File, Manifest, Target, Tool
-from offlinepack.ontarget.wheel import Wheel, check_contents, clashes, read_wheel
+from offlinepack.ontarget.manifest import File, Manifest, Target
+from offlinepack.ontarget.wheel import Wheel, read_wheel
 from offlinepack.store import StoredFile
 
 from . import documents
 from .archive import LARGEST, Reader, Writer, not_a_bundle, unsound
+from .checking import is_wheel, kind_of, verified
 from .parts import AGAIN, CHUNK, Archive, Input, Output, Part, unreadable, unwritable
 
 __all__ = [
@@ -63,37 +60,38 @@ _SHOWN = 50
 """findings of one kind that are told"""
 _PACKED = {"wheel": True, "sdist": True, "tool": True, "code": False, "document": False}
 """kind -> whether it is compressed already; the others are looked at"""
-_TOP = {
-    layout.SUMS: "document",
-    layout.README: "document",
-    layout.README_ZH: "document",
-    layout.SBOM: "document",
-    layout.REHEARSAL: "document",
-    layout.INSTALL_PY: "code",
-    layout.INSTALL_SH: "code",
-    layout.INSTALL_CMD: "code",
-}
-_FOLDERS = {
-    layout.WHEELS: "wheel",
-    layout.SDISTS: "sdist",
-    layout.TOOLS: "tool",
-    layout.BYTECODE: "bytecode",
-    layout.ONTARGET: "code",
-    layout.FILES: "included",
-    layout.PROVENANCE: "document",
-}
-_DEEP = (layout.FILES, layout.BYTECODE, layout.PROVENANCE)
-"""folders that may hold folders"""
 
 
 @dataclass(frozen=True)
 class Member:
-    """One file of a bundle that is to be written."""
+    """One file of a bundle: of one that is to be written, or of one that is read."""
 
     file: File
     """what the manifest says of it"""
     content: Content
     """its bytes, or the file on disk that has them"""
+
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes, in pieces."""
+        if isinstance(self.content, Path):
+            return _read(self.content)
+        return iter([self.content] if isinstance(self.content, bytes) else self.content)
+
+    def read(self) -> bytes:
+        """The bytes, all of them."""
+        return b"".join(self.chunks())
+
+    def exhaust(self) -> None:
+        """Read it to its end, which is where it is checked."""
+        for _ in self.chunks():
+            pass
+
+    def place(self, folder: Path) -> Path:
+        """Write it below `folder`: never over another file, never through a link."""
+        try:
+            return _place(folder, self.file.path, self.chunks())
+        except OSError as failed:
+            raise unwritable(folder / self.file.path, failed) from failed
 
 
 class StoredFileDamaged(IntegrityError):
@@ -159,7 +157,7 @@ def assemble(
         for target in targets
     )
     members = [
-        Member(File(place, kept[one].size, kept[one].sha256, _FOLDERS[place.partition("/")[0]], True), kept[one].path)
+        Member(File(place, kept[one].size, kept[one].sha256, kind_of(place) or "", True), kept[one].path)
         for one, place in places.items()
     ]
     members += [_member(path, content) for path, content in (*_code(), *(extra or {}).items())]
@@ -195,7 +193,7 @@ def _refused(files: Sequence[File]) -> Iterator[Finding]:
 
 
 def _member(path: str, content: bytes | Path) -> Member:
-    kind = _kind(path)
+    kind = kind_of(path)
     if not kind:
         raise ValueError(f"{path} is no place in a bundle")
     if isinstance(content, bytes):
@@ -241,15 +239,11 @@ def write(
             if member.file != file:
                 raise ValueError(f"{member.file.path} stands where the manifest has {file.path}")
             name, mode = f"{manifest.folder}/{file.path}", 0o755 if file.path in _EXECUTABLE else 0o644
-            found = writer.add(name, file.size, mode, _chunks(member.content), _PACKED.get(file.kind))
+            found = writer.add(name, file.size, mode, member.chunks(), _PACKED.get(file.kind))
             if found != (file.size, file.sha256):
                 raise StoredFileDamaged(member, found[1])
         writer.close()
     return output.archive
-
-
-def _chunks(content: Content) -> Iterable[bytes]:
-    return [content] if isinstance(content, bytes) else _read(content) if isinstance(content, Path) else content
 
 
 def _read(path: Path) -> Iterator[bytes]:
@@ -327,15 +321,33 @@ class Bundle:
             folder.mkdir()
             for name, content in {layout.MANIFEST: self.data, **self.signatures}.items():
                 _place(folder, name, [content])
-            for member in self.members():
-                chunks = _chunks(member.content)
-                if member.file.path in others:
-                    _exhaust(chunks)
-                else:
-                    _place(folder, member.file.path, chunks)
-                yield member.file
         except OSError as failed:
             raise unwritable(folder, failed) from failed
+        for member in self.members():
+            if member.file.path in others:
+                member.exhaust()
+            else:
+                member.place(folder)
+            yield member.file
+
+    def wheels(self, wanted: Collection[str] | None = None) -> Iterator[tuple[File, Wheel]]:
+        """The wheels (those at the paths `wanted`), strictly read. The file at Wheel.path is there until the next one.
+
+        Raises IntegrityError where one is not sound.
+        """
+        with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
+            for member in self.members():
+                if is_wheel(member.file) and (wanted is None or member.file.path in wanted):
+                    path = member.place(Path(folder))
+                    yield member.file, read_wheel(path)
+                    path.unlink()
+
+    def read(self, file: File) -> bytes:
+        """The bytes of one small file."""
+        if not self.path.is_dir():
+            return next(member.read() for member in self.members() if member.file == file)
+        with _regular(self.path / file.path) as source:
+            return b"".join(_checked(file, iter([source.read(file.size + 1)])))
 
     def verify(self) -> Iterator[File | Finding]:
         """Check everything, wheels to their last member. Gives each file that is done, and what was found wrong or odd.
@@ -343,127 +355,15 @@ class Bundle:
         Nothing is written but, of an archive, a few wheels at a time to a temporary folder.
         """
         told: set[str] = set()
-        for one in self._verified():
+        for one in verified(self):
             if isinstance(one, File):
                 yield one
             elif repr(one) not in told:
                 told.add(repr(one))
                 yield one
 
-    def _verified(self) -> Iterator[File | Finding]:
-        yield from _misplaced(self.manifest)
-        with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder, ThreadPoolExecutor(2) as pool:
-            wheels = _Wheels(self.path if self.path.is_dir() else None, Path(folder), pool)
-            try:
-                for member in self.members():
-                    try:
-                        if member.file.kind in ("wheel", "tool") and member.file.path.endswith(".whl"):
-                            yield from wheels.take(member)
-                        elif documents.serves_other_tools(member.file.path):
-                            data = b"".join(_chunks(member.content))
-                            yield from documents.check(member.file.path, data, self.manifest)
-                        else:
-                            _exhaust(_chunks(member.content))
-                    except IntegrityError as found:
-                        yield from found.findings
-                    yield member.file
-            except IntegrityError as found:
-                yield from found.findings
-            yield from wheels.findings(self.manifest)
 
-
-class _Wheels:
-    """The wheels of a bundle that is verified: each unpacked in a thread, then compared with the plan and its peers."""
-
-    def __init__(self, unpacked: Path | None, folder: Path, pool: ThreadPoolExecutor) -> None:
-        self._unpacked, self._folder, self._pool = unpacked, folder, pool
-        self._waiting: deque[tuple[str, Future[tuple[Wheel | None, list[Finding]]]]] = deque()
-        self._sound: set[str] = set()
-
-    def take(self, member: Member) -> Iterator[Finding]:
-        """Begin with this one; gives what was found about former ones."""
-        while len(self._waiting) > 2:
-            yield from self._done()
-        file = member.file
-        if not self._unpacked:
-            _place(self._folder, file.path, _chunks(member.content))
-        path = (self._unpacked or self._folder) / file.path
-        self._waiting.append((file.path, self._pool.submit(_wheel, path, file.sha256)))
-
-    def _done(self) -> Iterator[Finding]:
-        path, future = self._waiting.popleft()
-        wheel, findings = future.result()
-        if not self._unpacked:
-            (self._folder / path).unlink()
-        if wheel:
-            # on disk, not in memory: a bundle may have many targets
-            self._kept(path).write_bytes(pickle.dumps(wheel._replace(metadata=b"")))
-            self._sound.add(path)
-        yield from findings
-
-    def _kept(self, path: str) -> Path:
-        return self._folder / (path.replace("/", "-") + ".wheel")
-
-    def findings(self, manifest: Manifest) -> Iterator[Finding]:
-        """What is left to be found: other names than the plan's, files that two distributions both bring."""
-        while self._waiting:
-            yield from self._done()
-        for target in manifest.targets:
-            wheels = []
-            planned: list[Distribution | Tool] = [*target.tools, *target.install]
-            for one in planned:
-                if one.file in self._sound:
-                    wheel: Wheel = pickle.loads(self._kept(one.file).read_bytes())
-                    if (wheel.name, Version(wheel.version)) != (one.name, Version(one.version)):
-                        yield _other_name(one.file, wheel, one)
-                    if isinstance(one, Distribution):
-                        wheels.append(wheel)
-            yield from clashes(wheels, target.facts.os)
-
-
-def _wheel(path: Path, sha256: str) -> tuple[Wheel | None, list[Finding]]:
-    try:
-        wheel = read_wheel(path, sha256=sha256)
-    except IntegrityError as found:
-        return None, list(found.findings)
-    return wheel, [*wheel.notes, *check_contents(wheel)]
-
-
-def _other_name(path: str, wheel: Wheel, planned: Distribution | Tool) -> Finding:
-    return error(
-        "plan-differs",
-        path,
-        "{subject} is {name} {version}, the manifest calls it {planned_name} {planned_version}.",
-        "Do not install from this bundle; ask who made it.",
-        name=wheel.name,
-        version=wheel.version,
-        planned_name=planned.name,
-        planned_version=planned.version,
-    )
-
-
-def _kind(path: str) -> str | None:
-    """The kind of what lies at this path; None where nothing of a bundle does."""
-    folder, _, name = path.partition("/")
-    if not name:
-        return "document" if documents.serves_other_tools(path) else _TOP.get(path)
-    return None if "/" in name and folder not in _DEEP else _FOLDERS.get(folder)
-
-
-def _misplaced(manifest: Manifest) -> Iterator[Finding]:
-    for file in manifest.files:
-        if _kind(file.path) != file.kind:
-            yield error(
-                "file-misplaced",
-                file.path,
-                "{subject} ({kind}) is nothing that a bundle holds at this place.",
-                "Do not install from this bundle; ask who made it.",
-                kind=file.kind,
-            )
-
-
-def _place(folder: Path, path: str, chunks: Iterable[bytes]) -> None:
-    """Make this file below `folder`: never over another, never through a link."""
+def _place(folder: Path, path: str, chunks: Iterable[bytes]) -> Path:
     there = folder / path
     there.parent.mkdir(exist_ok=True, parents=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -472,11 +372,7 @@ def _place(folder: Path, path: str, chunks: Iterable[bytes]) -> None:
             view = memoryview(chunk)
             while view:
                 view = view[file.write(view) :]
-
-
-def _exhaust(chunks: Iterable[bytes]) -> None:
-    for _ in chunks:
-        pass
+    return there
 
 
 def _checked(file: File, chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -499,7 +395,7 @@ def _checked(file: File, chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def _wrong_size(file: File, size: int) -> IntegrityError:
     why = text("it has {found} bytes, the manifest says {expected}", found=size, expected=file.size)
-    return unsound(file.path, why, "size-mismatch")
+    return unsound(file.path, why, "wrong-size")
 
 
 def _missing(paths: Iterable[str]) -> list[Finding]:
@@ -531,6 +427,7 @@ def _first(reader: Reader, path: Path) -> tuple[str, bytes, dict[str, bytes], tu
 
 
 _TOO_LARGE = text("it is larger than such a file can be")
+_NO_FILE = text("it is a link or another special file")
 
 
 @contextmanager
@@ -558,12 +455,12 @@ def _of_archive(bundle: Bundle) -> Iterator[Member]:
             if not file:
                 again = name in listed or name.partition("/")[2] in (layout.MANIFEST, *signatures)
                 why = text("it stands there a second time") if again else text("the manifest does not know it")
-                raise unsound(name, why, "file-added")
+                raise unsound(name, why, "file-twice" if again else "not-listed")
             if size != file.size:
                 raise _wrong_size(file, size)
-            content = _checked(file, reader.content(size))
-            yield Member(file, content)
-            _exhaust(content)
+            member = Member(file, _checked(file, reader.content(size)))
+            yield member
+            member.exhaust()
             ahead = reader.next()
         if waiting:
             raise IntegrityError(*_missing(one.path for one in waiting.values()))
@@ -598,7 +495,7 @@ def _small(path: Path, most: int) -> bytes:
 
 def _regular(path: Path) -> BinaryIO:
     if not stat.S_ISREG(path.lstat().st_mode):
-        raise unsound(path, text("it is no regular file"))
+        raise unsound(path, _NO_FILE, "not-a-file")
     return os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)), "rb")
 
 
@@ -613,15 +510,17 @@ def _of_folder(bundle: Bundle) -> Iterator[Member]:
         here = waiting.pop()
         for one in sorted(os.scandir(bundle.path / here), key=lambda one: one.name):
             path = here + one.name
+            if path not in known and path not in parents:
+                path = unicodedata.normalize("NFC", path)  # some file systems change the form
             if one.is_dir(follow_symlinks=False) and path in parents:
                 waiting.append(path + "/")
             elif path in known and one.is_file(follow_symlinks=False):
                 found.add(path)
             elif path in known or path in parents:
-                bad += unsound(path, text("it is no regular file")).findings
+                bad += unsound(path, _NO_FILE, "not-a-file").findings
             else:
                 advice = "Take it out, or unpack the bundle again."
-                bad.append(error("file-added", path, "{subject} does not belong to the bundle.", advice))
+                bad.append(error("not-listed", path, "{subject} does not belong to the bundle.", advice))
     bad += _missing(known - found - {one.subject for one in bad})
     if bad:
         raise IntegrityError(*bad[:_SHOWN])

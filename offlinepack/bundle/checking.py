@@ -1,0 +1,167 @@
+"""What `verify` looks at beside the bytes: where files lie, sums, documents for other tools, wheels inside out."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from offlinepack.errors import Finding, IntegrityError, error
+from offlinepack.ontarget import manifest as layout
+from offlinepack.ontarget.manifest import Distribution, File, Manifest, Tool
+from offlinepack.ontarget.verify import check_folder
+from offlinepack.ontarget.wheel import Wheel, check_contents, clashes, read_wheel, same_version
+
+from . import documents
+
+if TYPE_CHECKING:
+    from . import Bundle, Member
+
+_TOP = {
+    layout.SUMS: "document",
+    layout.README: "document",
+    layout.README_ZH: "document",
+    layout.SBOM: "document",
+    layout.REHEARSAL: "document",
+    layout.INSTALL_PY: "code",
+    layout.INSTALL_SH: "code",
+    layout.INSTALL_CMD: "code",
+}
+_FOLDERS = {
+    layout.WHEELS: "wheel",
+    layout.SDISTS: "sdist",
+    layout.TOOLS: "tool",
+    layout.BYTECODE: "bytecode",
+    layout.ONTARGET: "code",
+    layout.FILES: "included",
+    layout.PROVENANCE: "document",
+}
+_DEEP = (layout.FILES, layout.BYTECODE, layout.PROVENANCE)
+"""folders that may hold folders"""
+_ASK = "Do not install from this bundle; ask who made it."
+
+
+def kind_of(path: str) -> str | None:
+    """The kind of what lies at this path in a bundle; None where nothing does."""
+    folder, _, name = path.partition("/")
+    if not name:
+        return "document" if documents.serves_other_tools(path) else _TOP.get(path)
+    return None if "/" in name and folder not in _DEEP else _FOLDERS.get(folder)
+
+
+def verified(bundle: Bundle) -> Iterator[File | Finding]:
+    """Each file when it is done, and whatever is found."""
+    yield from _misplaced(bundle.manifest)
+    yield from _of_folder(bundle) if bundle.path.is_dir() else _of_archive(bundle)
+
+
+def _misplaced(manifest: Manifest) -> Iterator[Finding]:
+    for file in manifest.files:
+        if kind_of(file.path) != file.kind:
+            sentence = "{subject} ({kind}) is nothing that a bundle holds at this place."
+            yield error("file-misplaced", file.path, sentence, _ASK, kind=file.kind)
+
+
+def _of_folder(bundle: Bundle) -> Iterator[File | Finding]:
+    sound = set()
+    for checked in check_folder(bundle.path, bundle.manifest, contents=True):
+        yield from checked.findings
+        if checked.file:
+            yield checked.file
+            if not any(one.level == "error" for one in checked.findings):
+                sound.add(checked.file.path)
+    for file in bundle.manifest.files:
+        if documents.serves_other_tools(file.path) and file.path in sound:
+            try:
+                yield from documents.check(file.path, bundle.read(file), bundle.manifest)
+            except IntegrityError as found:
+                yield from found.findings
+
+
+def _of_archive(bundle: Bundle) -> Iterator[File | Finding]:
+    sums = hashlib.sha256(layout.sums(bundle.manifest.files)).hexdigest()
+    if not any(one.path == layout.SUMS and one.sha256 == sums for one in bundle.manifest.files):
+        yield error("sums-differ", layout.SUMS, "{subject} does not list what the manifest lists.", _ASK)
+    with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder, ThreadPoolExecutor(2) as pool:
+        wheels = _Wheels(Path(folder), pool)
+        try:
+            for member in bundle.members():
+                try:
+                    if is_wheel(member.file):
+                        yield from wheels.take(member)
+                    elif documents.serves_other_tools(member.file.path):
+                        yield from documents.check(member.file.path, member.read(), bundle.manifest)
+                    else:
+                        member.exhaust()
+                except IntegrityError as found:
+                    yield from found.findings
+                yield member.file
+        except IntegrityError as found:
+            yield from found.findings
+        yield from wheels.findings(bundle.manifest)
+
+
+def is_wheel(file: File) -> bool:
+    """Whether this is a wheel, to be installed or a tool."""
+    return file.kind in ("wheel", "tool") and file.path.endswith(".whl")
+
+
+class _Wheels:
+    """The wheels of an archive: each unpacked in a thread, then compared with the plan and its peers."""
+
+    def __init__(self, folder: Path, pool: ThreadPoolExecutor) -> None:
+        self._folder, self._pool = folder, pool
+        self._waiting: deque[tuple[str, Path, Future[tuple[Wheel | None, list[Finding]]]]] = deque()
+        self._sound: dict[str, Path] = {}
+
+    def take(self, member: Member) -> Iterator[Finding]:
+        """Begin with this one; gives what was found about former ones."""
+        while len(self._waiting) > 2:
+            yield from self._done()
+        path = member.place(self._folder)
+        self._waiting.append((member.file.path, path, self._pool.submit(_checked, path)))
+
+    def _done(self) -> Iterator[Finding]:
+        name, path, future = self._waiting.popleft()
+        wheel, findings = future.result()
+        path.unlink()
+        if wheel:
+            # kept on disk, not in memory: a bundle may have many targets
+            self._sound[name] = self._folder / str(len(self._sound))
+            self._sound[name].write_bytes(pickle.dumps(wheel._replace(metadata=b"")))
+        yield from findings
+
+    def findings(self, manifest: Manifest) -> Iterator[Finding]:
+        """What is left to be found: other names than the plan's, files that two distributions both bring."""
+        while self._waiting:
+            yield from self._done()
+        for target in manifest.targets:
+            wheels = []
+            planned: list[Distribution | Tool] = [*target.tools, *target.install]
+            for one in planned:
+                if one.file in self._sound:
+                    wheel: Wheel = pickle.loads(self._sound[one.file].read_bytes())
+                    if wheel.name != one.name or not same_version(wheel.version, one.version):
+                        yield _other(one.file, wheel, one)
+                    if isinstance(one, Distribution):
+                        wheels.append(wheel)
+            yield from clashes(wheels, target.facts.os)
+
+
+def _checked(path: Path) -> tuple[Wheel | None, list[Finding]]:
+    try:
+        wheel = read_wheel(path)
+    except IntegrityError as found:
+        return None, list(found.findings)
+    return wheel, [*wheel.notes, *check_contents(wheel)]
+
+
+def _other(path: str, wheel: Wheel, planned: Distribution | Tool) -> Finding:
+    said = [(wheel.name, wheel.version), (planned.name, planned.version)]
+    sentence = "{subject} holds {found}; the manifest plans it as {planned}."
+    return error("wheel-other", path, sentence, _ASK, found=" ".join(said[0]), planned=" ".join(said[1]))
