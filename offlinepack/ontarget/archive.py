@@ -91,19 +91,19 @@ class Archive:
             offset, expected = header + 30 + n + e, end
             if _ALL_ONES in (size2, packed2):
                 size2, packed2, _ = _widened(self.at(header + 30 + n, e, False), size2, packed2, 0)
-            tail = b"" if end == offset + packed else self.at(offset + packed, min(end - offset - packed, 25), False)
-            same = (crc2, packed2, size2) == (crc, packed, size)
+            left, same = end - offset - packed, (crc2, packed2, size2) == (crc, packed, size)
             if flags & 8:  # APPNOTE 4.3.9: a data descriptor follows, with or without signature, of 4 or 8 bytes a size
-                same = same or (crc2, packed2, size2) == (0, 0, 0)
+                tail = self.at(offset + packed, min(left, 25), False)
                 tail = tail[4:] if tail[:4] == b"PK\7\x08" and len(tail) in (16, 24) else tail
                 form, most = ("<3I", _ALL_ONES) if len(tail) == 12 else ("<IQQ", -1)
-                tail = b"" if tail == struct.pack(form, crc, packed & most, size & most) else tail
-            if tail or not same or (sign, flags2, method2, data[30 : 30 + n]) != (b"PK\3\4", flags, method, raw):
+                left = int(tail != struct.pack(form, crc, packed & most, size & most))
+                same = same or (crc2, packed2, size2) == (0, 0, 0)
+            if left or not same or (sign, flags2, method2, data[30 : 30 + n]) != (b"PK\3\4", flags, method, raw):
                 refuse("framing", text("{member}: the directory and the member's header disagree", member=name))
             if flags & ~0x80E or method not in (0, 8) or (method == 0 and packed != size):
                 refuse("framing", text("{member} is encrypted, or packed in a way that is not used here", member=name))
-            kind = stat.S_IFMT(mode)
-            if kind not in (0, stat.S_IFDIR if name[-1:] == "/" else stat.S_IFREG) or (name[-1:] == "/" and size):
+            kind, folder = stat.S_IFMT(mode), name[-1:] == "/"
+            if kind not in (0, stat.S_IFDIR if folder else stat.S_IFREG) or (size if folder else mode & 0o6000):
                 refuse("name", text("{member} is a link or another special file", member=name))
             if not _PLAIN.match(name) or not name.isprintable() or len(raw) > 1000:
                 refuse("name", text("{member} is not a plain relative name", member=name))
