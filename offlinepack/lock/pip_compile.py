@@ -91,6 +91,9 @@ def lock(
     raise ResolutionError(*findings)
 
 
+_Wrong = tuple[type[OfflinepackError], Finding]
+
+
 @dataclass
 class _Rounds:
     """What is passed from one run of pip to the next."""
@@ -317,9 +320,6 @@ def _about_causes(causes: Iterable[Mapping[str, Any]], answer: Answer, run: _Run
     return True
 
 
-_Wrong = tuple[type[OfflinepackError], Finding]
-
-
 @dataclass(frozen=True)
 class _Admitted:
     """What the indexes have of a project, and of that what all who asked for it would take."""
@@ -349,12 +349,20 @@ class _Admitted:
             and run.target.accepts(one.filename) is not None
         ]
 
-    def wrong(
-        self, name: str, by: list[str], answer: Answer, run: _Run
-    ) -> tuple[type[OfflinepackError], Finding] | None:
+    def wrong(self, name: str, causes: list[Mapping[str, Any]], answer: Answer, run: _Run) -> _Wrong | None:
         """What is wrong with this project by itself; None: a version could be taken, were it not for others."""
+        by = _asked_by(name, causes, run)
+        lines = (*run.requirements.asked, *run.requirements.constraints)
+        frozen = [one for one in lines if one.name == name and one.frozen]
+        versions = sorted({one.version for one in self.all if one.version and not one.yanked}, reverse=True)
+        specifiers = [one["specifier"] for one in causes]
+        absent = [one for one in specifiers if not any(SpecifierSet(one).filter(versions, prereleases=True))]
+        if frozen and (not self.all or absent):
+            return SourceError, _not_on_an_index(frozen[0])
         if not self.all:
             return ResolutionError, _unknown(name, by)
+        if not self.wanted and absent:
+            return ResolutionError, _no_such_version(name, absent[0], [str(one) for one in versions[:5]], by)
         if not self.wanted or self.fitting(run):
             return None
         if not self.early:
