@@ -324,7 +324,7 @@ def _passed_over(made: Pylock, said: str, run: _Run) -> dict[str, str]:
         with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
             # what it has just read is in its cache
             done = replace(run, requirements=alone, offline=run.cache_dir is not None)(Path(folder), _Rounds())
-        flat = re.sub(r"\s+", " ", _words(done.stderr))
+        flat = _flat(_words(done.stderr))
         without = {
             version
             for name, bounds in _NO_WHEEL.findall(flat)
@@ -357,7 +357,7 @@ def _files(name: str, run: _Run) -> list[IndexFile]:
 def _learn(said: str, run: _Run, rounds: _Rounds) -> bool:
     """Turn one failure into findings or into an allowance; whether another round can find more."""
     said = _words(said)
-    flat = re.sub(r"\s+", " ", said)
+    flat = _flat(said)
     if findings := _about_index(flat, said, run):
         rounds.kinds.add(FetchError)
         rounds.findings += findings
@@ -390,11 +390,10 @@ def _learn(said: str, run: _Run, rounds: _Rounds) -> bool:
     without = {canonicalize_name(name): versions for name, versions in _NO_WHEEL.findall(flat)}
     pins = {canonicalize_name(name): pin for name, pin in _NO_VERSION.findall(flat)}
     absent = {**dict.fromkeys(unknown, ""), **pins}
-    if frozen := {name for name in absent if _is_frozen(name, run)} - rounds.excluded:
-        rounds.findings += [_not_on_an_index(name, absent[name], run) for name in sorted(frozen)]
+    if any(_is_frozen(name, run) for name in absent):
+        rounds.findings += _not_on_an_index(run)
         rounds.kinds.add(SourceError)
-        rounds.excluded |= frozen
-        return True
+        return False
     if unknown:
         rounds.findings += [_unknown(name, flat, run) for name in sorted(unknown)]
         rounds.kinds.add(FetchError if run.offline else ResolutionError)
@@ -430,6 +429,11 @@ def _is_direct(name: str, run: _Run) -> bool:
 def _words(said: str) -> str:
     """What uv says to people, without its log."""
     return "\n".join(line for line in said.splitlines() if not line.startswith(("TRACE ", "DEBUG ")))
+
+
+def _flat(said: str) -> str:
+    """On one line, and without the markers that uv writes behind names: numpy{python_full_version >= '3.12'}."""
+    return re.sub(r"\{[^{}]*\}", "", re.sub(r"\s+", " ", said))
 
 
 def _log(said: str) -> str:
@@ -557,15 +561,32 @@ def _is_frozen(name: str, run: _Run) -> bool:
     return any(one.frozen for one in (*run.requirements.asked, *run.requirements.constraints) if one.name == name)
 
 
-def _not_on_an_index(name: str, pin: str, run: _Run) -> Finding:
-    lines = [one for one in (*run.requirements.asked, *run.requirements.constraints) if one.name == name]
-    return error(
-        "not-on-an-index",
-        name,
-        "{line} is installed in the environment, and no index has it.",
-        "Name the index or folder that has it (--extra-index-url, --find-links), or leave it out: --exclude {subject}.",
-        line=lines[0].shown if lines else f"{name}{pin}",
-    )
+def _not_on_an_index(run: _Run) -> list[Finding]:
+    """All that stands in a frozen environment and on no index; what merely has no file for the target is not meant."""
+    lines = tuple(one for one in (*run.requirements.asked, *run.requirements.constraints) if one.frozen)
+    alone = replace(run, requirements=replace(run.requirements, asked=lines, constraints=(), no_deps=True))
+    rounds, absent = _Rounds(), set[str]()
+    for _ in range(MOST_ROUNDS):
+        with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
+            done = alone(Path(folder), rounds)
+        flat = _flat(_words(done.stderr))
+        missing = {*_UNKNOWN.findall(flat), *(name for name, _ in _NO_VERSION.findall(flat))}
+        others = {found[0] for one in (_NO_WHEEL, _NEEDS_PYTHON) for found in one.findall(flat)}
+        if done.returncode == 0 or not (missing | others) - rounds.excluded:
+            break
+        absent |= missing
+        rounds.excluded |= missing | others
+    return [
+        error(
+            "not-on-an-index",
+            one.name,
+            "{line} is installed in the environment, and no index has it.",
+            "Name what has it (--extra-index-url, --find-links), or leave it out: --exclude {subject}.",
+            line=one.shown,
+        )
+        for one in lines
+        if one.name in absent
+    ]
 
 
 def _no_version(name: str, pin: str, flat: str, run: _Run) -> Finding:

@@ -96,6 +96,19 @@ def read(folder: Path, *, exclude: Sequence[str] = ()) -> Requirements:
             )
         )
     roots = _roots(kept, needs)
+    if odd := [one for _, one in sorted(kept.items()) if not _is_version(one.version)]:
+        raise SourceError(
+            *(
+                error(
+                    "odd-version",
+                    one.name,
+                    "{subject} {version} has a version that is none (PEP 440); no index lists it so.",
+                    "Install a newer release of it there, or leave it out: --exclude {subject}.",
+                    version=one.version,
+                )
+                for one in odd
+            )
+        )
     asked, constraints = [], []
     for name, one in sorted(kept.items()):
         line, finding = _line(one, folder)
@@ -307,7 +320,7 @@ def _is_editable(one: _Installed) -> bool:
 
 def _line(one: _Installed, folder: Path) -> tuple[str, Finding | None]:
     """The requirement for one distribution, and what has to be said about where it came from."""
-    pin = f"{one.name}{_pin(one.version)}"
+    pin = f"{one.name}=={one.version}"
     facts = {"pin": pin, "folder": folder.name}
     url = one.origin.get("url", "")
     vcs = one.origin.get("vcs_info")
@@ -365,11 +378,11 @@ def _line(one: _Installed, folder: Path) -> tuple[str, Finding | None]:
     return pin, None
 
 
-def _pin(version: str) -> str:
+def _is_version(text: str) -> bool:
     try:
-        return f"=={Version(version)}"
+        return bool(Version(text))
     except InvalidVersion:
-        return f"==={version}"
+        return False
 
 
 def _path(url: str) -> Path:
