@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from offlinepack.errors import Finding, error, note, warning
-from offlinepack.native.elf import NO_BINARY, SITE, Binary, read_member, undefined
+from offlinepack.native.elf import NO_BINARY, SITE, Binary, read_file, read_member, undefined
 from offlinepack.native.imports import imported
 from offlinepack.ontarget.manifest import Need
 from offlinepack.store import Store, StoredFile
@@ -29,7 +29,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
-__all__ = ["Binary", "Need", "Needs", "Scan", "help_for", "needs", "read", "scan", "undefined"]
+__all__ = ["Binary", "Need", "Needs", "Scan", "help_for", "needs", "read", "read_file", "scan", "undefined"]
 
 _SCAN = 1
 """grows when what `scan` finds out changes, so that facts in the store are found out again"""

@@ -6,6 +6,7 @@ pyelftools 5 ms. A test compares the two. Where speed does not matter (which sym
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import posixpath
 import re
@@ -39,6 +40,9 @@ _MACHINES = {
     (243, 64, "<"): "riscv64",
     (258, 64, "<"): "loongarch64",
 }
+
+
+_DAMAGED = (struct.error, ValueError, IndexError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,18 @@ def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Binary | N
                 file.flush()
                 with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                     return _elf(member.filename, mapped)
-        except (struct.error, ValueError, IndexError, UnicodeDecodeError, OverflowError):
+        except _DAMAGED:
             return None
+
+
+def read_file(path: Path) -> Binary | None:
+    """The same of a file on disk."""
+    with path.open("rb") as file:
+        if file.read(4) != b"\x7fELF" or path.stat().st_size < 64:
+            return None
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, contextlib.suppress(*_DAMAGED):
+            return _elf(path.name, mapped)
+    return None
 
 
 # System V gABI, chapters 4 (headers) and 5 (program header, dynamic section); symbol versions: LSB, chapter 10.7.

@@ -1,0 +1,91 @@
+"""One build: an environment of its own, the hooks of the project's backend (PEP 517), everything said in the log."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import pyproject_hooks
+from build import ProjectBuilder
+from packaging.utils import canonicalize_name
+
+from offlinepack import roots
+from offlinepack.sdist.interpreters import Interpreter
+from offlinepack.store import StoredFile
+from offlinepack.targets import Target
+
+Provide = Callable[[Sequence[str], Target], Sequence[StoredFile]]
+"""requirements (PEP 508) and the build interpreter as a target -> wheels of them and of all that they need"""
+
+
+class Bench:
+    """One build: an environment of its own, the hooks of the project's backend, everything said in the log."""
+
+    def __init__(
+        self, interpreter: Interpreter, work: Path, log: IO[bytes], environment: Mapping[str, str], provide: Provide
+    ) -> None:
+        self.interpreter, self.work, self.log, self.provide = interpreter, work, log, provide
+        self.env = work / "env"
+        programs = str(self.env / ("Scripts" if os.name == "nt" else "bin"))
+        known = roots.PATH if interpreter.root else os.environ.get("PATH", os.defpath)
+        self.environment = {**environment, "PATH": os.pathsep.join([programs, known])}
+        self.installed: list[str] = []
+        """names and versions of what the build required"""
+
+    def wheel_of(self, folder: Path, settings: Mapping[str, str | list[str]]) -> Path:
+        """Make the environment, ask the backend what else it requires, build."""
+        python = str(self.env / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
+        self._run([self.interpreter.path, "-I", "-m", "venv", "--without-pip", str(self.env)])
+        project = ProjectBuilder(folder, python_executable=python, runner=self._hook)
+        required = sorted(project.build_system_requires)
+        self._install(python, required)
+        more = sorted(project.get_requires_for_build("wheel", settings) - set(required))
+        if more:
+            self._install(python, [*required, *more])
+        return Path(project.build("wheel", self.work / "made", settings))
+
+    def _install(self, python: str, requirements: Sequence[str]) -> None:
+        """By the newest pip that the interpreter admits, from its own wheel; from files alone."""
+        files = self.provide(["pip", *requirements], self.interpreter.target)
+        place = self.work / "wheels"
+        place.mkdir(exist_ok=True)
+        paths: dict[str, Path] = {canonicalize_name(one.name.split("-")[0]): one.placed_in(place) for one in files}
+        wanted = [path for name, path in sorted(paths.items()) if name != "pip" or "pip" in map(_project, requirements)]
+        self.installed = sorted("-".join(path.name.split("-")[:2]) for path in wanted)
+        if not wanted:
+            return
+        # sysconfig._PIP_USE_SYSCONFIG: Debian's 3.7 to 3.9 come without distutils, which pip would ask for the folders.
+        start = (
+            "import runpy, sys, sysconfig; sysconfig._PIP_USE_SYSCONFIG = True; sys.path.insert(0, sys.argv.pop(1)); "
+        )
+        start += "runpy.run_module('pip', run_name='__main__', alter_sys=True)"
+        options = ["--isolated", "install", "--no-index", "--no-deps", "--no-compile", "--quiet"]
+        options += ["--disable-pip-version-check", "--no-warn-script-location", "--ignore-installed"]
+        self._run([python, "-I", "-c", start, str(paths["pip"]), *options, *map(str, wanted)])
+
+    def _run(self, command: Sequence[str], folder: Path | None = None) -> None:
+        done = self.interpreter.run(command, folder=folder or self.work, output=self.log, environment=self.environment)
+        if done.returncode:
+            raise subprocess.CalledProcessError(done.returncode, list(command))
+
+    def _hook(self, cmd: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None) -> None:
+        """What pyproject_hooks calls: [python, its script, name of the hook, folder for in- and output]."""
+        self.log.write(f"offlinepack: {cmd[2]}\n".encode())
+        self.log.flush()
+        there = self.work / "tmp" / "hook"
+        shutil.rmtree(there, ignore_errors=True)
+        shutil.copytree(cmd[3], there)
+        script = Path(pyproject_hooks.__file__).parent / "_in_process" / "_in_process.py"
+        shutil.copy(script, self.work / "tmp" / script.name)
+        self.environment |= extra_environ or {}
+        self._run([cmd[0], str(self.work / "tmp" / script.name), cmd[2], str(there)], Path(cwd or self.work))
+        shutil.copytree(there, cmd[3], dirs_exist_ok=True)
+
+
+def _project(requirement: str) -> str:
+    return canonicalize_name(re.split(r"[^\w.-]", requirement.strip(), maxsplit=1)[0])

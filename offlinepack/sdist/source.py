@@ -1,0 +1,183 @@
+"""Where a build finds its source: an sdist unpacked, a project's folder copied, a repository checked out."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from offlinepack.errors import SourceError, error
+from offlinepack.fetch import redacted
+from offlinepack.sdist.failures import last_lines
+from offlinepack.store import StoredFile
+
+if sys.platform != "win32":
+    import fcntl
+
+EARLIEST = 315532800
+"""1980-01-01 in seconds: no zip archive can hold an earlier time"""
+
+
+@contextlib.contextmanager
+def workplace(source: StoredFile | Path) -> Iterator[Path]:
+    """A folder for one build, gone afterwards: the same each time and no user in its name, as builds write it down."""
+    told = source.sha256 if isinstance(source, StoredFile) else hashlib.sha256(str(source).encode()).hexdigest()
+    work = Path(tempfile.gettempdir()) / f"offlinepack-{told[:12]}"
+    held = _hold(work)
+    if held is None:  # another build of the same source runs, or the place is someone else's
+        work = Path(tempfile.mkdtemp(prefix="offlinepack-"))
+    try:
+        (work / "tmp").mkdir()
+        yield work
+    finally:
+        shutil.rmtree(work, onerror=_force)
+        if held:
+            os.close(held)
+
+
+def _hold(work: Path) -> int | None:
+    """An open descriptor of this folder, made empty and locked; None where it cannot be ours."""
+    if sys.platform == "win32":
+        return None
+    try:
+        work.mkdir(mode=0o700, exist_ok=True)
+        held = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(held).st_uid != os.geteuid() or not os.path.samestat(os.fstat(held), work.lstat()):
+            raise PermissionError
+        for one in work.iterdir():  # what a killed build left
+            shutil.rmtree(one, onerror=_force) if one.is_dir() and not one.is_symlink() else one.unlink()
+        work.chmod(0o700)
+    except OSError:
+        os.close(held)
+        return None
+    return held
+
+
+def _force(remove: Callable[[str], object], path: str, _: object) -> None:
+    """A folder that a build made read-only is removed all the same."""
+    with contextlib.suppress(OSError):
+        Path(path).parent.chmod(0o700)
+        remove(path)
+
+
+def unpacked(source: StoredFile | Path, work: Path, name: str) -> tuple[Path, int]:
+    """The project's folder, a copy of it, and its time in seconds: of its PKG-INFO, its last commit, else 1980."""
+    place = work / "source"
+    if isinstance(source, Path):
+        shutil.copytree(source, place, symlinks=True, ignore=_left_behind)
+        return place, _last_commit(place)
+    place.mkdir()
+    try:
+        if zipfile.is_zipfile(source.path):
+            with zipfile.ZipFile(source.path) as archive:
+                archive.extractall(place)
+            stamp = EARLIEST
+        else:
+            with tarfile.open(source.path) as packed:
+                members = packed.getmembers()
+                _extract(packed, place)
+            top = [one for one in members if one.name.count("/") == 1 and one.name.endswith("/PKG-INFO")]
+            stamp = int(max((one.mtime for one in top or members), default=EARLIEST))
+    except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError) as wrong:
+        raise SourceError(
+            error(
+                "sdist-unreadable",
+                name,
+                "{subject} is not a readable source distribution: {reason}.",
+                "Fetch it again, or tell its maintainers.",
+                reason=str(wrong),
+            )
+        ) from wrong
+    tops = list(place.iterdir())
+    return (tops[0] if len(tops) == 1 and tops[0].is_dir() else place), max(stamp, EARLIEST)
+
+
+def _extract(packed: tarfile.TarFile, place: Path) -> None:
+    # PEP 721: sdists are unpacked with the data filter. Early 3.10 and 3.11 lack it: then files and folders alone.
+    if hasattr(tarfile, "data_filter"):
+        packed.extractall(place, filter="data")
+        return
+    for member in packed.getmembers():
+        if (member.isfile() or member.isdir()) and ".." not in Path(member.name).parts and member.name[0] != "/":
+            member.mode = 0o755 if member.isdir() or member.mode & 0o111 else 0o644
+            packed.extract(member, place)
+
+
+def _left_behind(folder: str, names: list[str]) -> set[str]:
+    """Of a project's folder: virtual environments, caches, and what an earlier build by setuptools left."""
+    path = Path(folder)
+    caches = {
+        "__pycache__",
+        ".tox",
+        ".nox",
+        ".venv",
+        "node_modules",
+        ".mypy_cache",
+        ".pytest_cache",
+        ".ruff_cache",
+        ".hg",
+    }
+    left = {name for name in names if name in caches or (path / name / "pyvenv.cfg").is_file()}
+    if path.name == "build":
+        left |= {name for name in names if re.match(r"(lib|temp|bdist)[.]?", name)}
+    left |= {name for name in names if not stat.S_ISREG(mode := (path / name).lstat().st_mode) and _odd(mode)}
+    return left
+
+
+def _odd(mode: int) -> bool:
+    return not (stat.S_ISDIR(mode) or stat.S_ISLNK(mode))
+
+
+def _last_commit(folder: Path) -> int:
+    if not (folder / ".git").exists():
+        return EARLIEST
+    command = ["git", "-C", str(folder), "log", "-1", "--format=%ct"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    return int(done.stdout) if done.stdout.strip().isdigit() else EARLIEST
+
+
+def checkout(url: str, revision: str | None, folder: Path) -> str:
+    """Clone a git repository at a branch, tag or commit into `folder`; gives the commit. SourceError where it fails."""
+
+    def git(*arguments: str) -> str:
+        environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1"}
+        done = subprocess.run(
+            ["git", *arguments], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            said = done.stderr.replace(url, redacted(url))
+            raise SourceError(
+                error(
+                    "checkout-failed",
+                    redacted(url),
+                    "{subject} could not be checked out at {revision}.",
+                    "Check the address, the revision and the credentials that git has for it.",
+                    log=last_lines(said, 8),
+                    revision=revision or "HEAD",
+                )
+            )
+        return done.stdout.strip()
+
+    try:
+        git("clone", "--quiet", "--no-checkout", "--", url, str(folder))
+        git("-C", str(folder), "checkout", "--quiet", "--detach", revision or "HEAD", "--")
+        git("-C", str(folder), "submodule", "--quiet", "update", "--init", "--recursive")
+        return git("-C", str(folder), "rev-parse", "HEAD")
+    except FileNotFoundError:
+        raise SourceError(
+            error("no-git", redacted(url), "{subject} needs the program git, which is missing.", "Install git.")
+        ) from None
