@@ -131,7 +131,7 @@ def install(pip, distributions):  # type: (Pip, Sequence[Distribution]) -> Itera
         ok = one not in missing
         yield batch._replace(name=one.name, ok=ok, seconds=share, words="" if ok else batch.words)
     count, before = 0, len(missing) + 1
-    while missing and len(missing) < before:
+    while missing and (len(missing) < before or count < 2):  # what failed for a moment gets a second round
         count, before, left = count + 1, len(missing), []
         for one in missing:
             done = pip.install([one], "%s.%d" % (one.name, count))

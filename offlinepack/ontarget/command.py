@@ -120,8 +120,6 @@ def _options(argv, folder):  # type: (Sequence[str], Optional[str]) -> Any
             raise UsageError(error("usage", name, "{subject} is one of: {allowed}.", allowed=allowed))
     if options.jobs is not None and not options.jobs.isdigit():
         raise UsageError(error("usage", "--jobs", "{subject} takes a number."))
-    if options.require_signature and not options.verify_key:
-        raise UsageError(error("usage", "--require-signature", "{subject} needs --verify-key: who must have signed?"))
     return options
 
 
@@ -149,9 +147,13 @@ def _run(options, voice):  # type: (Any, report.Voice) -> int
         manifest = verify.open_folder(options.folder)
         voice.facts.update(bundle=manifest.name, version=manifest.version, sequence=manifest.sequence)
         installation.check(options, manifest, voice)
-        voice.result(text(
-            "{what}: {count} files, complete and unaltered since packing; who packed it was not checked.",
-            what=manifest.folder, count=len(manifest.files)))
+        facts = {"what": manifest.folder, "count": len(manifest.files)}
+        if voice.facts.get("signed"):
+            voice.result(text("{what}: {count} files, complete and unaltered since packing, and signed.", **facts))
+        else:
+            voice.result(text(
+                "{what}: {count} files, complete and unaltered since packing; who packed it was not checked "
+                "(--verify-key FILE).", **facts))
     else:
         return installation.install(options, voice)
     return DONE

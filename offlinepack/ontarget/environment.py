@@ -133,6 +133,12 @@ def _held(place, handle):  # type: (Place, int) -> Finding
     )
 
 
+def read_bytes(path):  # type: (str) -> bytes
+    """A whole small file."""
+    with open(path, "rb") as source:
+        return source.read()
+
+
 def read_json(path):  # type: (str) -> Dict[str, Any]
     """An object that write_json wrote; empty where there is none. A file that is not whole is an error."""
     try:
@@ -234,8 +240,7 @@ def users(place):  # type: (Place) -> List[Tuple[int, str, Set[str]]]
 
 def _proc(pid, name):  # type: (int, str) -> bytes
     try:
-        with open("/proc/%d/%s" % (pid, name), "rb") as source:
-            return source.read()
+        return read_bytes("/proc/%d/%s" % (pid, name))
     except OSError:
         return b""
 

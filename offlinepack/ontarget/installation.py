@@ -8,13 +8,14 @@ import time
 import zipfile
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Set, Tuple
 
-from . import by_pip, environment, errors, generation, installed, match, preflight, report, seed, verify
+from . import by_pip, environment, errors, generation, installed, match, preflight, report, seed, signature, verify
 from .errors import DONE, Finding, Text, error, raise_all, text
 from .generation import Work
-from .manifest import INSTALL_PY, ONTARGET, Manifest, Target
+from .manifest import INSTALL_PY, ONTARGET, SIGNATURES, Manifest, Target, write
 from .wheel import Wheel
 
 PROGRAM = "offlinepack.pyz"
+TRUST = os.path.join(os.environ.get("PROGRAMDATA", "") if os.name == "nt" else "/etc", "offlinepack", "trust.ini")
 
 
 def install(options, voice):  # type: (Any, report.Voice) -> int
@@ -60,9 +61,20 @@ def install(options, voice):  # type: (Any, report.Voice) -> int
 
 
 def check(options, manifest, voice):  # type: (Any, Manifest, report.Voice) -> Dict[str, Wheel]
-    """Every byte of the bundle is what was packed and nothing in it is hostile: the wheels, or all that is wrong."""
-    if options.verify_key or options.signature:
-        raise errors.IntegrityError(error("no-verifier", manifest.name, "This version cannot check signatures."))
+    """Every byte of the bundle is what was packed and nothing in it is hostile: the wheels, or all that is wrong.
+
+    Where keys are given, or demanded on this machine, each of them must have signed.
+    """
+    keys = list(options.verify_key or []) + signature.demanded(TRUST)
+    if options.require_signature and not keys:
+        raise errors.UsageError(error(
+            "usage", "--require-signature", "{subject} needs --verify-key: who must have signed?"))
+    if keys:
+        paths = [os.path.join(options.folder, one) for one in SIGNATURES] + [options.signature or ""]
+        there = [one for one in paths if os.path.isfile(one) or one == options.signature]
+        signed = [(one, environment.read_bytes(one)) for one in there]
+        voice.findings(signature.check(write(manifest), signed, keys))
+        voice.facts["signed"] = True
     found, wheels = [], {}  # type: List[Finding], Dict[str, Wheel]
     for checked in verify.check_folder(options.folder, manifest, contents=options.verify):
         found += checked.findings
@@ -207,14 +219,12 @@ def _keep_program(work):  # type: (Work) -> None
     """This very code as one file beside the environment: a rollback needs no bundle."""
     folder, loader, path = os.path.dirname(__file__), __loader__, work.place.path(PROGRAM)  # type: ignore[name-defined]
     if os.path.isfile(os.path.dirname(folder)):  # it runs from such a file
-        with open(os.path.dirname(folder), "rb") as source:
-            data = source.read()
+        data = environment.read_bytes(os.path.dirname(folder))
     else:
         names = [one for one in getattr(loader, "files", None) or os.listdir(folder) if one.endswith((".py", ".json"))]
         code = {one: loader.get_data(os.path.join(folder, one)) for one in names}
         if INSTALL_PY not in code:
-            with open(work.path(INSTALL_PY), "rb") as source:
-                code[INSTALL_PY] = source.read()
+            code[INSTALL_PY] = environment.read_bytes(work.path(INSTALL_PY))
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
             for name in sorted(code):

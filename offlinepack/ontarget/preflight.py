@@ -158,10 +158,10 @@ def _disk(place, wanted):  # type: (Place, Room) -> List[Finding]
         disk = os.statvfs(standing)
         free, nodes = disk.f_bavail * disk.f_frsize, disk.f_favail if disk.f_files else 0
     if free < need:
-        parts = {"files": size(wanted.files), "code": size(wanted.bytecode), "spare": size(_SPARE)}  # type: Dict[str, Any]
+        parts = {"files": size(wanted.files), "compiled": size(wanted.bytecode), "spare": size(_SPARE)}  # type: Dict[str, Any]
         found.append(error(
             "disk-full", standing,
-            "{subject} has {free} free; {need} are needed: {files} of files, {code} of bytecode, {spare} besides.",
+            "{subject} has {free} free; {need} are needed: {files} of files, {compiled} of bytecode, {spare} besides.",
             "Make room, or choose another place with --venv.", free=size(free), need=size(need), **parts))
     if nodes and nodes < wanted.entries:
         found.append(error(

@@ -1,0 +1,339 @@
+"""Where an environment lies: places, lock, state, the switch; what is installed, compared with RECORD."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from offlinepack.ontarget import environment, installed, linked
+from offlinepack.ontarget.environment import Place
+from offlinepack.ontarget.errors import ComputerError
+from offlinepack.ontarget.manifest import Distribution, Facts, File, Manifest, Target, Tool
+
+ONE, TWO, THREE = "0123456789ab", "ba9876543210", "aaaaaaaaaaaa"
+
+
+def venv(root: Path) -> Path:
+    """What python -m venv leaves, as far as it matters here."""
+    (root / "lib" / "python3.11" / "site-packages").mkdir(parents=True)
+    (root / "bin").mkdir()
+    (root / "bin" / "python").symlink_to("/usr/bin/python3")
+    (root / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    return root
+
+
+def distribution(root: Path, name: str, version: str = "1.0", finished: bool = True, script: str = "") -> Path:
+    """An installed distribution with one module, as an installer leaves it."""
+    site = root / "lib" / "python3.11" / "site-packages"
+    info = site / f"{name}-{version}.dist-info"
+    info.mkdir()
+    files = {f"{name}/__init__.py": b"x = 1\n", f"{info.name}/METADATA": b"Name: x\n"}
+    if finished:
+        files[f"{info.name}/INSTALLER"] = b"pip\n"
+    if script:
+        files[f"../../../bin/{script}"] = f"#!{root}/bin/python\nimport {name}\n".encode()
+    rows = []
+    for relative, data in files.items():
+        path = Path(os.path.normpath(site / relative))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+        rows.append([relative, f"sha256={digest}", str(len(data))])
+    rows += [[f"{name}/__pycache__/__init__.cpython-311.pyc", "", ""], [f"{info.name}/RECORD", "", ""]]
+    (site / name / "__pycache__").mkdir()
+    (site / name / "__pycache__" / "__init__.cpython-311.pyc").write_bytes(b"code")
+    out = io.StringIO()
+    csv.writer(out).writerows(sorted(rows))
+    (info / "RECORD").write_text(out.getvalue(), newline="")
+    return info
+
+
+def generation(place: Place, name: str) -> Path:
+    os.makedirs(place.beside, exist_ok=True)
+    return venv(Path(place.path(name)))
+
+
+def state(place: Place, **values: object) -> None:
+    environment.write_json(place.path("state.json"), {"schema": 1, "generations": {}, "sequences": {}, **values})
+
+
+# ------------------------------------------------------------------------------------------------------------ places
+
+
+def test_nothing_there_is_a_place(tmp_path: Path) -> None:
+    assert environment.locate(str(tmp_path / "app" / "venv")) == Place(str(tmp_path / "app" / "venv"), False)
+
+
+def test_an_empty_folder_is_a_place(tmp_path: Path) -> None:
+    (tmp_path / "venv").mkdir()
+    assert not environment.locate(str(tmp_path / "venv")).foreign
+
+
+def test_a_virtual_environment_of_somebody_else_is_foreign(tmp_path: Path) -> None:
+    venv(tmp_path / "venv")
+    place = environment.locate(str(tmp_path / "venv"))
+    assert place.foreign and place.root(ONE) == str(tmp_path / "venv")
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "dangling"])
+def test_what_is_no_environment_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "venv"
+    if kind == "file":
+        path.write_text("x")
+    elif kind == "folder":
+        path.mkdir()
+        (path / "precious").write_text("x")
+    else:
+        path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ComputerError) as caught:
+        environment.locate(str(path))
+    assert caught.value.exit_code == 12
+    assert str(path) in caught.value.findings[0].say()
+
+
+def test_the_link_and_all_that_leads_to_it_mean_the_same_place(tmp_path: Path) -> None:
+    place = Place(str(tmp_path / "venv"), False)
+    generation(place, ONE)
+    state(place)
+    environment.switch(place, ONE)
+    (tmp_path / "short").symlink_to(tmp_path / "venv")
+    for path in ("venv", "short", f"venv.d/{ONE}"):
+        assert environment.locate(str(tmp_path / path)) == place, path
+    assert place.current == ONE
+
+
+def test_a_link_whose_generation_is_gone_is_still_ours(tmp_path: Path) -> None:
+    place = Place(str(tmp_path / "venv"), False)
+    os.makedirs(place.beside)
+    environment.switch(place, ONE)
+    assert environment.locate(place.venv) == place
+
+
+def test_a_link_to_a_foreign_environment_is_foreign(tmp_path: Path) -> None:
+    venv(tmp_path / "real")
+    (tmp_path / "venv").symlink_to("real")
+    assert environment.locate(str(tmp_path / "venv")).foreign
+
+
+# ---------------------------------------------------------------------------------------------------------- identity
+
+
+def manifest_of(wheel: str = "a" * 64, **changed: object) -> tuple[Manifest, Target]:
+    facts = Facts("cpython", "3.11", False, "linux", "x86_64", "glibc", "2.17", None)
+    install = (Distribution("stone", "1.0", "wheels/s.whl", (), bool(changed.get("requested", True)), None),)
+    target = Target("here", "cp311-x", facts, "3.11", install, (Tool("pip", "26.3", "tools/p.whl"),), ())
+    files = [File("tools/p.whl", 1, "b" * 64, "tool", True), File("wheels/s.whl", 1, wheel, "wheel", True)]
+    if "included" in changed:
+        files.append(File("files/x", 1, str(changed["included"]), "included", True))
+    return Manifest(1, "notes", "1.0", None, None, (target,), tuple(sorted(files))), target
+
+
+def test_the_same_plan_has_the_same_name_and_any_other_another() -> None:
+    def name(python: str = "/usr/bin/python3.11", compiled: bool = True, **changed: object) -> str:
+        return environment.identify(*manifest_of(**changed), python, {"compile": compiled})  # type: ignore[arg-type]
+
+    assert name() == name()
+    assert len(name()) == 12 and int(name(), 16)
+    others = [name(wheel="c" * 64), name(requested=False), name(included="d" * 64), name("/opt/p"), name(compiled=False)]
+    assert len({name(), *others}) == 6
+
+
+# ------------------------------------------------------------------------------------------------------- lock, state
+
+
+def test_the_second_run_learns_who_holds_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "_PATIENCE", 0)
+    place = Place(str(tmp_path / "venv"), False)
+    with environment.hold(place), pytest.raises(ComputerError) as caught, environment.hold(place):
+        pass
+    assert caught.value.exit_code == 12
+    assert f"process {os.getpid()}" in caught.value.findings[0].say()
+    with environment.hold(place):
+        pass
+
+
+def test_json_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.json"
+    environment.write_json(str(path), {"a": 1})
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        environment.write_json(str(path), {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [one.name for one in tmp_path.iterdir()] == ["state.json"]
+
+
+def test_a_state_that_is_not_whole_is_said(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text('{"schema": 1, ')
+    with pytest.raises(ComputerError) as caught:
+        environment.read_json(str(tmp_path / "state.json"))
+    assert "state.json" in caught.value.findings[0].say()
+
+
+def test_the_link_is_believed_before_the_state(tmp_path: Path) -> None:
+    place = Place(str(tmp_path / "venv"), False)
+    generation(place, TWO)
+    state(place, current=ONE, former=THREE)
+    environment.switch(place, TWO)
+    found = environment.read_state(place)
+    assert (found["current"], found["former"]) == (TWO, ONE)
+
+
+# ------------------------------------------------------------------------------------------------------------ switch
+
+
+def test_the_link_is_relative_and_replaced(tmp_path: Path) -> None:
+    place = Place(str(tmp_path / "venv"), False)
+    for name in (ONE, TWO):
+        generation(place, name)
+        environment.switch(place, name)
+        assert os.readlink(place.venv) == f"venv.d/{name}"
+        assert place.current == name
+    assert not os.path.lexists(place.path("link"))
+
+
+def test_the_switch_takes_an_empty_folder_and_never_a_full_one(tmp_path: Path) -> None:
+    place = Place(str(tmp_path / "venv"), False)
+    generation(place, ONE)
+    (tmp_path / "venv").mkdir()
+    environment.switch(place, ONE)
+    assert place.current == ONE
+    os.unlink(place.venv)
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "venv" / "precious").write_text("x")
+    with pytest.raises(OSError, match="not empty"):
+        environment.switch(place, ONE)
+    assert (tmp_path / "venv" / "precious").exists()
+
+
+def test_prune_keeps_what_it_is_told_and_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(str(tmp_path / "venv"), False)
+    for name in (ONE, TWO, THREE):
+        generation(place, name)
+    (Path(place.beside) / "reports").mkdir()
+    monkeypatch.setattr(environment, "users", lambda _: [(812, "uwsgi", {TWO})])
+    assert environment.prune(place, [ONE, None]) == []
+    assert sorted(os.listdir(place.beside)) == sorted([ONE, TWO, "reports"])
+
+
+def test_what_cannot_be_removed_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(str(tmp_path / "venv"), False)
+    generation(place, ONE)
+
+    def refuse(path: str) -> None:
+        raise OSError(13, "Permission denied", path)
+
+    monkeypatch.setattr(environment, "remove", refuse)
+    (found,) = environment.prune(place, [])
+    assert found.level == "note" and "Permission denied" in found.say()
+
+
+# --------------------------------------------------------------------------------------------------------- installed
+
+
+def test_whole_distributions_are_not_named(tmp_path: Path) -> None:
+    root = venv(tmp_path / "g")
+    distribution(root, "stone")
+    distribution(root, "pebble", "2.0+local.1")
+    assert installed.altered(str(root), {"stone": "1.0", "pebble": "2.0+local.1"}) == {}
+
+
+@pytest.mark.parametrize("fault", ["edited", "missing", "gone", "other", "twice", "unfinished", "record"])
+def test_what_is_not_whole_is_found(tmp_path: Path, fault: str) -> None:
+    root = venv(tmp_path / "g")
+    info = distribution(root, "stone", "2.0" if fault == "other" else "1.0", finished=fault != "unfinished")
+    module = info.parent / "stone" / "__init__.py"
+    records = {"stone": installed.sha256(str(info / "RECORD"))}
+    if fault == "edited":
+        module.write_bytes(b"x = 2\n")
+    elif fault == "missing":
+        module.unlink()
+    elif fault == "gone":
+        installed.discard(str(root), ["stone"])
+    elif fault == "twice":
+        (info.parent / "stone-0.9.dist-info").mkdir()
+    elif fault == "record":  # a file and its row, altered together
+        module.write_bytes(b"x = 2\n")
+        digest = base64.urlsafe_b64encode(hashlib.sha256(b"x = 2\n").digest()).rstrip(b"=").decode()
+        lines = (info / "RECORD").read_text().splitlines()
+        lines = [f"stone/__init__.py,sha256={digest},6" if one.startswith("stone/__init__.py,") else one for one in lines]
+        (info / "RECORD").write_text("\n".join(lines) + "\n")
+        assert installed.altered(str(root), {"stone": "1.0"}) == {}
+    assert set(installed.altered(str(root), {"stone": "1.0"}, records)) == {"stone"}
+
+
+def test_sweep_leaves_what_is_listed_and_nothing_else(tmp_path: Path) -> None:
+    root = venv(tmp_path / "g")
+    base = installed.listing(str(root))
+    info = distribution(root, "stone")
+    (info / "RECORDabc.tmp").write_text("half")
+    (info.parent / "half" / "deep").mkdir(parents=True)
+    (info.parent / "half" / "deep" / "x.py").write_text("half")
+    (root / "bin" / "left").symlink_to("nowhere")
+    installed.sweep(str(root), base)
+    assert installed.altered(str(root), {"stone": "1.0"}) == {}
+    left = {one for one in installed.listing(str(root)) if one not in base}
+    assert left == {os.path.relpath(one, root) for one in [*info.parent.rglob("stone*"), *info.parent.rglob("stone*/**/*")]}
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_requested_stands_where_it_was_asked_for(tmp_path: Path, wanted: bool) -> None:
+    root = venv(tmp_path / "g")
+    info = distribution(root, "stone")
+    before = (info / "RECORD").read_text()
+    for value in (not wanted, wanted, wanted):
+        installed.mark(str(root), {"stone": value})
+    assert (info / "REQUESTED").exists() is wanted
+    assert ("REQUESTED" in (info / "RECORD").read_text()) is wanted
+    assert installed.altered(str(root), {"stone": "1.0"}) == {}
+    if not wanted:
+        assert (info / "RECORD").read_text() == before
+
+
+# ------------------------------------------------------------------------------------------------------------ linked
+
+
+def test_an_unchanged_distribution_is_shared_and_its_scripts_name_the_new_place(tmp_path: Path) -> None:
+    old, new = venv(tmp_path / ONE), venv(tmp_path / TWO)
+    info = distribution(old, "stone", script="stone")
+    records = {"stone": installed.sha256(str(info / "RECORD"))}
+    assert dict(linked.adopt(str(old), str(new), {"stone": "1.0"}, records)) == {"stone": ""}
+    assert installed.altered(str(new), {"stone": "1.0"}) == {}
+    assert (new / "bin" / "stone").read_text() == f"#!{new}/bin/python\nimport stone\n"
+    site = new / "lib" / "python3.11" / "site-packages"
+    assert (site / "stone" / "__pycache__" / "__init__.cpython-311.pyc").read_bytes() == b"code"
+    assert installed.altered(str(old), {"stone": "1.0"}, records) == {}, "the old release is as it was"
+
+
+def test_an_edited_one_is_not_carried_over(tmp_path: Path) -> None:
+    old, new = venv(tmp_path / ONE), venv(tmp_path / TWO)
+    info = distribution(old, "stone")
+    (info.parent / "stone" / "__init__.py").write_text("x = 'mine'\n")
+    ((name, why),) = linked.adopt(str(old), str(new), {"stone": "1.0"}, {})
+    assert name == "stone" and why.endswith("__init__.py")
+    assert installed.dist_infos(str(new)) == {}
+
+
+def test_what_cannot_be_shared_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = venv(tmp_path / ONE), venv(tmp_path / TWO)
+    distribution(old, "stone")
+    before = [one for one in installed.listing(str(new)) if (new / one).is_file()]
+
+    def refuse(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(linked, "_CLONE", 0)
+    ((_, why),) = linked.adopt(str(old), str(new), {"stone": "1.0"}, {})
+    assert "not permitted" in why
+    assert [one for one in installed.listing(str(new)) if (new / one).is_file()] == before
