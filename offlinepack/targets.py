@@ -220,6 +220,10 @@ class Target:
         return {tag: rank for rank, tag in reversed(tuple(enumerate(self.tags)))}
 
     @cached_property
+    def _pythons(self) -> set[tuple[str, str]]:
+        return {(tag.interpreter, tag.abi) for tag in self.tags}
+
+    @cached_property
     def environment(self) -> dict[str, str]:
         """PEP 508's markers but those that cannot be known; platform_machine as a kernel of that machine says it."""
         facts, full, pypy = self.facts, self.python_full, _data("pythons.toml")["pypy"]
@@ -301,7 +305,7 @@ class Target:
         return _Miss((0, *_numbers(need)), why)
 
     def _python_miss(self, tag: Tag) -> _Miss | None:
-        if any((tag.interpreter, tag.abi) == (mine.interpreter, mine.abi) for mine in self.tags):
+        if (tag.interpreter, tag.abi) in self._pythons:
             return None
         kind = re.sub(r"\d.*\Z", "", tag.interpreter)
         digits = tag.interpreter[len(kind) :]
