@@ -20,7 +20,8 @@ from offlinepack.ontarget.wheel import Wheel, check_contents, clashes, read_whee
 from . import documents
 
 if TYPE_CHECKING:
-    from . import Bundle, Member
+    from .reading import Bundle
+    from .writing import Member
 
 _TOP = {
     layout.SUMS: "document",

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from offlinepack.errors import Finding, Text, error, text
+from offlinepack.errors import Finding, IntegrityError, Text, error, text
 from offlinepack.ontarget import manifest as layout
 from offlinepack.ontarget.errors import ENGLISH, Words
 from offlinepack.ontarget.manifest import Facts, File, Manifest, Target
@@ -191,6 +191,19 @@ def _check_pylock(path: str, data: bytes, target: Target, files: Mapping[str, Fi
         keys = sorted(key for key in {*said, *planned} if rest[0].get(key) != rest[1].get(key))
         found.append(_other(path, text("{keys} differs", keys=keys)))
     return found or [_other(path, text("it is not in its one form"))]
+
+
+def addresses(locks: Mapping[str, bytes], manifest: Manifest) -> dict[str, str]:
+    """Path of a wheel or sdist -> its address on the public index, as these pylocks (path -> bytes) have it.
+
+    IntegrityError where one says something else than the manifest.
+    """
+    findings = [found for path, data in locks.items() for found in check(path, data, manifest)]
+    if findings:
+        raise IntegrityError(*findings)
+    packages = [package for data in locks.values() for package in tomllib.loads(data.decode())["packages"]]
+    files = [file for package in packages for file in (*package.get("wheels", ()), package.get("sdist", {}))]
+    return {file["path"]: file["url"] for file in files if "url" in file}
 
 
 def _line(package: Any) -> str:

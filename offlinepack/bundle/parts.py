@@ -191,9 +191,11 @@ class Input:
 
     def __init__(self, path: Path) -> None:
         self._waiting = _parts(path)
-        self.whole = len(self._waiting) == 1
-        """not cut into parts"""
         self._all = tuple(self._waiting)
+        self.base = self._all[0].with_suffix("") if re.search(r"\.[0-9]{3}$", self._all[0].name) else path
+        """the name without the number of a part"""
+        self.size_of_parts = None if self.base == self._all[0] else self._all[0].stat().st_size
+        """bytes; None where it was not cut"""
         self._next()
 
     def read(self, most: int = CHUNK) -> bytes:
@@ -218,9 +220,9 @@ class Input:
 
     def blame(self) -> list[Finding]:
         """Of a cut file that turned out to be damaged: the parts that are not what the `.sha256` beside them says."""
-        if self.whole:
+        if self.size_of_parts is None:
             return []
-        sums = _sums(self._all[0].with_suffix(".sha256"))
+        sums = _sums(self.base.with_name(self.base.name + ".sha256"))
         found = [(part, sums.get(part.name)) for part in self._all]
         return [
             error("part-differs", part, "{subject} is not the part that was written: damaged, or another one.", AGAIN)

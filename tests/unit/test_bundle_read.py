@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from offlinepack import bundle
+from offlinepack.bundle import reading
 from offlinepack.errors import BundleError, ComputerError, Finding, IntegrityError
 from offlinepack.ontarget.manifest import File
 
@@ -121,7 +122,7 @@ def test_a_full_disk_while_unpacking(packed: Path, tmp_path: Path, monkeypatch: 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(bundle, "_place", full)
+    monkeypatch.setattr(reading, "place", full)
     with pytest.raises(ComputerError, match="disk is full"):
         list(bundle.open_bundle(packed).unpack(tmp_path / "there"))
 

@@ -1,0 +1,102 @@
+"""Bundles of one name, made on different machines for different targets, become one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from offlinepack.errors import Finding, IntegrityError, Text, UsageError, error, text
+from offlinepack.ontarget import manifest as layout
+from offlinepack.ontarget.manifest import File, Manifest, Target
+from offlinepack.targets import Target as Machine
+
+from . import documents
+from .reading import Bundle
+from .writing import Member, completed
+
+
+def join(bundles: Sequence[Bundle]) -> tuple[Manifest, Iterator[Member]]:
+    """One bundle of several that are called the same: all their targets, each file once; for `write`.
+
+    Signatures, SBOM and rehearsal are not taken over: what they speak of is another bundle. UsageError where bundles do
+    not belong together: another name, version, place, sequence; two plans for a target; two contents for a path.
+    """
+    first = bundles[0].manifest
+    bad: list[Finding] = []
+    targets: dict[str, Target] = {}
+    found: dict[str, tuple[File, Bundle]] = {}
+    urls: dict[str, str] = {}
+    in_wheels = {one.file.rpartition("/")[2] for each in bundles for t in each.manifest.targets for one in t.install}
+    for each in bundles:
+        for key in ("name", "version", "sequence", "install_to"):
+            if getattr(each.manifest, key) != getattr(first, key):
+                values = {"found": getattr(each.manifest, key), "expected": getattr(first, key)}
+                bad.append(_apart(each.path, text("its {key} is {found}, not {expected}", key=key, **values)))
+        for target in each.manifest.targets:
+            tools = [one._replace(file=_home(one.file, in_wheels)) for one in target.tools]
+            target = target._replace(tools=tuple(tools))
+            if targets.setdefault(target.tag, target) != target:
+                bad.append(_apart(each.path, text("it has another plan for the target {tag}", tag=target.tag)))
+        for file in each.manifest.files:
+            if file.kind in ("code", "document") and not file.path.startswith(layout.PROVENANCE):
+                continue
+            if _home(file.path, in_wheels) != file.path:
+                continue
+            if found.setdefault(file.path, (file, each))[0] != file:
+                bad.append(_apart(each.path, text("it has another {file}", file=file.path)))
+        urls.update(documents.addresses(dict(_locks(each)), each.manifest))
+    if bad:
+        raise UsageError(*bad)
+    ordered = sorted(targets.values(), key=lambda one: Machine(one.name, one.facts).demands)
+    members = [Member(file, _Elsewhere(each)) for file, each in found.values()]
+    manifest, whole = completed(first._replace(targets=tuple(ordered), files=()), members, urls)
+    return manifest, _streamed(whole)
+
+
+def _apart(path: Path, why: Text) -> Finding:
+    return error("not-joined", path, "{subject} does not belong together with the first bundle: {why}.", why=why)
+
+
+def _home(path: str, in_wheels: Collection[str]) -> str:
+    """Where a tool lies that is installed as well."""
+    name = path.rpartition("/")[2]
+    return f"{layout.WHEELS}/{name}" if path.startswith(layout.TOOLS) and name in in_wheels else path
+
+
+def _locks(bundle: Bundle) -> Iterator[tuple[str, bytes]]:
+    names = {layout.pylock_name(target.tag) for target in bundle.manifest.targets}
+    for member in bundle.members():
+        if member.file.path in names:
+            yield member.file.path, member.read()
+            names.discard(member.file.path)
+        if not names:
+            return
+
+
+class _Elsewhere:
+    """Content that another bundle has; it comes when that one is read."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+
+    def __iter__(self) -> Iterator[bytes]:
+        raise AssertionError("it has to be taken from its bundle")
+
+
+def _streamed(members: Iterable[Member]) -> Iterator[Member]:
+    """The same members; each bundle that they come from is read once, from its beginning to its end."""
+    streams: dict[int, Iterator[Member]] = {}
+    for member in members:
+        if isinstance(member.content, _Elsewhere):
+            bundle = member.content.bundle
+            stream = streams.setdefault(id(bundle), bundle.members())
+            found = next((one for one in stream if one.file == member.file), None)
+            if not found:
+                advice = "Unpack it and name its folder."
+                sentence = "{subject} cannot be joined as it is: its files are not in the usual order."
+                raise IntegrityError(error("other-order", bundle.path, sentence, advice))
+            member = Member(member.file, found.content)
+        yield member
+    for stream in streams.values():
+        for _ in stream:
+            pass
