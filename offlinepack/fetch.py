@@ -7,14 +7,15 @@ import email.utils
 import functools
 import hashlib
 import logging
+import queue
 import random
 import re
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -40,11 +41,13 @@ from offlinepack.errors import (
 )
 from offlinepack.store import BLOCK, Incoming, Store, StoredFile
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 RETRIES, TIMEOUT, JOBS = 5, 15.0, 16
 LONGEST_PAUSE = 120.0
 """seconds: a server that asks for a longer pause than this is taken to have failed"""
+PIECE = 1 << 16
 LARGEST_PAGE = 128 << 20
 """bytes: what is larger is no page of an index"""
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -481,26 +484,15 @@ def files(wanted: Iterable[Wanted], store: Store, client: Client, jobs: int = JO
     failures: list[OfflinepackError] = []
     # the largest first: at the end no single large file keeps all others waiting
     order = sorted(missing.values(), key=lambda same: -(same[0].size or 0))
-    pool = ThreadPoolExecutor(min(jobs, len(order)), "fetch")
-    running: dict[Future[StoredFile], list[Wanted]] = {}
-    try:
-        running = {pool.submit(_one, same[0], store, client): same for same in order}
-        for future in as_completed(running):
-            others = running.pop(future)[1:]
-            try:
-                stored = future.result()
-            except (ComputerError, UsageError):
-                raise
-            except OfflinepackError as failure:
-                failures.append(failure)
-                continue
-            yield stored
-            for one in others:
-                yield StoredFile(one.name, stored.path, stored.size, stored.sha256)
-    finally:
-        if running:
-            client.close()
-        pool.shutdown(wait=True, cancel_futures=True)
+    for same, outcome in _side_by_side(order, lambda same: _one(same[0], store, client), jobs, client.close):
+        if isinstance(outcome, OfflinepackError) and not isinstance(outcome, (ComputerError, UsageError)):
+            failures.append(outcome)
+        elif isinstance(outcome, BaseException):
+            raise outcome
+        else:
+            yield outcome
+            for one in same[1:]:
+                yield StoredFile(one.name, outcome.path, outcome.size, outcome.sha256)
     if failures:
         kind = IntegrityError if any(isinstance(one, IntegrityError) for one in failures) else FetchError
         findings = [found for failure in failures for found in failure.findings]
@@ -532,6 +524,46 @@ def sizes(wanted: Iterable[Wanted], store: Store, client: Client, jobs: int = JO
     return found
 
 
+def _side_by_side(
+    tasks: Sequence[S], work: Callable[[S], T], jobs: int, stop: Callable[[], None]
+) -> Iterator[tuple[S, T | BaseException]]:
+    """Each task with what its work gave or raised, as they end; `stop` is called when nobody wants the rest.
+
+    The threads are daemons: an interrupted program does not wait until a silent server has run into its time-out.
+    """
+    todo: queue.SimpleQueue[S] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[S, T | BaseException]] = queue.SimpleQueue()
+    for task in tasks:
+        todo.put(task)
+
+    def run() -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                task = todo.get_nowait()
+                try:
+                    done.put((task, work(task)))
+                except BaseException as failure:
+                    done.put((task, failure))
+
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(min(jobs, len(tasks)))]
+    left = len(tasks)
+    try:
+        for thread in threads:
+            thread.start()
+        while left:
+            yield done.get()
+            left -= 1
+    finally:
+        if left > 0:
+            with contextlib.suppress(queue.Empty):
+                while todo.get_nowait():
+                    pass
+            stop()
+        patience = time.monotonic() + 1
+        for thread in threads:
+            thread.join(max(0, patience - time.monotonic()))
+
+
 def _one(wanted: Wanted, store: Store, client: Client) -> StoredFile:
     """One file into the store; what a former run got of it is taken up."""
     local = local_path(wanted.url)
@@ -553,6 +585,7 @@ def _one(wanted: Wanted, store: Store, client: Client) -> StoredFile:
                     wanted.url, wanted.name, lambda: _transfer(wanted, incoming, client), lambda: incoming.size
                 )
         if wanted.size is not None and not wanted.sha256 and incoming.size != wanted.size:
+            incoming.drop()
             raise IntegrityError(_wrong_size(wanted, incoming))
         return incoming.finish()
 
@@ -597,7 +630,8 @@ def _transfer(wanted: Wanted, incoming: Incoming, client: Client) -> None:
         whole = wanted.size if whole is None else whole
         try:
             with _told(wanted.name, wanted.url, client):
-                while block := response.read(BLOCK, decode_content=decode):
+                # what has come, not all that was asked for: a slow or broken connection leaves no byte behind
+                while block := response.read1(PIECE, decode_content=decode):
                     incoming.write(block)
                     client.received += len(block)
                     if wanted.size is not None and incoming.size > wanted.size:
@@ -895,7 +929,7 @@ def _wrong_size(wanted: Wanted, incoming: Incoming) -> Finding:
     return error(
         "size-mismatch",
         wanted.name,
-        "{subject} from {origin} has not the {expected} bytes that were promised, but {actual} or more.",
+        "{subject} from {origin} is not {expected} bytes long, as was promised: {actual} came.",
         "Do not use it. The index or a proxy on the way gave another file than the one that was locked.",
         origin=redacted(wanted.url),
         expected=wanted.size,

@@ -634,11 +634,12 @@ def serve_index(
     json: bool = True,
     html: bool = True,
     pep658: bool = False,
+    tls_names: Iterable[str] = ("localhost", "127.0.0.1"),
 ) -> Iterator[ServedIndex]:
     """Serve these files (or a folder's) as a Simple index until the block ends.
 
     `tls` makes a CA of its own (`.ca`, PEM); with `client_certificate` the server wants one (`.client_cert`, PEM
-    with key). `auth` is the user and password that every path then wants.
+    with key), `tls_names` stand in the server's own. `auth` is the user and password that every path then wants.
     """
     index = ServedIndex(tmp_path)
     index.auth, index.json, index.html, index.pep658 = auth, json, html, pep658
@@ -648,7 +649,7 @@ def serve_index(
     server.index = index
     index.port = server.server_address[1]
     if tls or client_certificate:
-        _secure(server, index, client_certificate)
+        _secure(server, index, client_certificate, tls_names)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
@@ -660,7 +661,7 @@ def serve_index(
         thread.join()
 
 
-def _secure(server: _Server, index: ServedIndex, client_certificate: bool) -> None:
+def _secure(server: _Server, index: ServedIndex, client_certificate: bool, names: Iterable[str]) -> None:
     import trustme
 
     authority = trustme.CA()
@@ -668,7 +669,7 @@ def _secure(server: _Server, index: ServedIndex, client_certificate: bool) -> No
     index.ca = index.folder / "ca.pem"
     authority.cert_pem.write_to_path(index.ca)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    authority.issue_cert(*names).configure_cert(context)
     if client_certificate:
         index.client_cert = index.folder / "client.pem"
         authority.issue_cert("client@example.org").private_key_and_cert_chain_pem.write_to_path(index.client_cert)
