@@ -22,6 +22,7 @@ from offlinepack.errors import (
     IntegrityError,
     OfflinepackError,
     SelectionError,
+    SourceError,
     Text,
     error,
     raise_all,
@@ -211,6 +212,22 @@ def sizes(plans: Sequence[Plan], request: Request) -> dict[str, int | None]:
     """File name -> bytes, of all that would be fetched; the index is asked where the lock does not say."""
     with Store.open(request.how.cache_dir) as store, _client(request) as client:
         return fetch.sizes(_wanted(plans), store, client)
+
+
+def page(url: str, indexes: Indexes, how: How) -> bytes:
+    """What stands at an address: a requirements file that another one names."""
+    with fetch.open_client(indexes, retries=how.retries, timeout=how.timeout, offline=how.offline) as client:
+        found = client.page(url)
+    if found is None:
+        raise SourceError(
+            error(
+                "no-such-page",
+                fetch.redacted(url),
+                "There is nothing at {subject}.",
+                "Mend the address, or give a file.",
+            )
+        )
+    return found.text.encode()
 
 
 def _client(request: Request) -> fetch.Client:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+import os
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +15,74 @@ import click
 from offlinepack import cli, console, pack, sources, targets
 from offlinepack.cli import options
 from offlinepack.cli.options import FILE, What
-from offlinepack.errors import SourceError, Text, UsageError, error, text
+from offlinepack.errors import Text, UsageError, error, text
 from offlinepack.indexes import Indexes
 from offlinepack.ontarget import manifest
-from offlinepack.sources import Requirements
+from offlinepack.sources import Requirements, discover, freeze
 
 
-def gather(what: What, speaker: console.Console) -> Requirements:
-    """Everything that was asked, read; the first line says what was taken."""
-    found = sources.from_arguments(what.requirements) if what.requirements else None
-    for path in what.files:
-        found = found + sources.read(path) if found else sources.read(path)
-    if found is None:
-        raise SourceError(
-            error(
-                "nothing-asked",
-                "build",
-                "Nothing was asked for.",
-                "Name requirements, or a file with -r: offlinepack build -r requirements.txt",
-            )
+def gather(what: What, indexes: Indexes, how: pack.How, speaker: console.Console) -> tuple[Requirements, Path | None]:
+    """Everything that was asked, read, and the environment whose interpreter is the default target.
+
+    The first line says what was taken. With nothing asked: the first of the places that `discover` knows.
+    """
+    asked = _Asked(what, indexes, how)
+    parts = [sources.from_arguments(what.requirements)] if what.requirements else []
+    parts += [asked.file(path) for path in what.files]
+    if what.venv:
+        parts.append(sources.read_environment(what.venv, exclude=what.exclude))
+    if what.project:
+        links = indexes.find_links
+        parts.append(sources.read_project(what.project, extras=what.extras, groups=what.groups, find_links=links))
+    environment = what.venv
+    if parts:
+        found = functools.reduce(operator.add, parts)
+        speaker.say(text("packing {taken}", taken=[*what.requirements, *what.files, *_given(what)]))
+    else:
+        active = {name: os.environ[name] for name in ("VIRTUAL_ENV", "CONDA_PREFIX") if name in os.environ}
+        discovered = discover.discover(
+            Path.cwd(),
+            active,
+            extras=what.extras,
+            groups=what.groups,
+            exclude=what.exclude,
+            locked=what.locked,
+            find_links=indexes.find_links,
         )
+        speaker.say(discovered.said)
+        found, environment = discovered.requirements, discovered.environment
     for path in what.constraints:
-        found = found + sources.read_constraints(path)
-    taken = [*what.requirements, *what.files]
-    speaker.say(text("packing {taken}", taken=taken))
+        found = found + asked.constraints(path)
+    return _with_policies(found, what), environment
+
+
+def _given(what: What) -> list[str]:
+    return [f"{flag} {path}" for flag, path in (("--venv", what.venv), ("--project", what.project)) if path]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """How files are read: with these extras, and pages through the one client of the run."""
+
+    what: What
+    indexes: Indexes
+    how: pack.How
+
+    def page(self, url: str) -> bytes:
+        """A requirements file that an address names."""
+        return pack.page(url, self.indexes, self.how)
+
+    def file(self, path: Path) -> Requirements:
+        """The file behind -r."""
+        what = self.what
+        return sources.read(path, extras=what.extras, groups=what.groups, locked=what.locked, page=self.page)
+
+    def constraints(self, path: Path) -> Requirements:
+        """The file behind -c."""
+        return sources.read_constraints(path, page=self.page)
+
+
+def _with_policies(found: Requirements, what: What) -> Requirements:
     return replace(
         found,
         pre=found.pre or what.pre,
@@ -55,16 +102,28 @@ def request(
     label: pack.Label,
     speaker: console.Console,
 ) -> pack.Request:
-    """The values of the command line as one request; without a target, for the interpreter that runs this."""
-    requirements = gather(what, speaker)
+    """The values of the command line as one request.
+
+    Without a target it is for the interpreter of --venv, else of the active environment, else the running one.
+    """
+    requirements, environment = gather(what, indexes, how, speaker)
     return pack.Request(
         requirements,
-        asked or (targets.running().anywhere(),),
+        asked or (_own(environment),),
         indexes.with_options(requirements.index_options),
         how,
         _label(label, requirements),
         floor_follows_files=not asked,
     )
+
+
+def _own(environment: Path | None) -> targets.Target:
+    """The machine's own target; conda and virtualenv keep their interpreter in the environment."""
+    place = environment or next(
+        (Path(os.environ[one]) for one in ("VIRTUAL_ENV", "CONDA_PREFIX") if os.environ.get(one)), None
+    )
+    python = freeze.interpreter(place) if place else None
+    return (targets.of_interpreter(python) if python else targets.running()).anywhere()
 
 
 def _label(label: pack.Label, requirements: Requirements) -> pack.Label:

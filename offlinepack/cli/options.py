@@ -70,6 +70,7 @@ class What:
     only_binary: tuple[str, ...]
     no_binary: tuple[str, ...]
     uploaded_prior_to: str | None
+    locked: bool
 
 
 def _names(given: tuple[str, ...]) -> tuple[str, ...]:
@@ -102,6 +103,7 @@ def _what(**values: Any) -> What:
         only_binary=_names(values["only_binary"]),
         no_binary=_names(values["no_binary"]),
         uploaded_prior_to=values["uploaded_prior_to"],
+        locked=values["locked"],
     )
 
 
@@ -129,6 +131,7 @@ what = group(
     option("--project", type=FILE, metavar="DIR", help="The project in this folder and what it needs."),
     option("--extra", multiple=True, metavar="NAME", help="An extra of the project."),
     option("--group", multiple=True, metavar="NAME", help="A dependency group of the project (PEP 735)."),
+    option("--locked", is_flag=True, help="Use the lock as it is; exit 4 if it no longer fits what is asked."),
     option(
         "--exclude", multiple=True, metavar="NAME", rare=True, help="Leave this project out of a frozen environment."
     ),
