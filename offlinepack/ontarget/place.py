@@ -24,7 +24,7 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Se
 from .archive import unpacked
 from .errors import Finding, InstallError, Text, error, text
 from .unpack import create, row_hash
-from .wheel import Wheel
+from .wheel import Wheel, replaced
 
 _TASK = 0.25  # seconds of work, about, that one process is given at once
 _FAILED = "{subject} was not placed: {why}."
@@ -33,11 +33,12 @@ _WORKER = """\
 import pickle, sys, types
 package = sys.modules["ontarget"] = types.ModuleType("ontarget")
 package.__path__ = []
-for name, source in pickle.load(sys.stdin.buffer):
+rooms, alone = pickle.load(sys.stdin.buffer)
+for name, source in rooms:
     module = sys.modules["ontarget." + name] = types.ModuleType("ontarget." + name)
     module.__package__ = "ontarget"
     exec(compile(source, name, "exec", 0, True), module.__dict__)
-module.work()
+module.work(alone)
 """
 _ASK = """\
 import json, struct, sys, sysconfig
@@ -72,12 +73,12 @@ def place(wheels, where, pip, requested=(), compiling=True, jobs=0):
 
     `requested`: names that get REQUESTED; `compiling`: with bytecode; `jobs`: processes, as many as there are cores.
     """
-    template, names = _template(pip), set(requested)
+    (template, alone), names = _template(pip), set(requested)
     placings = [_Placing(wheel, where, wheel.name in names, compiling) for wheel in wheels]
     # The largest wheels first, so that all processes end together. The end of the list is taken first.
     tasks = [(one, task) for one in sorted(placings, key=lambda one: one.cost) for task in reversed(one.tasks)]
     answers, waiting = queue.Queue(), len(tasks)  # type: queue.Queue[Tuple[_Placing, Any]], int
-    workers = [_Worker(where.python, tasks, answers) for _ in range(min(jobs or _cores(), waiting))]
+    workers = [_Worker(where.python, alone, tasks, answers) for _ in range(min(jobs or _cores(), waiting))]
     try:
         for _ in range(waiting):
             placing, answer = answers.get()
@@ -101,11 +102,11 @@ class _Placing:
         self.compiled = {}  # type: Dict[str, str]  # name in the wheel -> of its bytecode in RECORD
         self.cost, self.tasks, self.left = 0.0, [], 0  # type: float, List[Any], int
         shebang = ("#!%s%s" % (where.python, os.linesep)).encode("utf-8", "surrogateescape")
-        commands, room = {one[0] for one in wheel.scripts}, 0.0
+        room = 0.0
         for member in wheel.members:
             script = member.scheme == "scripts"
-            if script and re.sub(r"(?i)(\.exe|-script\.py|\.pya)\Z", "", os.path.basename(member.path)) in commands:
-                continue  # pip writes its own
+            if script and replaced(wheel, member):
+                continue
             path = os.path.join(folders[member.scheme], *member.path.split("/"))
             row = member.path if folders[member.scheme] == self.lib else self._row(path)
             self.rows[member.name] = row
@@ -215,13 +216,15 @@ def _read(wheel, name):  # type: (Wheel, str) -> bytes
         return b"".join(b"".join(unpacked(source, one, one.digest)) for one in wheel.members if one.name == name)
 
 
-def _template(pip):  # type: (Wheel) -> str
-    """The text of console scripts in this pip: its own where it has one, else that of its distlib."""
+def _template(pip):  # type: (Wheel) -> Tuple[str, bool]
+    """The text of this pip's console scripts (its own, else its distlib's); whether it compiles without imports."""
+    alone = False
     for name in ("pip/_internal/operations/install/wheel.py", "pip/_vendor/distlib/scripts.py"):
         source = _read(pip, name).decode("utf-8").replace("\r\n", "\n")
+        alone = alone or "BlockedImportError" in source
         found = re.search(r"(?is)\bscript_template = (?:textwrap\.dedent\()?(r?(\"\"\"|\'\'\').*?\2)", source)
         if found:
-            return textwrap.dedent(str(ast.literal_eval(found.group(1))))
+            return textwrap.dedent(str(ast.literal_eval(found.group(1)))), alone
     raise InstallError(error("unknown-pip", pip.filename, "{subject} has no text for scripts that is known here."))
 
 
@@ -232,8 +235,9 @@ def _cores():  # type: () -> int
 class _Worker:
     """A process that unpacks, and the thread that feeds it."""
 
-    def __init__(self, python, tasks, answers):  # type: (str, List[Any], Any) -> None
-        self.python, self.tasks, self.answers, self.stopped = python, tasks, answers, False
+    def __init__(self, python, alone, tasks, answers):  # type: (str, bool, List[Any], Any) -> None
+        self.python, self.alone, self.tasks, self.answers = python, alone, tasks, answers
+        self.stopped = False
         self.process = None  # type: Any
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -258,7 +262,7 @@ class _Worker:
             self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
             rooms = ("errors", "manifest", "archive", "unpack")
             sources = [(room, pkgutil.get_data(str(__package__), room + ".py")) for room in rooms]
-            pickle.dump(sources, self.process.stdin, 4)
+            pickle.dump((sources, self.alone), self.process.stdin, 4)
         if self.stopped:
             raise EOFError
         pickle.dump(task, self.process.stdin, 4)

@@ -24,9 +24,12 @@ os.umask(_UMASK)
 _MAGIC = importlib.util.MAGIC_NUMBER + (b"" if sys.version_info < (3, 7) else bytes(4))  # 4 of flags: PEP 552
 
 
-def work():  # type: () -> None
-    """Answer tasks until there are no more."""
+def work(alone):  # type: (bool) -> None
+    """Answer tasks until there are no more. `alone`: as pip 26.3 and newer, compile without importing anything more."""
     warnings.simplefilter("ignore")
+    if alone:  # so that a source in a rare encoding stays uncompiled, as it does there
+        __import__("encodings.ascii"), __import__("encodings.cp437"), __import__("encodings.latin_1")
+        sys.meta_path[:] = []
     gc.disable()
     parent = os.getppid()
     while True:

@@ -252,6 +252,8 @@ def landings(wheel):  # type: (Wheel) -> Iterator[Tuple[str, str, str]]
     """Where each file and script ends up: site/..., bin/..., root/..., include/...; its name; its content."""
     for one in wheel.members:
         path, content = one.path, one.digest or wheel.name
+        if replaced(wheel, one):
+            continue
         site = _SITE.match(path.lower()) if one.scheme == "data" else None
         if site or one.scheme.endswith("lib"):
             yield "site/" + path[site.end() if site else 0 :], one.name, content
@@ -262,6 +264,14 @@ def landings(wheel):  # type: (Wheel) -> Iterator[Tuple[str, str, str]]
             yield ("bin/" if one.scheme == "scripts" else "include/%s/" % wheel.name) + path, one.name, content
     for command, reference, _ in wheel.scripts:
         yield "bin/" + command, "%s = %s" % (command, reference), reference
+
+
+def replaced(wheel, member):  # type: (Wheel, Member) -> bool
+    """Whether it is what setuptools once wrote for an entry point: installers write their own instead."""
+    if member.scheme != "scripts":
+        return False
+    name = re.sub(r"(?i)(\.exe|-script\.py|\.pya)\Z", "", os.path.basename(member.path))
+    return any(name == command for command, _, _ in wheel.scripts)
 
 
 def _overwrites(place, wheel):  # type: (str, Wheel) -> bool
