@@ -64,8 +64,13 @@ def verified(bundle: Bundle) -> Iterator[File | Finding]:
 def _misplaced(manifest: Manifest) -> Iterator[Finding]:
     for file in manifest.files:
         if kind_of(file.path) != file.kind:
-            sentence = "{subject} ({kind}) is nothing that a bundle holds at this place."
-            yield error("file-misplaced", file.path, sentence, _ASK, kind=file.kind)
+            yield error(
+                "file-misplaced",
+                file.path,
+                "{subject} ({kind}) is nothing that a bundle holds at this place.",
+                _ASK,
+                kind=file.kind,
+            )
 
 
 def _of_folder(bundle: Bundle) -> Iterator[File | Finding]:
@@ -164,5 +169,11 @@ def _checked(path: Path) -> tuple[Wheel | None, list[Finding]]:
 
 def _other(path: str, wheel: Wheel, planned: Distribution | Tool) -> Finding:
     said = [(wheel.name, wheel.version), (planned.name, planned.version)]
-    sentence = "{subject} holds {found}; the manifest plans it as {planned}."
-    return error("wheel-other", path, sentence, _ASK, found=" ".join(said[0]), planned=" ".join(said[1]))
+    return error(
+        "wheel-other",
+        path,
+        "{subject} holds {found}; the manifest plans it as {planned}.",
+        _ASK,
+        found=" ".join(said[0]),
+        planned=" ".join(said[1]),
+    )

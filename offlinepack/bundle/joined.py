@@ -92,9 +92,14 @@ def _streamed(members: Iterable[Member]) -> Iterator[Member]:
             stream = streams.setdefault(id(bundle), bundle.members())
             found = next((one for one in stream if one.file == member.file), None)
             if not found:
-                advice = "Unpack it and name its folder."
-                sentence = "{subject} cannot be joined as it is: its files are not in the usual order."
-                raise IntegrityError(error("other-order", bundle.path, sentence, advice))
+                raise IntegrityError(
+                    error(
+                        "other-order",
+                        bundle.path,
+                        "{subject} cannot be joined as it is: its files are not in the usual order.",
+                        "Unpack it and name its folder.",
+                    )
+                )
             member = Member(member.file, found.content)
         yield member
     for stream in streams.values():

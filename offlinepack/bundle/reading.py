@@ -46,8 +46,9 @@ def open_bundle(path: Path) -> Bundle:
             with _reading(path) as reader:
                 _, data, signatures, _ = _first(reader, path)
     except FileNotFoundError as failed:
-        advice = "Name the bundle's tar.gz or its unpacked folder."
-        raise BundleError(error("no-such-bundle", path, "There is no {subject}.", advice)) from failed
+        raise BundleError(
+            error("no-such-bundle", path, "There is no {subject}.", "Name the bundle's tar.gz or its unpacked folder.")
+        ) from failed
     except OSError as failed:
         raise unreadable(path, failed) from failed
     return Bundle(path, layout.read(data), data, signatures)
@@ -121,8 +122,14 @@ class Bundle:
         """Put a second signature in, and change nothing else; UsageError where there is one."""
         name = layout.SIGNATURES[1]
         if name in self.signatures:
-            sentence = "{subject} holds two signatures already."
-            raise UsageError(error("signed-twice", self.path, sentence, "Leave this one beside it: without --embed."))
+            raise UsageError(
+                error(
+                    "signed-twice",
+                    self.path,
+                    "{subject} holds two signatures already.",
+                    "Leave this one beside it: without --embed.",
+                )
+            )
         if self.path.is_dir():
             try:
                 place(self.path, name, [signature])
@@ -298,8 +305,14 @@ def _of_folder(bundle: Bundle) -> Iterator[Member]:
             elif path in known or path in parents:
                 bad += unsound(path, _NO_FILE, "not-a-file").findings
             else:
-                advice = "Take it out, or unpack the bundle again."
-                bad.append(error("not-listed", path, "{subject} does not belong to the bundle.", advice))
+                bad.append(
+                    error(
+                        "not-listed",
+                        path,
+                        "{subject} does not belong to the bundle.",
+                        "Take it out, or unpack the bundle again.",
+                    )
+                )
     bad += _missing(known - found - {one.subject for one in bad})
     if bad:
         raise IntegrityError(*bad[:_SHOWN])

@@ -1,0 +1,109 @@
+"""Signatures of a bundle's manifest.json, by the system's ssh-keygen: a key in a file, in the agent, on a token."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from offlinepack.bundle import Bundle
+from offlinepack.errors import ComputerError, UsageError, error
+
+NAMESPACE = "offlinepack"
+"""what the signature is good for, as in `namespaces=` of an allowed_signers file"""
+_LARGEST = 64 << 10
+_OPENSSH = "Install OpenSSH 8.1 or newer: apt install openssh-client, dnf install openssh-clients."
+
+
+def sign(data: bytes, key: Path) -> bytes:
+    """An OpenSSH signature of these bytes (of manifest.json), armored.
+
+    `key`: the file of a private key, or of a public one whose private half is in the agent or on a security key.
+    UsageError: ssh-keygen does not take the key. ComputerError: there is no ssh-keygen, or one before OpenSSH 8.1.
+    """
+    if not key.is_file():
+        raise UsageError(
+            error(
+                "no-such-key",
+                key,
+                "There is no key {subject}.",
+                "Name the file of a key; ssh-keygen -t ed25519 makes one.",
+            )
+        )
+    command = ["ssh-keygen", "-Y", "sign", "-q", "-n", NAMESPACE, "-f", str(key)]
+    # a token's "touch me" is told on stderr: it has to be seen
+    shown = sys.stderr.isatty() and _on_token(key)
+    try:
+        done = subprocess.run(
+            command, input=data, stdout=subprocess.PIPE, stderr=None if shown else subprocess.PIPE, check=False
+        )
+    except OSError as failed:
+        raise ComputerError(error("no-ssh-keygen", "ssh-keygen", "{subject} cannot be started.", _OPENSSH)) from failed
+    words = (done.stderr or b"").decode("utf-8", "replace").strip()
+    if done.returncode or not done.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):
+        if re.search(r"(illegal|unknown|invalid) option|usage:", words):
+            raise ComputerError(
+                error("old-ssh-keygen", "ssh-keygen", "This ssh-keygen cannot sign.", _OPENSSH, log=words)
+            )
+        raise UsageError(
+            error(
+                "not-signed",
+                key,
+                "ssh-keygen did not sign with {subject}.",
+                "Is it a private key, or is its private half in the agent? Is the passphrase right?",
+                log=words,
+            )
+        )
+    return done.stdout.replace(b"\r\n", b"\n")
+
+
+def _on_token(key: Path) -> bool:
+    """Whether this is a key of a security token (sk-ssh-ed25519@openssh.com and its like)."""
+    public = key if key.suffix == ".pub" else key.with_name(key.name + ".pub")
+    try:
+        with public.open("rb") as file:
+            return file.read(3) == b"sk-"
+    except OSError:
+        return False
+
+
+def beside(bundle: Path) -> Path:
+    """Where a signature lies that is not in the bundle: `<bundle>.sig`, also for a bundle in parts."""
+    name = re.sub(r"\.[0-9]{3}\Z", "", bundle.name)
+    return bundle.absolute().with_name(name + ".sig")
+
+
+def put_beside(bundle: Path, signature: bytes) -> Path:
+    """Write the signature to `<bundle>.sig`, over a former one; the bundle stays as it is."""
+    place = beside(bundle)
+    part = place.with_name(place.name + ".part")
+    try:
+        part.write_bytes(signature)
+        part.replace(place)
+    except OSError as failed:
+        part.unlink(missing_ok=True)
+        raise ComputerError(
+            error(
+                "not-writable", place, "{subject} cannot be written: {reason}.", reason=os.strerror(failed.errno or 0)
+            )
+        ) from failed
+    return place
+
+
+def signatures_of(bundle: Bundle, given: Sequence[Path] = ()) -> list[tuple[str, bytes]]:
+    """Name and bytes of each signature: those inside, `<bundle>.sig` beside it, and the files that were given."""
+    found = list(bundle.signatures.items())
+    lies = beside(bundle.path)
+    for place in ([lies] if lies.is_file() else []) + list(given):
+        try:
+            with place.open("rb") as file:
+                found.append((str(place), file.read(_LARGEST)))
+        except OSError as failed:
+            reason = os.strerror(failed.errno or 0)
+            raise UsageError(
+                error("no-signature", place, "The signature {subject} cannot be read: {reason}.", reason=reason)
+            ) from failed
+    return found
