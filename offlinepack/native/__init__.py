@@ -187,6 +187,7 @@ def _inside(
     origin = posixpath.dirname(binary.path)
     for place in binary.search:
         path = posixpath.normpath(posixpath.join(re.sub(r"\$ORIGIN|\$\{ORIGIN\}", origin, place), soname))
+        path = re.sub(r"\Alib(64)?/(python|pypy)[\d.]+t?/(site|dist)-packages", SITE, path)
         if path in here:
             return path
     return next(iter(named.get(soname, ())), None)
@@ -255,12 +256,7 @@ def _usual() -> set[str]:
 def help_for(soname: str, target: Target) -> str | None:
     """The command that brings this library on the target's system: `apt install libgl1`; None where none is known."""
     managers: dict[str, dict[str, Any]] = _libraries()["managers"]
-    family = re.match(r"[a-z]*\d*", target.name.split("+")[0])
-    own = [
-        name
-        for name, manager in managers.items()
-        if any(family and family[0].startswith(one) for one in manager["systems"])
-    ]
+    own = [name for name, manager in managers.items() if re.match(manager["systems"], target.name)]
     if not own:
         own = ["apk"] if target.facts.libc == "musl" else ["apt", "dnf"]
     packages = _packages(soname)

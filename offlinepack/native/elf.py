@@ -182,7 +182,7 @@ def _elf(member: str, data: Any) -> Binary | None:
         ),
         module=module,
         program=program,
-        starts=program and path.startswith("bin/"),
+        starts=program and path.startswith(("bin/", "libexec/")),
     )
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -41,7 +42,11 @@ class Bench:
         """Make the environment, ask the backend what else it requires, build."""
         python = str(self.env / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
         self._run([self.interpreter.path, "-I", "-m", "venv", "--without-pip", str(self.env)])
-        project = ProjectBuilder(folder, python_executable=python, runner=self._hook)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the backend's warnings are in the log already
+            return self._built(ProjectBuilder(folder, python_executable=python, runner=self._hook), python, settings)
+
+    def _built(self, project: ProjectBuilder, python: str, settings: Mapping[str, str | list[str]]) -> Path:
         required = sorted(project.build_system_requires)
         self._install(python, required)
         more = sorted(project.get_requires_for_build("wheel", settings) - set(required))

@@ -1,0 +1,422 @@
+"""What binaries want: the ELF reader, what is inside the set, what is certain, what the target's system has to bring."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from elftools.elf.dynamic import DynamicSegment
+from elftools.elf.elffile import ELFFile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from offlinepack import native, targets
+from offlinepack.native import elf, imports
+from offlinepack.store import Store, StoredFile
+from offlinepack.targets import Target
+
+from ..making import make_wheel
+
+X86_64, AARCH64, I386, S390X = (62, 64, "<"), (183, 64, "<"), (3, 32, "<"), (22, 64, ">")
+
+
+def make_elf(
+    needed: Sequence[str] = (),
+    *,
+    soname: str = "",
+    versions: Mapping[str, Sequence[str]] | None = None,
+    search: str = "",
+    symbols: Sequence[str] = (),
+    program: bool = False,
+    machine: tuple[int, int, str] = X86_64,
+) -> bytes:
+    """A shared library, or a program, as far as a reader of its dynamic section can tell; one segment holds it all."""
+    number, bits, order = machine
+    wide = bits == 64
+    strings = bytearray(b"\0")
+
+    def string(value: str) -> int:
+        at = len(strings)
+        strings.extend(value.encode() + b"\0")
+        return at
+
+    tags = [(1, string(one)) for one in needed]
+    tags += [(14, string(soname))] if soname else []
+    tags += [(29, string(search))] if search else []
+    for one in symbols:
+        string(one)
+    verneed = bytearray()
+    for at, (library, wanted) in enumerate(sorted((versions or {}).items()), 1):
+        last = at == len(versions or {})
+        verneed += struct.pack(
+            order + "HHIII", 1, len(wanted), string(library), 16, 0 if last else 16 + 16 * len(wanted)
+        )
+        for count, version in enumerate(wanted, 1):
+            verneed += struct.pack(order + "IHHII", 0, 0, 2, string(version), 0 if count == len(wanted) else 16)
+    header, entry = (64, 56) if wide else (52, 32)
+    count = 3 if program else 2
+    base = header + entry * count
+    dynamic_at = base + len(strings) + len(verneed)
+    place = 0x10000  # addresses and offsets differ, as in real files
+    tags += [(5, place + base), (10, len(strings))]
+    tags += [(0x6FFFFFFE, place + base + len(strings)), (0x6FFFFFFF, len(versions or {}))] if versions else []
+    dynamic = b"".join(struct.pack(order + ("qQ" if wide else "iI"), *one) for one in [*tags, (0, 0)])
+    end = dynamic_at + len(dynamic)
+    segments = [(1, 0, place, end), (2, dynamic_at, place + dynamic_at, len(dynamic))] + [(3, 0, place, 1)] * program
+    ident = b"\x7fELF" + bytes([2 if wide else 1, 1 if order == "<" else 2, 1]) + bytes(9)
+    head = struct.pack(order + "HHI", 3, number, 1)
+    head += struct.pack(order + ("QQQ" if wide else "III"), 0, header, 0)
+    head += struct.pack(order + "IHHHHHH", 0, header, entry, count, 64 if wide else 40, 0, 0)
+    table = b"".join(
+        struct.pack(order + "IIQQQQQQ", kind, 4, offset, address, address, size, size, 8)
+        if wide
+        else struct.pack(order + "IIIIIIII", kind, offset, address, address, size, size, 4, 4)
+        for kind, offset, address, size in segments
+    )
+    return ident + head + table + bytes(strings) + bytes(verneed) + dynamic
+
+
+def module(name: str, *needed: str, **named: object) -> bytes:
+    return make_elf(needed, symbols=[f"PyInit_{name}"], **named)  # type: ignore[arg-type]
+
+
+EXTENSION = "cpython-311-x86_64-linux-gnu.so"
+
+
+@pytest.fixture
+def target() -> Target:
+    return targets.combine(names=["debian12"])[0]
+
+
+class Shelf:
+    """Wheels of a test, as needs() takes them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.wheels: dict[str, StoredFile] = {}
+
+    def put(
+        self,
+        name: str,
+        files: Mapping[str, str | bytes],
+        tag: str = "cp311-cp311-manylinux_2_17_x86_64",
+        **named: object,
+    ) -> None:
+        path = make_wheel(self.folder, name, tag=tag, files=files, **named)  # type: ignore[arg-type]
+        self.wheels[name] = StoredFile(
+            path.name, path, path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()
+        )
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    return Shelf(tmp_path / "wheels")
+
+
+@pytest.mark.parametrize("machine, name", [(X86_64, "x86_64"), (AARCH64, "aarch64"), (I386, "i686"), (S390X, "s390x")])
+def test_an_elf_file_says_what_it_wants(tmp_path: Path, machine: tuple[int, int, str], name: str) -> None:
+    path = tmp_path / "libstone.so"
+    data = make_elf(
+        ["libc.so.6", "libpq.so.5"],
+        soname="libstone.so.1",
+        versions={"libc.so.6": ["GLIBC_2.17", "GLIBC_2.34"], "libpq.so.5": ["PQ_1"]},
+        search="$ORIGIN/../stone.libs:/opt/lib",
+        machine=machine,
+    )
+    path.write_bytes(data)
+    found = native.read_file(path)
+    assert found is not None
+    assert found.machine == name
+    assert found.soname == "libstone.so.1"
+    assert found.needed == ("libc.so.6", "libpq.so.5")
+    assert found.versions == (("libc.so.6", ("GLIBC_2.17", "GLIBC_2.34")), ("libpq.so.5", ("PQ_1",)))
+    assert found.search == ("$ORIGIN/../stone.libs", "/opt/lib")
+
+
+def _real_libraries() -> list[Path]:
+    folders = [
+        Path(sys.base_prefix, "lib"),
+        *Path("/usr/lib").glob("*-linux-gnu"),
+        *Path(sys.base_prefix, "lib").glob("python*/lib-dynload"),
+    ]
+    return [one for folder in folders for one in sorted(folder.glob("*.so*"))[:12] if one.is_file()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the libraries of a Linux system are compared")
+def test_the_reader_says_what_pyelftools_says() -> None:
+    compared = 0
+    for path in _real_libraries():
+        with path.open("rb") as file:
+            if file.read(4) != b"\x7fELF":
+                continue
+            other = ELFFile(file)
+            dynamic = [
+                tag
+                for segment in other.iter_segments()
+                if isinstance(segment, DynamicSegment)
+                for tag in segment.iter_tags()
+            ]
+            section = other.get_section_by_name(".gnu.version_r")
+            versions = {
+                library.name: tuple(sorted({one.name for one in wanted}))
+                for library, wanted in (section.iter_versions() if section else ())
+            }
+        ours = native.read_file(path)
+        assert ours is not None
+        assert ours.needed == tuple(tag.needed for tag in dynamic if tag.entry.d_tag == "DT_NEEDED"), path
+        assert ours.soname == next((tag.soname for tag in dynamic if tag.entry.d_tag == "DT_SONAME"), ""), path
+        assert dict(ours.versions) == versions, path
+        compared += 1
+    assert compared > 10
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.integers(4, 700), value=st.binary(min_size=1, max_size=8), cut=st.integers(0, 400))
+def test_a_damaged_file_is_passed_over(tmp_path: Path, at: int, value: bytes, cut: int) -> None:
+    whole = bytearray(make_elf(["libc.so.6"], versions={"libc.so.6": ["GLIBC_2.17"]}, soname="x", search="$ORIGIN"))
+    whole[at : at + len(value)] = value
+    path = tmp_path / "damaged.so"
+    path.write_bytes(bytes(whole[: max(len(whole) - cut, 8)]))
+    native.read_file(path)  # says something or nothing, and ends
+
+
+def test_what_the_set_and_the_c_library_bring_is_no_need(shelf: Shelf, target: Target) -> None:
+    shelf.put(
+        "stone",
+        {
+            "stone/__init__.py": "from stone import _stone\n",
+            f"stone/_stone.{EXTENSION}": module(
+                "_stone",
+                "libc.so.6",
+                "ld-linux-x86-64.so.2",
+                "libinner-1a2b.so.1",
+                "libfar.so.2",
+                search="$ORIGIN/../stone.libs:$ORIGIN/../far/lib",
+            ),
+            "stone.libs/libinner-1a2b.so.1": make_elf(["libc.so.6"], soname="libinner-1a2b.so.1"),
+        },
+    )
+    shelf.put("far", {"far/lib/libfar.so.2": make_elf(soname="libfar.so.2")}, tag="py3-none-manylinux_2_17_x86_64")
+    found = native.needs(shelf.wheels, target)
+    assert (found.needs, found.findings) == ((), ())
+
+
+def test_what_remains_is_a_need_with_the_newest_symbols_and_the_package(shelf: Shelf, target: Target) -> None:
+    wanted = {
+        "libstdc++.so.6": ["GLIBCXX_3.4", "GLIBCXX_3.4.21", "GLIBCXX_3.4.9", "CXXABI_1.3"],
+        "libc.so.6": ["GLIBC_2.14"],
+    }
+    shelf.put(
+        "stone", {f"stone.{EXTENSION}": module("stone", "libGL.so.1", "libstdc++.so.6", "libc.so.6", versions=wanted)}
+    )
+    found = native.needs(shelf.wheels, target)
+    assert [(one.soname, one.symbols, one.wanted_by, one.help) for one in found.needs] == [
+        ("libGL.so.1", (), ("stone",), "apt install libgl1"),
+        ("libstdc++.so.6", ("CXXABI_1.3", "GLIBCXX_3.4.21"), ("stone",), "apt install libstdc++6"),
+    ]
+    assert found.libc == "2.14"
+    # every server has the C++ runtime; libGL is worth a word
+    assert [one.say() for one in found.findings] == [
+        "stone needs libGL.so.1 of the target's own system. Install it there: apt install libgl1"
+    ]
+
+
+def test_a_library_of_a_library_is_a_need_too(shelf: Shelf, target: Target) -> None:
+    shelf.put(
+        "stone",
+        {
+            f"stone.{EXTENSION}": module("stone", "libinner.so.1", search="$ORIGIN/stone.libs"),
+            "stone.libs/libinner.so.1": make_elf(["libodbc.so.2"]),
+        },
+    )
+    assert [one.soname for one in native.needs(shelf.wheels, target).needs] == ["libodbc.so.2"]
+
+
+INIT = {
+    "at the margin": "from stone import _part\n",
+    "by its module": "import stone._part\n",
+    "relative": "from . import _part\n",
+    "in brackets": "from . import (\n    other,  # why not\n    _part,\n)\n",
+    "else": "if SETUP:\n    pass\nelse:\n    from . import _part\n",
+    "raised again": "try:\n    from . import _part\nexcept ImportError as error:\n    raise ImportError('no') from error\n",
+    "nested": "if SETUP:\n    pass\nelse:\n    try:\n        from . import _part\n    except ImportError:\n        raise\n",
+}
+NOT_AT_ONCE = {
+    "never": "__version__ = '1'\n",
+    "in a function": "def part():\n    from . import _part\n",
+    "optional": "try:\n    from . import _part\nexcept ImportError:\n    _part = None\n",
+    "on another system": "import sys\nif sys.platform == 'win32':\n    from . import _part\n",
+    "for types": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from . import _part\n",
+    "suppressed": "with contextlib.suppress(ImportError):\n    from . import _part\n",
+    "in words": '"""How to use it::\n\n    from stone import _part\n"""\n',
+}
+
+
+@pytest.mark.parametrize(
+    "text, certain",
+    [(one, True) for one in INIT.values()] + [(one, False) for one in NOT_AT_ONCE.values()],
+    ids=[*INIT, *NOT_AT_ONCE],
+)
+def test_a_need_is_what_an_import_certainly_loads(shelf: Shelf, target: Target, text: str, certain: bool) -> None:
+    shelf.put(
+        "stone",
+        {"stone/__init__.py": text, "stone/other.py": "", f"stone/_part.{EXTENSION}": module("_part", "libtbb.so.12")},
+    )
+    found = native.needs(shelf.wheels, target)
+    assert [one.soname for one in found.needs] == (["libtbb.so.12"] if certain else [])
+    assert [one.code for one in found.findings] == (["library-needed"] if certain else ["library-optional"])
+
+
+def test_modules_that_load_their_binary_in_their_own_way(shelf: Shelf, target: Target) -> None:
+    shelf.put(
+        "cv2",
+        {
+            "cv2/__init__.py": "import importlib\n\ndef bootstrap(): ...\n",
+            "cv2/cv2.abi3.so": module("cv2", "libGL.so.1"),
+        },
+    )
+    shelf.put(
+        "light",
+        {
+            "light/__init__.py": "from .base import lib\n",
+            "light/base.py": "import ctypes\n",
+            "light/lib_light.so": make_elf(["libgomp.so.1"]),
+        },
+        tag="py3-none-manylinux_2_17_x86_64",
+    )
+    shelf.put(
+        "plugins",
+        {"plugins/__init__.py": "", "plugins/sql/libpg.so": make_elf(["libpq.so.5"])},
+        tag="py3-none-manylinux_2_17_x86_64",
+    )
+    found = native.needs(shelf.wheels, target)
+    assert [one.soname for one in found.needs] == ["libGL.so.1", "libgomp.so.1"]
+    assert [one.subject for one in found.findings if one.code == "library-optional"] == ["plugins"]
+
+
+def test_programs_are_started(shelf: Shelf, target: Target) -> None:
+    program = make_elf(["libpython3.11.so.1.0"], program=True)
+    shelf.put("uwsgi", {"uwsgidecorators.py": ""}, data={"scripts/uwsgi": program})
+    shelf.put("moved", {"moved.py": ""}, data={"data/libexec/moved": program})
+    shelf.put("carried", {"carried/__init__.py": "", "carried/bin/tool": make_elf(["libfoo.so.1"], program=True)})
+    found = native.needs(shelf.wheels, target)
+    assert [(one.soname, one.wanted_by, one.help) for one in found.needs] == [
+        ("libpython3.11.so.1.0", ("moved", "uwsgi"), "apt install libpython3.11")
+    ]
+
+
+def test_files_for_other_machines_are_data(shelf: Shelf, target: Target) -> None:
+    shelf.put("stone", {"stone/__init__.py": "", f"stone.{EXTENSION}": module("stone", "libfoo.so.1", machine=AARCH64)})
+    assert native.needs(shelf.wheels, target).needs == ()
+    arm = targets.combine(names=["debian12-aarch64"])[0]
+    assert [one.soname for one in native.needs(shelf.wheels, arm).needs] == ["libfoo.so.1"]
+
+
+def test_other_systems_and_pure_wheels_have_no_needs(shelf: Shelf) -> None:
+    shelf.put("stone", {"stone.py": ""}, tag="py3-none-any")
+    for name in ("windows:3.11", "macos14:3.11", "debian12"):
+        assert native.needs(shelf.wheels, targets.combine(names=[name])[0]) == native.Needs((), (), "")
+
+
+def test_the_probe_knows_what_is_there(shelf: Shelf, target: Target) -> None:
+    versions = {"libstdc++.so.6": ["GLIBCXX_3.4.30"]}
+    shelf.put("stone", {f"stone.{EXTENSION}": module("stone", "libodbc.so.2", "libstdc++.so.6", versions=versions)})
+    probed = replace(target, probe={"sonames": ["libodbc.so.2", "libstdc++.so.6"], "symbols": {"GLIBCXX": "3.4.30"}})
+    assert native.needs(shelf.wheels, probed).findings == ()
+    older = replace(target, probe={"sonames": ["libstdc++.so.6"], "symbols": {"GLIBCXX": "3.4.25"}})
+    assert [(one.level, one.say()) for one in native.needs(shelf.wheels, older).findings] == [
+        ("error", "stone needs libodbc.so.2, which debian12 lacks. Install it there: apt install libodbc2"),
+        (
+            "error",
+            "stone needs GLIBCXX_3.4.30 of libstdc++.so.6, and the one of debian12 is older. Install it there: apt install libstdc++6",
+        ),
+    ]
+
+
+@pytest.mark.parametrize("text, level", [("from . import _part\n", "error"), ("", "warning")])
+def test_a_newer_c_library_than_the_target_has(shelf: Shelf, text: str, level: str) -> None:
+    files = {
+        "stone/__init__.py": text,
+        f"stone/_part.{EXTENSION}": module("_part", "libc.so.6", versions={"libc.so.6": ["GLIBC_2.34"]}),
+    }
+    shelf.put("stone", files)
+    old = targets.combine(names=["rhel8:3.11"])[0]
+    found = native.needs(shelf.wheels, old).findings
+    assert [(one.level, one.say()) for one in found] == [
+        (
+            level,
+            f"stone: stone/_part.{EXTENSION} needs GLIBC_2.34, and rhel8:3.11 has glibc 2.28. "
+            "Take an older version of stone, one that was made for older systems.",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    "name, soname, help",
+    [
+        ("debian12", "libGL.so.1", "apt install libgl1"),
+        ("ubuntu22.04", "libpq.so.5", "apt install libpq5"),
+        ("uos20:3.9", "libpython3.9.so.1.0", "apt install libpython3.9"),
+        ("rhel9", "libGL.so.1", "dnf install mesa-libGL"),
+        ("rocky8:3.11", "libmagic.so.1", "dnf install file-libs"),
+        ("rhel7:3.9", "libodbc.so.2", "yum install unixODBC"),
+        ("rhel9", "libunheardof.so.4", "dnf install 'libunheardof.so.4()(64bit)'"),
+        ("kylin10:3.9", "libGL.so.1", "dnf install 'libGL.so.1()(64bit)'"),
+        ("sles15:3.11", "libxml2.so.2", "zypper install 'libxml2.so.2()(64bit)'"),
+        ("alpine3.20:3.12", "libpq.so.5", "apk add so:libpq.so.5"),
+        ("cp311-manylinux_2_28_x86_64", "libGL.so.1", "apt install libgl1, or dnf install mesa-libGL"),
+        ("cp311-musllinux_1_2_x86_64", "libffi.so.8", "apk add so:libffi.so.8"),
+        ("debian12", "libunheardof.so.4", None),
+    ],
+)
+def test_the_command_that_brings_a_library(name: str, soname: str, help: str | None) -> None:
+    assert native.help_for(soname, targets.combine(names=[name])[0]) == help
+
+
+def test_the_table_of_libraries_is_well_formed() -> None:
+    table = native._libraries()
+    assert len(table["library"]) >= 60
+    for soname, packages in table["library"].items():
+        assert set(packages) <= {"apt", "rpm"} and packages, soname
+        assert all(name and name == name.strip() for name in packages.values()), soname
+    for entry in targets.catalogue():
+        if entry.os == "linux":
+            own = [name for name, one in table["managers"].items() if re.match(one["systems"], entry.name)]
+            assert len(own) == 1, (entry.name, own)
+
+
+def test_a_wheel_is_looked_at_once(shelf: Shelf, target: Target, tmp_path: Path) -> None:
+    shelf.put(
+        "stone",
+        {f"stone.{EXTENSION}": module("stone", "libpq.so.5", versions={"libpq.so.5": ["PQ_2"]}, search="$ORIGIN")},
+    )
+    store = Store(tmp_path / "store")
+    first = native.needs(shelf.wheels, target, store)
+    shelf.wheels["stone"].path.unlink()
+    assert native.needs(shelf.wheels, target, store) == first
+
+
+def test_large_binaries_go_through_a_file(shelf: Shelf, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elf, "_IN_MEMORY", 100)
+    shelf.put("stone", {f"stone.{EXTENSION}": module("stone", "libpq.so.5")})
+    assert [one.soname for one in native.needs(shelf.wheels, target).needs] == ["libpq.so.5"]
+
+
+def test_statements_are_read_in_linear_time() -> None:
+    text = b"try:\n" + b"    \n" * 20000 + b"x = 1\n"
+    assert list(imports._imports(text, "stone")) == []
+    assert list(imports._imports(b"if x:\n" * 2000, "stone")) == []
+
+
+def test_a_wheel_that_is_no_archive_is_an_error_of_the_caller(tmp_path: Path) -> None:
+    path = tmp_path / "stone-1.0-cp311-cp311-linux_x86_64.whl"
+    path.write_bytes(b"no")
+    with pytest.raises(zipfile.BadZipFile):
+        native.read(path)
