@@ -149,6 +149,13 @@ def _newest_patch(python: str, implementation: str) -> str:
     return known[0] if known else python if python.count(".") == 2 else python + ".0"
 
 
+@cache
+def _pypy() -> dict[str, str]:
+    """The Python that each release of PyPy follows -> the version of PyPy itself."""
+    known = _data("pythons.toml")["pypy"]
+    return dict(zip(known["versions"], known["own"], strict=True))
+
+
 @dataclass(frozen=True)
 class Target:
     """An interpreter on a machine: the values that decide which wheels fit and which markers hold."""
@@ -207,13 +214,22 @@ class Target:
         version = _numbers(self.facts.python)[:2]
         if self.facts.implementation == "pypy":
             own = f"pp{self._nodot}"
-            tags = generic_tags(own, [f"pypy{self._nodot}_pp73"], self.platforms)
+            tags = generic_tags(own, [f"pypy{self._nodot}_{self._pypy_abi}"], self.platforms)
         else:
             own = f"cp{self._nodot}"
             # PEP 3149: the m of pymalloc was there until 3.7. PEP 703: t marks a free-threaded build.
             abi = own + ("t" if self.facts.free_threaded else "m" if version < (3, 8) else "")
             tags = cpython_tags(version, [abi], self.platforms)
         return (*tags, *compatible_tags(version, own, self.platforms))
+
+    @property
+    def _pypy_abi(self) -> str:
+        """pp73 of PyPy 7.3: as it was told, else of the last known PyPy for that Python that is no newer."""
+        full = _numbers(self.python_full)
+        known = sorted((_numbers(one), own) for one, own in _pypy().items())
+        same = [(release, own) for release, own in known if release[:2] == full[:2]] or known[-1:]
+        version = ([own for release, own in same if release <= full] or [same[0][1]])[-1]
+        return "pp" + "".join(dict(self.given).get("implementation_version", version).split(".")[:2])
 
     @cached_property
     def _ranks(self) -> dict[Tag, int]:
@@ -226,12 +242,11 @@ class Target:
     @cached_property
     def environment(self) -> dict[str, str]:
         """PEP 508's markers but those that cannot be known; platform_machine as a kernel of that machine says it."""
-        facts, full, pypy = self.facts, self.python_full, _data("pythons.toml")["pypy"]
-        own = dict(zip(pypy["versions"], pypy["own"], strict=True)) if facts.implementation == "pypy" else {full: full}
+        facts, full = self.facts, self.python_full
         machines = {"amd64": "AMD64", "arm64": "ARM64"} if facts.os == "windows" else {}
         derived = {
             "implementation_name": facts.implementation,
-            "implementation_version": own.get(full),
+            "implementation_version": _pypy().get(full) if facts.implementation == "pypy" else full,
             "os_name": "nt" if facts.os == "windows" else "posix",
             "platform_machine": machines.get(facts.machine, facts.machine),
             "platform_python_implementation": _IMPLEMENTATIONS[facts.implementation],
@@ -242,18 +257,23 @@ class Target:
         }
         return {**{key: value for key, value in derived.items() if value is not None}, **dict(self.given)}
 
+    @cached_property
+    def _unknown(self) -> tuple[str, ...]:
+        return tuple(name for name in _MARKERS if name not in self.environment)
+
     def evaluate(self, marker: Marker | str, extras: Iterable[str] = (), groups: Iterable[str] = ()) -> bool:
         """Whether the marker holds, with these extras and groups; UnknownMarker where an unknown value decides it."""
         parsed, asked = Marker(marker) if isinstance(marker, str) else marker, frozenset(extras)
-        unknown = [name for name in _MARKERS if name not in self.environment and name in str(parsed)]
+        written = str(parsed)
+        unknown = [name for name in self._unknown if name in written]
         answers = []
         for extra in sorted(asked) or [""]:
             values: dict[str, Any] = {**self.environment, "extra": extra, "extras": asked}
             values["dependency_groups"] = frozenset(groups)
             known = not unknown and parsed.evaluate(values, context="requirement")
-            answers.append(_three_valued(str(parsed), values, unknown) if unknown else known)
+            answers.append(_three_valued(written, values, unknown) if unknown else known)
         if None in answers and True not in answers:
-            raise UnknownMarker(str(parsed), unknown, self.name)
+            raise UnknownMarker(written, unknown, self.name)
         return True in answers
 
     def accepts(self, filename: str) -> int | None:
@@ -313,11 +333,12 @@ class Target:
         if kind != "py" and _SHORT.get(kind) != self.facts.implementation:
             return _Miss((2,), text("is for {python}", python=named))
         threads = bool(re.search(r"(\d|abi3)t\Z", tag.abi))
-        if digits == self._nodot or tag.abi == "abi3":
-            if threads:
+        if digits == self._nodot or (tag.abi == "abi3" and self.facts.free_threaded):
+            if threads and not self.facts.free_threaded:
                 return _Miss((1, 0), text("is for free-threaded Python"))
-            if self.facts.free_threaded:
+            if self.facts.free_threaded and not threads:
                 return _Miss((1, 0), text("is not for free-threaded Python"))
+            return _Miss((1, 1), text("is for the ABI {abi}", abi=tag.abi))
         version = (int(digits[0]), int(digits[1:])) if re.fullmatch(r"\d{2,3}", digits) else (0, 0)
         spelled = f"{named} {digits[:1]}.{digits[1:]}".rstrip(".") + "t" * threads
         if version > _numbers(self.facts.python)[:2] and (kind == "py" or tag.abi.startswith("abi3")):
@@ -739,9 +760,8 @@ def _pythons(
     unused = dict(wanted)
     for python, kind in product(asked, kinds or [""]):
         one = python._replace(implementation=kind or python.implementation)
-        minor = one._replace(version=".".join(one.version.split(".")[:2]))
-        builds = {abi: build for abi, build in wanted.items() if build in (minor, minor._replace(free_threaded=True))}
-        found += [one._replace(free_threaded=build.free_threaded) for build in builds.values()] or [one]
+        builds = {abi: same for abi, build in wanted.items() if (same := _same_build(one, build))}
+        found += builds.values() or [one]
         unused = {abi: build for abi, build in unused.items() if abi not in builds}
     if unused:
         raise UsageError(
@@ -758,13 +778,24 @@ def _pythons(
     return list(dict.fromkeys(found))
 
 
+def _same_build(asked: Python, build: Python) -> Python | None:
+    """The Python that is both of this version and this build of an ABI; None where they exclude each other."""
+    more, less = sorted((asked.version, build.version), key=len, reverse=True)
+    alike = asked.implementation == build.implementation and (more == less or more.startswith(less + "."))
+    return build._replace(version=more) if alike and asked.free_threaded <= build.free_threaded else None
+
+
 def _abi(abi: str) -> Python:
-    found = re.fullmatch(r"(cp|pypy)(\d{2,3}t?)(m?|_pp\d+)", abi)
+    """The Python of an ABI; of PyPy the release that has it, where that is not the one that is meant anyway."""
+    found = re.fullmatch(r"cp(\d{2,3}t?)m?|pypy(\d{2,3})_pp(\d+)", abi)
     if not found:
         raise UsageError(
             error("abi-unknown", abi, "{subject} is no ABI of a target.", "Write it as cp311, cp313t or pypy310_pp73.")
         )
-    return _python({"cp": "cp", "pypy": "pp"}[found[1]] + found[2])
+    python = _python(found[1] or "pp" + found[2])
+    releases = {one: own for one, own in _pypy().items() if one.rpartition(".")[0] == python.version}
+    same = [one for one, own in releases.items() if "".join(own.split(".")[:2]) == found[3]]
+    return python if found[1] or same[:1] == list(releases)[:1] or not same else python._replace(version=same[0])
 
 
 def _no_implementation(name: str) -> Finding:

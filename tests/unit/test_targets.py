@@ -224,7 +224,7 @@ def wheel(tags: str) -> str:
         ("cp313t-manylinux_2_28_x86_64", "cp38-abi3-manylinux_2_17_x86_64", "is not for free-threaded Python"),
         ("cp313t-manylinux_2_28_x86_64", "py3-none-any", None),
         ("cp37-manylinux_2_17_x86_64", "cp37-cp37m-manylinux1_x86_64", None),
-        ("cp37-manylinux_2_17_x86_64", "cp37-cp37-manylinux1_x86_64", "is for CPython 3.7"),
+        ("cp37-manylinux_2_17_x86_64", "cp37-cp37-manylinux1_x86_64", "is for the ABI cp37"),
         ("cp311-musllinux_1_1_x86_64", "cp311-cp311-musllinux_1_2_x86_64", "needs musl 1.2, this target has 1.1"),
         ("cp311-musllinux_1_2_x86_64", "cp311-cp311-musllinux_1_1_x86_64", None),
         ("cp311-musllinux_1_2_x86_64", "cp311-cp311-manylinux_2_17_x86_64", "is for glibc, this target has musl"),
@@ -239,6 +239,11 @@ def wheel(tags: str) -> str:
         ("cp312-win_amd64", "cp39-abi3-win_amd64", None),
         ("pp310-manylinux_2_28_x86_64", "pp310-pypy310_pp73-manylinux_2_17_x86_64", None),
         ("pp310-manylinux_2_28_x86_64", "pp39-pypy39_pp73-manylinux_2_17_x86_64", "is for PyPy 3.9"),
+        ("pp311-manylinux_2_28_x86_64", "pp311-pypy311_pp73-manylinux_2_17_x86_64", None),
+        ("pp311-manylinux_2_28_x86_64", "pp311-pypy311_pp80-manylinux_2_17_x86_64", "is for the ABI pypy311_pp80"),
+        ("debian12:pp3.11.17", "pp311-pypy311_pp80-manylinux_2_17_x86_64", None),
+        ("debian12:pp3.11.9", "pp311-pypy311_pp73-manylinux_2_17_x86_64", None),
+        ("pp312-manylinux_2_28_x86_64", "pp312-pypy312_pp80-manylinux_2_17_x86_64", None),
         ("pp310-manylinux_2_28_x86_64", "cp310-cp310-manylinux_2_17_x86_64", "is for CPython"),
         ("cp39-manylinux_2_28_s390x", "cp39-cp39-manylinux2014_s390x", None),
         ("cp39-manylinux_2_28_s390x", "cp39-cp39-manylinux2014_ppc64le", "is for ppc64le, this target is s390x"),
@@ -400,6 +405,9 @@ def test_an_abi_says_which_build_of_its_version() -> None:
     assert tags(["3.12", "3.13"], ["cp313t"]) == ["cp312", "cp313t"]
     assert tags([], ["cp310", "cp37m"]) == ["cp310", "cp37"]
     assert tags(["3.11"], ["none", "abi3", "cp311"]) == ["cp311"]
+    (pypy,) = combine(["win_amd64"], ["3.11"], ["pp"], ["pypy311_pp80"])
+    assert (pypy.facts.python, str(pypy.tags[0])) == ("3.11.17", "pp311-pypy311_pp80-win_amd64")
+    assert combine(["win_amd64"], abis=["pypy311_pp73"])[0].facts.python == "3.11"
     assert [note.code for note in targets.abi_notes(["abi3", "cp311", "none"])] == ["abi-without-target"] * 2
     for versions, abis in ((["3.12"], ["cp311"]), (["3.12"], ["x86"]), (["3.13t"], ["cp313"])):
         with pytest.raises(UsageError):
