@@ -20,7 +20,7 @@ from packaging.pylock import (
 from packaging.utils import NormalizedName, parse_wheel_filename
 from packaging.version import Version
 
-from offlinepack.errors import Finding, IntegrityError, SelectionError, error, note, warning
+from offlinepack.errors import Finding, IntegrityError, SelectionError, error, note, text, warning
 from offlinepack.sources import Asked, Requirements, without_secrets
 
 if TYPE_CHECKING:
@@ -299,7 +299,20 @@ def _remarks(package: Package, target: Target) -> list[Finding]:
                 "{subject} {version} was withdrawn by its maintainers (yanked): {reason}.",
                 "Move to another version when you can.",
                 version=package.version,
-                reason=ours["yanked"] or "no reason given",
+                reason=ours["yanked"] or text("no reason given"),
+            )
+        )
+    if "other-index" in ours:
+        findings.append(
+            warning(
+                "other-index",
+                package.name,
+                "{subject} {version} is from the first index that has it; pip, which merges all, would take {newer} "
+                "from {index}.",
+                "If that one is meant, name the index of {subject} in [tool.offlinepack.sources].",
+                version=package.version,
+                newer=ours["other-index"][0],
+                index=ours["other-index"][1],
             )
         )
     if "newer-without-wheel" in ours:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,17 +48,55 @@ def lock(
     how["python"] = python
     if requirements.require_hashes:
         _all_hashed(requirements, target)
-    if resolver == "uv" or (resolver == "auto" and target.uv_platform() is not None):
-        from offlinepack.lock import uv
-
-        made = uv.lock(requirements, target, indexes, **how)
-    else:
-        from offlinepack.lock import pip_compile
-
-        made = pip_compile.lock(requirements, target, indexes, **how)
+    made = _made(requirements, target, indexes, resolver, how)
+    if not offline:
+        made = _with_other_indexes(made, target, indexes, retries, timeout)
     if requirements.require_hashes:
         _nothing_else(made, requirements, target)
     return in_order(_with(held, made.packages) if held is not None else made, target)
+
+
+def _made(requirements: Requirements, target: Target, indexes: Indexes, resolver: str, how: dict[str, Any]) -> Pylock:
+    from offlinepack.lock import pip_compile, uv
+
+    if resolver == "uv" or (resolver == "auto" and target.uv_platform() is not None):
+        try:
+            return uv.lock(requirements, target, indexes, **how)
+        except ResolutionError as failure:
+            # what uv cannot even read, pip may: it is older than the standards
+            if resolver == "uv" or {one.code for one in failure.findings} != {"resolver-failed"}:
+                raise
+    return pip_compile.lock(requirements, target, indexes, **how)
+
+
+def _with_other_indexes(made: Pylock, target: Target, indexes: Indexes, retries: int, timeout: float) -> Pylock:
+    """The first index that has the name wins; what merging them would have chosen is left for selection to tell."""
+    from offlinepack import fetch
+    from offlinepack.indexes import projects_elsewhere
+
+    if indexes.no_index or len([one for one in indexes.indexes if not one.explicit]) < 2:
+        return made
+
+    def looked_up(package: Package) -> Package:
+        if package.is_direct or package.version is None:
+            return package
+        best = max(
+            (
+                (one.version, other.index.url)
+                for other in projects_elsewhere(package.name, indexes, client)
+                for one in other.files
+                if other.index and one.version and not one.yanked and not one.version.is_prerelease
+                if one.is_wheel and target.accepts(one.filename) is not None
+            ),
+            default=None,
+        )
+        if best is None or best[0] <= package.version:
+            return package
+        ours = {**((package.tool or {}).get("offlinepack") or {}), "other-index": [str(best[0]), best[1]]}
+        return replace(package, tool={**(package.tool or {}), "offlinepack": ours})
+
+    with fetch.open_client(indexes, retries=retries, timeout=timeout) as client, ThreadPoolExecutor(8) as pool:
+        return replace(made, packages=list(pool.map(looked_up, made.packages)))
 
 
 def _held(requirements: Requirements, target: Target) -> list[Package] | None:

@@ -35,6 +35,7 @@ from offlinepack.errors import (
     SelectionError,
     SourceError,
     error,
+    text,
 )
 from offlinepack.sources import Asked, Requirements, uv_program, without_secrets
 
@@ -293,6 +294,7 @@ def _with_remarks(made: Pylock, said: str, run: _Run) -> Pylock:
 
     def marked(package: Package) -> Package:
         remarks = {}
+        package = _without_secrets(package, run.indexes)
         if (key := (package.name, str(package.version))) in withdrawn:
             remarks["yanked"] = withdrawn[key]
         if package.name in newer:
@@ -300,6 +302,17 @@ def _with_remarks(made: Pylock, said: str, run: _Run) -> Pylock:
         return replace(package, tool={**(package.tool or {}), "offlinepack": remarks}) if remarks else package
 
     return replace(made, packages=[marked(one) for one in made.packages])
+
+
+def _without_secrets(package: Package, indexes: Indexes) -> Package:
+    """Addresses as people may see them; the client of this run knows the whole ones."""
+    changed: dict[str, Any] = {}
+    for name in ("archive", "sdist"):
+        if (one := getattr(package, name)) is not None and one.url:
+            changed[name] = replace(one, url=indexes.remember(one.url))
+    if package.wheels:
+        changed["wheels"] = [replace(one, url=indexes.remember(one.url)) if one.url else one for one in package.wheels]
+    return replace(package, **changed)
 
 
 def _passed_over(made: Pylock, said: str, run: _Run) -> dict[str, str]:
@@ -678,12 +691,11 @@ def _conflict(flat: str, said: str, run: _Run) -> Finding:
         for one in (*run.requirements.asked, *run.requirements.constraints)
         if one.name in words
     ]
-    needs = sorted(
-        {
-            f"{by}{versions.rstrip(', ')} needs {its}{wanted.rstrip(', ')}"
-            for by, versions, its, wanted in _NEEDS.findall(flat)
-        }
-    )
+    pairs = {
+        (f"{by}{versions.rstrip(', ')}", f"{its}{wanted.rstrip(', ')}")
+        for by, versions, its, wanted in _NEEDS.findall(flat)
+    }
+    needs = [text("{by} needs {wanted}", by=by, wanted=wanted) for by, wanted in sorted(pairs)]
     if "No solution found" not in flat:
         return error(
             "resolver-failed",

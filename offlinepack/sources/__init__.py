@@ -128,6 +128,8 @@ class Requirements:
 
     def __post_init__(self) -> None:
         # uv takes a bare date for the end of that day, pip for its beginning in the local zone
+        if self.name is None and self._single:
+            object.__setattr__(self, "name", self.asked[0].name)
         if self.uploaded_prior_to and re.fullmatch(r"\d{4}-\d{2}-\d{2}", self.uploaded_prior_to):
             object.__setattr__(self, "uploaded_prior_to", f"{self.uploaded_prior_to}T00:00:00Z")
 
@@ -149,9 +151,22 @@ class Requirements:
                 mine[key] = mine[key] + value
             elif value is not None:
                 mine[key] = value
-        if self.name and other.name and self.name != other.name:
-            mine["name"] = mine["version"] = None  # a bundle of two applications has the name of neither
+        named = [side for side in (self, other) if side.name and not side._single]
+        one = named[0] if len({side.name for side in named}) == 1 else None  # two applications: the name of neither
+        mine["name"], mine["version"] = (one.name, one.version) if one else (None, None)
         return Requirements(**mine)
+
+    @property
+    def _single(self) -> bool:
+        """A single requirement by name gives the bundle its name, as long as nothing else is asked for."""
+        return (
+            len(self.asked) == 1
+            and self.pylock is None
+            and not self.asked[0].frozen
+            and self.name in (None, self.asked[0].name)
+            and self.version is None
+            and not self.asked[0].origin.startswith("pyproject.toml")
+        )
 
     def allows_source(self, name: str) -> bool:
         """Whether an sdist of this project may be used; a project's own line wins over :all:, as with pip."""
@@ -187,8 +202,7 @@ def from_arguments(arguments: Sequence[str]) -> Requirements:
             findings.extend(bad.findings)
     if findings:
         raise SourceError(*findings)
-    only = asked[0].requirement if len(asked) == 1 else None
-    return Requirements(asked=tuple(asked), name=canonicalize_name(only.name) if only else None)
+    return Requirements(asked=tuple(asked))
 
 
 def read(

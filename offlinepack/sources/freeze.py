@@ -23,7 +23,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from offlinepack import targets
-from offlinepack.errors import Finding, OfflinepackError, SourceError, error, note, warning
+from offlinepack.errors import Finding, OfflinepackError, SourceError, error, note, text, warning
 from offlinepack.sources import Asked, Requirements, without_secrets
 from offlinepack.targets import Target
 
@@ -340,7 +340,7 @@ def _line(one: _Installed, folder: Path) -> tuple[str, Finding | None]:
                 "local-project",
                 one.name,
                 "{subject} is a project on this machine ({kind}): a wheel is built from {place}.",
-                kind="editable" if _is_editable(one) else "folder",
+                kind=text("editable") if _is_editable(one) else text("a folder"),
                 place=project,
             )
         return pin, note(

@@ -98,7 +98,19 @@ def _read_file(path: str, origin: str, constraint: bool, inside: tuple[str, ...]
                     )
                 )
                 continue
-            one = replace(one, hashes=_hashes(options.hashes), config_settings=_settings(options))
+            if constraint and one.requirement is None:
+                found.findings.append(
+                    error(
+                        "unnamed-constraint",
+                        at,
+                        "{subject}: {line} is a constraint without a name.",
+                        "Write name @ address.",
+                        line=one.shown,
+                    )
+                )
+                continue
+            hashes = (*one.hashes, *_hashes(options.hashes))
+            one = replace(one, hashes=hashes, config_settings=_settings(options))
             (found.constraints if constraint else found.asked).append(one)
         elif nested:
             # pip: a nested file is looked for beside the one that names it
@@ -125,7 +137,9 @@ def parse_line(text: str, origin: str, *, editable: bool = False, shown: str | N
         line, requirement = _line(parts)
     except (PipError, InvalidRequirement, InvalidWheelFilename, ValueError) as bad:
         raise SourceError(_bad_line(text, shown, origin, bad)) from bad
-    return Asked(line=line, origin=origin, requirement=requirement, editable=editable)
+    of_address = re.search(r"[#&](sha256|sha384|sha512|md5)=([0-9a-fA-F]+)", line)
+    hashes = (f"{of_address[1]}:{of_address[2].lower()}",) if of_address else ()
+    return Asked(line=line, origin=origin, requirement=requirement, hashes=hashes, editable=editable)
 
 
 def _line(parts: RequirementParts) -> tuple[str, Requirement | None]:

@@ -143,9 +143,31 @@ def test_links_instead_of_an_index(tmp_path: Path) -> None:
 def test_the_first_index_that_has_the_name_wins(index: ServedIndex, tmp_path: Path) -> None:
     newer = [make_wheel(tmp_path / "n", "pebble", "9.0"), make_wheel(tmp_path / "n", "other", "1.0")]
     with serve_index(tmp_path / "public", newer) as public:
-        settings = {"index_url": index.url, "extra_index_url": [public.url]}
-        made = locked("", "stone", "other", settings=settings)
-    assert "pebble==1.0" in names(made) and "other==1.0" in names(made)
+        made = locked("", "stone", "other", settings={"index_url": index.url, "extra_index_url": [public.url]})
+    assert names(made) == ["other==1.0", "pebble==1.0", "stone==1.0"]
+    chosen = select(made, targets.parse(LINUX), sources.from_arguments(["stone", "other"]))
+    (warned,) = chosen.findings
+    assert (warned.level, warned.code, warned.subject) == ("warning", "other-index", "pebble")
+    assert "9.0" in warned.say() and public.url in warned.say()
+
+
+def test_a_project_with_an_index_of_its_own(index: ServedIndex, tmp_path: Path) -> None:
+    """Also where it only comes along: uv heeds a source for what is named, so it is named in another round."""
+    own = [make_wheel(tmp_path / "n", "pebble", "0.5")]
+    with serve_index(tmp_path / "own", own) as inner:
+        settings = {
+            "index_url": index.url,
+            "index": [{"name": "inner", "url": inner.url, "explicit": True}],
+            "sources": {"pebble": "inner"},
+        }
+        assert names(locked("", "stone", settings=settings)) == ["pebble==0.5", "stone==1.0"]
+
+
+def test_an_address_with_a_secret(tmp_path: Path) -> None:
+    with serve_index(tmp_path / "i", [make_wheel(tmp_path / "w", "stone", "1.0")], auth=("me", "s3cret")) as index:
+        url = index.file_url("stone-1.0-py3-none-any.whl").replace("://", "://me:s3cret@") + "?token=s3cret"
+        made = locked(index.with_credentials("me", "s3cret"), f"stone @ {url}")
+    assert "s3cret" not in str(made.to_dict())
 
 
 @pytest.mark.parametrize(

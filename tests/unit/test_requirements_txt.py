@@ -292,7 +292,25 @@ def test_a_folder_without_a_project() -> None:
 def test_together() -> None:
     both = sources.from_arguments(["stone"]) + sources.read(write("r.txt", "--pre\npebble\n"))
     assert [one.line for one in both.asked] == ["stone", "pebble"]
-    assert both.pre and both.name == "stone"
+    assert both.pre and both.name is None
+
+
+def test_a_single_requirement_gives_its_name() -> None:
+    assert sources.from_arguments(["Stone[x]>=1"]).name == "stone"
+    assert sources.read(write("r.txt", "--pre\nStone\n")).name == "stone"
+    assert (sources.from_arguments(["stone"]) + sources.read_constraints(write("c.txt", "pebble<2\n"))).name == "stone"
+    assert sources.read(write("r.txt", "stone\npebble\n")).name is None
+
+
+def test_a_hash_in_an_address() -> None:
+    line = f"https://host.example/stone-1.0-py3-none-any.whl#sha256={'a' * 64}"
+    assert sources.from_arguments([line]).asked[0].hashes == (f"sha256:{'a' * 64}",)
+
+
+def test_a_constraint_has_a_name() -> None:
+    assert findings(write("c.txt", "git+https://host.example/x.git\n"), constraint=True) == [
+        ("unnamed-constraint", "c.txt:1")
+    ]
 
 
 def test_a_bare_date_is_the_beginning_of_that_day() -> None:
