@@ -6,10 +6,12 @@ import contextlib
 import email.utils
 import functools
 import hashlib
+import json
 import logging
 import queue
 import random
 import re
+import secrets
 import socket
 import ssl
 import threading
@@ -98,6 +100,9 @@ class Access(Protocol):
     def looked_in(self, url: str) -> tuple[Text, ...]:
         """Where `login` looks, for a person."""
 
+    def whole(self, url: str) -> str:
+        """The address with the secrets that it was once seen with: a signed query, a user."""
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -133,11 +138,13 @@ def open_client(
     offline: bool = False,
     *,
     pause: float = 0.3,
+    pages: Path | None = None,
 ) -> Client:
     """A client for all requests of a run; close it, or use it as a context.
 
     Where `retries` and `timeout` (seconds of silence) are None, the settings' count, else 5 and 15 seconds. `pause` is
-    the first wait between two tries, in seconds; each further one is about twice as long.
+    the first wait between two tries, in seconds; each further one is about twice as long. `pages` is a folder in which
+    pages are kept between runs.
     """
     return Client(
         access,
@@ -145,6 +152,7 @@ def open_client(
         timeout or access.timeout or TIMEOUT,
         offline,
         pause,
+        pages,
     )
 
 
@@ -167,14 +175,16 @@ class _Stopped(Exception):
 class Client:
     """Asks servers, as politely as they want it; made by `open_client`."""
 
-    def __init__(self, access: Access, retries: int, timeout: float, offline: bool, pause: float) -> None:
+    def __init__(
+        self, access: Access, retries: int, timeout: float, offline: bool, pause: float, pages: Path | None
+    ) -> None:
         self.offline = offline
         self.received = 0
         """bytes of files that came so far; for who draws progress inside a large file"""
         self._access, self._retries, self._timeout, self._pause = access, retries, timeout, pause
         self._pools: dict[tuple[str | None, bool], urllib3.PoolManager] = {}
         self._logins: dict[str, Login] = {}
-        self._known_as: dict[str, str] = {}
+        self._pages = pages
         self._rest_until: dict[str, float] = {}
         self._down: set[str] = set()
         self._lock = threading.RLock()
@@ -202,37 +212,44 @@ class Client:
             for pool in self._pools.values():
                 pool.clear()
 
-    def remember(self, url: str) -> str:
-        """The address without secrets; asked for that, the client knows the whole one (a signed query, a user)."""
-        public = redacted(url)
-        if public != url:
-            self._known_as[public] = url
-        return public
-
     def page(self, url: str, accept: str = "*/*") -> Page | None:
-        """The page at this address (http, https or file), None where there is none (404); else FetchError."""
+        """The page at this address (http, https or file), None where there is none (404); else FetchError.
+
+        It is kept in the folder `pages`, where there is one: the server is then asked whether it changed; offline, it
+        is taken as it was.
+        """
         local = local_path(url)
         if local is not None:
             return _local_page(local, url)
-        subject = redacted(url)
+        subject, kept = redacted(url), _KeptPage(self._pages, url, accept)
+        if self.offline:
+            if kept.page is None:
+                raise FetchError(_offline(subject))
+            return kept.page
+        headers = {"Accept": accept, "Accept-Encoding": "gzip, deflate", **kept.conditions}
 
         def ask() -> Page | None:
-            with self.open(url, subject, {"Accept": accept, "Accept-Encoding": "gzip, deflate"}) as (response, final):
+            with self.open(url, subject, headers) as (response, final):
+                if response.status == 304 and kept.page is not None:
+                    return kept.page
                 if response.status in (404, 410):
+                    kept.drop()
                     return None
-                body = b""
+                kind, blocks, size = response.headers.get("Content-Type", ""), [], 0
                 with _told(subject, url, self):
                     while block := response.read(BLOCK, decode_content=True):
-                        body += block
-                        if len(body) > LARGEST_PAGE:
-                            raise FetchError(_not_a_page(subject, response.headers.get("Content-Type", "")))
-                kind = response.headers.get("Content-Type", "")
+                        blocks.append(block)
+                        size += len(block)
+                        if size > LARGEST_PAGE:
+                            raise FetchError(_too_large(subject))
                 charset = re.search(r"charset=[\"']?([\w.-]+)", kind, re.I)
                 try:
-                    decoded = body.decode(charset[1] if charset else "utf-8", "replace")
+                    decoded = b"".join(blocks).decode(charset[1] if charset else "utf-8", "replace")
                 except LookupError:
-                    decoded = body.decode("utf-8", "replace")
-                return Page(final, kind.partition(";")[0].strip().lower(), decoded)
+                    decoded = b"".join(blocks).decode("utf-8", "replace")
+                page = Page(final, kind.partition(";")[0].strip().lower(), decoded)
+                kept.keep(page, response.headers)
+                return page
 
         return self.again(url, subject, ask)
 
@@ -292,7 +309,7 @@ class Client:
         """
         if self.offline:
             raise FetchError(_offline(subject))
-        url = self._known_as.get(url, url)
+        url = self._access.whole(url)
         response = None
         try:
             for _ in range(10):
@@ -685,6 +702,37 @@ def local_path(url: str) -> Path | None:
     return Path(url) if len(parts.scheme) <= 1 else None
 
 
+class _KeptPage:
+    """A page of a former run, and how to ask whether it still is that one."""
+
+    def __init__(self, folder: Path | None, url: str, accept: str) -> None:
+        self._path = folder / f"{hashlib.sha256(f'{accept} {url}'.encode()).hexdigest()}.json" if folder else None
+        self.page: Page | None = None
+        self.conditions: dict[str, str] = {}
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            kept = json.loads(self._path.read_bytes()) if self._path else {}
+            self.page = Page(kept["url"], kept["content_type"], kept["text"])
+            self.conditions = dict(kept["conditions"])
+
+    def keep(self, page: Page, headers: Mapping[str, str]) -> None:
+        """For the next run, with what the server gave to tell it apart from a newer one."""
+        if self._path is None:
+            return
+        conditions = {"If-None-Match": headers.get("ETag"), "If-Modified-Since": headers.get("Last-Modified")}
+        kept = {**page._asdict(), "conditions": {name: value for name, value in conditions.items() if value}}
+        beside = self._path.with_name(f"{self._path.stem}.{secrets.token_hex(4)}")
+        with contextlib.suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            beside.write_text(json.dumps(kept), "utf-8")
+            beside.replace(self._path)
+
+    def drop(self) -> None:
+        """It is no longer there."""
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
+
 def _local_page(path: Path, url: str) -> Page | None:
     page = path / "index.html" if path.is_dir() else path
     try:
@@ -937,13 +985,13 @@ def _wrong_size(wanted: Wanted, incoming: Incoming) -> Finding:
     )
 
 
-def _not_a_page(subject: str, kind: str) -> Finding:
+def _too_large(subject: str) -> Finding:
     return error(
-        "not-an-index",
+        "page-too-large",
         subject,
-        "{subject} is no page of a package index: {kind}.",
-        "Check the index address: it usually ends in /simple/.",
-        kind=kind or "no content type",
+        "{subject} is larger than any page of a package index: more than {size} MiB.",
+        "Check the index address.",
+        size=LARGEST_PAGE >> 20,
     )
 
 

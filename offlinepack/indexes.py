@@ -105,7 +105,7 @@ class IndexFile:
 
     filename: str
     url: str = field(repr=False)
-    """absolute, without fragment; where it held a secret, the client knows the whole address"""
+    """absolute, without fragment, user and query; where it had these, `Indexes.whole` knows them"""
     project: str
     """normalised"""
     index: Index | None
@@ -357,6 +357,18 @@ class Indexes:
             places.append(text("the keyring"))
         return tuple(places)
 
+    def remember(self, url: str) -> str:
+        """The address without secrets; who asks a client for that, gets what the whole one (a signed query) gives."""
+        public = redacted(url)
+        if public != url.partition("#")[0]:
+            self._found["whole", public] = url
+        return public
+
+    def whole(self, url: str) -> str:
+        """The address with the secrets that it was once seen with."""
+        found: str = self._found.get(("whole", url), url)
+        return found
+
     def _index_of(self, url: str) -> Index | None:
         """The index that this address belongs to: the same host, and the longest common path."""
         parts = urlsplit(url)
@@ -556,7 +568,7 @@ def find_project(name: str, indexes: Indexes, client: Client) -> Project | None:
     project = canonicalize_name(name)
     linked = tuple(one for one in linked_files(indexes, client) if one.project == project)
     for index in () if indexes.no_index else indexes.of(project):
-        found = _project_of(project, index, client)
+        found = _project_of(project, index, indexes, client)
         if found is not None:
             return replace(found, files=(*found.files, *linked))
     return Project(project, None, linked) if linked else None
@@ -567,7 +579,7 @@ def projects_elsewhere(name: str, indexes: Indexes, client: Client) -> list[Proj
     project, found = canonicalize_name(name), []
     for index in () if indexes.no_index else indexes.of(project):
         try:
-            one = _project_of(project, index, client)
+            one = _project_of(project, index, indexes, client)
         except FetchError:
             continue
         found += [one] if one else []
@@ -586,7 +598,7 @@ def check(names: Iterable[str], indexes: Indexes, client: Client) -> None:
             if any(url == index.url for url, _ in findings):
                 continue
             try:
-                _project_of(canonicalize_name(name), index, client)
+                _project_of(canonicalize_name(name), index, indexes, client)
             except FetchError as failure:
                 findings.update({(index.url, one.say()): one for one in failure.findings})
     if findings:
@@ -621,10 +633,10 @@ def _linked(link: str, indexes: Indexes, client: Client) -> Iterator[IndexFile]:
                 "Check the address.",
             )
         )
-    yield from _read(page, "", None, redacted(link), client)[0]
+    yield from _read(page, "", None, redacted(link), indexes)[0]
 
 
-def _project_of(project: str, index: Index, client: Client) -> Project | None:
+def _project_of(project: str, index: Index, indexes: Indexes, client: Client) -> Project | None:
     url = simple.create_project_url(index.url, project)
     try:
         page = client.page(url, simple.ACCEPT_SUPPORTED)
@@ -634,7 +646,7 @@ def _project_of(project: str, index: Index, client: Client) -> Project | None:
         raise
     if page is None:
         return None
-    files, details = _read(page, project, index, url, client)
+    files, details = _read(page, project, index, url, indexes)
     meta = details.get("meta", {})
     status = details.get("project-status") or {}  # PEP 792: a table of its own; early drafts had it in meta
     if not isinstance(status, Mapping):
@@ -645,7 +657,7 @@ def _project_of(project: str, index: Index, client: Client) -> Project | None:
 
 
 def _read(
-    page: Page, project: str, index: Index | None, shown: str, client: Client
+    page: Page, project: str, index: Index | None, shown: str, indexes: Indexes
 ) -> tuple[list[IndexFile], Mapping[str, Any]]:
     """A page's files (of `project`, or of all), and the page as PEP 691 would have it."""
     kind = simple.ACCEPT_JSON_V1 if page.content_type == "application/json" else page.content_type
@@ -672,7 +684,7 @@ def _read(
         found = _parsed(one["filename"])
         if found is None or (project and found[0] != project):
             continue
-        url = client.remember(urljoin(base, one["url"]).partition("#")[0])
+        url = indexes.remember(urljoin(base, one["url"]).partition("#")[0])
         beside = one.get("core-metadata", one.get("dist-info-metadata", False))
         hashes = one.get("hashes") or {}
         size, yanked, requires = one.get("size"), one.get("yanked", False), one.get("requires-python")

@@ -669,9 +669,11 @@ def test_no_secret_is_ever_said(index: ServedIndex, store: Store, caplog: pytest
 def test_a_signed_address_works_although_the_lock_has_none(index: ServedIndex, store: Store) -> None:
     served = index.files[name("stone")]
     served.url = "../../files/" + name("stone") + "?sig=s3cret"
-    with client_for(index) as client:
-        (file,) = project_files("stone", Indexes.from_settings(index.url), client)
-        assert "s3cret" not in file.url
+    indexes = Indexes.from_settings(index.url)
+    with open_client(indexes) as client:
+        (file,) = project_files("stone", indexes, client)
+    assert "s3cret" not in file.url
+    with open_client(indexes) as client:
         assert list(fetch.files([Wanted(file.url, file.filename, file.sha256)], store, client))
     assert index.log[-1][1].endswith("?sig=s3cret")
 

@@ -16,7 +16,7 @@ from packaging.markers import Marker
 
 from offlinepack import indexes as room
 from offlinepack.errors import FetchError, SourceError, UsageError
-from offlinepack.fetch import Client, Page, local_path, open_client, parted, redacted
+from offlinepack.fetch import Page, local_path, open_client, parted, redacted
 from offlinepack.indexes import PUBLIC, Index, Indexes, find_project, is_public, project_files
 
 A, B, C = "https://a.example/simple/", "https://b.example/simple/", "https://c.example/simple/"
@@ -599,9 +599,6 @@ class Pages:
         self.asked.append(url)
         return self.pages.get(url)
 
-    def remember(self, url: str) -> str:
-        return redacted(url)
-
 
 def served(text: str, kind: str = "text/html", url: str = A + "stone/") -> Any:
     return Pages({url: Page(url, kind, text)})
@@ -759,8 +756,10 @@ def test_which_addresses_are_public() -> None:
         assert not is_public(other)
 
 
-def test_a_client_keeps_a_signed_address_to_itself() -> None:
-    client = open_client(Indexes())
-    assert isinstance(client, Client)
-    assert client.remember("https://a.example/x.whl?sig=s3cret") == "https://a.example/x.whl"
-    assert client.remember("https://a.example/y.whl") == "https://a.example/y.whl"
+def test_a_signed_address_is_kept_apart() -> None:
+    found = Indexes()
+    assert found.remember("https://a.example/x.whl?sig=s3cret#sha256=1") == "https://a.example/x.whl"
+    assert found.whole("https://a.example/x.whl") == "https://a.example/x.whl?sig=s3cret#sha256=1"
+    assert found.remember("https://a.example/y.whl#sha256=1") == "https://a.example/y.whl"
+    assert found.for_target(lambda marker: True).whole("https://a.example/x.whl").endswith("#sha256=1")
+    assert "s3cret" not in repr(found)
