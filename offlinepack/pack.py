@@ -7,54 +7,27 @@ import functools
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import tomli_w
 from packaging.pylock import Pylock
 
-from offlinepack import bundle, fetch
-from offlinepack.errors import (
-    Finding,
-    IntegrityError,
-    OfflinepackError,
-    SelectionError,
-    SourceError,
-    Text,
-    error,
-    raise_all,
-    text,
-)
+from offlinepack import bundle, fetch, native, signing, supply
+from offlinepack.errors import Finding, IntegrityError, SelectionError, SourceError, error, raise_all, text
 from offlinepack.indexes import Indexes, is_public
 from offlinepack.lock import closure
-from offlinepack.lock import lock as lock_one
 from offlinepack.ontarget import manifest
 from offlinepack.ontarget import wheel as wheels
 from offlinepack.selection import Chosen, Selection, select
 from offlinepack.sources import Requirements, from_arguments
 from offlinepack.store import Store, StoredFile
+from offlinepack.supply import How, Supplied, Watch, all_of, caught, side_by_side, unwatched
 from offlinepack.targets import Target
 
-T = TypeVar("T")
-
-
-class Watch(Protocol):
-    """What draws progress: gives the steps back as they come."""
-
-    def __call__(
-        self, what: Text, steps: Iterable[T], total: float | None = None, weigh: Callable[[T], float] | None = None
-    ) -> Iterator[T]:
-        """`steps`, unchanged."""
-
-
-def unwatched(
-    what: Text, steps: Iterable[T], total: float | None = None, weigh: Callable[[T], float] | None = None
-) -> Iterator[T]:
-    """Nobody looks."""
-    return iter(steps)
+__all__ = ["Built", "How", "Label", "Plan", "Request", "build", "lock", "lock_text", "page", "sizes", "write_whole"]
 
 
 @dataclass(frozen=True)
@@ -68,28 +41,20 @@ class Label:
 
 
 @dataclass(frozen=True)
-class How:
-    """How to lock and fetch; the same for every target."""
-
-    resolver: str = "auto"
-    jobs: int = 16
-    retries: int = 5
-    timeout: float = 15.0
-    """seconds"""
-    offline: bool = False
-    cache_dir: Path | None = None
-    """where the store and the resolvers keep what they fetched; None: nothing is kept"""
-
-
-@dataclass(frozen=True)
 class Request:
     """All that a bundle is made from."""
 
     requirements: Requirements
     targets: tuple[Target, ...]
     indexes: Indexes
-    how: How = How()
-    label: Label = Label()
+    how: How = field(default_factory=How)
+    label: Label = field(default_factory=Label)
+    includes: tuple[tuple[str, Path], ...] = ()
+    """path below files/ of the bundle, file on disk"""
+    sign: Path | None = None
+    """the key that signs the manifest"""
+    split: int | None = None
+    """bytes of a part"""
     floor_follows_files: bool = False
     """the target is this machine's own: its libc floor is what the chosen files need, not what it has"""
 
@@ -115,7 +80,7 @@ class Built:
 
     archive: bundle.Archive
     manifest: manifest.Manifest
-    plans: tuple[Plan, ...]
+    targets: tuple[Target, ...]
     findings: tuple[Finding, ...]
     seconds: Mapping[str, float] = field(default_factory=dict)
     """stage -> how long it took"""
@@ -123,34 +88,18 @@ class Built:
 
 def lock(request: Request, watch: Watch = unwatched) -> tuple[Plan, ...]:
     """Lock and select for every target, side by side; all conflicts or gaps of all targets at once."""
-    how = request.how
     tools = _tools()
-
-    def locked(target: Target, requirements: Requirements) -> Pylock:
-        return lock_one(
-            requirements,
-            target,
-            request.indexes,
-            resolver=how.resolver,
-            offline=how.offline,
-            cache_dir=how.cache_dir,
-            retries=how.retries,
-            timeout=how.timeout,
-        )
-
     jobs = [
-        functools.partial(locked, target, requirements)
+        functools.partial(supply.locked, requirements, target, request.indexes, request.how)
         for target in request.targets
         for requirements in (request.requirements, tools)
     ]
-    what = text("resolving for {targets}", targets=[one.name for one in request.targets])
-    with ThreadPoolExecutor(min(len(jobs), 4)) as pool:
-        locks = _all(watch(what, pool.map(_caught, jobs), len(jobs)))
+    locks = side_by_side(jobs, text("resolving for {targets}", targets=[one.name for one in request.targets]), watch)
     plans = [
         functools.partial(_plan, target, request, locks[2 * at], locks[2 * at + 1], tools)
         for at, target in enumerate(request.targets)
     ]
-    return tuple(_all(map(_caught, plans)))
+    return tuple(all_of(map(caught, plans)))
 
 
 def _tools() -> Requirements:
@@ -159,31 +108,7 @@ def _tools() -> Requirements:
 
 
 def _plan(target: Target, request: Request, locked: Pylock, tools_lock: Pylock, tools: Requirements) -> Plan:
-    chosen = select(locked, target, request.requirements)
-    chosen_tools = select(tools_lock, target, tools)
-    if request.floor_follows_files:
-        target = target.lowered_to([one.filename for one in chosen.chosen if one.is_wheel])
-    return Plan(target, locked, chosen, chosen_tools)
-
-
-def _caught(job: Callable[[], T]) -> T | OfflinepackError:
-    try:
-        return job()
-    except OfflinepackError as failure:
-        return failure
-
-
-def _all(results: Iterable[T | OfflinepackError]) -> list[T]:
-    """Every result; where some failed, one error with the findings of all, under the code that comes first."""
-    good: list[T] = []
-    failures: list[OfflinepackError] = []
-    for one in results:
-        failures.append(one) if isinstance(one, OfflinepackError) else good.append(one)
-    if failures:
-        first = min(failures, key=lambda one: one.exit_code)
-        findings = {one.say(): one for failure in failures for one in failure.findings}
-        raise type(first)(*findings.values())
-    return good
+    return Plan(target, locked, select(locked, target, request.requirements), select(tools_lock, target, tools))
 
 
 def lock_text(plan: Plan) -> str:
@@ -210,13 +135,13 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def sizes(plans: Sequence[Plan], request: Request) -> dict[str, int | None]:
     """File name -> bytes, of all that would be fetched; the index is asked where the lock does not say."""
-    with Store.open(request.how.cache_dir) as store, _client(request) as client:
-        return fetch.sizes(_wanted(plans), store, client)
+    with Store.open(request.how.cache_dir) as store, supply.client(request.indexes, request.how) as client:
+        return fetch.sizes(supply.wanted(one for plan in plans for one in plan.chosen), store, client)
 
 
 def page(url: str, indexes: Indexes, how: How) -> bytes:
     """What stands at an address: a requirements file that another one names."""
-    with fetch.open_client(indexes, retries=how.retries, timeout=how.timeout, offline=how.offline) as client:
+    with supply.client(indexes, how) as client:
         found = client.page(url)
     if found is None:
         raise SourceError(
@@ -230,70 +155,83 @@ def page(url: str, indexes: Indexes, how: How) -> bytes:
     return found.text.encode()
 
 
-def _client(request: Request) -> fetch.Client:
-    how = request.how
-    return fetch.open_client(request.indexes, retries=how.retries, timeout=how.timeout, offline=how.offline)
-
-
-def _wanted(plans: Iterable[Plan]) -> list[fetch.Wanted]:
-    """Each file once, in the order of names."""
-    chosen = {one.filename: one for plan in plans for one in plan.chosen}
-    return [
-        fetch.Wanted(one.url or Path(one.path or "").absolute().as_uri(), one.filename, one.sha256, one.size)
-        for _, one in sorted(chosen.items())
-    ]
-
-
 def build(request: Request, output: Path, watch: Watch = unwatched) -> Built:
     """Pack one bundle for all targets of the request and put it at `output`; there is a whole one, or none."""
-    seconds: dict[str, float] = {}
-    clock = time.monotonic()
-
-    def passed(stage: str) -> None:
-        nonlocal clock
-        now = time.monotonic()
-        seconds[stage] = round(now - clock, 3)
-        clock = now
-
+    clock = _Clock()
     plans = lock(request, watch)
-    passed("lock")
+    clock.passed("lock")
     with Store.open(request.how.cache_dir) as store:
-        stored = _fetched(plans, request, store, watch)
-        passed("fetch")
-        read = _all_read(stored, store)
-        targets, findings = _settled(plans, read, request)
-        clashing = [one for plan in plans for one in _clashes(plan, read, store)]
-        findings += raise_all(IntegrityError, clashing)
+        with supply.client(request.indexes, request.how) as client:
+            source = supply.Supply(store, client, request.indexes, request.how, watch)
+            files = source.files([each for plan in plans for each in (plan.selection, plan.tools)])
+        parts = [_Part(plan.target, files[2 * at], files[2 * at + 1]) for at, plan in enumerate(plans)]
+        clock.passed("fetch")
+        read = _all_read({one.file.name: one.file for part in parts for one in part.all}, store)
+        if request.floor_follows_files:
+            parts = [part.with_its_own_floor() for part in parts]
+        targets, findings = _settled(parts, read, request, store)
         findings += [one for each in read.values() for one in each.notes]
-        passed("check")
-        label = request.label
-        listed, members = bundle.assemble(
-            label.name,
-            label.version,
-            targets,
-            stored.values(),
-            sequence=label.sequence,
-            install_to=label.install_to,
-            urls=_public(plans),
-        )
-        path = Path(_named(str(output), request, plans))
-        total = float(sum(one.size for one in listed.files))
-        steps = watch(text("packing {path}", path=path), members, total, lambda one: one.file.size)
-        archive = bundle.write(path, listed, steps)
-        passed("pack")
+        clock.passed("check")
+        archive, listed = _written(request, output, parts, targets, watch)
+        clock.passed("pack")
     findings += [one for plan in plans for one in plan.selection.findings]
-    return Built(archive, listed, plans, (*request.requirements.notes, *findings), seconds)
+    findings += [one for part in parts for each in part.files for one in each.findings]
+    return Built(
+        archive, listed, tuple(part.target for part in parts), (*request.requirements.notes, *findings), clock.seconds
+    )
 
 
-def _fetched(plans: Sequence[Plan], request: Request, store: Store, watch: Watch) -> dict[str, StoredFile]:
-    """File name -> file in the store, for every file of every target."""
-    wanted = _wanted(plans)
-    known = [one.size for one in wanted if one.size is not None]
-    total = float(sum(known)) if len(known) == len(wanted) else None
-    with _client(request) as client:
-        steps = fetch.files(wanted, store, client, jobs=request.how.jobs)
-        what = text("fetching {count} files", count=len(wanted))
-        return {one.name: one for one in watch(what, steps, total, lambda one: one.size)}
+def _written(
+    request: Request, output: Path, parts: Sequence[_Part], targets: Sequence[manifest.Target], watch: Watch
+) -> tuple[bundle.Archive, manifest.Manifest]:
+    label = request.label
+    supplied = [one for part in parts for one in part.all]
+    listed, members = bundle.assemble(
+        label.name,
+        label.version,
+        targets,
+        [one.file for one in supplied],
+        sequence=label.sequence,
+        install_to=label.install_to,
+        extra=dict(request.includes),
+        urls=_public(supplied),
+    )
+    signatures = [signing.sign(manifest.write(listed), request.sign)] if request.sign else []
+    path = Path(_named(str(output), label, targets[0].tag))
+    total = float(sum(one.size for one in listed.files))
+    steps = watch(text("packing {path}", path=path), members, total, lambda one: one.file.size)
+    return bundle.write(path, listed, steps, signatures, request.split), listed
+
+
+class _Clock:
+    """How long each stage took, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.last = time.monotonic()
+
+    def passed(self, stage: str) -> None:
+        """This stage ended now."""
+        now = time.monotonic()
+        self.seconds[stage], self.last = round(now - self.last, 3), now
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One target's files, all of them here."""
+
+    target: Target
+    files: list[Supplied]
+    tools: list[Supplied]
+
+    @property
+    def all(self) -> list[Supplied]:
+        """Tools and distributions."""
+        return [*self.tools, *self.files]
+
+    def with_its_own_floor(self) -> _Part:
+        """The same for the oldest system on which all of its files run."""
+        return dataclasses.replace(self, target=self.target.lowered_to([one.file.name for one in self.files]))
 
 
 @dataclass(frozen=True)
@@ -330,67 +268,83 @@ def _read(file: StoredFile, store: Store) -> _Read:
 
 def _all_read(stored: Mapping[str, StoredFile], store: Store) -> dict[str, _Read]:
     """File name -> wheel, for all of them; the reasons of all that are unsound at once."""
-    jobs = [functools.partial(_read, file, store) for name, file in sorted(stored.items()) if name.endswith(".whl")]
-    return {one.file.name: one for one in _all(map(_caught, jobs))}
+    jobs = [functools.partial(_read, file, store) for _, file in sorted(stored.items())]
+    return {one.file.name: one for one in all_of(map(caught, jobs))}
 
 
-def _clashes(plan: Plan, read: Mapping[str, _Read], store: Store) -> list[Finding]:
+def _clashes(part: _Part, read: Mapping[str, _Read], store: Store) -> list[Finding]:
     """Paths that two distributions of one target both write; the store remembers a set that has none."""
-    names = sorted(one.filename for one in plan.selection.chosen)
-    system = plan.target.facts.os
-    key = hashlib.sha256(
-        "\n".join([system, *(f"{name} {read[name].file.sha256}" for name in names)]).encode()
-    ).hexdigest()
+    files = sorted((one.file.name, one.file.sha256) for one in part.files)
+    system = part.target.facts.os
+    key = hashlib.sha256("\n".join([system, *(" ".join(one) for one in files)]).encode()).hexdigest()
     if store.fact(key, "apart", _READER):
         return []
-    found = wheels.clashes([read[name].wheel() for name in names], system)
+    found = wheels.clashes([read[name].wheel() for name, _ in files], system)
     if not found:
         store.keep_fact(key, "apart", True, _READER)
     return found
 
 
 def _settled(
-    plans: Sequence[Plan], read: Mapping[str, _Read], request: Request
+    parts: Sequence[_Part], read: Mapping[str, _Read], request: Request, store: Store
 ) -> tuple[tuple[manifest.Target, ...], list[Finding]]:
     """The install plan of each target, the most demanding first; every gap of every target at once."""
     targets: list[tuple[Target, manifest.Target]] = []
     findings: list[Finding] = []
-    for plan in plans:
-        closed = closure.close(
-            [read[one.filename].metadata for one in plan.selection.chosen], request.requirements, plan.target
-        )
+    clashing: list[Finding] = []
+    for part in parts:
+        target, here = part.target, {one.name: one for one in part.files}
+        closed = closure.close([read[one.file.name].metadata for one in part.files], request.requirements, target)
         findings += closed.findings
-        files = {one.name: one.filename for one in plan.selection.chosen}
         install = tuple(
-            manifest.Distribution(one.name, str(one.version), files[one.name], one.requires, one.requested, None)
+            manifest.Distribution(
+                one.name,
+                str(one.version),
+                here[one.name].file.name,
+                one.requires,
+                one.requested,
+                _origin(here[one.name]),
+            )
             for one in closed.order
         )
         if not install:
             findings.append(
                 error(
                     "target-empty",
-                    plan.target.name,
+                    target.name,
                     "Nothing of what was asked for is needed on {subject}: every requirement's marker excludes it.",
                     "Drop that target, or mend the markers.",
                 )
             )
-        tools = tuple(manifest.Tool(one.name, str(one.version), one.filename) for one in plan.tools.chosen)
-        target = plan.target
-        targets.append(
-            (target, manifest.Target(target.name, target.tag, target.facts, closed.python_min, install, tools, ()))
+        kept = {one.name for one in closed.order}
+        needs = native.needs({name: one.file for name, one in here.items() if name in kept}, target, store)
+        findings += [one._replace(level="warning") if one.level == "error" else one for one in needs.findings]
+        clashing += _clashes(part, read, store)
+        tools = tuple(
+            manifest.Tool(one.name, str(read[one.file.name].metadata.version), one.file.name) for one in part.tools
         )
+        planned = manifest.Target(target.name, target.tag, target.facts, closed.python_min, install, tools, needs.needs)
+        targets.append((target, planned))
     raise_all(SelectionError, findings)
+    raise_all(IntegrityError, clashing)
     targets.sort(key=lambda pair: pair[0].demands)
-    return tuple(one for _, one in targets), findings
+    return tuple(one for _, one in targets), [*findings, *clashing]
 
 
-def _public(plans: Iterable[Plan]) -> dict[str, str]:
+def _origin(one: Supplied) -> dict[str, str] | None:
+    return dict(one.built_from) if one.built_from is not None else None
+
+
+def _public(supplied: Iterable[Supplied]) -> dict[str, str]:
     """File name -> address, of files from the public index; others are known by name and hash alone."""
-    return {one.filename: one.url for plan in plans for one in plan.chosen if one.url and is_public(one.url)}
+    return {
+        one.file.name: one.chosen.url
+        for one in supplied
+        if one.chosen.url and one.built_from is None and is_public(one.chosen.url)
+    }
 
 
-def _named(output: str, request: Request, plans: Sequence[Plan]) -> str:
+def _named(output: str, label: Label, tag: str) -> str:
     """The output's name with {name}, {version} and {target} filled in."""
-    label = request.label
-    values = {"name": label.name, "version": label.version or "", "target": plans[0].target.tag}
+    values = {"name": label.name, "version": label.version or "", "target": tag}
     return re.sub(r"\{(name|version|target)\}", lambda one: values[one[1]], output)

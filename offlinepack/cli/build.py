@@ -284,6 +284,8 @@ def tell_plan(plans: tuple[pack.Plan, ...], sizes: dict[str, int | None], speake
 def tell_built(built: pack.Built, speaker: console.Console) -> None:
     """The summary: what, for which machines, size, sha256, seconds, and what to type on the other side."""
     archive, listed = built.archive, built.manifest
+    hashes = {one.path: one.sha256 for one in listed.files}
+    machines = {one.tag: one.machines for one in built.targets}
     if speaker.wants_json:
         speaker.json(
             {
@@ -296,12 +298,20 @@ def tell_built(built: pack.Built, speaker: console.Console) -> None:
                 "folder": listed.folder,
                 "targets": [
                     {
-                        "name": plan.target.name,
-                        "tag": plan.target.tag,
-                        "machines": str(plan.target.machines),
-                        "packages": _packages(plan),
+                        "name": one.name,
+                        "tag": one.tag,
+                        "machines": str(machines[one.tag]),
+                        "packages": [
+                            {
+                                "name": each.name,
+                                "version": each.version,
+                                "file": _base(each.file),
+                                "sha256": hashes[each.file],
+                            }
+                            for each in one.install
+                        ],
                     }
-                    for plan in built.plans
+                    for one in listed.targets
                 ],
                 "findings": [one.to_json() for one in built.findings],
                 "seconds": {**built.seconds, "total": round(speaker.seconds, 3)},
@@ -321,7 +331,7 @@ def tell_built(built: pack.Built, speaker: console.Console) -> None:
         ),
         f"  sha256 {archive.sha256}",
     ]
-    lines += [text("  for {machines}", machines=plan.target.machines) for plan in built.plans]
+    lines += [text("  for {machines}", machines=machines[one.tag]) for one in listed.targets]
     lines += versions_apart(listed)
     lines.append(text("on the other side:"))
     systems = dict.fromkeys(target.facts.os for target in listed.targets)
@@ -332,6 +342,10 @@ def tell_built(built: pack.Built, speaker: console.Console) -> None:
         else:
             lines.append(f"  tar -xzf {name} && python3 {folder}/install.py")
     speaker.result(*lines)
+
+
+def _base(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def versions_apart(listed: manifest.Manifest) -> list[Text]:

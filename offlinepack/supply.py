@@ -1,0 +1,221 @@
+"""Chosen files become files in the store: wheels are fetched, everything else is fetched and built, side by side."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from packaging.pylock import PackageArchive, PackageDirectory, PackageVcs, Pylock
+from packaging.utils import NormalizedName
+
+from offlinepack import fetch, sdist
+from offlinepack.errors import Finding, OfflinepackError, Text, text
+from offlinepack.indexes import Indexes
+from offlinepack.lock import lock
+from offlinepack.selection import Chosen, Selection, select
+from offlinepack.sources import Requirements, from_arguments
+from offlinepack.store import Store, StoredFile
+from offlinepack.targets import Target
+
+T = TypeVar("T")
+
+
+class Watch(Protocol):
+    """What draws progress: gives the steps back as they come."""
+
+    def __call__(
+        self, what: Text, steps: Iterable[T], total: float | None = None, weigh: Callable[[T], float] | None = None
+    ) -> Iterator[T]:
+        """`steps`, unchanged."""
+
+
+def unwatched(
+    what: Text, steps: Iterable[T], total: float | None = None, weigh: Callable[[T], float] | None = None
+) -> Iterator[T]:
+    """Nobody looks."""
+    return iter(steps)
+
+
+@dataclass(frozen=True)
+class How:
+    """How to lock, fetch and build; the same for every target."""
+
+    resolver: str = "auto"
+    jobs: int = 16
+    """downloads at a time"""
+    retries: int | None = None
+    timeout: float | None = None
+    """seconds that a server may keep silent; None, as for retries: what pip's settings say, else 15"""
+    offline: bool = False
+    cache_dir: Path | None = None
+    """where the store and the resolvers keep what they fetched; None: nothing is kept"""
+    build_pythons: tuple[str, ...] = ()
+    """interpreters that sources are built with, before those that are found"""
+    build_root: Path | None = None
+    """a root file system of the target to build in"""
+    build_constraints: tuple[Path, ...] = ()
+    config_settings: Mapping[str, str | list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Supplied:
+    """One distribution as a file that is here."""
+
+    name: NormalizedName
+    file: StoredFile
+    chosen: Chosen
+    built_from: Mapping[str, str] | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+def locked(requirements: Requirements, target: Target, indexes: Indexes, how: How) -> Pylock:
+    """The lock of these requirements for one target."""
+    return lock(
+        requirements,
+        target,
+        indexes,
+        resolver=how.resolver,
+        offline=how.offline,
+        cache_dir=how.cache_dir,
+        retries=5 if how.retries is None else how.retries,
+        timeout=how.timeout or 15.0,
+        python=Path(how.build_pythons[0]) if how.build_pythons else None,
+    )
+
+
+def client(indexes: Indexes, how: How) -> fetch.Client:
+    """The client of a run."""
+    return fetch.open_client(indexes, retries=how.retries, timeout=how.timeout, offline=how.offline)
+
+
+def wanted(chosen: Iterable[Chosen]) -> list[fetch.Wanted]:
+    """What is to be fetched, each file once, in the order of names. A folder and a commit are no files."""
+    files = {(one.filename, one.sha256 or ""): one for one in chosen if one.filename}
+    return [
+        fetch.Wanted(
+            one.url or Path(one.path or "").absolute().as_uri(), one.filename, one.sha256, one.size, one.hashes
+        )
+        for _, one in sorted(files.items())
+    ]
+
+
+@dataclass(frozen=True)
+class Supply:
+    """Where files come from in one run."""
+
+    store: Store
+    client: fetch.Client
+    indexes: Indexes
+    how: How
+    watch: Watch = unwatched
+
+    def files(self, selections: Sequence[Selection]) -> list[list[Supplied]]:
+        """For each selection its distributions as wheels; what cannot be fetched or built is told all at once."""
+        every = [one for each in selections for one in each.chosen]
+        listed = wanted(every)
+        sizes = [one.size for one in listed if one.size is not None]
+        total = float(sum(sizes)) if len(sizes) == len(listed) else None
+        steps = fetch.files(listed, self.store, self.client, jobs=self.how.jobs)
+        what = text("fetching {count} files", count=len(listed))
+        kept = {one.name: one for one in self.watch(what, steps, total, lambda one: one.size)}
+        building = [(each.target, one) for each in selections for one in each.chosen if not one.is_wheel]
+        if building:
+            names = sorted({one.name for _, one in building})
+            results = self.watch(text("building {names}", names=names), self._built(building, kept), len(building))
+            built = {(target.tag, made.name): made for (target, _), made in zip(building, all_of(results), strict=True)}
+        else:
+            built = {}
+        return [
+            [
+                built.get((each.target.tag, one.name)) or Supplied(one.name, kept[one.filename], one)
+                for one in each.chosen
+            ]
+            for each in selections
+        ]
+
+    def _built(
+        self, building: Sequence[tuple[Target, Chosen]], kept: Mapping[str, StoredFile]
+    ) -> Iterator[Supplied | OfflinepackError]:
+        # one after the other: a build may use every core itself, and the second target of a pure wheel finds it made
+        for target, one in building:
+            yield caught(lambda target=target, one=one: self._build(one, target, kept))  # type: ignore[misc]
+
+    def _build(self, one: Chosen, target: Target, kept: Mapping[str, StoredFile]) -> Supplied:
+        shop = sdist.Workshop(
+            self.store,
+            self._provide,
+            (self.how.cache_dir or Path(tempfile.gettempdir()) / "offlinepack") / "logs",
+            pythons=self.how.build_pythons,
+            root=self.how.build_root,
+            config_settings=self.how.config_settings,
+            build_constraints=tuple(path.read_text("utf-8") for path in self.how.build_constraints),
+        )
+        if isinstance(one.file, PackageVcs):
+            with tempfile.TemporaryDirectory(prefix="offlinepack-", ignore_cleanup_errors=True) as work:
+                folder = Path(work) / "checkout"
+                revision = one.file.commit_id or one.file.requested_revision
+                commit = sdist.checkout(one.file.url or str(one.file.path), revision, folder)
+                origin = {"name": one.name, "vcs": "git", "commit": commit}
+                built = sdist.build(
+                    folder, target, shop, name=one.name, subdirectory=one.file.subdirectory or "", origin=origin
+                )
+        elif isinstance(one.file, PackageDirectory):
+            built = sdist.build(
+                Path(one.file.path),
+                target,
+                shop,
+                name=one.name,
+                subdirectory=one.file.subdirectory or "",
+                origin={"name": one.name, "vcs": "folder"},
+            )
+        else:
+            within = one.file.subdirectory or "" if isinstance(one.file, PackageArchive) else ""
+            built = sdist.build(kept[one.filename], target, shop, subdirectory=within)
+        return Supplied(one.name, built.wheel, one, dict(built.origin), built.findings)
+
+    def _provide(self, requirements: Sequence[str], target: Target) -> list[StoredFile]:
+        """Build requirements are requirements: locked, selected, fetched, and built where need be."""
+        asked = replace(from_arguments(requirements), name=None)
+        for path in self.how.build_constraints:
+            from offlinepack.sources import read_constraints
+
+            asked = asked + read_constraints(path)
+        made = locked(asked, target, self.indexes, replace(self.how, resolver="auto"))
+        (files,) = replace(self, watch=unwatched).files([select(made, target, asked)])
+        return [one.file for one in files]
+
+
+def caught(job: Callable[[], T]) -> T | OfflinepackError:
+    """The job's result, or its error as a value, so that the others go on."""
+    try:
+        return job()
+    except OfflinepackError as failure:
+        return failure
+
+
+def all_of(results: Iterable[T | OfflinepackError]) -> list[T]:
+    """Every result; where some failed, one error with the findings of all, under the code that comes first."""
+    good: list[T] = []
+    failures: list[OfflinepackError] = []
+    for one in results:
+        if isinstance(one, OfflinepackError):
+            failures.append(one)
+        else:
+            good.append(one)
+    if failures:
+        first = min(failures, key=lambda one: one.exit_code)
+        findings = {one.say(): one for failure in failures for one in failure.findings}
+        # the kind that is made of findings alone
+        kind = next(one for one in type(first).__mro__ if "__init__" not in vars(one) or one is OfflinepackError)
+        raise kind(*findings.values())
+    return good
+
+
+def side_by_side(jobs: Sequence[Callable[[], T]], what: Text, watch: Watch, workers: int = 4) -> list[T]:
+    """The result of each job, in order; every failure at once."""
+    with ThreadPoolExecutor(min(len(jobs), workers)) as pool:
+        return all_of(watch(what, pool.map(caught, jobs), len(jobs)))
