@@ -26,7 +26,7 @@ from offlinepack.errors import BuildError, Finding, SelectionError, error, text
 from offlinepack.sdist.bench import Bench, Provide
 from offlinepack.sdist.failures import explain, last_lines
 from offlinepack.sdist.interpreters import Interpreter, find, makes
-from offlinepack.sdist.repair import repair
+from offlinepack.sdist.graft import repair
 from offlinepack.sdist.source import checkout, unpacked, workplace
 from offlinepack.store import Store, StoredFile
 from offlinepack.targets import Target

@@ -36,16 +36,16 @@ def explain(log: str, python: str, system: Path = Path("/")) -> Text | None:
     """What the build lacked, and the command of this system (its root folder) that brings it; None: unknown."""
     for program in _table()["program"]:
         if re.search(program["pattern"], log):
-            return _missing(text("{name} is missing there", name=program["name"]), program, python, system)
+            return _missing(text("{name} is missing", name=program["name"]), program, python, system)
     header = _HEADER.search(log)
     if header:
         return _missing(
-            text("the header file {name} is missing there", name=header[1]), _of_header(header[1]), python, system
+            text("the header file {name} is missing", name=header[1]), _of_header(header[1]), python, system
         )
     library = _LIBRARY.search(log)
     if library:
         packages = _of_header(_table()["library"].get(library[1], ""))
-        return _missing(text("the library {name} is missing there", name=f"lib{library[1]}"), packages, python, system)
+        return _missing(text("the library {name} is missing", name=f"lib{library[1]}"), packages, python, system)
     if _NETWORK.search(log):
         return text("it wants to download something while it is built, and could not")
     module = _MODULE.findall(log)
