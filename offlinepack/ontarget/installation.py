@@ -142,7 +142,7 @@ def _locked(work, programs):  # type: (Work, by_pip.Programs) -> int
     known = state["generations"].get(work.generation)
     bad = installed.altered(work.root, work.versions, known["records"]) if known else {}
     failed = []  # type: List[Finding]
-    if known and not bad and not work.options.force:
+    if known and not bad and not work.options.force and os.path.exists(seed.interpreter(work.root)):
         if state["current"] == work.generation:
             voice.result(text("{what} is already installed in {venv}: nothing to do.", what=work.what, venv=place.venv))
             return DONE

@@ -114,16 +114,16 @@ def ask(python):  # type: (str) -> Optional[Dict[str, Any]]
 def pythons(allowed):  # type: (Sequence[Target]) -> Iterator[Dict[str, Any]]
     """This Python, then those that can be found and may fit, each once; never the one inside a virtual environment."""
     own = interpreter.facts()
+    told, looked = {base(own)}, {base(own)}
     yield dict(own, executable=base(own))
-    seen = {os.path.realpath(base(own))}
     for path in _candidates([one.facts for one in allowed]):
         real = os.path.realpath(path)
-        if real not in seen and os.access(path, os.X_OK) and os.path.isfile(path):
-            seen.add(real)
+        if real not in looked and os.access(path, os.X_OK) and os.path.isfile(path):
+            looked.add(real)
             facts = ask(path)
-            if facts and base(facts) not in seen:
+            if facts and base(facts) not in told:
+                told.add(base(facts))
                 yield dict(facts, executable=base(facts))
-                seen.add(base(facts))
 
 
 def base(facts):  # type: (Mapping[str, Any]) -> str
