@@ -1,16 +1,15 @@
-"""Bundle format 1: the names of the layout and manifest.json, read strictly and written canonically.
-
-A manifest that was read is internally consistent: every path is legal and distinct, every file that a target
-installs is listed, nothing is unknown. That the files are what it says is `check_files`' and `hash_file`'s part.
+"""Bundle format 1: the names of the layout; manifest.json, read strictly and written canonically. What was read is
+consistent: paths are legal and distinct, what a target installs is listed, nothing is unknown.
 """
 
 import hashlib
 import json
 import re
-import unicodedata
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from .errors import BundleError, error
+from .paths import bad_path as bad_path
+from .paths import folded as folded
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -22,10 +21,7 @@ ONTARGET = "ontarget"
 WHEELS, SDISTS, TOOLS, BYTECODE, FILES, PROVENANCE = "wheels", "sdists", "tools", "bytecode", "files", "provenance"
 SBOM, REHEARSAL = "sbom.cdx.json", "rehearsal.json"
 KINDS = ("wheel", "sdist", "tool", "bytecode", "code", "document", "included")
-MOST_BYTES = 64 << 20
-"""a manifest.json larger than this is not read"""
-
-_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?\Z", re.I)
+MOST_BYTES = 64 << 20  # a larger manifest.json is not read
 
 
 def pylock_name(tag):  # type: (str) -> str
@@ -38,6 +34,11 @@ def requirements_name(tag):  # type: (str) -> str
     return "requirements.%s.txt" % tag
 
 
+def bytecode_path(tag, wheel):  # type: (str, str) -> str
+    """Of a wheel of the bundle the compiled code for one target: a wheel again, with x.pyc in the place of x.py."""
+    return "%s/%s/%s" % (BYTECODE, tag.partition("-")[0], wheel.rpartition("/")[2])
+
+
 class Facts(NamedTuple):
     """What is known of an interpreter and its system; compared on the target, never derived there."""
 
@@ -45,7 +46,9 @@ class Facts(NamedTuple):
     python: str  # X.Y where any patch release will do, X.Y.Z where that one is meant (or runs)
     free_threaded: bool
     os: str  # linux, macos or windows
-    machine: str  # as in wheel tags: x86_64, aarch64, i686, armv7l ...; macOS: arm64, x86_64; Windows: amd64, x86, arm64
+    machine: (
+        str  # as in wheel tags: x86_64, aarch64, i686, armv7l ...; macOS: arm64, x86_64; Windows: amd64, x86, arm64
+    )
     libc: Optional[str]  # glibc or musl on Linux
     libc_version: Optional[str]  # X.Y
     macos_version: Optional[str]  # X.Y
@@ -151,30 +154,13 @@ def sums(files):  # type: (Iterable[File]) -> bytes
     return "".join("%s  %s\n" % (one.sha256, one.path) for one in sorted(files) if one.path != SUMS).encode("utf-8")
 
 
-def bad_path(path):  # type: (str) -> str
-    """Why this is no path for a bundle, '' where it is one: relative, below the folder, legal on FAT32 and NTFS too."""
-    if not path or len(path) > 240 or len(path.encode("utf-8", "surrogatepass")) > 255:
-        return "empty or longer than 240 characters"
-    if unicodedata.normalize("NFC", path) != path or not path.isprintable():
-        return "characters that cannot be printed, or not in normal form C"
-    for part in path.split("/"):
-        if part in ("", ".", ".."):
-            return "not a plain relative path"
-        if re.search(r'[<>:"|?*\\]', part) or part[-1] in ". " or _RESERVED.match(part):
-            return "a name that Windows does not allow"
-    return ""
-
-
-def folded(path):  # type: (str) -> str
-    """The path as a file system compares it that ignores case and normal form."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
-
-
 class _Malformed(Exception):
     """A value that format 1 does not allow: where it stands, what was expected."""
 
 
 _AGAIN = "Copy the bundle again from where it was made."
+_NEWER = "This bundle has format {found}; this version of offlinepack reads formats up to {known}."
+_BRINGS = "Use the install.py that the bundle itself brings, or a newer offlinepack."
 
 
 def read(data):  # type: (bytes) -> Manifest
@@ -185,27 +171,23 @@ def read(data):  # type: (bytes) -> Manifest
         plain = json.loads(
             data.decode("utf-8"), object_pairs_hook=_unique, parse_float=_whole, parse_constant=_whole, parse_int=_whole
         )
-        if isinstance(plain, dict) and isinstance(plain.get("format"), int) and plain["format"] > FORMAT:
-            raise BundleError(
-                error(
-                    "format-too-new",
-                    MANIFEST,
-                    "This bundle has format {found}; this version of offlinepack reads formats up to {known}.",
-                    "Use the install.py that the bundle itself brings, or a newer offlinepack.",
-                    found=plain["format"],
-                    known=FORMAT,
-                )
-            )
+        found = plain.get("format") if isinstance(plain, dict) else None
+        if isinstance(found, int) and found > FORMAT:
+            raise BundleError(error("format-too-new", MANIFEST, _NEWER, _BRINGS, found=found, known=FORMAT))
         manifest = _consistent(_checked(plain, MANIFEST, Manifest))
     except _Malformed as bad:
         where, expected = bad.args
         raise BundleError(
-            error("manifest-invalid", where, "manifest.json, {subject}: expected {expected}.", _AGAIN, expected=expected)
+            error(
+                "manifest-invalid", where, "manifest.json, {subject}: expected {expected}.", _AGAIN, expected=expected
+            )
         )
     except (ValueError, RecursionError):
         raise BundleError(error("manifest-unreadable", MANIFEST, "{subject} is not JSON.", _AGAIN))
     if write(manifest) != data:
-        raise BundleError(error("manifest-not-canonical", MANIFEST, "{subject} is not in its one canonical form.", _AGAIN))
+        raise BundleError(
+            error("manifest-not-canonical", MANIFEST, "{subject} is not in its one canonical form.", _AGAIN)
+        )
     return manifest
 
 
@@ -231,70 +213,40 @@ def _like(pattern):  # type: (str) -> Callable[[Any], bool]
     return lambda value: isinstance(value, str) and bool(compiled.match(value))
 
 
-def _flag(value):  # type: (Any) -> bool
-    return isinstance(value, bool)
-
-
 def _count(value):  # type: (Any) -> bool
     return isinstance(value, int) and not isinstance(value, bool) and value <= 1 << 53
 
 
-def _path(value):  # type: (Any) -> bool
-    return isinstance(value, str) and not bad_path(value)
-
-
-def _strings(value):  # type: (Any) -> bool
-    return isinstance(value, dict) and all(_text(one) for pair in value.items() for one in pair)
-
-
 _NAME, _PYTHON = "[a-z0-9]+(-[a-z0-9]+)*", r"[0-9]\.[0-9]{1,2}(\.[0-9]{1,3})?"
 _DOTTED, _VERSION = r"[0-9]{1,4}\.[0-9]{1,4}", "[A-Za-z0-9][A-Za-z0-9.!+_-]{0,127}"
+_path = lambda value: isinstance(value, str) and not bad_path(value)  # noqa: E731
+_flag = lambda value: isinstance(value, bool)  # noqa: E731
+_strings = lambda value: isinstance(value, dict) and all(_text(one) for pair in value.items() for one in pair)  # noqa: E731
+_NAMED = {"name": _like(_NAME), "version": _like(_VERSION), "file": _path}  # type: Dict[str, Any]
+_LABEL = {
+    "name": _like(_NAME),
+    "version": (_like(_VERSION), None),
+    "sequence": (_count, None),
+    "install_to": (_text, None),
+}
+_PLAN = {"install": [Distribution], "tools": [Tool], "needs": [Need]}  # type: Dict[str, Any]
+_PYTHONS = {"implementation": _like("cpython|pypy"), "python": _like(_PYTHON), "free_threaded": _flag}
+_SYSTEM = {
+    "os": _like("linux|macos|windows"),
+    "machine": _like("[a-z0-9_]{2,20}"),
+    "libc": (_like("glibc|musl"), None),
+}  # type: Dict[str, Any]
+_LEVELS = {"libc_version": (_like(_DOTTED), None), "macos_version": (_like(_DOTTED), None)}  # type: Dict[str, Any]
+_TARGET = {"name": _like("[A-Za-z0-9][A-Za-z0-9._:+-]{0,99}"), "tag": _like("[a-z]{2}[0-9]{2,4}t?-[a-z0-9_]{2,80}")}
+_BYTES = {"size": _count, "sha256": _like("[0-9a-f]{64}"), "kind": _like("|".join(KINDS)), "carried": _flag}
 # For each key: what it holds. A type: such an object; [x]: a list of x; (x, None): x or null.
 _SHAPES = {
-    Manifest: {
-        "format": lambda value: value == FORMAT and _count(value),
-        "name": _like(_NAME),
-        "version": (_like(_VERSION), None),
-        "sequence": (_count, None),
-        "install_to": (_text, None),
-        "targets": [Target],
-        "files": [File],
-    },
-    File: {
-        "path": _path,
-        "size": _count,
-        "sha256": _like("[0-9a-f]{64}"),
-        "kind": _like("|".join(KINDS)),
-        "carried": _flag,
-    },
-    Target: {
-        "name": _like("[A-Za-z0-9][A-Za-z0-9._:+-]{0,99}"),
-        "tag": _like("[a-z]{2}[0-9]{2,4}t?-[a-z0-9_]{2,80}"),
-        "facts": Facts,
-        "python_min": _like(_PYTHON),
-        "install": [Distribution],
-        "tools": [Tool],
-        "needs": [Need],
-    },
-    Facts: {
-        "implementation": _like("cpython|pypy"),
-        "python": _like(_PYTHON),
-        "free_threaded": _flag,
-        "os": _like("linux|macos|windows"),
-        "machine": _like("[a-z0-9_]{2,20}"),
-        "libc": (_like("glibc|musl"), None),
-        "libc_version": (_like(_DOTTED), None),
-        "macos_version": (_like(_DOTTED), None),
-    },
-    Distribution: {
-        "name": _like(_NAME),
-        "version": _like(_VERSION),
-        "file": _path,
-        "requires": [_like(_NAME)],
-        "requested": _flag,
-        "built_from": (_strings, None),
-    },
-    Tool: {"name": _like(_NAME), "version": _like(_VERSION), "file": _path},
+    Manifest: dict(_LABEL, format=lambda value: value == FORMAT and _count(value), targets=[Target], files=[File]),
+    File: dict(_BYTES, path=_path),
+    Target: dict(_TARGET, facts=Facts, python_min=_like(_PYTHON), **_PLAN),
+    Facts: dict(_PYTHONS, **_SYSTEM, **_LEVELS),
+    Distribution: dict(_NAMED, requires=[_like(_NAME)], requested=_flag, built_from=(_strings, None)),
+    Tool: _NAMED,
     Need: {"soname": _text, "symbols": [_text], "wanted_by": [_like(_NAME)], "help": (_text, None)},
 }  # type: Dict[Any, Dict[str, Any]]
 
