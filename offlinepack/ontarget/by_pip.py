@@ -3,6 +3,7 @@
 Nothing of the machine's settings reaches pip: no pip.conf, no PIP_*, no PYTHON*, no user site, no index.
 """
 
+import errno
 import locale
 import os
 import re
@@ -138,6 +139,8 @@ def install(pip, distributions):  # type: (Pip, Sequence[Distribution]) -> Itera
             yield done
             if not done.ok:
                 left.append(one)
+            if disk_full(done.words):
+                return
         missing = left
 
 
@@ -146,6 +149,11 @@ def lacking(root, distributions):  # type: (str, Sequence[Distribution]) -> List
     bad = installed.altered(root, {one.name: one.version for one in distributions})
     installed.discard(root, bad)
     return [one for one in distributions if one.name in bad]
+
+
+def disk_full(words):  # type: (str) -> bool
+    """Whether an engine was refused room: no space left, or a quota."""
+    return any(os.strerror(one) in words for one in (errno.ENOSPC, errno.EDQUOT))
 
 
 def older(root, tool):  # type: (str, Any) -> bool

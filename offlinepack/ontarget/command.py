@@ -193,7 +193,7 @@ def _rollback(options, voice):  # type: (Any, report.Voice) -> int
             environment.write_json(place.path("state.json"), state)
         voice.result(text(
             "{venv}: back from {old} to {new}.", venv=place.venv, old=_release(before), new=_release(known)))
-        installation.say_users(voice, used, wanted)
+        installation.say_users(voice, used, state)
     return DONE
 
 

@@ -233,7 +233,7 @@ def users(place):  # type: (Place) -> List[Tuple[int, str, Set[str]]]
             with contextlib.suppress(OSError):
                 seen.append(os.fsencode(os.readlink("/proc/%d/%s" % (pid, link))))
         shown = {one.decode("ascii") for one in re.findall(pattern, b"\n".join(seen))}
-        if pid != os.getpid() and (shown or seen[0].startswith(os.fsencode(place.venv) + b"/")):
+        if pid not in (os.getpid(), os.getppid()) and (shown or seen[0].startswith(os.fsencode(place.venv) + b"/")):
             found.append((pid, _proc(pid, "comm").decode("utf-8", "replace").strip(), shown))
     return found
 

@@ -5,11 +5,11 @@ Each of them leaves what is whole with a RECORD, so an interrupted run goes on w
 
 import os
 import time
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Set
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Sequence, Set
 
 from . import by_pip, environment, installed, linked, match, place, report, seed
 from .by_pip import Attempt
-from .errors import Finding, InstallError, error, text
+from .errors import ComputerError, Finding, InstallError, error, text
 from .manifest import Distribution, Manifest, Target
 from .wheel import Wheel
 
@@ -90,6 +90,8 @@ def build(work, programs, known, former):
     failed = [all_ for all_ in tries.values() if not all_[-1].ok]
     if base and any(len(all_) > 1 for all_ in tries.values()):
         installed.sweep(root, base)
+    if failed and not options.keep_going and any(by_pip.disk_full(one[-1].words) for one in failed):
+        raise ComputerError(*[_failure(one[-1], len(one)) for one in failed if by_pip.disk_full(one[-1].words)])
     return [_failure(one[-1], len(one)) for one in failed] or _judge(work, programs)
 
 
@@ -97,15 +99,26 @@ def _ground(work, programs):  # type: (Work, by_pip.Programs) -> List[str]
     """A virtual environment in its final place, new or of an interrupted run: the paths that it consists of."""
     journal, root = work.place.path("journal.json"), work.root
     found = environment.read_json(journal)
-    if found.get("generation") == work.generation and found.get("base") and os.path.isdir(root):
+    base = found.get("base", {})
+    if found.get("generation") == work.generation and base and _contents(root, base) == base:
         work.voice.say(text("Going on where the run before stopped."))
-        return list(found["base"])
+        return list(base)
     environment.remove(root)
-    environment.write_json(journal, {"schema": 1, "generation": work.generation, "base": []})
+    environment.write_json(journal, {"schema": 1, "generation": work.generation, "base": {}})
     work.voice.findings(seed.create(root, work.choice.facts, programs.run))
-    base = installed.listing(root)
+    base = _contents(root, installed.listing(root))
     environment.write_json(journal, {"schema": 1, "generation": work.generation, "base": base})
-    return base
+    return list(base)
+
+
+def _contents(root, paths):  # type: (str, Iterable[str]) -> Dict[str, str]
+    """Of these relative paths those that are there: sha256 of a file, where a link leads, '' of a folder."""
+    found = {}  # type: Dict[str, str]
+    for one in paths:
+        path = os.path.join(root, one)
+        if os.path.lexists(path):
+            found[one] = os.readlink(path) if os.path.islink(path) else installed.sha256(path)
+    return found
 
 
 def _fill(work, programs, wanted, former):

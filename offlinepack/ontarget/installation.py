@@ -4,6 +4,7 @@ rounds, check, switch, report. Nothing is written before the last check, and nob
 import io
 import os
 import shlex
+import signal
 import time
 import zipfile
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Set, Tuple
@@ -120,7 +121,8 @@ def _admitted(work):  # type: (Work) -> Dict[str, Any]
     """The state of the place; a bundle older than the newest that it has seen is refused."""
     state, own = environment.read_state(work.place), work.manifest.sequence
     seen = state["sequences"].get(work.manifest.name)
-    if seen is not None and (own is None or own < seen) and not work.options.allow_downgrade:
+    older = seen is not None and (own is None or own < seen)
+    if older and state["current"] != work.generation and not work.options.allow_downgrade:
         raise errors.PolicyError(error(
             "downgrade", work.what, "{subject} has sequence {own}; this environment has seen {seen}.",
             "rollback goes back to the release before; --allow-downgrade installs this one all the same.",
@@ -138,28 +140,37 @@ def _empty(folder, bundle):  # type: (str, str) -> None
 
 def _locked(work, programs):  # type: (Work, by_pip.Programs) -> int
     """All that writes. Interrupted, or refused by this computer, it takes back what it began."""
-    state, place, voice = _admitted(work), work.place, work.voice
-    known = state["generations"].get(work.generation)
+    state, place, voice, new = _admitted(work), work.place, work.voice, work.generation
+    known, journal = state["generations"].get(new), place.path("journal.json")
     bad = installed.altered(work.root, work.versions, known["records"]) if known else {}
     failed = []  # type: List[Finding]
-    if known and not bad and not work.options.force and os.path.exists(seed.interpreter(work.root)):
-        if state["current"] == work.generation:
-            voice.result(text("{what} is already installed in {venv}: nothing to do.", what=work.what, venv=place.venv))
-            return DONE
-    else:
-        environment.prune(place, [state["current"], state["former"], work.generation])
+    if not known or bad or work.options.force or not os.path.exists(seed.interpreter(work.root)):
+        environment.prune(place, [state["current"], state["former"], new])
         try:
             failed = generation.build(work, programs, bool(known), _former(work, state))
         except (KeyboardInterrupt, OSError, errors.ComputerError):
+            _undisturbed()
             if not known and not place.foreign:
+                environment.remove(journal)
                 environment.remove(work.root)
-                environment.remove(place.path("journal.json"))
             raise
+    elif state["current"] == new:
+        _settle(work, state)
+        voice.result(text("{what} is already installed in {venv}: nothing to do.", what=work.what, venv=place.venv))
+        return DONE
     if failed and not work.options.keep_going:
         raise errors.InstallError(*failed)
     voice.findings(failed)
+    _undisturbed()
     _lead(work, state, bool(failed))
     return errors.InstallError.exit_code if failed else DONE
+
+
+def _undisturbed():  # type: () -> None
+    """The rest is short and is carried through."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _former(work, state):  # type: (Work, Mapping[str, Any]) -> Mapping[str, Any]
@@ -172,10 +183,9 @@ def _former(work, state):  # type: (Work, Mapping[str, Any]) -> Mapping[str, Any
 
 
 def _lead(work, state, partial):  # type: (Work, Dict[str, Any], bool) -> None
-    """Lead people to the generation, write down what it is, remove what nobody needs, say what is left to do."""
+    """Write down what the generation is, lead people to it, say what is left to do."""
     place, new, voice, manifest = work.place, work.generation, work.voice, work.manifest
-    former = state["former"] if state["current"] == new else state["current"]
-    environment.sync(place.beside)
+    environment.sync(work.root)
     infos = installed.dist_infos(work.root)
     state["generations"][new] = {
         "bundle": manifest.name,
@@ -191,28 +201,36 @@ def _lead(work, state, partial):  # type: (Work, Dict[str, Any], bool) -> None
         "records": {name: installed.sha256(os.path.join(info[0], "RECORD")) for name, info in infos.items()},
     }
     if manifest.sequence is not None:
-        state["sequences"][manifest.name] = manifest.sequence
+        state["sequences"][manifest.name] = max(manifest.sequence, state["sequences"].get(manifest.name, 0))
     environment.write_json(place.path("state.json"), state)
     used = environment.users(place)
     if not place.foreign:
         _keep_program(work)
         environment.switch(place, new)
     voice.facts["changed"] = True
-    state.update(current=new, former=None if place.foreign else former)
-    kept = [one for one in (new, state["former"]) if one]
-    state["generations"] = {one: state["generations"][one] for one in kept if one in state["generations"]}
-    environment.write_json(place.path("state.json"), state)
-    environment.remove(place.path("journal.json"))
-    voice.findings(environment.prune(place, kept))
-    voice.facts["former"] = state["former"]
+    if state["current"] != new:
+        state.update(current=new, former=None if place.foreign else state["current"])
+    _settle(work, state)
     voice.result(text(
         "{what} is current in {venv}: {count} distributions, {seconds} s.",
         what=work.what, venv=place.venv, count=len(work.versions), seconds="%.1f" % voice.seconds))
-    say_users(voice, used, new)
+    say_users(voice, used, state)
     if state["former"]:
         words = [work.choice.facts["executable"], place.path(PROGRAM), "rollback", "--venv", place.venv]
         voice.facts["rollback"] = " ".join(shlex.quote(one) for one in words)
         voice.result(text("Back to the release before: {command}", command=voice.facts["rollback"]))
+
+
+def _settle(work, state):  # type: (Work, Dict[str, Any]) -> None
+    """The state is written, the journal closed; what nobody needs is gone."""
+    place = work.place
+    kept = [one for one in (state["current"], state["former"]) if one]
+    state["generations"] = {one: state["generations"][one] for one in kept if one in state["generations"]}
+    if environment.read_json(place.path("state.json")) != state:
+        environment.write_json(place.path("state.json"), state)
+    environment.remove(place.path("journal.json"))
+    work.voice.findings(environment.prune(place, kept))
+    work.voice.facts["former"] = state["former"]
 
 
 def _keep_program(work):  # type: (Work) -> None
@@ -239,8 +257,12 @@ def _keep_program(work):  # type: (Work) -> None
         environment.remove(path + ".new")
 
 
-def say_users(voice, used, generation):  # type: (report.Voice, Iterable[Tuple[int, str, Set[str]]], str) -> None
-    """The processes that still run another generation than this one."""
+def say_users(voice, used, state):
+    # type: (report.Voice, Iterable[Tuple[int, str, Set[str]]], Mapping[str, Any]) -> None
+    """The processes that still run another release than the current one."""
     for pid, name, shown in used:
-        if generation not in shown:
-            voice.result(text("Process {pid} ({name}) still runs the other release: restart it.", pid=pid, name=name))
+        if state["current"] not in shown:
+            other = state["generations"].get(min(shown) if shown else state["former"], {})
+            release = " ".join(one for one in (other.get("bundle"), other.get("version")) if one) or "?"
+            voice.result(text(
+                "Process {pid} ({name}) still runs {release}: restart it.", pid=pid, name=name, release=release))

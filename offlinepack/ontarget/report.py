@@ -3,6 +3,7 @@
 English, or Chinese where that is asked for, or the locale's, and the console can show it.
 """
 
+import contextlib
 import json
 import locale
 import os
@@ -12,7 +13,7 @@ import time
 from typing import Any, Dict, Iterable, List, Optional
 
 from .environment import remove, write_json
-from .errors import ENGLISH, Finding, Text, Words, text, warning
+from .errors import ENGLISH, ComputerError, Finding, Text, Words, text, warning
 
 WORDS = "messages.zh.json"
 _KEPT = 20
@@ -42,6 +43,7 @@ class Voice:
         self.loudness, self.wants_json, self.words = loudness, wants_json, words(lang)
         self.heard = []  # type: List[Finding]
         self.facts = {}  # type: Dict[str, Any]  # what the report and --json say besides
+        self.lost = False  # whether a line of the result could not be written
         self.reports = ""  # the folder where reports are kept, once this run may write there
         self._started = time.time()
 
@@ -52,8 +54,13 @@ class Voice:
 
     def _write(self, stream, line):  # type: (Any, str) -> None
         coding = stream.encoding or "ascii"
-        stream.write(line.encode(coding, "backslashreplace").decode(coding) + "\n")
-        stream.flush()
+        try:
+            stream.write(line.encode(coding, "backslashreplace").decode(coding) + "\n")
+            stream.flush()
+        except OSError:  # nobody listens, or the disk is full; a result that is lost is told by close
+            self.lost = self.lost or stream is sys.stdout
+            with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nobody:
+                os.dup2(nobody.fileno(), stream.fileno())
 
     def say(self, sentence, loud=0):  # type: (Text, int) -> None
         """One line on stderr, where this run is loud enough."""
@@ -97,7 +104,7 @@ class Voice:
                 reason=refused.strerror)])
         if self.wants_json:
             self._write(sys.stdout, json.dumps(document, indent=1, sort_keys=True))
-        return code
+        return code or (ComputerError.exit_code if self.lost else code)
 
 
 def machine(facts):  # type: (Dict[str, Any]) -> Dict[str, Any]
