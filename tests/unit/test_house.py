@@ -49,7 +49,7 @@ KEPT = {
     "cyclonedx": {"evidence"},
 }
 # Of the standard library, what the target side leaves to the host: archives, the network, TOML, a second unpacker.
-HOSTS = {"asyncio", "ftplib", "gettext", "html", "http", "pickle", "shelve", "smtplib", "socket", "socketserver", "sqlite3", "ssl"}
+HOSTS = {"asyncio", "ftplib", "gettext", "html", "http", "shelve", "smtplib", "socket", "socketserver", "sqlite3", "ssl"}
 HOSTS |= {"tarfile", "tkinter", "tomllib", "turtle", "urllib", "webbrowser", "xml", "xmlrpc"}
 
 
