@@ -36,7 +36,7 @@ class Writer:
 
     def __init__(self, put: Callable[[bytes | memoryview], None]) -> None:
         self._put = put
-        self._deflate, self._crc, self._size = zlib.compressobj(9, zlib.DEFLATED, -15), 0, 0
+        self._deflate, self._crc, self._size = zlib.compressobj(6, zlib.DEFLATED, -15), 0, 0
 
     def add(self, name: str, size: int, mode: int, chunks: Iterable[bytes], packed: bool | None) -> tuple[int, str]:
         """Append a file of `size` bytes; gives how many there were and their sha256.
@@ -90,7 +90,7 @@ class Writer:
     def _finish(self) -> None:
         if self._size:
             self._trailer(self._deflate.flush())
-            self._deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
+            self._deflate = zlib.compressobj(6, zlib.DEFLATED, -15)
 
     def _trailer(self, last: bytes) -> None:
         self._put(last + struct.pack("<II", self._crc, self._size & 0xFFFFFFFF))
@@ -262,7 +262,7 @@ class Reader:
                 if not self._raw:
                     return b""
                 self._gzip, self._gzips = zlib.decompressobj(31), self._gzips + 1
-                if self._gzips > 4096 + (self._bytes >> 12):
+                if self._gzips > 4096 + (self._bytes >> 9):  # ours hold a block or more
                     raise unsound(self._source.here, text("it is cut into far too many gzip members"))
             if not self._raw and not self._pending:
                 self._raw = self._source.read()

@@ -127,6 +127,11 @@ def test_a_full_disk_while_unpacking(packed: Path, tmp_path: Path, monkeypatch: 
         list(bundle.open_bundle(packed).unpack(tmp_path / "there"))
 
 
+def test_thousands_of_small_files_are_no_attack(tmp_path: Path) -> None:
+    extra = {f"files/{number}.bin": os.urandom(20) for number in range(5000)}
+    assert verified(make_bundle(tmp_path, extra=extra)[0]) == []
+
+
 # ------------------------------------------------------------------------------------------------------- what it is
 
 
@@ -430,3 +435,20 @@ def test_a_whole_file_beside_old_parts_is_taken_as_it_is(cut: Path) -> None:
 
 def test_the_json_of_a_bundle_is_the_canonical_one(good: Parts) -> None:
     assert json.loads(good.data)["format"] == 1
+
+
+RELEASED = sorted((Path(__file__).parents[2] / "fixtures" / "bundles").glob("*.tar.gz"))
+
+
+def test_there_is_a_bundle_of_each_released_format() -> None:
+    assert [one.name for one in RELEASED] == ["notes-1.2-format-1.tar.gz"]
+
+
+@pytest.mark.parametrize("path", RELEASED, ids=lambda one: one.name)
+def test_every_format_that_was_ever_released_opens(path: Path, tmp_path: Path) -> None:
+    """These files are never made anew: somebody out there has them."""
+    opened = bundle.open_bundle(path)
+    assert (opened.manifest.name, opened.manifest.version) == ("notes", "1.2")
+    assert verified(path) == []
+    list(opened.unpack(tmp_path / "there"))
+    assert verified(tmp_path / "there") == []
