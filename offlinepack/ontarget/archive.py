@@ -13,7 +13,7 @@ import zlib
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Set, Tuple
 
 from .errors import Text, text
-from .manifest import folded
+from .paths import folded
 
 BLOCK = 1 << 20  # bytes in memory at once
 _CENTRAL, _LOCAL = struct.Struct("<4s6H3I5H2I"), struct.Struct("<4s5H3I2H")

@@ -19,7 +19,7 @@ import sys
 import textwrap
 import threading
 import zipfile
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from .archive import unpacked
 from .errors import Finding, InstallError, Text, error, text
@@ -67,14 +67,16 @@ def layout(python):  # type: (str) -> Layout
     return Layout(python, version, tag, launchers, paths)
 
 
-def place(wheels, where, pip, requested=(), compiling=True, jobs=0):
-    # type: (Sequence[Wheel], Layout, Wheel, Iterable[str], bool, int) -> Iterator[Tuple[Wheel, Optional[Finding]]]
-    """Each wheel as soon as it is in, or with what kept it out. `pip`: the wheel whose scripts' text is written.
+def place(wheels, where, pip, requested=(), compiling=True, jobs=0, bytecode=None):
+    # type: (Sequence[Wheel], Layout, Wheel, Iterable[str], bool, int, Optional[Mapping[str, Wheel]]) -> Iterator[Any]
+    """Each Wheel as soon as it is in, with None, or with a Finding: what kept it out.
 
-    `requested`: names that get REQUESTED; `compiling`: with bytecode; `jobs`: processes, as many as there are cores.
+    `pip`: whose scripts are written; `requested`: names that get REQUESTED; `compiling`: with bytecode; `jobs`: as many
+    processes, else one a core; `bytecode`: name -> what was compiled before, a wheel with x.pyc in the place of x.py.
     """
     (template, alone), names = _template(pip), set(requested)
-    placings = [_Placing(wheel, where, wheel.name in names, compiling) for wheel in wheels]
+    ready = dict(bytecode or {}) if compiling else {}
+    placings = [_Placing(one, where, one.name in names, compiling, ready.get(one.name)) for one in wheels]
     # The largest wheels first, so that all processes end together. The end of the list is taken first.
     tasks = [(one, task) for one in sorted(placings, key=lambda one: one.cost) for task in reversed(one.tasks)]
     answers, waiting = queue.Queue(), len(tasks)  # type: queue.Queue[Tuple[_Placing, Any]], int
@@ -92,8 +94,10 @@ def place(wheels, where, pip, requested=(), compiling=True, jobs=0):
 class _Placing:
     """One wheel on its way: its tasks, what came of them, and in the end what pip writes besides."""
 
-    def __init__(self, wheel, where, requested, compiling):  # type: (Wheel, Layout, bool, bool) -> None
-        self.wheel, self.where, self.requested = wheel, where, requested
+    def __init__(self, wheel, where, requested, compiling, ready):
+        # type: (Wheel, Layout, bool, bool, Optional[Wheel]) -> None
+        self.wheel, self.where, self.requested, self.bytecode = wheel, where, requested, ready.path if ready else None
+        codes = {one.name[:-1]: (one[:7], one.digest) for one in ready.members} if ready else {}
         self.why = None  # type: Optional[Tuple[str, Dict[str, Any]]]
         folders = dict(where.schemes, headers=os.path.join(where.schemes["headers"], wheel.name))
         self.lib = folders[next(one.scheme for one in wheel.members if one.name == wheel.info + "/RECORD")]
@@ -115,13 +119,14 @@ class _Placing:
                 slash = row.rfind("/") + 1
                 cached = "__pycache__/%s.%s.pyc" % (row[slash:-3], where.cache_tag)
                 self.compiled[member.name] = row[:slash] + cached
-            cost = 5e-5 + member.size / (8e5 if code else 1e8)
+            code_of = codes.get(member.name) if code else None
+            cost = 5e-5 + member.size / (8e5 if code and not code_of else 1e8)
             if cost > room:
                 self.tasks.append([])
                 room = _TASK
             first = shebang if script else b""
             source = os.path.join(self.lib, row) if code else ""  # pip names it so, also in what it compiles
-            self.tasks[-1].append((path, member[:7], member.digest, first, source, None, member.name))
+            self.tasks[-1].append((path, member[:7], member.digest, first, source, code_of, member.name))
             self.cost, room = self.cost + cost, room - cost
         self.left = len(self.tasks)
 
@@ -217,7 +222,7 @@ def _read(wheel, name):  # type: (Wheel, str) -> bytes
 
 
 def _template(pip):  # type: (Wheel) -> Tuple[str, bool]
-    """The text of this pip's console scripts (its own, else its distlib's); whether it compiles without imports."""
+    """The text of this pip's scripts (its own, else its distlib's); whether it compiles without imports."""
     alone = False
     for name in ("pip/_internal/operations/install/wheel.py", "pip/_vendor/distlib/scripts.py"):
         source = _read(pip, name).decode("utf-8").replace("\r\n", "\n")
@@ -249,7 +254,8 @@ class _Worker:
                 return
             names = [one[-1] for one in members]
             try:
-                why, changed, uncompiled = self._ask((placing.wheel.path, None, [one[:-1] for one in members]))
+                task = placing.wheel.path, placing.bytecode, [one[:-1] for one in members]
+                why, changed, uncompiled = self._ask(task)
                 answer = why, {names[at]: one for at, one in changed.items()}, [names[at] for at in uncompiled]
             except (OSError, EOFError, ValueError, pickle.UnpicklingError):
                 self._end()  # the next task starts another one
@@ -260,7 +266,7 @@ class _Worker:
         if self.process is None:
             command, pipe = [self.python, "-I", "-S", "-B", "-c", _WORKER], subprocess.PIPE
             self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
-            rooms = ("errors", "manifest", "archive", "unpack")
+            rooms = ("errors", "paths", "archive", "unpack")
             sources = [(room, pkgutil.get_data(str(__package__), room + ".py")) for room in rooms]
             pickle.dump((sources, self.alone), self.process.stdin, 4)
         if self.stopped:

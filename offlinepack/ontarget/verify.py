@@ -19,6 +19,7 @@ from .wheel import Wheel, check_contents, clashes, landings, normalised, read_wh
 _AGAIN = "Copy the bundle again from where it was made."
 _SIZE = "{subject} has {found} bytes instead of {expected}: cut off, or altered."
 _OTHER = "{subject} holds {found}; the manifest plans it as {planned}."
+_ZIPPED = ("wheel", "tool", "bytecode")
 _MOST = 50  # findings about names: a wrong folder would give thousands
 
 
@@ -110,7 +111,7 @@ def _file(root, file, contents):  # type: (str, File, bool) -> Checked
             return Checked(file, None, ())  # said already
         if facts.st_size != file.size:
             found.append(error("wrong-size", file.path, _SIZE, _AGAIN, found=facts.st_size, expected=file.size))
-        elif file.kind in ("wheel", "tool") or file.path.startswith((layout.WHEELS + "/", layout.TOOLS + "/")):
+        elif file.kind in _ZIPPED or file.path.startswith((layout.WHEELS + "/", layout.TOOLS + "/")):
             wheel = read_wheel(path, sha256=file.sha256)
             found += [*wheel.notes, *(check_contents(wheel) if contents else ())]
         elif layout.hash_file(path)[1] != file.sha256:

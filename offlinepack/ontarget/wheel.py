@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Se
 
 from .archive import Archive, Entry, Refuse, Unsound, unpacked
 from .errors import Finding, IntegrityError, Text, error, note, text
-from .manifest import folded
+from .paths import folded
 
 SCHEMES = ("purelib", "platlib", "headers", "scripts", "data")
 _HASHES = {"sha256": 43, "sha384": 64, "sha512": 86}  # and the length of each in base64 without padding

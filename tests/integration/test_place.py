@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from offlinepack.bytecode import compile_wheel
 from offlinepack.ontarget import place as engine
 from offlinepack.ontarget.place import layout, place
 from offlinepack.ontarget.wheel import read_wheel
@@ -226,3 +229,45 @@ def workers_in(root: Path) -> list[str]:
         except OSError:
             continue
     return found
+
+
+def test_bytecode_that_was_packed(tmp_path: Path) -> None:
+    """It is placed with the time and size of the source, so that Python takes it; an edited source is noticed."""
+    root, wheels = tmp_path / "env", [read_wheel(one) for one in odd(tmp_path / "wheels")]
+    ready = {
+        one.name: read_wheel(compile_wheel(one, sys.executable, tmp_path / "bytecode" / one.filename)) for one in wheels
+    }
+    again = compile_wheel(wheels[0], sys.executable, tmp_path / "again" / wheels[0].filename)
+    assert again.read_bytes() == (tmp_path / "bytecode" / wheels[0].filename).read_bytes()
+    make_environment(sys.executable, root)
+    where = layout(str(root / "bin/python"))
+    assert [bad for _, bad in place(wheels, where, read_wheel(pip_wheel()), bytecode=ready) if bad] == []
+    packed = tree(root)
+    compiled = tmp_path / "compiled"
+    make_environment(sys.executable, compiled)
+    assert placed(compiled / "bin/python", pip_wheel(), odd(tmp_path / "more")) == []
+    names = {one for one in packed if one.endswith(".pyc")} ^ {one for one in tree(compiled) if one.endswith(".pyc")}
+    assert all("big5" in one for one in names)  # pip 26.3 and newer leave it out, because they would import a codec
+    source = next(root.rglob("stone/__init__.py"))
+    cached = Path(importlib.util.cache_from_source(str(source)))
+    head = cached.read_bytes()[:16]
+    assert head[8:] == struct.pack("<2I", int(source.stat().st_mtime), source.stat().st_size)
+    run = [root / "bin/python", "-v", "-c", "import stone, ns.fern; print(stone.main.__code__.co_filename)"]
+    done = subprocess.run(run, capture_output=True, text=True)
+    assert "wrote" not in done.stderr and f"{cached} matches {source}" in done.stderr
+    assert done.stdout == f"{source}\n"
+    source.write_text("def main():\n    print('edited')\n")
+    done = subprocess.run([root / "bin/stone"], capture_output=True, text=True)
+    assert done.stdout == "edited\n"
+
+
+def test_bytecode_of_another_python_is_not_taken(tmp_path: Path) -> None:
+    root, wheels = tmp_path / "env", [read_wheel(one) for one in odd(tmp_path / "wheels")[:1]]
+    ready = make_wheel(
+        tmp_path / "bytecode", "stone", files={"stone/__init__.pyc": b"\0\0\r\n" + bytes(12) + b"nonsense"}
+    )
+    make_environment(sys.executable, root)
+    where, codes = layout(str(root / "bin/python")), {"stone": read_wheel(ready)}
+    assert [bad for _, bad in place(wheels, where, read_wheel(pip_wheel()), bytecode=codes) if bad] == []
+    done = subprocess.run([root / "bin/python", "-v", "-c", "import stone"], capture_output=True, text=True)
+    assert "wrote" not in done.stderr and "stone/__pycache__/__init__.cpython" in done.stderr
