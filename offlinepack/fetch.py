@@ -439,7 +439,13 @@ class Client:
         status, host = response.status, _host(url)
         if status < 400 or status in (404, 410, 416):
             return
+        certificate = status in (400, 403) and url.startswith("https:") and self._access.client_cert is None
+        # nginx says it in words: No required SSL certificate was sent
+        with _told(subject, url, self):
+            words = response.read(1 << 12, decode_content=True) if certificate else b""
         _leave(response)
+        if b"SSL certificate" in words:
+            raise FetchError(_client_certificate(subject, host))
         if status == 407:
             raise FetchError(_proxy_login(subject, self._access.proxy_for(url)))
         if status in (401, 403):
@@ -812,15 +818,7 @@ def _trouble(problem: BaseException, subject: str, host: str, timeout: float) ->
         if isinstance(one, ssl.SSLError):
             reason = str(one.reason or one)
             if "CERTIFICATE_REQUIRED" in reason or "ALERT_HANDSHAKE_FAILURE" in reason:
-                return FetchError(
-                    error(
-                        "client-certificate",
-                        subject,
-                        "{subject}: {host} wants a client certificate, and did not take ours or got none.",
-                        "Name a PEM file with certificate and key: --client-cert FILE.",
-                        **facts,
-                    )
-                )
+                return FetchError(_client_certificate(subject, host))
             if "WRONG_VERSION_NUMBER" in reason or "HTTP_REQUEST" in reason or "RECORD_LAYER" in reason:
                 return FetchError(
                     error(
@@ -867,6 +865,16 @@ def _trouble(problem: BaseException, subject: str, host: str, timeout: float) ->
             "Run the same command again: it goes on where it ended.",
             **facts,
         )
+    )
+
+
+def _client_certificate(subject: str, host: str) -> Finding:
+    return error(
+        "client-certificate",
+        subject,
+        "{subject}: {host} wants a client certificate, and did not take ours or got none.",
+        "Name a PEM file with certificate and key: --client-cert FILE.",
+        host=host,
     )
 
 

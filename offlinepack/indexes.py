@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import quote, urljoin, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 
 import platformdirs
 from mousebender import simple
@@ -443,8 +443,8 @@ class Indexes:
         for link in self.find_links:
             if local_path(link) is None and redacted(link) != link.partition("#")[0]:
                 with_secret.append(link.replace(",", "%2C"))
-            else:
-                arguments += ["--find-links", link]
+            else:  # uv takes a comma for the end of one place
+                arguments += ["--find-links", Path(link).as_uri() if "," in link and "://" not in link else link]
         if with_secret:
             environment["UV_FIND_LINKS"] = ",".join(with_secret)
         for host in self.trusted_hosts:
@@ -950,7 +950,7 @@ def _index(
     bare, login = parted(url)
     bare = redacted(bare).rstrip("/") + "/"
     variable = f"UV_INDEX_{_variable(name)}_"
-    user = urlsplit(url).username or (os.environ.get(variable + "USERNAME") if name else None)
+    user = unquote(urlsplit(url).username or "") or (os.environ.get(variable + "USERNAME") if name else None)
     password = os.environ.get(variable + "PASSWORD") if name else None
     if login is not None:
         login = replace(login, origin=text("the index address"))

@@ -489,6 +489,16 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep quiet."""
 
     def setup(self) -> None:
+        if isinstance(self.request, ssl.SSLSocket):
+            try:
+                self.request.do_handshake()
+            except OSError:
+                # the alert that says why must not be lost: closing with unread bytes would
+                with contextlib.suppress(OSError):
+                    self.request.settimeout(1)
+                    while socket.socket.recv(self.request, 1 << 16):
+                        pass
+                raise
         super().setup()
         index = self.server.index
         with index.lock:
@@ -600,10 +610,11 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.gzipped:
             self.send_header("Content-Encoding", "gzip")
         if fault.no_length:
-            self.send_header("Connection", "close")
             self.close_connection = True
         else:
             self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
         if self.command == "HEAD":
             return

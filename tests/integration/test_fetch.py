@@ -521,13 +521,6 @@ def test_a_full_disk_ends_it_at_once(index: ServedIndex, store: Store, monkeypat
     assert all((store.path / one).stat().st_size == 0 for one in left(store))
 
 
-@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_store_without_permission(index: ServedIndex, tmp_path: Path) -> None:
-    (tmp_path / "store").mkdir(mode=0o500)
-    error = failure(lambda: get(index, Store(tmp_path / "store"), wanted(index)))
-    assert (error.exit_code, error.findings[0].code) == (12, "no-permission")
-
-
 # ------------------------------------------------------------------------------------------------ TLS
 
 
@@ -557,6 +550,12 @@ def test_a_client_certificate(tmp_path: Path, wheels: Path, store: Store) -> Non
         words = said(lambda: get(index, store, wanted(index), cert=index.ca))
         assert "wants a client certificate" in words and "--client-cert FILE" in words
         assert get(index, store, wanted(index), cert=index.ca, client_cert=index.client_cert)
+
+
+def test_a_server_that_asks_for_a_client_certificate_in_words(tmp_path: Path, wheels: Path, store: Store) -> None:
+    with serve_index(tmp_path, wheels, tls=True) as index:
+        index.fault(name("stone"), status=400, body=b"<html>400 No required SSL certificate was sent</html>")
+        assert "wants a client certificate" in said(lambda: get(index, store, wanted(index), cert=index.ca))
 
 
 def test_the_wrong_name(tmp_path: Path, wheels: Path, store: Store) -> None:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -254,12 +255,28 @@ def test_what_the_disk_refuses_is_said(store: Store, number: int, code: str, wor
     assert left(store) == []
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_store_that_may_not_be_written(tmp_path: Path) -> None:
-    (tmp_path / "store").mkdir(mode=0o500)
-    with pytest.raises(ComputerError, match="may not be written"):
-        Store(tmp_path / "store").put("stone", SHA, [STONE])
-    Store(tmp_path / "store").keep_fact(SHA, "metadata", 1)
+@pytest.fixture
+def ordinary_user() -> Iterator[None]:
+    """Root may write everywhere: be somebody else for a while."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    yield
+    if root:
+        os.seteuid(0)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no such rights here")
+def test_a_store_that_may_not_be_written(tmp_path: Path, ordinary_user: None) -> None:
+    if os.geteuid() != 65534:
+        (tmp_path / "store").mkdir(mode=0o500)
+    store = Store(tmp_path / "store")
+    with pytest.raises(ComputerError) as caught:
+        store.put("stone", SHA, [STONE])
+    (finding,) = caught.value.findings
+    assert (finding.code, caught.value.exit_code) == ("no-permission", 12)
+    assert "--cache-dir" in finding.say()
+    store.keep_fact(SHA, "metadata", 1)
 
 
 def test_a_store_that_is_a_file(tmp_path: Path) -> None:
