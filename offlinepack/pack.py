@@ -30,6 +30,10 @@ from offlinepack.targets import Target
 __all__ = ["Built", "How", "Label", "Plan", "Request", "build", "lock", "lock_text", "page", "sizes", "write_whole"]
 
 
+MOST_ROUNDS = 5
+"""so often a target is locked again where its files want something else than their index said"""
+
+
 @dataclass(frozen=True)
 class Label:
     """What a bundle is called, and what it says of itself."""
@@ -67,6 +71,8 @@ class Plan:
     pylock: Pylock
     selection: Selection
     tools: Selection
+    requirements: Requirements
+    """what was locked: the request's, with what earlier rounds found out"""
 
     @property
     def chosen(self) -> tuple[Chosen, ...]:
@@ -88,18 +94,39 @@ class Built:
 
 def lock(request: Request, watch: Watch = unwatched) -> tuple[Plan, ...]:
     """Lock and select for every target, side by side; all conflicts or gaps of all targets at once."""
-    tools = _tools()
+    tools, asked = _tools(), supply.named(request.requirements, request.indexes, request.how)
     jobs = [
         functools.partial(supply.locked, requirements, target, request.indexes, request.how)
         for target in request.targets
-        for requirements in (request.requirements, tools)
+        for requirements in (asked, tools)
     ]
     locks = side_by_side(jobs, text("resolving for {targets}", targets=[one.name for one in request.targets]), watch)
     plans = [
-        functools.partial(_plan, target, request, locks[2 * at], locks[2 * at + 1], tools)
+        functools.partial(_plan, target, asked, locks[2 * at], locks[2 * at + 1], tools)
         for at, target in enumerate(request.targets)
     ]
     return tuple(all_of(map(caught, plans)))
+
+
+def _locked_again(
+    plans: Sequence[Plan], again: Mapping[int, Requirements], request: Request, watch: Watch
+) -> tuple[Plan, ...]:
+    """The plans, with those locked and selected anew whose files want something else than their index said."""
+    jobs = [
+        functools.partial(supply.locked, asked, plans[at].target, request.indexes, request.how)
+        for at, asked in again.items()
+    ]
+    what = text("resolving again for {targets}", targets=[plans[at].target.name for at in again])
+    locks = dict(zip(again, side_by_side(jobs, what, watch), strict=True))
+
+    def renewed(at: int, plan: Plan) -> Plan:
+        if at not in again:
+            return plan
+        asked, made = again[at], locks[at]
+        chosen = select(made, plan.target, asked)
+        return dataclasses.replace(plan, pylock=made, selection=chosen, requirements=asked)
+
+    return tuple(all_of(caught(functools.partial(renewed, at, plan)) for at, plan in enumerate(plans)))
 
 
 def _tools() -> Requirements:
@@ -107,8 +134,8 @@ def _tools() -> Requirements:
     return dataclasses.replace(from_arguments(["pip"]), no_deps=True, only_binary=(":all:",), name=None)
 
 
-def _plan(target: Target, request: Request, locked: Pylock, tools_lock: Pylock, tools: Requirements) -> Plan:
-    return Plan(target, locked, select(locked, target, request.requirements), select(tools_lock, target, tools))
+def _plan(target: Target, asked: Requirements, locked: Pylock, tools_lock: Pylock, tools: Requirements) -> Plan:
+    return Plan(target, locked, select(locked, target, asked), select(tools_lock, target, tools), asked)
 
 
 def lock_text(plan: Plan) -> str:
@@ -163,13 +190,17 @@ def build(request: Request, output: Path, watch: Watch = unwatched) -> Built:
     with Store.open(request.how.cache_dir) as store:
         with supply.client(request.indexes, request.how) as client:
             source = supply.Supply(store, client, request.indexes, request.how, watch)
-            files = source.files([each for plan in plans for each in (plan.selection, plan.tools)])
-        parts = [_Part(plan.target, files[2 * at], files[2 * at + 1]) for at, plan in enumerate(plans)]
+            parts, read = _supplied(plans, source)
+            for _ in range(MOST_ROUNDS):
+                again = _again(parts, read)
+                if not again:
+                    break
+                plans = _locked_again(plans, again, request, watch)
+                parts, read = _supplied(plans, source)
         clock.passed("fetch")
-        read = _all_read({one.file.name: one.file for part in parts for one in part.all}, store)
         if request.floor_follows_files:
             parts = [part.with_its_own_floor() for part in parts]
-        targets, findings = _settled(parts, read, request, store)
+        targets, findings = _settled(parts, read, store)
         findings += [one for each in read.values() for one in each.notes]
         clock.passed("check")
         archive, listed = _written(request, output, parts, targets, watch)
@@ -181,11 +212,32 @@ def build(request: Request, output: Path, watch: Watch = unwatched) -> Built:
     )
 
 
+def _supplied(plans: Sequence[Plan], source: supply.Supply) -> tuple[list[_Part], dict[str, _Read]]:
+    """The files of every plan, and what was read of each wheel."""
+    files = source.files([each for plan in plans for each in (plan.selection, plan.tools)])
+    parts = [_Part(plan.target, plan.requirements, files[2 * at], files[2 * at + 1]) for at, plan in enumerate(plans)]
+    return parts, _all_read({one.file.name: one.file for part in parts for one in part.all}, source.store)
+
+
+def _again(parts: Sequence[_Part], read: Mapping[str, _Read]) -> dict[int, Requirements]:
+    """For each target that does not close: what to lock instead, where that may help."""
+    closed = {at: _closed(part, read) for at, part in enumerate(parts)}
+    found = {at: closure.again(parts[at].requirements, one) for at, one in closed.items()}
+    return {at: one for at, one in found.items() if one is not None}
+
+
+def _closed(part: _Part, read: Mapping[str, _Read]) -> closure.Closure:
+    return closure.close([read[one.file.name].metadata for one in part.files], part.requirements, part.target)
+
+
 def _written(
     request: Request, output: Path, parts: Sequence[_Part], targets: Sequence[manifest.Target], watch: Watch
 ) -> tuple[bundle.Archive, manifest.Manifest]:
     label = request.label
-    supplied = [one for part in parts for one in part.all]
+    # conservation: what no target installs is not in the bundle
+    planned = {one.file for target in targets for one in target.install}
+    planned |= {one.file for target in targets for one in target.tools}
+    supplied = [one for part in parts for one in part.all if one.file.name in planned]
     listed, members = bundle.assemble(
         label.name,
         label.version,
@@ -221,6 +273,7 @@ class _Part:
     """One target's files, all of them here."""
 
     target: Target
+    requirements: Requirements
     files: list[Supplied]
     tools: list[Supplied]
 
@@ -286,7 +339,7 @@ def _clashes(part: _Part, read: Mapping[str, _Read], store: Store) -> list[Findi
 
 
 def _settled(
-    parts: Sequence[_Part], read: Mapping[str, _Read], request: Request, store: Store
+    parts: Sequence[_Part], read: Mapping[str, _Read], store: Store
 ) -> tuple[tuple[manifest.Target, ...], list[Finding]]:
     """The install plan of each target, the most demanding first; every gap of every target at once."""
     targets: list[tuple[Target, manifest.Target]] = []
@@ -294,7 +347,7 @@ def _settled(
     clashing: list[Finding] = []
     for part in parts:
         target, here = part.target, {one.name: one for one in part.files}
-        closed = closure.close([read[one.file.name].metadata for one in part.files], request.requirements, target)
+        closed = _closed(part, read)
         findings += closed.findings
         install = tuple(
             manifest.Distribution(

@@ -16,6 +16,7 @@ from offlinepack import fetch, sdist
 from offlinepack.errors import Finding, OfflinepackError, Text, text
 from offlinepack.indexes import Indexes
 from offlinepack.lock import lock
+from offlinepack.lock import named as names_of
 from offlinepack.selection import Chosen, Selection, select
 from offlinepack.sources import Requirements, from_arguments
 from offlinepack.store import Store, StoredFile
@@ -79,6 +80,19 @@ def locked(requirements: Requirements, target: Target, indexes: Indexes, how: Ho
         target,
         indexes,
         resolver=how.resolver,
+        offline=how.offline,
+        cache_dir=how.cache_dir,
+        retries=5 if how.retries is None else how.retries,
+        timeout=how.timeout or 15.0,
+        python=Path(how.build_pythons[0]) if how.build_pythons else None,
+    )
+
+
+def named(requirements: Requirements, indexes: Indexes, how: How) -> Requirements:
+    """The same, with the names of addresses and folders that had none."""
+    return names_of(
+        requirements,
+        indexes,
         offline=how.offline,
         cache_dir=how.cache_dir,
         retries=5 if how.retries is None else how.retries,
