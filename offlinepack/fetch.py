@@ -97,7 +97,7 @@ class Access(Protocol):
     def login(self, url: str, *, refused: bool = False) -> Login | None:
         """The login for an address without userinfo. `refused`: the server did not take the first; ask the keyring."""
 
-    def looked_in(self, url: str) -> tuple[Text, ...]:
+    def looked_in(self, url: str) -> tuple[Text | str, ...]:
         """Where `login` looks, for a person."""
 
     def whole(self, url: str) -> str:
@@ -479,8 +479,9 @@ class Client:
             "login-missing",
             subject,
             "{subject}: {host} wants a login ({status}), and no credentials were found; looked in: {places}.",
-            "Write them into .netrc as 'machine {host} login USER password PASSWORD', or into the index address.",
+            "Write them into .netrc as 'machine {machine} login USER password PASSWORD', or into the index address.",
             host=host,
+            machine=urlsplit(url).hostname,
             status=status,
             places=self._access.looked_in(url),
         )
@@ -631,14 +632,14 @@ def _transfer(wanted: Wanted, incoming: Incoming, client: Client) -> None:
             raise FetchError(_not_there(wanted.name, wanted.url, response.status))
         if response.status == 416:
             incoming.restart()
-            raise _Passing(_cut_off(wanted, incoming, "416"))
+            raise _Passing(_bad_range(wanted, "416"))
         whole = None
         if response.status == 206 and incoming.size:
             # RFC 9110, 14.4: Content-Range: bytes first-last/complete
             found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
             if found is None or int(found[1]) != incoming.size:
                 incoming.restart()
-                raise _Passing(_cut_off(wanted, incoming, "Content-Range"))
+                raise _Passing(_bad_range(wanted, response.headers.get("Content-Range", "206")))
             whole = int(found[2]) if found[2] != "*" else None
             incoming.pieced = True
         elif incoming.size:
@@ -667,7 +668,7 @@ def _transfer(wanted: Wanted, incoming: Incoming, client: Client) -> None:
                 incoming.restart()
             raise
         if whole is not None and incoming.size < whole:
-            raise _Passing(_cut_off(wanted, incoming, str(whole)))
+            raise _Passing(_cut_off(wanted, incoming, whole))
 
 
 def _copied(path: Path, wanted: Wanted, store: Store) -> StoredFile:
@@ -969,7 +970,7 @@ def _not_there(name: str, url: str, status: int) -> Finding:
     )
 
 
-def _cut_off(wanted: Wanted, incoming: Incoming, expected: str) -> Finding:
+def _cut_off(wanted: Wanted, incoming: Incoming, expected: int) -> Finding:
     return error(
         "cut-off",
         wanted.name,
@@ -978,6 +979,17 @@ def _cut_off(wanted: Wanted, incoming: Incoming, expected: str) -> Finding:
         host=_host(wanted.url),
         size=incoming.size,
         expected=expected,
+    )
+
+
+def _bad_range(wanted: Wanted, words: str) -> Finding:
+    return error(
+        "bad-range",
+        wanted.name,
+        "{subject}: asked for the rest of the file, {host} answered with something else: {words}.",
+        "Run the same command again: it begins anew.",
+        host=_host(wanted.url),
+        words=words,
     )
 
 

@@ -342,12 +342,12 @@ class Indexes:
             return index.login
         return self._of_netrc(host)[0]
 
-    def looked_in(self, url: str) -> tuple[Text, ...]:
+    def looked_in(self, url: str) -> tuple[Text | str, ...]:
         """Where `login` looked, each with what was there."""
         index, host = self._index_of(url), urlsplit(url).hostname or ""
-        places = [text("the index address") if index else text("the address")]
+        places: list[Text | str] = [text("the index address") if index else text("the address")]
         if index and index.name:
-            places.append(text("{variable}", variable=f"UV_INDEX_{_variable(index.name)}_PASSWORD"))
+            places.append(f"UV_INDEX_{_variable(index.name)}_PASSWORD")
         places.append(self._of_netrc(host)[1])
         if self.keyring_provider == "disabled":
             places.append(text("no keyring (--keyring-provider disabled)"))
@@ -384,7 +384,7 @@ class Indexes:
             default=None,
         )
 
-    def _of_netrc(self, host: str) -> tuple[Login | None, Text]:
+    def _of_netrc(self, host: str) -> tuple[Login | None, Text | str]:
         """The login for a host, and what was found where."""
         path = Path(os.environ.get("NETRC") or _home("~/.netrc"))
         if not os.environ.get("NETRC") and not path.exists() and _home("~/_netrc").exists():
@@ -398,7 +398,7 @@ class Indexes:
             return None, text("{path} (cannot be read: {words})", path=path, words=words)
         if not found:
             return None, text("{path} (nothing for {host})", path=path, host=host)
-        return Login(found[0] or found[1] or "", found[2] or "", str(path)), text("{path}", path=path)
+        return Login(found[0] or found[1] or "", found[2] or "", str(path)), str(path)
 
     def _keyring(self) -> Callable[[str, str | None], tuple[str, str] | None] | None:
         """Ask the keyring for (service, user); None where there is none. As pip: the module first, then the program."""
@@ -414,7 +414,7 @@ class Indexes:
             if key not in self._found:
                 self._found[key] = ask(service, user) if ask else None
             if self._found[key]:
-                return Login(self._found[key][0], self._found[key][1], "keyring")
+                return Login(self._found[key][0], self._found[key][1], text("the keyring"))
         return None
 
     def _known_login(self, index: Index) -> Login | None:

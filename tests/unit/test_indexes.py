@@ -431,7 +431,7 @@ def test_the_keyring_is_asked_after_a_refusal_and_once(keyring: Keyring) -> None
     assert keyring.asked == []
     for _ in range(2):
         login = found.login(A + "stone/", refused=True)
-        assert login is not None and (login.user, login.password, login.origin) == ("u", "p", "keyring")
+        assert login is not None and (login.user, login.password, str(login.origin)) == ("u", "p", "the keyring")
     assert found.login("https://files.example/x", refused=True) is None
     assert keyring.asked == [(A, None), ("files.example", None)]
 
