@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import shutil
 import tarfile
 import time
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,8 @@ from ..bundles import END, Parts, file, gz, gz_of_blocks, header, make_bundle, p
 from ..hostile_tar import ATTACKS, Attack
 
 Refused = (IntegrityError, BundleError)
+TIMES = int(os.environ.get("OFFLINEPACK_FUZZ", "1"))
+"""how many times as many examples as usual"""
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +163,7 @@ def small(sound: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150 * TIMES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_any_flipped_bit_is_found(at: float, bit: int, small: Path, tmp_path: Path) -> None:
     data = bytearray(small.read_bytes())
@@ -173,7 +177,7 @@ def test_any_flipped_bit_is_found(at: float, bit: int, small: Path, tmp_path: Pa
         assert found
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150 * TIMES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_any_flipped_bit_of_the_tar_is_found(at: float, bit: int, small: Path, tmp_path: Path) -> None:
     tar = bytearray(gzip.decompress(small.read_bytes()))
@@ -182,12 +186,40 @@ def test_any_flipped_bit_of_the_tar_is_found(at: float, bit: int, small: Path, t
     assert verified(tmp_path / "flipped.tar.gz")
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100 * TIMES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.floats(0, 1, exclude_max=True))
 def test_any_cut_is_found(at: float, small: Path, tmp_path: Path) -> None:
     data = small.read_bytes()
     (tmp_path / "cut.tar.gz").write_bytes(data[: int(at * len(data))])
     assert verified(tmp_path / "cut.tar.gz")
+
+
+def damaged(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """What happens to files on sticks."""
+    for at in (*range(64), *range(len(data) - 64, len(data))):
+        for bit in range(8):
+            yield f"bit {bit} of byte {at}", data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :]
+    for length in (*range(32), *range(len(data) - 32, len(data)), *range(512, len(data), 512)):
+        yield f"cut to {length}", data[:length]
+    for at in range(0, len(data) - 4096, len(data) // 20):
+        yield f"a hole at {at}", data[:at] + bytes(4096) + data[at + 4096 :]
+    half = len(data) // 2
+    yield "swapped halves", data[half:] + data[:half]
+    yield "doubled", data * 2
+    yield "one byte more", data + b"\1"
+    yield "zeros behind", data + bytes(4096)
+    yield "beginning lost", data[4096:]
+
+
+def test_what_happens_to_files_on_sticks_is_found(small: Path, tmp_path: Path) -> None:
+    good = small.read_bytes()
+    tar = gzip.decompress(good)
+    path = tmp_path / "b.tar.gz"
+    for what, data in damaged(good):
+        path.write_bytes(data)
+        if not verified(path):
+            assert what.startswith("bit"), what
+            assert gzip.decompress(data) == tar, what
 
 
 NAMES = st.one_of(
@@ -211,7 +243,7 @@ def blocks(draw: st.DrawFn) -> bytes:
     )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300 * TIMES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(members=st.lists(blocks(), max_size=4), manifest=st.booleans(), end=st.sampled_from([END, b"", bytes(512)]))
 def test_no_archive_makes_the_reader_stumble(
     members: list[bytes], manifest: bool, end: bytes, sound: Parts, tmp_path: Path
@@ -222,7 +254,7 @@ def test_no_archive_makes_the_reader_stumble(
     assert verified(path)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300 * TIMES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=2000), prefix=st.sampled_from([b"", b"\x1f\x8b\x08", b"\x1f\x8b\x08\0\0\0\0\0\0\xff"]))
 def test_no_bytes_make_the_reader_stumble(data: bytes, prefix: bytes, tmp_path: Path) -> None:
     path = tmp_path / "b.tar.gz"
