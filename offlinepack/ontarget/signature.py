@@ -19,6 +19,9 @@ from typing import Any, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 from .errors import Finding, IntegrityError, Text, UsageError, error, note, text
 
 NAMESPACE = "offlinepack"
+_ASK = "Ask whoever packed it for its signature, or for the right key."
+_KEYS = "Give a .pub file or an allowed_signers file of ssh-keygen."
+_TRUST = "{subject} demands signatures, but cannot be read: {why}."
 _ARMOR = re.compile(
     rb"-----BEGIN SSH SIGNATURE-----\r?\n([A-Za-z0-9+/=\r\n]+)-----END SSH SIGNATURE-----\r?\n?\Z"
 )
@@ -75,8 +78,7 @@ def check(data, signatures, keys, now=None):
             except _Bad as one:
                 why = text("{file}: {why}", file=name, why=one.args[0])
         else:
-            advice = "Ask whoever packed it for its signature, or for the right key."
-            bad.append(error("not-signed", path, "No key of {subject} has signed this bundle: {why}.", advice, why=why))
+            bad.append(error("not-signed", path, "No key of {subject} has signed this bundle: {why}.", _ASK, why=why))
     if bad:
         raise IntegrityError(*bad)
     return notes
@@ -100,28 +102,26 @@ def demanded(path):  # type: (str) -> List[str]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, configparser.Error) as why:
-        sentence = "{subject} demands signatures, but cannot be read: {why}."
-        raise UsageError(error("trust-unreadable", path, sentence, "Ask whoever looks after this machine.", why=why))
+        raise UsageError(error("trust-unreadable", path, _TRUST, "Ask whoever looks after this machine.", why=why))
 
 
 def read_keys(path):  # type: (str) -> List[Allowed]
     """The keys of a .pub or allowed_signers file, or UsageError with each line that cannot be used."""
-    advice = "Give a .pub file or an allowed_signers file of ssh-keygen."
     found, bad = [], []  # type: List[Allowed], List[Finding]
     try:
         with open(path, "rb") as source:
             lines = source.read(1 << 20).decode("utf-8").splitlines()
     except (OSError, ValueError) as why:
-        raise UsageError(error("bad-key-file", path, "{subject} cannot be read: {why}.", advice, why=why))
+        raise UsageError(error("bad-key-file", path, "{subject} cannot be read: {why}.", _KEYS, why=why))
     for number, line in enumerate(lines, 1):
         try:
             if line.strip() and not line.strip().startswith("#"):
                 found.append(_allowed(line.strip()))
         except _Bad as why:
-            sentence = "{subject}, line {line}: {why}."
-            bad.append(error("bad-key-file", path, sentence, advice, line=number, why=why.args[0]))
+            facts = {"line": str(number), "why": why.args[0]}
+            bad.append(error("bad-key-file", path, "{subject}, line {line}: {why}.", _KEYS, **facts))
     if bad or not found:
-        raise UsageError(*(bad or [error("bad-key-file", path, "{subject} holds no key.", advice)]))
+        raise UsageError(*(bad or [error("bad-key-file", path, "{subject} holds no key.", _KEYS)]))
     return found
 
 

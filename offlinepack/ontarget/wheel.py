@@ -252,7 +252,7 @@ def landings(wheel):  # type: (Wheel) -> Iterator[Tuple[str, str, str]]
     """Where each file and script ends up: site/..., bin/..., root/..., include/...; its name; its content."""
     for one in wheel.members:
         path, content = one.path, one.digest or wheel.name
-        if replaced(wheel, one):
+        if one.scheme == "scripts" and replaced(wheel, one):
             continue
         site = _SITE.match(path.lower()) if one.scheme == "data" else None
         if site or one.scheme.endswith("lib"):
@@ -267,10 +267,8 @@ def landings(wheel):  # type: (Wheel) -> Iterator[Tuple[str, str, str]]
 
 
 def replaced(wheel, member):  # type: (Wheel, Member) -> bool
-    """Whether it is what setuptools once wrote for an entry point: installers write their own instead."""
-    if member.scheme != "scripts":
-        return False
-    name = re.sub(r"(?i)(\.exe|-script\.py|\.pya)\Z", "", os.path.basename(member.path))
+    """Of a script: whether setuptools once wrote it for an entry point; installers write their own instead."""
+    name = re.sub(r"(?i)(\.exe|-script\.py|\.pya)\Z", "", member.path.rpartition("/")[2])
     return any(name == command for command, _, _ in wheel.scripts)
 
 

@@ -20,7 +20,7 @@ FLOORS = [
     {"console"},
     {"pack"},
     {"supply"},
-    {"sources", "lock", "selection", "sdist", "rehearse", "evidence", "signing"},
+    {"sources", "lock", "selection", "sdist", "rehearse", "evidence", "signing", "bytecode"},
     {"bundle", "native", "roots", "pip_as_target", "indexes"},
     {"fetch"},
     {"store"},
