@@ -375,7 +375,8 @@ def _names_in(wheel: Wheel) -> _Names:
         if not place.startswith("site/") or "__pycache__" in parts:
             continue
         if all(part.isidentifier() for part in parts[:-1]):
-            folders.update(_folders(".".join(parts)))  # a folder without __init__.py is a package too
+            # a folder without __init__.py is a package too
+            folders |= {".".join(parts[:depth]) for depth in range(1, len(parts))}
             if (found := _MODULE.match(parts[-1])) and found[1].isidentifier():
                 packages |= {".".join(parts[:-1])} if found[1] == "__init__" else set()
                 modules.add(".".join(parts[:-1] if found[1] == "__init__" else [*parts[:-1], found[1]]))

@@ -1,0 +1,162 @@
+"""What surrounds the script: environment, secrets, and the small readers that it uses. No pip here."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import stat
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from offlinepack import pip_as_target
+from offlinepack.pip_as_target import Answer, Rules, bare, clean_environment, redacted
+from offlinepack.pip_as_target.reading import Kept, _moment, _of_entry, _of_sdist, _of_wheel, _version_in, below
+from tests.making import make_sdist, make_wheel
+
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+
+
+def test_the_bound_is_that_of_pyproject() -> None:
+    bound = re.search(r'"pip([^"]+)"', PYPROJECT.read_text("utf-8"))
+    assert bound and bound[1] == pip_as_target.BOUND
+
+
+def test_nothing_that_speaks_to_pip_or_python_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PIP_INDEX_URL", "PIP_REQUIRE_VIRTUALENV", "PYTHONPATH", "PYTHONHASHSEED", "VIRTUAL_ENV", "pip_pre"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid")
+    made = clean_environment()
+    assert made["HTTPS_PROXY"] == "http://proxy.invalid"
+    assert made["PIP_CONFIG_FILE"] == os.devnull
+    assert {name for name in made if name.upper().startswith(("PIP_", "PYTHON", "VIRTUAL"))} == {
+        *("PIP_CONFIG_FILE", "PIP_NO_INPUT", "PIP_DISABLE_PIP_VERSION_CHECK")
+    }
+
+
+def test_logins_go_into_a_private_netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "own"
+    own.write_text("machine files.invalid login f password g\n")
+    environment = {
+        "PIP_INDEX_URL": "https://u%40x:p%3Aw@one.invalid/simple/",
+        "PIP_EXTRA_INDEX_URL": "https://u%40x:p%3Aw@one.invalid/more/ https://two.invalid/simple/",
+        "NETRC": str(own),
+    }
+    made = pip_as_target._without_secrets(environment, tmp_path / "netrc")
+    assert made["PIP_INDEX_URL"] == "https://one.invalid/simple/"
+    assert made["PIP_EXTRA_INDEX_URL"] == "https://one.invalid/more/ https://two.invalid/simple/"
+    written = Path(made["NETRC"])
+    assert written.read_text().splitlines() == [
+        "machine one.invalid login u@x password p:w",
+        "machine files.invalid login f password g",
+    ]
+    assert stat.S_IMODE(written.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    "urls",
+    [
+        "https://a:b@one.invalid/x/ https://c:d@one.invalid/y/",  # .netrc knows one account for a host
+        "https://a:b%20c@one.invalid/x/",  # and no password with a space
+        "https://token@one.invalid/x/",
+    ],
+)
+def test_what_netrc_cannot_say_stays_in_the_address(urls: str, tmp_path: Path) -> None:
+    made = pip_as_target._without_secrets({"PIP_EXTRA_INDEX_URL": urls}, tmp_path / "netrc")
+    assert made == {"PIP_EXTRA_INDEX_URL": urls}
+    assert not (tmp_path / "netrc").exists()
+
+
+def test_words_are_without_secrets() -> None:
+    assert redacted("at https://u:p@x.invalid/a?token=1 no") == "at https://x.invalid/a no"
+    assert redacted("git+ssh://git@x.invalid/a") == "git+ssh://x.invalid/a"
+    assert bare("https://u:p@x.invalid/a/#sha256=1") == "https://x.invalid/a/"
+
+
+def test_an_answer_shows_the_end_of_what_was_said() -> None:
+    said = Answer(1, "one\n\n", "two \nthree\n", {})
+    assert said.end(2) == "two\nthree"
+
+
+def test_rules_are_plain_values() -> None:
+    json.dumps(Rules(cache=Path("x")).__dict__, default=str)
+
+
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [
+        ("stone-1.0-py3-none-any.whl", "1.0"),
+        ("stone-1.0%2Bcpu-1-py3-none-any.whl", "1.0+cpu"),
+        ("stone-1.0.tar.gz", "1.0"),
+        ("big-stone-1.0.zip", "1.0"),
+    ],
+)
+def test_the_version_in_a_file_name(name: str, version: str) -> None:
+    assert _version_in(name) == version
+
+
+def test_moments_compare() -> None:
+    times = [
+        "2024-01-01T00:00:00Z",
+        "2024-01-01T00:00:00.000001Z",
+        "2024-01-01T00:00:00.5+00:00",
+        "2024-01-01t00:00:01z",
+    ]
+    assert sorted(times, key=_moment) == times
+
+
+def test_an_entry_tells_python_and_yanked() -> None:
+    assert _of_entry({"requires-python": ">=3.8", "yanked": "bad"}) == (">=3.8", True)
+    assert _of_entry(b'<a href="x" data-requires-python="&gt;=3.8">x</a>') == (">=3.8", False)
+    assert _of_entry(b"<a href='x' data-yanked=''>x</a>") == ("", True)
+
+
+def test_a_page_belongs_to_an_index() -> None:
+    assert below("https://u:p@x.invalid/simple/stone/", "https://x.invalid/simple")
+    assert not below("https://x.invalid/simple-two/stone/", "https://x.invalid/simple/")
+
+
+def test_kept_things_are_found_again(tmp_path: Path) -> None:
+    kept = Kept(str(tmp_path / "cache"))
+    assert kept.get("pages", "a") is None
+    kept.put("pages", "a", b"1")
+    kept.put("pages", "a", b"2")
+    assert kept.get("pages", "a") == b"2"
+    nowhere = Kept(None)
+    nowhere.put("pages", "a", b"1")
+    assert nowhere.get("pages", "a") is None
+
+
+def test_metadata_of_a_wheel_and_of_an_sdist_that_vouches_for_it(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, "stone", requires=["pebble"])
+    assert b"Requires-Dist: pebble" in _of_wheel(wheel.open("rb"))
+    assert _of_sdist(make_sdist(tmp_path, "stone", requires=["pebble"]).read_bytes()) is None, (
+        "metadata 2.1 vouches not"
+    )
+    assert b"pebble" in (
+        _of_sdist(sdist("Metadata-Version: 2.2\nName: stone\nVersion: 1\nRequires-Dist: pebble\n")) or b""
+    )
+    dynamic = "Metadata-Version: 2.4\nName: stone\nVersion: 1\nDynamic: Requires-Dist\n"
+    assert _of_sdist(sdist(dynamic)) is None
+
+
+def test_two_metadata_are_none(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.whl", "w") as wheel:
+        wheel.writestr("a.dist-info/METADATA", "")
+        wheel.writestr("b.dist-info/METADATA", "")
+    with pytest.raises(ValueError, match="unpack"):
+        _of_wheel((tmp_path / "x.whl").open("rb"))
+
+
+def sdist(told: str) -> bytes:
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w:gz") as archive:
+        for name, content in (("stone-1/PKG-INFO", told), ("stone-1/src/stone.egg-info/PKG-INFO", "other")):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content.encode()))
+    return written.getvalue()
