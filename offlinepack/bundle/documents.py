@@ -42,7 +42,7 @@ def write(manifest: Manifest, urls: Mapping[str, str]) -> dict[str, bytes]:
     """The documents of a bundle: path -> bytes. `manifest` lists wheels and sdists; `urls`: path -> public address."""
     files = {one.path: one for one in manifest.files}
     written = {
-        layout.README: _readme(manifest, "en", ENGLISH).encode("ascii", "replace"),
+        layout.README: _readme(manifest, "en", ENGLISH).encode(),
         layout.README_ZH: b"\xef\xbb\xbf" + _readme(manifest, "zh", _chinese()).encode(),
     }
     written = {name: data.replace(b"\n", b"\r\n") for name, data in written.items()}

@@ -288,7 +288,7 @@ def unwritable(subject: Path, failed: OSError) -> ComputerError:
             "disk-full",
             subject,
             "The disk is full: {subject} was not written.",
-            "Free space there, or name another place with -o.",
+            "Free space there, or name another place.",
         )
     elif failed.errno == errno.EFBIG:
         found = error(
@@ -302,7 +302,7 @@ def unwritable(subject: Path, failed: OSError) -> ComputerError:
             "no-such-folder",
             subject,
             "{subject} cannot be written: there is no folder {folder}.",
-            "Make it, or name another place with -o.",
+            "Make it, or name another place.",
             folder=subject.parent,
         )
     else:
@@ -310,7 +310,7 @@ def unwritable(subject: Path, failed: OSError) -> ComputerError:
             "not-writable",
             subject,
             "{subject} cannot be written: {reason}.",
-            "Name another place with -o.",
+            "Name another place.",
             reason=reason(failed),
         )
     return ComputerError(found)
