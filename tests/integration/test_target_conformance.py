@@ -73,6 +73,7 @@ def test_a_recorded_interpreter(path: Path) -> None:
 def test_the_recorded_ones_are_of_many_kinds() -> None:
     told = [json.loads(path.read_text("utf-8")) for path in RECORDED]
     assert {one["machine"] for one in told} >= {"x86_64", "aarch64", "i686", "armv7l", "s390x", "ppc64le", "riscv64"}
+    assert {one["libc"] for one in told} == {"glibc", "musl"}
     assert {one["python"].rpartition(".")[0] for one in told} >= {f"3.{minor}" for minor in range(6, 15)}
     assert {one["implementation"] for one in told} == {"cpython", "pypy"}
 
