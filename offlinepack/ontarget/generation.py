@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Seq
 from . import by_pip, environment, installed, linked, match, place, report, seed
 from .by_pip import Attempt
 from .errors import ComputerError, Finding, InstallError, error, text
-from .manifest import Distribution, Manifest, Target
+from .manifest import Distribution, Manifest, Target, bytecode_path
 from .wheel import Wheel
 
 AUTO = "pip"
@@ -25,7 +25,7 @@ class Work(NamedTuple):
     place: environment.Place
     choice: match.Choice
     generation: str
-    wheels: Mapping[str, Wheel]  # path in the bundle -> what was checked
+    wheels: Mapping[str, Wheel]  # path in the bundle -> what was checked; all of the bundle's
     voice: report.Voice
 
     @property
@@ -85,14 +85,18 @@ def build(work, programs, known, former):
     tries = {}  # type: Dict[str, List[Attempt]]
     for attempt in _fill(work, programs, [one for one in work.plan if one.name in bad], former if base else {}):
         tries.setdefault(attempt.name, []).append(attempt)
-    work.voice.facts["distributions"] = [_row(work, one, tries[one.name]) for one in work.plan if one.name in tries]
+        work.voice.count(len(tries), len(bad))
+    rows = [_row(work, one, tries[one.name]) for one in work.plan if one.name in tries]
+    work.voice.facts["distributions"] = rows
+    if any(row["attempts"] > 1 for row in rows):
+        _table(work.voice, rows)
     installed.mark(root, {one.name: one.requested for one in work.plan})
     failed = [all_ for all_ in tries.values() if not all_[-1].ok]
     if base and any(len(all_) > 1 for all_ in tries.values()):
         installed.sweep(root, base)
     if failed and not options.keep_going and any(by_pip.disk_full(one[-1].words) for one in failed):
-        raise ComputerError(*[_failure(one[-1], len(one)) for one in failed if by_pip.disk_full(one[-1].words)])
-    return [_failure(one[-1], len(one)) for one in failed] or _judge(work, programs)
+        raise ComputerError(*[_failure(work, one) for one in failed if by_pip.disk_full(one[-1].words)])
+    return [_failure(work, one) for one in failed] or _judge(work, programs)
 
 
 def _ground(work, programs):  # type: (Work, by_pip.Programs) -> List[str]
@@ -142,15 +146,20 @@ def _fill(work, programs, wanted, former):
     wheels = [work.wheels[one.file] for one in wanted if one.file in work.wheels]
     tools = [one for one in work.target.tools if one.file in work.wheels]
     # what is in use already, or was made by somebody else, has files in the way: pip replaces them
-    fast = (options.engine if options.engine != "auto" else AUTO) == "fast" and not work.place.foreign
+    engine = options.engine if options.engine != "auto" else AUTO
+    fast = (engine == "fast" or seed.lacks_distutils(work.choice.facts)) and not work.place.foreign
     if fast and wheels and tools and not options.force:
         say(text("{count} distributions, by the fast engine.", count=len(wheels)))
         requested = [one.name for one in wanted if one.requested]
         before, compiling = time.time(), not options.no_compile
+        compiled = {one.name: bytecode_path(work.target.tag, one.file) for one in wanted}
+        ready = {name: work.wheels[path] for name, path in compiled.items() if path in work.wheels}
         where, jobs = place.layout(python), int(options.jobs or 0)
-        for wheel, bad in place.place(wheels, where, work.wheels[tools[0].file], requested, compiling, jobs):
+        for wheel, bad in place.place(wheels, where, work.wheels[tools[0].file], requested, compiling, jobs, ready):
             if bad is None:
                 done.add(wheel.name)
+            else:
+                work.voice.findings([bad._replace(level="note")])
             yield Attempt(wheel.name, bad is None, round(time.time() - before, 2), "", bad.say() if bad else "", "fast")
             before = time.time()
     pip = by_pip.Pip(python, root, options.folder, work.manifest, programs, not options.no_compile, False)
@@ -161,7 +170,7 @@ def _fill(work, programs, wanted, former):
             say(text("{name} {version} goes in first.", name=tool.name, version=tool.version))
             first = pip.install([tool], tool.name, [work.path(tool.file) + "/pip"])
             if not first.ok:
-                raise InstallError(_failure(first, 1))
+                raise InstallError(_failure(work, [first]))
             yield first
     wanted = [one for one in wanted if one.name not in [tool.name for tool in work.target.tools]]
     if wanted:
@@ -173,7 +182,7 @@ def _fill(work, programs, wanted, former):
 def _judge(work, programs):  # type: (Work, by_pip.Programs) -> List[Finding]
     """What pip check finds."""
     command = [seed.interpreter(work.root), "-I", "-B", "-m", "pip", "check", "--disable-pip-version-check"]
-    code, _, words = programs.run("check", command)
+    code, _, words = programs.run("check", command) if not seed.lacks_distutils(work.choice.facts) else (0, "", "")
     if code == 0:
         return []
     return [error(
@@ -189,8 +198,22 @@ def _row(work, one, tries):  # type: (Work, Distribution, Sequence[Attempt]) -> 
     return dict(row, engine=last.engine, state=state, attempts=len(tries), seconds=seconds, reason=last.words)
 
 
-def _failure(attempt, tries):  # type: (Attempt, int) -> Finding
+def _table(voice, rows):  # type: (report.Voice, Sequence[Mapping[str, Any]]) -> None
+    """What the rounds came to: distribution, state, attempts, seconds, reason."""
+    states = {"installed": text("installed"), "failed": text("FAILED")}
+    width = max(len(row["name"] + row["version"]) for row in rows) + 1
+    for row in rows:
+        facts = {"name": (row["name"] + " " + row["version"]).ljust(width), "seconds": "%.1f" % row["seconds"]}
+        voice.result(text(
+            "{name}  {state}, attempts: {attempts}, {seconds} s  {reason}", state=states[row["state"]],
+            attempts=row["attempts"], reason=(row["reason"].splitlines() or [""])[-1][:100], **facts))
+
+
+def _failure(work, tries):  # type: (Work, Sequence[Attempt]) -> Finding
+    left = text(
+        "Nothing was changed; what is in is kept aside, and the same command goes on. --keep-going does without it.")
+    if work.options.keep_going or work.place.foreign:
+        left = text("The others are in; the same command tries it again.")
     return error(
-        "not-installed", attempt.name, "{subject} could not be installed ({tries} attempts); the whole log: {file}",
-        "What is in is kept aside and the same command goes on from there; --keep-going does without the rest.",
-        log=attempt.words, tries=tries, file=attempt.log)
+        "not-installed", tries[-1].name, "{subject} could not be installed, attempts: {tries}. The whole log: {file}",
+        "{left}", log=tries[-1].words, tries=len(tries), file=tries[-1].log or "-", left=left)

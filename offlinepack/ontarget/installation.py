@@ -41,11 +41,11 @@ def install(options, voice):  # type: (Any, report.Voice) -> int
     wheels = check(options, manifest, voice)
     files = manifest.files_of(target)
     mine = {one.path: wheels[one.path] for one in files if one.path in wheels}
-    work = Work(options, manifest, place, choice, identity, mine, voice)
+    work = Work(options, manifest, place, choice, identity, wheels, voice)
     whole = identity in _admitted(work)["generations"] and not options.force
     sdists = sum(one.size for one in files if one.path not in mine)
     room = None if whole else preflight.room(mine.values(), sdists, compiled)
-    found = preflight.check(place, room, choice.facts, target.needs)
+    found = preflight.check(place, room, choice.facts, target.needs, options.engine)
     broken = any(one.level == "error" and one.code in preflight.MACHINE for one in found)
     voice.findings(raise_all(errors.MachineError if broken else errors.ComputerError, found))
     if options.dry_run:

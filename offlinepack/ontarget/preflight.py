@@ -6,7 +6,7 @@ import re
 import subprocess
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set
 
-from . import interpreter
+from . import interpreter, seed
 from .environment import Place
 from .errors import Finding, error, note, text
 from .manifest import Need
@@ -51,10 +51,14 @@ def room(wheels, sdists, compiled):  # type: (Iterable[Wheel], int, bool) -> Roo
     return Room(files, bytecode, count + len(folders) * (2 if compiled else 1), longest)
 
 
-def check(place, wanted, facts, needs):
-    # type: (Place, Optional[Room], Mapping[str, Any], Sequence[Need]) -> List[Finding]
+def check(place, wanted, facts, needs, engine="auto"):
+    # type: (Place, Optional[Room], Mapping[str, Any], Sequence[Need], str) -> List[Finding]
     """Every finding at once. `wanted`: what will be written; None where it is there already."""
     findings = _rights(place) + _system(place) + _libraries(needs, facts)
+    if engine == "pip" and seed.lacks_distutils(facts):
+        findings.append(error(
+            "no-distutils", facts["executable"], "{subject} has no distutils, without which its pip cannot run.",
+            "Install python3-distutils, or take --engine fast."))
     if wanted:
         findings += _disk(place, wanted)
     if not place.foreign and not facts["has"]["venv"]:

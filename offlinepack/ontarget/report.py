@@ -77,6 +77,13 @@ class Voice:
                 for line in one.log.splitlines():
                     self._write(sys.stderr, "    " + line)
 
+    def count(self, done, total):  # type: (int, int) -> None
+        """Progress, where somebody looks at a terminal."""
+        if self.loudness >= 0 and sys.stderr.isatty():
+            with contextlib.suppress(OSError):
+                sys.stderr.write("\r%d/%d%s" % (done, total, "" if done < total else "\r\x1b[K"))
+                sys.stderr.flush()
+
     def result(self, *lines):  # type: (Text) -> None
         """The result for a person, on stdout."""
         for line in lines if not self.wants_json else ():

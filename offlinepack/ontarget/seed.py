@@ -23,6 +23,11 @@ def needs_sysconfig(facts):  # type: (Mapping[str, Any]) -> bool
     return facts["python"].split(".")[:2] in (["3", "7"], ["3", "8"], ["3", "9"]) and not facts["has"]["distutils"]
 
 
+def lacks_distutils(facts):  # type: (Mapping[str, Any]) -> bool
+    """No pip runs on such a Python: 3.6 as Debian packs it, without distutils."""
+    return facts["python"].split(".")[:2] == ["3", "6"] and not facts["has"]["distutils"]
+
+
 def create(root, facts, run):
     # type: (str, Mapping[str, Any], Callable[[str, List[str]], Tuple[int, str, str]]) -> List[Finding]
     """Make the virtual environment of the interpreter that `facts` describe; what should be known of it.
