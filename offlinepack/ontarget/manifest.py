@@ -5,6 +5,7 @@ consistent: paths are legal and distinct, what a target installs is listed, noth
 import hashlib
 import json
 import re
+from collections import Counter
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from .errors import BundleError, error
@@ -21,7 +22,7 @@ ONTARGET = "ontarget"
 WHEELS, SDISTS, TOOLS, BYTECODE, FILES, PROVENANCE = "wheels", "sdists", "tools", "bytecode", "files", "provenance"
 SBOM, REHEARSAL = "sbom.cdx.json", "rehearsal.json"
 KINDS = ("wheel", "sdist", "tool", "bytecode", "code", "document", "included")
-MOST_BYTES = 64 << 20  # a larger manifest.json is not read
+MOST_BYTES = 16 << 20  # a larger manifest.json is not read
 
 
 def pylock_name(tag):  # type: (str) -> str
@@ -167,7 +168,7 @@ def read(data):  # type: (bytes) -> Manifest
     """manifest.json's bytes as a Manifest, or BundleError: not a manifest, a newer format, a wrong value."""
     try:
         if len(data) > MOST_BYTES:
-            raise _Malformed(MANIFEST, "at most 64 MiB")
+            raise _Malformed(MANIFEST, "at most 16 MiB")
         plain = json.loads(
             data.decode("utf-8"), object_pairs_hook=_unique, parse_float=_whole, parse_constant=_whole, parse_int=_whole
         )
@@ -192,9 +193,8 @@ def read(data):  # type: (bytes) -> Manifest
 
 
 def _unique(pairs):  # type: (List[Tuple[str, Any]]) -> Dict[str, Any]
-    names = [name for name, _ in pairs]
-    if len(set(names)) != len(names):
-        raise _Malformed(max(names, key=names.count), "each key once")
+    if len(dict(pairs)) != len(pairs):
+        raise _Malformed(Counter(name for name, _ in pairs).most_common(1)[0][0], "each key once")
     return dict(pairs)
 
 
@@ -274,8 +274,8 @@ def _consistent(manifest):  # type: (Manifest) -> Manifest
     names = [folded(path) for path in (MANIFEST, *SIGNATURES, *paths)]
     parents = {name[:at] for name in names for at, sign in enumerate(name) if sign == "/"}
     if len(set(names)) != len(names) or parents & set(names):
-        twice = [name for name in names if names.count(name) > 1 or name in parents]
-        raise _Malformed("files, " + twice[0], "each path once, also where case is ignored, and not as a folder too")
+        twice = min(parents & set(names) or [one for one, count in Counter(names).items() if count > 1])
+        raise _Malformed("files, " + twice, "each path once, also where case is ignored, and not as a folder too")
     if paths != sorted(paths):
         raise _Malformed("files", "the paths in order")
     tags = [target.tag for target in manifest.targets]
@@ -286,13 +286,13 @@ def _consistent(manifest):  # type: (Manifest) -> Manifest
         here, facts = "targets, %s" % target.tag, target.facts
         if (facts.os == "linux") != bool(facts.libc and facts.libc_version):
             raise _Malformed(here, "libc and its version on Linux, and there only")
-        installed = [one.name for one in target.install]
-        if len(set(installed)) != len(installed):
+        installed = {one.name for one in target.install}
+        if len(installed) != len(target.install):
             raise _Malformed(here, "each distribution once")
         for one in target.install:
             if kinds.get(one.file) not in ("wheel", "sdist"):
                 raise _Malformed("%s, %s" % (here, one.name), "a file that is listed as wheel or sdist")
-            if not set(one.requires) <= set(installed):
+            if not installed.issuperset(one.requires):
                 raise _Malformed("%s, %s" % (here, one.name), "in requires only what is installed too")
         for tool in target.tools:
             if kinds.get(tool.file) not in ("wheel", "tool"):

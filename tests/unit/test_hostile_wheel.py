@@ -42,9 +42,9 @@ def test_refused(attack: Attack, tmp_path: Path) -> None:
     path = tmp_path / filename
     path.write_bytes(content)
     tracemalloc.start()
-    began = time.monotonic()
+    began = time.process_time()
     found = refused(path)
-    seconds = time.monotonic() - began
+    seconds = time.process_time() - began
     memory = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found, "nobody saw it"
