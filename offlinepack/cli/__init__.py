@@ -24,6 +24,10 @@ COMMANDS = {
     "rollback": ("machine", "Go back to the release that ran before"),
     "verify": ("bundle", "Check that a bundle is complete and unaltered"),
     "inspect": ("bundle", "Tell what a bundle holds, or what runs in an environment"),
+    "diff": ("bundle", "Tell what changed between two bundles"),
+    "rehearse": ("bundle", "Know before the crossing that each target will take the bundle"),
+    "sign": ("bundle", "Sign a bundle with an SSH key"),
+    "merge": ("bundle", "Join bundles that were made for different targets"),
     "targets": ("machine", "List the machines that can be packed for; show one's facts"),
     "probe": ("machine", "Tell the facts of this machine, or write the script that does"),
 }

@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from offlinepack import bundle, cli, console
+from offlinepack import bundle, cli, console, signing
 from offlinepack.cli.machine import run_ontarget
-from offlinepack.cli.options import FILE
+from offlinepack.cli.options import FILE, option
 from offlinepack.errors import Finding, IntegrityError, MachineError, error, text
 from offlinepack.ontarget import manifest
+from offlinepack.ontarget import signature as signatures
+from offlinepack.ontarget.installation import TRUST
+
+KEYS = (
+    option("--verify-key", multiple=True, metavar="FILE", help="Who must have signed: a .pub, or allowed signers."),
+    option("--signature", metavar="FILE", help="The signature, where it lies neither in the bundle nor beside it."),
+)
 
 
-@click.command(cls=cli.Command)
+def who_signed(opened: bundle.Bundle, keys: Sequence[str], signature: str | None) -> list[Finding]:
+    """A note for each file of keys, those of this machine's trust.ini among them; IntegrityError where one lacks."""
+    wanted = [*keys, *signatures.demanded(TRUST)]
+    if not wanted:
+        return []
+    given = [Path(signature)] if signature else []
+    return signatures.check(opened.data, signing.signatures_of(opened, given), wanted)
+
+
+@click.command(cls=cli.Command, params=list(KEYS))
 @click.argument("bundle_path", metavar="BUNDLE", type=FILE)
 @click.pass_context
-def verify(ctx: click.Context, bundle_path: Path) -> None:
+def verify(ctx: click.Context, /, bundle_path: Path, verify_key: tuple[str, ...], signature: str | None) -> None:
     """Check that a bundle (the tar.gz or its unpacked folder) is complete and unaltered since it was packed."""
     speaker = cli.console(ctx)
     opened = bundle.open_bundle(bundle_path)
+    signed = who_signed(opened, verify_key, signature)
     findings: list[Finding] = []
 
     def files() -> Iterator[manifest.File]:
@@ -33,18 +50,22 @@ def verify(ctx: click.Context, bundle_path: Path) -> None:
 
     listed = opened.manifest
     total = float(sum(one.size for one in listed.files))
-    checked = sum(
-        1 for _ in speaker.track(text("checking {path}", path=bundle_path), files(), total, lambda one: one.size)
-    )
+    what = text("checking {path}", path=bundle_path)
+    checked = sum(1 for _ in speaker.track(what, files(), total, lambda one: one.size))
     if any(one.level == "error" for one in findings):
         raise IntegrityError(*findings)
-    speaker.findings(findings)
-    sentence = text(
-        "{path}: {count} files, complete and unaltered since packing; "
-        "who packed it was not checked (--verify-key FILE).",
-        path=bundle_path,
-        count=checked,
-    )
+    speaker.findings([*findings, *signed])
+    if signed:
+        sentence = text(
+            "{path}: {count} files, complete and unaltered since it was signed.", path=bundle_path, count=checked
+        )
+    else:
+        sentence = text(
+            "{path}: {count} files, complete and unaltered since packing; "
+            "who packed it was not checked (--verify-key FILE).",
+            path=bundle_path,
+            count=checked,
+        )
     speaker.result(sentence)
     if speaker.wants_json:
         speaker.json(
@@ -54,9 +75,9 @@ def verify(ctx: click.Context, bundle_path: Path) -> None:
                 "name": listed.name,
                 "version": listed.version,
                 "files": checked,
-                "signed_by": [],
+                "signed_by": [one.sentence.facts["who"] for one in signed],
                 "sentence": str(sentence),
-                "findings": [one.to_json() for one in findings],
+                "findings": [one.to_json() for one in (*findings, *signed)],
             }
         )
 
@@ -145,3 +166,101 @@ def _described(listed: manifest.Manifest, shown: tuple[manifest.Target, ...]) ->
             for one in shown
         ],
     }
+
+
+@click.command(cls=cli.Command)
+@click.argument("old", type=FILE)
+@click.argument("new", type=FILE)
+@click.pass_context
+def diff(ctx: click.Context, old: Path, new: Path) -> None:
+    """Tell what changed between two bundles; each the tar.gz, its folder, or a manifest.json alone."""
+    from offlinepack.evidence.diff import diff as compared
+
+    speaker = cli.console(ctx)
+    found = compared(old, new)
+    speaker.findings(found.findings)
+    speaker.result(*found.lines())
+    if speaker.wants_json:
+        speaker.json({"ok": True, **found.to_json()})
+
+
+@click.command(cls=cli.Command)
+@click.argument("bundle_path", metavar="BUNDLE", type=FILE)
+@click.option(
+    "--key", type=FILE, required=True, metavar="KEY", help="The private key, or the .pub of one in the agent."
+)
+@click.option("--embed", is_flag=True, help="Put the signature into the bundle, as the second one.")
+@click.pass_context
+def sign(ctx: click.Context, bundle_path: Path, key: Path, embed: bool) -> None:
+    """Sign a bundle as it is: the signature goes beside it (<bundle>.sig), or with --embed into it."""
+    speaker = cli.console(ctx)
+    opened = bundle.open_bundle(bundle_path)
+    made = signing.sign(opened.data, key)
+    if embed:
+        opened.embed(made)
+        place = bundle_path
+    else:
+        place = signing.put_beside(bundle_path, made)
+    speaker.result(text("signed: {place}", place=place))
+    if speaker.wants_json:
+        speaker.json({"ok": True, "bundle": str(bundle_path), "signature": str(place), "embedded": embed})
+
+
+@click.command(cls=cli.Command)
+@click.argument("bundles", nargs=-1, required=True, metavar="BUNDLE...", type=FILE)
+@click.option("-o", "--output", type=FILE, required=True, metavar="FILE", help="Where the joined bundle goes.")
+@click.pass_context
+def merge(ctx: click.Context, bundles: tuple[Path, ...], output: Path) -> None:
+    """Join bundles of one name that were made for different targets, on different machines for example."""
+    speaker = cli.console(ctx)
+    listed, members = bundle.join([bundle.open_bundle(one) for one in bundles])
+    total = float(sum(one.size for one in listed.files))
+    steps = speaker.track(text("packing {path}", path=output), members, total, lambda one: one.file.size)
+    written = bundle.write(output, listed, steps)
+    speaker.result(
+        text(
+            "{path}: {targets}, {size}",
+            path=output,
+            targets=[one.name for one in listed.targets],
+            size=console.size(written.size),
+        ),
+        f"  sha256 {written.sha256}",
+    )
+    if speaker.wants_json:
+        speaker.json(
+            {
+                "ok": True,
+                "bundle": str(output),
+                "sha256": written.sha256,
+                "size": written.size,
+                "targets": [one.tag for one in listed.targets],
+            }
+        )
+
+
+@click.command(cls=cli.Command)
+@click.argument("bundle_path", metavar="BUNDLE", type=FILE)
+@click.option("--target", metavar="NAME", help="Only this target.")
+@click.option("--report", type=FILE, metavar="FILE", help="Write the verdicts as JSON there too.")
+@click.pass_context
+def rehearse(ctx: click.Context, bundle_path: Path, target: str | None, report: Path | None) -> None:
+    """Let pip, seeing each target, install from the bundle alone; place every wheel in memory; tell what is wrong."""
+    from offlinepack import pack
+    from offlinepack.rehearse import document, static
+
+    speaker = cli.console(ctx)
+    opened = bundle.open_bundle(bundle_path)
+    shown = opened.manifest.targets if target is None else (named(opened.manifest, target),)
+    what = text("rehearsing {targets}", targets=[one.name for one in shown])
+    verdicts = list(speaker.track(what, static.rehearse(opened, shown), len(shown)))
+    if report:
+        pack.write_whole(report, document(verdicts))
+    findings = [one for each in verdicts for one in each.findings]
+    if any(each.installs is False for each in verdicts):
+        raise MachineError(*findings)
+    speaker.findings(findings)
+    for each in verdicts:
+        speaker.result(text("{target}: {verdict}", target=each.target, verdict=each.says))
+        speaker.result(*(text("  not checked: {what}", what=one) for one in each.not_checked))
+    if speaker.wants_json:
+        speaker.json({"ok": True, "bundle": str(bundle_path), "targets": [one.to_json() for one in verdicts]})

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
-from offlinepack import bundle, cli
+from offlinepack import bundle, cli, signing
 from offlinepack import targets as models
 from offlinepack.cli.options import FILE, option
 from offlinepack.errors import MachineError, error, text
@@ -23,7 +23,8 @@ from offlinepack.errors import MachineError, error, text
 
 def run_ontarget(arguments: Sequence[str], python: str | None = None, folder: Path | None = None) -> int:
     """Run the target side's own install.py, the one that is installed here, with an interpreter of this machine."""
-    place = [f"--bundle={folder}"] if folder else []
+    # --bundle tells install.py that the code beside it is trusted; a rollback looks at no bundle
+    place = ["--bundle", str(folder or "")]
     with resources.as_file(resources.files("offlinepack.ontarget")) as code:
         command = [python or sys.executable, "-I", "-B", str(code / "install.py"), *place, *arguments]
         try:
@@ -80,6 +81,9 @@ INSTALL = Passed(
     ),
     option("--dry-run", is_flag=True, help="Check everything and tell what would be done; write nothing."),
     option("--report", metavar="FILE|DIR", help="Write the report there too."),
+    option("--verify-key", multiple=True, metavar="FILE", help="Who must have signed: a .pub, or allowed signers."),
+    option("--require-signature", is_flag=True, help="Refuse a bundle without a good signature."),
+    option("--signature", metavar="FILE", help="The signature, where it lies neither in the bundle nor beside it."),
     option("-j", "--jobs", type=click.IntRange(1, 256), metavar="N", help="Processes at a time."),
 )
 ROLLBACK = Passed(
@@ -106,8 +110,15 @@ def _takes(passed: Passed) -> Callable[[Body], Body]:
 @click.pass_context
 def install(ctx: click.Context, /, bundle_path: Path, python: str | None, **_passed: Any) -> None:
     """Install a bundle (the tar.gz or its unpacked folder) on this machine, without a network."""
+    from offlinepack.cli.bundle import who_signed
+
     words = INSTALL.arguments(ctx)
     opened = bundle.open_bundle(bundle_path)
+    beside = signing.beside(bundle_path)
+    if not ctx.params["signature"] and beside.is_file():
+        words += ["--signature", str(beside)]
+    # before anything is unpacked; the target side looks again at what lies there
+    who_signed(opened, ctx.params["verify_key"], ctx.params["signature"])
     if bundle_path.is_dir():
         ctx.exit(run_ontarget(words, python, bundle_path))
     with _beside(ctx.params["venv"], opened.manifest.install_to) as folder:
