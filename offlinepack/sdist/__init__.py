@@ -25,8 +25,8 @@ from offlinepack import native
 from offlinepack.errors import BuildError, Finding, SelectionError, error, text
 from offlinepack.sdist.bench import Bench, Provide
 from offlinepack.sdist.failures import explain, last_lines
-from offlinepack.sdist.interpreters import Interpreter, find, makes
 from offlinepack.sdist.graft import repair
+from offlinepack.sdist.interpreters import Interpreter, find, makes
 from offlinepack.sdist.source import checkout, unpacked, workplace
 from offlinepack.store import Store, StoredFile
 from offlinepack.targets import Target
@@ -85,7 +85,7 @@ def build(
     the target. BuildError: the build failed, or its result does not fit. Nothing stays but the wheel and the log.
     """
     name = name or source.name
-    key = source.sha256 if isinstance(source, StoredFile) else str(source.resolve())
+    key = source.sha256 if isinstance(source, StoredFile) else (origin or {}).get("commit") or str(source.resolve())
     if key in _UNDER_WAY.get():
         raise BuildError(
             error(
@@ -115,7 +115,7 @@ def _build(
     if interpreter is None:
         raise SelectionError(_no_interpreter(name, target, workshop))
     fits = makes(interpreter.target.facts, target.facts)
-    with workplace(source) as work, _opened(log) as written:
+    with workplace(_UNDER_WAY.get()[-1]) as work, _opened(log) as written:
         folder, stamp = unpacked(source, work, name)
         folder = folder / subdirectory if subdirectory else folder
         environment = {

@@ -29,10 +29,9 @@ EARLIEST = 315532800
 
 
 @contextlib.contextmanager
-def workplace(source: StoredFile | Path) -> Iterator[Path]:
-    """A folder for one build, gone afterwards: the same each time and no user in its name, as builds write it down."""
-    told = source.sha256 if isinstance(source, StoredFile) else hashlib.sha256(str(source).encode()).hexdigest()
-    work = Path(tempfile.gettempdir()) / f"offlinepack-{told[:12]}"
+def workplace(key: str) -> Iterator[Path]:
+    """A folder for one build, gone afterwards: the same for each `key`, no user in its name; builds write it down."""
+    work = Path(tempfile.gettempdir()) / f"offlinepack-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     held = _hold(work)
     if held is None:  # another build of the same source runs, or the place is someone else's
         work = Path(tempfile.mkdtemp(prefix="offlinepack-"))

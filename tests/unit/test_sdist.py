@@ -189,31 +189,30 @@ def test_of_a_project_the_sources_alone_are_copied(tmp_path: Path) -> None:
 
 def test_the_place_of_a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    file = StoredFile("x", tmp_path, 0, "ab" * 32)
-    usual = tmp_path / "offlinepack-abababababab"
+    usual = tmp_path / "offlinepack-2d711642b726"  # of "x"
     (usual / "left" / "by").mkdir(parents=True)
     (usual / "left").chmod(0o500)
-    with source.workplace(file) as first:
+    with source.workplace("x") as first:
         assert first == usual and [one.name for one in first.iterdir()] == ["tmp"]
-        with source.workplace(file) as second:  # the same source at the same time
+        with source.workplace("x") as second:  # the same source at the same time
             assert second != first
         assert (first / "tmp").is_dir()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     usual.symlink_to(elsewhere)
-    with source.workplace(file) as third:
+    with source.workplace("x") as third:
         assert third != usual
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["elsewhere", "offlinepack-abababababab"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["elsewhere", usual.name]
     assert not list(elsewhere.iterdir())
 
 
 def test_a_place_that_another_process_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    usual = tmp_path / "offlinepack-abababababab"
+    usual = tmp_path / "offlinepack-2d711642b726"
     (usual / "theirs").mkdir(parents=True)
     held = os.open(usual, os.O_RDONLY)
     fcntl.flock(held, fcntl.LOCK_EX)
-    with source.workplace(StoredFile("x", tmp_path, 0, "ab" * 32)) as work:
+    with source.workplace("x") as work:
         assert work != usual
     assert (usual / "theirs").is_dir()
     os.close(held)
