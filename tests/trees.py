@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import re
 import stat
 import subprocess
 import sys
@@ -90,9 +89,7 @@ def compared(
 
 def anywhere(wheel: Path, folder: Path) -> Path:
     """The same wheel under a name that every interpreter takes; what it holds does not matter to an installer."""
-    name = re.sub(r"(-\d[^-]*)?-[^-]+-[^-]+-[^-]+\.whl$", "", wheel.name)
-    name = wheel.name if wheel.name.startswith("pip-") else "-".join(wheel.name[:-4].split("-")[:2])
-    link = folder / f"{name.removesuffix('.whl')}{'' if name.endswith('.whl') else '-py3-none-any.whl'}"
+    link = folder / ("-".join(wheel.name.split("-")[:2]) + "-py3-none-any.whl")
     link.symlink_to(wheel)
     return link
 
