@@ -76,6 +76,7 @@ def test_the_recorded_ones_are_of_many_kinds() -> None:
     assert {one["libc"] for one in told} == {"glibc", "musl"}
     assert {one["python"].rpartition(".")[0] for one in told} >= {f"3.{minor}" for minor in range(6, 15)}
     assert {one["implementation"] for one in told} == {"cpython", "pypy"}
+    assert any(one["free_threaded"] for one in told)
 
 
 def test_the_interpreter_that_runs_this() -> None:
