@@ -252,8 +252,7 @@ def _direct(direct: Mapping[str, Any]) -> dict[str, Any]:
         }
     if "dir_info" in direct:
         return {"directory": PackageDirectory(path=str(path), subdirectory=below)}
-    archive = direct.get("archive_info", {})
-    hashes = archive.get("hashes") or dict([archive["hash"].split("=", 1)])
+    hashes = direct["archive_info"]["hashes"]
     place: dict[str, Any] = {"path": str(path)} if path else {"url": direct["url"]}
     return {"archive": PackageArchive(**place, hashes=hashes, subdirectory=below)}
 
@@ -284,6 +283,8 @@ def _learn(answer: Answer, run: _Run, rounds: _Rounds) -> bool:
 def _about_causes(causes: Iterable[Mapping[str, Any]], answer: Answer, run: _Run, rounds: _Rounds) -> bool:
     """Requirements that pip could not bring together: what the indexes have of their projects tells why."""
     causes = list(causes)
+    if failed := next((one["why"] for one in causes if one["why"]), ""):
+        return rounds.add(*_about_source(answer, set(), failed, run))
     found: dict[type[OfflinepackError], list[Finding]] = {}
     names: set[str] = set()
     allowed: set[str] = set()
@@ -448,7 +449,9 @@ def _about_source(answer: Answer, raised: set[str], why: str, run: _Run) -> _Wro
             "Check the address, the branch, tag or commit, and your access to it.",
             log=answer.end(),
         )
-    if other := re.search(r"inconsistent Name: expected '([^']+)', but metadata has '([^']+)'", why + answer.stderr):
+    if other := re.search(
+        r"(?i)inconsistent name: expected '([^']+)', but metadata has '([^']+)'", why + answer.stderr
+    ):
         return BuildError, error(
             "other-name",
             subject,

@@ -226,6 +226,9 @@ class Script:
         factory.get_installation_error, resolver.resolve = get_installation_error, resolve_and_tell
 
 
+_UNMADE = "UnsatisfiableRequirement"
+
+
 def _cause(cause: Any, factory: Any, constraints: Any) -> dict[str, Any]:
     """One of the requirements that cannot stand together, and who has it."""
     requirement, parent = cause
@@ -239,6 +242,8 @@ def _cause(cause: Any, factory: Any, constraints: Any) -> dict[str, Any]:
         "specifier": str(getattr(asked or requirement, "specifier", "")),
         "by": f"{parent.name} {parent.version}" if parent else "",
         "constraint": str(constraint.specifier) if constraint else "",
+        # an address whose metadata cannot be had
+        "why": str([*factory._build_failures.values(), ""][0]) if type(requirement).__name__ == _UNMADE else "",
     }
 
 
@@ -256,11 +261,14 @@ def _pins(resolver: Any, reading: Any) -> Iterable[dict[str, Any]]:
             continue
         name, version = candidate.project_name, candidate.version
         pin = {"name": name, "version": str(version), "python": str(candidate.dist.requires_python)}
+        session = resolver.factory.preparer._session
         if asked.is_direct:
-            yield {**pin, "direct": asked.download_info.to_dict(), "files": [], "newer": None}
+            direct = asked.download_info.to_dict()
+            if "archive_info" in direct:  # its metadata may have been read without the rest of it
+                direct["archive_info"] = {"hashes": reading.file(candidate.source_link, session)["hashes"]}
+            yield {**pin, "direct": direct, "files": [], "newer": None}
             continue
         offered = resolver.factory._finder.find_all_candidates(name)
-        session = resolver.factory.preparer._session
         files = [reading.file(one.link, session) for one in offered if one.version == version]
         newer = reading.newer(name, version, {str(one.version) for one in offered}, specifiers.get(name, []))
         yield {**pin, "direct": None, "files": files, "newer": newer}
