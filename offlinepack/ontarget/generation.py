@@ -86,7 +86,7 @@ def build(work, programs, known, former):
     for attempt in _fill(work, programs, [one for one in work.plan if one.name in bad], former if base else {}):
         tries.setdefault(attempt.name, []).append(attempt)
         work.voice.count(len(tries), len(bad))
-    rows = [_row(work, one, tries[one.name]) for one in work.plan if one.name in tries]
+    rows = [_row(work, one, tries.get(one.name, [])) for one in work.plan if one.name in tries or one.name not in bad]
     work.voice.facts["distributions"] = rows
     if any(row["attempts"] > 1 for row in rows):
         _table(work.voice, rows)
@@ -191,8 +191,9 @@ def _judge(work, programs):  # type: (Work, by_pip.Programs) -> List[Finding]
 
 
 def _row(work, one, tries):  # type: (Work, Distribution, Sequence[Attempt]) -> Dict[str, Any]
-    """One distribution in the report."""
-    last, seconds = tries[-1], round(sum(each.seconds for each in tries), 2)
+    """One distribution in the report; without tries it was in already."""
+    last = tries[-1] if tries else Attempt(one.name, True, 0, "", "", "kept")
+    seconds = round(sum(each.seconds for each in tries), 2)
     row = {"name": one.name, "version": one.version, "file": one.file, "sha256": work.hashes[one.name]}
     state = "installed" if last.ok else "failed"
     return dict(row, engine=last.engine, state=state, attempts=len(tries), seconds=seconds, reason=last.words)

@@ -132,7 +132,7 @@ def test_what_was_damaged_is_found_and_repaired(bundle: Callable[..., Path], tmp
     inspected = install(one, "--inspect", "--venv", venv, "--json").json
     assert list(inspected["altered"]) == ["stone"]
     repaired = install(one, "--venv", venv, "--json").json
-    assert [row["name"] for row in repaired["distributions"]] == ["stone"] and repaired["changed"]
+    assert [row["name"] for row in repaired["distributions"] if row["attempts"]] == ["stone"] and repaired["changed"]
     assert told(venv / "bin" / "stone") == "stone 1.0"
     (venv / "bin" / "python").unlink()
     assert install(one, "--venv", venv, "--json").json["changed"]
@@ -318,7 +318,7 @@ def test_one_that_pip_refuses(bundle: Callable[..., Path], tmp_path: Path, wheel
     assert "    ERROR: Package 'bad' requires a different Python" in failed.err
     assert told(venv / "bin" / "app") == "app 1.0", "nothing changed"
     again = install(new, "--venv", venv, "--engine", "pip", expect=11)
-    assert "Going on" in again.err
+    assert "Going on" in again.err and "bad 1.0" in again.out and "FAILED, attempts: " in again.out
     kept = install(new, "--venv", venv, "--engine", "pip", "--keep-going", "--report", tmp_path / "r.json", expect=11)
     assert "bad" in kept.err and told(venv / "bin" / "app") == "app 2.0"
     assert json.loads((tmp_path / "r.json").read_text())["changed"] is True
