@@ -432,6 +432,11 @@ attack("bomb_64", "bomb|framing", "no honest file|disagree|extra", lambda: Zip((
     "extra": b"\1\0\x08\0" + struct.pack("<Q", 1 << 60), "size": FULL}, local={
     "extra": b"\1\0\x10\0" + struct.pack("<QQ", 1 << 60, 3), "size": FULL, "packed": FULL}))))  # fmt: skip
 
+attack("packed_64_of_metadata", "framing", "ends too early|disagree|no member", lambda: Zip(tuple(
+    replace(part, central={"extra": b"\1\0\x08\0" + struct.pack("<Q", 1 << 60), "packed": FULL})
+    if part.name.endswith(b"METADATA") else part for part in sound()
+)))  # fmt: skip
+
 # ------------------------------------------------------------------------------------------------------------ RECORD
 
 

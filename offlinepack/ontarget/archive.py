@@ -56,7 +56,7 @@ class Archive:
 
     def at(self, offset, count, keep=True):  # type: (int, int, bool) -> bytes
         """Exactly `count` bytes at `offset`."""
-        data = self.read(count, offset) if min(count, offset) >= 0 else b""
+        data = self.read(count, offset) if 0 <= offset <= offset + count <= self.size else b""
         if len(data) != count:
             raise Unsound("framing", text("it ends too early"))
         if keep:

@@ -112,7 +112,7 @@ def _read(archive, path, filename, refuse):  # type: (Archive, str, str, Refuse)
     info, content = infos[0], {}  # type: str, Dict[str, bytes]
     for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt"):
         entry = files.get("%s/%s" % (info, name))
-        if entry is not None and entry.size <= _MOST:
+        if entry is not None and max(entry.size, entry.packed) <= _MOST:
             archive.at(entry.offset, entry.packed)  # for keeps
             content[name] = b"".join(unpacked(archive.source, entry))
         elif entry is not None or name != "entry_points.txt":
