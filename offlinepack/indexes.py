@@ -29,14 +29,8 @@ from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 import platformdirs
 from mousebender import simple
 from packaging.markers import InvalidMarker, Marker
-from packaging.utils import (
-    InvalidSdistFilename,
-    InvalidWheelFilename,
-    canonicalize_name,
-    parse_sdist_filename,
-    parse_wheel_filename,
-)
-from packaging.version import Version
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
 from offlinepack.errors import FetchError, Finding, SourceError, Text, UsageError, error, text, warning
 from offlinepack.fetch import Client, Login, Page, local_path, parted, redacted
@@ -134,8 +128,7 @@ class IndexFile:
     @functools.cached_property
     def version(self) -> Version | None:
         """The version in its file name; None where that is not one."""
-        found = _parsed(self.filename)
-        return found[1] if found else None
+        return _version(self.filename)
 
     @property
     def uploaded(self) -> datetime | None:
@@ -617,11 +610,11 @@ def _linked(link: str, indexes: Indexes, client: Client) -> Iterator[IndexFile]:
     path = local_path(link)
     if path is not None and path.is_dir():
         for one in sorted(path.iterdir()):
-            if (found := _parsed(one.name)) and one.is_file():
-                yield IndexFile(one.name, one.absolute().as_uri(), found[0], None, size=one.stat().st_size)
+            if (owner := _owner(one.name)) and one.is_file():
+                yield IndexFile(one.name, one.absolute().as_uri(), owner, None, size=one.stat().st_size)
         return
-    if path is not None and (found := _parsed(path.name)):
-        yield IndexFile(path.name, path.absolute().as_uri(), found[0], None, size=path.stat().st_size)
+    if path is not None and (owner := _owner(path.name)):
+        yield IndexFile(path.name, path.absolute().as_uri(), owner, None, size=path.stat().st_size)
         return
     page = client.page(link, simple.ACCEPT_SUPPORTED)
     if page is None:
@@ -666,11 +659,12 @@ def _read(
     if kind != simple.ACCEPT_JSON_V1:
         # what is no hash after the #, mousebender does not understand
         content = re.sub(r"""(href\s*=\s*["'][^"'#]*)#[^"'=]*(?=["'])""", r"\1", content)
-        look = _Anchors()
-        look.feed(content)
-        base, extras = urljoin(page.url, look.base), look.upload_times
-        if not (look.upload_times or look.versioned or (look.is_html and not look.asks)):
-            raise FetchError(_not_an_index(shown, page.content_type))
+        if _SAYS_MORE.search(content) or not _HAS_LINK.search(content):
+            look = _Anchors()
+            look.feed(content)
+            base, extras = urljoin(page.url, look.base), look.upload_times
+            if not (look.upload_times or look.versioned or (look.is_html and not look.asks)):
+                raise FetchError(_not_an_index(shown, page.content_type))
     try:
         details: Mapping[str, Any] = simple.parse_project_details(content, kind, project or "any")
         major = str(details["meta"]["api-version"]).partition(".")[0]
@@ -681,10 +675,12 @@ def _read(
         raise FetchError(_not_an_index(shown, page.content_type)) from None
     files = []
     for at, one in enumerate(listed):
-        found = _parsed(one["filename"])
-        if found is None or (project and found[0] != project):
+        # thousands of files on some pages: no more is read of each than is needed to tell whose it is
+        owner = _owner(one["filename"])
+        if not owner or (project and owner != project):
             continue
-        url = indexes.remember(urljoin(base, one["url"]).partition("#")[0])
+        url = one["url"] if one["url"].startswith(("https://", "http://")) else urljoin(base, one["url"])
+        url = indexes.remember(url.partition("#")[0]) if "@" in url or "?" in url else url.partition("#")[0]
         beside = one.get("core-metadata", one.get("dist-info-metadata", False))
         hashes = one.get("hashes") or {}
         size, yanked, requires = one.get("size"), one.get("yanked", False), one.get("requires-python")
@@ -693,9 +689,9 @@ def _read(
             IndexFile(
                 one["filename"],
                 url,
-                found[0],
+                owner,
                 index,
-                {k: v.lower() for k, v in hashes.items() if isinstance(v, str) and re.fullmatch("[0-9a-fA-F]+", v)},
+                {kind: value.lower() for kind, value in hashes.items() if isinstance(value, str) and value.isalnum()},
                 size if isinstance(size, int) else None,
                 requires if isinstance(requires, str) else None,
                 bool(yanked),
@@ -706,6 +702,10 @@ def _read(
             )
         )
     return files, details
+
+
+_SAYS_MORE = re.compile(r"<base\b|data-upload-time", re.I)
+_HAS_LINK = re.compile(r"<a\s[^>]*href", re.I)
 
 
 class _Anchors(html.parser.HTMLParser):
@@ -730,19 +730,22 @@ class _Anchors(html.parser.HTMLParser):
         self.asks |= tag in ("form", "input", "script", "iframe")
 
 
-def _parsed(filename: str) -> tuple[str, Version] | None:
-    """Project and version of a wheel's or sdist's file name; None where it is no such name."""
+def _owner(filename: str) -> str:
+    """The normalised name of the project that a file of this name belongs to; '' where it is no such name."""
+    if filename.endswith(".whl"):
+        return canonicalize_name(filename.partition("-")[0]) if filename.count("-") in (4, 5) else ""
+    if filename.endswith(_ARCHIVES):
+        return canonicalize_name(filename.rpartition("-")[0])
+    return ""
+
+
+def _version(filename: str) -> Version | None:
+    """The version in the name of a wheel or sdist; None where that is not one."""
+    stem = next((filename.removesuffix(one) for one in _ARCHIVES if filename.endswith(one)), "")
     try:
-        if filename.endswith(".whl"):
-            return parse_wheel_filename(filename)[:2]
-        if filename.endswith(_ARCHIVES):
-            stem = filename
-            for suffix in _ARCHIVES:
-                stem = stem.removesuffix(suffix)
-            return parse_sdist_filename(stem + ".tar.gz")
-    except (InvalidWheelFilename, InvalidSdistFilename):
-        pass
-    return None
+        return Version(stem.split("-")[1] if filename.endswith(".whl") else stem.rpartition("-")[2])
+    except (InvalidVersion, IndexError):
+        return None
 
 
 def _not_an_index(shown: str, kind: str) -> Finding:
