@@ -5,18 +5,23 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import re
+import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 from packaging.pylock import Pylock
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
-from offlinepack import bundle, fetch, native, signing, supply
+from offlinepack import bundle, fetch, included, native, signing, supply
 from offlinepack.errors import Finding, IntegrityError, SelectionError, SourceError, error, raise_all, text
+from offlinepack.included import Included
 from offlinepack.indexes import Indexes, is_public
 from offlinepack.lock import closure
 from offlinepack.ontarget import manifest
@@ -53,8 +58,7 @@ class Request:
     indexes: Indexes
     how: How = field(default_factory=How)
     label: Label = field(default_factory=Label)
-    includes: tuple[tuple[str, Path], ...] = ()
-    """path below files/ of the bundle, file on disk"""
+    includes: tuple[Included, ...] = ()
     sign: Path | None = None
     """the key that signs the manifest"""
     split: int | None = None
@@ -198,6 +202,8 @@ def build(request: Request, output: Path, watch: Watch = unwatched) -> Built:
                 plans = _locked_again(plans, again, request, watch)
                 parts, read = _supplied(plans, source)
         clock.passed("fetch")
+        if any(one.placed for one in request.includes):
+            parts, read = _with_included(parts, read, request, store)
         if request.floor_follows_files:
             parts = [part.with_its_own_floor() for part in parts]
         targets, findings = _settled(parts, read, store)
@@ -230,6 +236,37 @@ def _closed(part: _Part, read: Mapping[str, _Read]) -> closure.Closure:
     return closure.close([read[one.file.name].metadata for one in part.files], part.requirements, part.target)
 
 
+def _with_included(
+    parts: Sequence[_Part], read: Mapping[str, _Read], request: Request, store: Store
+) -> tuple[list[_Part], dict[str, _Read]]:
+    """The files of --include that go below the environment, as one more distribution of every target."""
+    taken = {one.name for part in parts for one in part.files}
+    name = next(one for one in _names(f"{request.label.name}-files") if one not in taken)
+    version = request.label.version if _is_version(request.label.version) else "0"
+    with tempfile.TemporaryDirectory(prefix="offlinepack-") as work:
+        placed = [one for one in request.includes if one.placed]
+        file = store.take(included.wheel(name, str(version), placed, Path(work)))
+    made = Supplied(canonicalize_name(name), file, None, {"name": name, "sha256": file.sha256, "origin": "--include"})
+    (asked,) = from_arguments([f"{name}=={version}"]).asked
+    more = [
+        dataclasses.replace(part, files=[*part.files, made], requirements=part.requirements.asking(asked))
+        for part in parts
+    ]
+    return more, {**read, file.name: _read(file, store)}
+
+
+def _names(name: str) -> Iterator[str]:
+    yield name
+    yield from (f"{name}-{number}" for number in itertools.count(2))
+
+
+def _is_version(version: str | None) -> bool:
+    try:
+        return version is not None and str(Version(version)) == version
+    except InvalidVersion:
+        return False
+
+
 def _written(
     request: Request, output: Path, parts: Sequence[_Part], targets: Sequence[manifest.Target], watch: Watch
 ) -> tuple[bundle.Archive, manifest.Manifest]:
@@ -245,7 +282,7 @@ def _written(
         [one.file for one in supplied],
         sequence=label.sequence,
         install_to=label.install_to,
-        extra=dict(request.includes),
+        extra={one.path: one.file for one in request.includes},
         urls=_public(supplied),
     )
     signatures = [signing.sign(manifest.write(listed), request.sign)] if request.sign else []
@@ -393,7 +430,7 @@ def _public(supplied: Iterable[Supplied]) -> dict[str, str]:
     return {
         one.file.name: one.chosen.url
         for one in supplied
-        if one.chosen.url and one.built_from is None and is_public(one.chosen.url)
+        if one.chosen and one.chosen.url and one.built_from is None and is_public(one.chosen.url)
     }
 
 

@@ -68,7 +68,8 @@ class Supplied:
 
     name: NormalizedName
     file: StoredFile
-    chosen: Chosen
+    chosen: Chosen | None
+    """None: made here from files of this machine"""
     built_from: Mapping[str, str] | None = None
     findings: tuple[Finding, ...] = ()
 

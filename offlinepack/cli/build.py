@@ -96,7 +96,7 @@ def _with_policies(found: Requirements, what: What) -> Requirements:
 
 def request(
     what: What,
-    asked: tuple[targets.Target, ...],
+    asked: options.For,
     indexes: Indexes,
     how: pack.How,
     label: pack.Label,
@@ -106,14 +106,15 @@ def request(
 
     Without a target it is for the interpreter of --venv, else of the active environment, else the running one.
     """
+    speaker.findings([*asked.notes, *indexes.notes])
     requirements, environment = gather(what, indexes, how, speaker)
     return pack.Request(
         requirements,
-        asked or (_own(environment),),
+        asked.targets or (_own(environment),),
         indexes.with_options(requirements.index_options),
         how,
         _label(label, requirements),
-        floor_follows_files=not asked,
+        floor_follows_files=not asked.targets,
     )
 
 
@@ -159,6 +160,7 @@ def _label(label: pack.Label, requirements: Requirements) -> pack.Label:
 @options.from_
 @options.how
 @options.label
+@options.with_
 @options.one(
     "-o", "--output", metavar="FILE", help="Where the bundle goes; {name}, {version} and {target} are filled in."
 )
@@ -167,16 +169,22 @@ def _label(label: pack.Label, requirements: Requirements) -> pack.Label:
 def build(
     ctx: click.Context,
     what: What,
-    targets: Any,
+    asked: options.For,
     indexes: Indexes,
     how: pack.How,
     label: pack.Label,
+    extra: options.With,
     output: str | None,
     dry_run: bool,
 ) -> None:
     """Pack the requirements and all that they need, for each target, into one bundle."""
     speaker = cli.console(ctx)
-    wanted = request(what, targets, indexes, how, label, speaker)
+    wanted = replace(
+        request(what, asked, indexes, how, label, speaker),
+        includes=extra.includes,
+        sign=extra.sign,
+        split=extra.split,
+    )
     if dry_run:
         plans = pack.lock(wanted, speaker.track)
         speaker.findings(wanted.requirements.notes)
@@ -199,7 +207,7 @@ def build(
 def lock(
     ctx: click.Context,
     what: What,
-    targets: Any,
+    asked: options.For,
     indexes: Indexes,
     how: pack.How,
     output: Path | None,
@@ -207,7 +215,7 @@ def lock(
 ) -> None:
     """Write the lock of each target (pylock.toml, PEP 751), and pack nothing."""
     speaker = cli.console(ctx)
-    wanted = request(what, targets, indexes, how, pack.Label(), speaker)
+    wanted = request(what, asked, indexes, how, pack.Label(), speaker)
     if output and (directory or len(wanted.targets) > 1):
         raise UsageError(
             error(
@@ -336,11 +344,10 @@ def tell_built(built: pack.Built, speaker: console.Console) -> None:
     lines.append(text("on the other side:"))
     systems = dict.fromkeys(target.facts.os for target in listed.targets)
     name, folder = archive.path.name, listed.folder
+    unpack = f"tar -xzf {name}" if len(archive.parts) == 1 else f"cat {name}.[0-9]* | tar -xz"
     for system in systems:
-        if system == "windows":
-            lines.append(f"  tar -xzf {name} && {folder}\\install.cmd")
-        else:
-            lines.append(f"  tar -xzf {name} && python3 {folder}/install.py")
+        start = f"{folder}\\install.cmd" if system == "windows" else f"python3 {folder}/install.py"
+        lines.append(f"  {unpack} && {start}")
     speaker.result(*lines)
 
 

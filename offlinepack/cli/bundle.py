@@ -127,7 +127,7 @@ def inspect(ctx: click.Context, path: Path, target: str | None) -> None:
 def named(listed: manifest.Manifest, name: str) -> manifest.Target:
     """The target of this name or tag, or MachineError with those there are."""
     for one in listed.targets:
-        if name in (one.name, one.tag):
+        if name in (one.name, one.tag, *one.name.split("+")):
             return one
     raise MachineError(
         error(

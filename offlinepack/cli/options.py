@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any
 
 import click
 
-from offlinepack import cli
-from offlinepack.errors import UsageError, error
+from offlinepack import cli, included, targets
+from offlinepack.errors import Finding, UsageError, error
+from offlinepack.included import Included
 from offlinepack.indexes import Indexes
 from offlinepack.pack import How, Label
 from offlinepack.store import Store
+from offlinepack.targets import Target
 
 Body = Callable[..., Any]
 FILE = click.Path(path_type=Path)
@@ -162,16 +165,23 @@ what = group(
 )
 
 
-def _for(platform: Any, python_version: Any, implementation: Any, abi: Any, target: Any) -> Any:
-    from offlinepack import targets
+@dataclass(frozen=True)
+class For:
+    """The targets that were asked for; none: the machine's own."""
 
-    return targets.combine(
+    targets: tuple[Target, ...]
+    notes: tuple[Finding, ...]
+
+
+def _for(platform: Any, python_version: Any, implementation: Any, abi: Any, target: Any) -> For:
+    found = targets.combine(
         platforms=platform, python_versions=python_version, implementations=implementation, abis=abi, names=target
     )
+    return For(found, targets.abi_notes(abi))
 
 
 for_ = group(
-    "targets",
+    "asked",
     _for,
     option(
         "--target",
@@ -220,7 +230,17 @@ from_ = group(
 
 
 def _how(
-    resolver: str, jobs: int, retries: int, timeout: float, cache_dir: Path | None, no_cache: bool, offline: bool
+    resolver: str,
+    jobs: int,
+    retries: int | None,
+    timeout: float | None,
+    cache_dir: Path | None,
+    no_cache: bool,
+    offline: bool,
+    build_python: tuple[str, ...],
+    root: Path | None,
+    build_constraint: tuple[Path, ...],
+    config_settings: tuple[str, ...],
 ) -> How:
     if no_cache and offline:
         raise UsageError(
@@ -232,7 +252,23 @@ def _how(
             )
         )
     folder = Store.default_folder() if cache_dir is None else cache_dir
-    return How(resolver, jobs, retries, timeout, offline, None if no_cache else folder)
+    settings: dict[str, str | list[str]] = {}
+    for one in config_settings:
+        key, _, value = one.partition("=")
+        said = settings.get(key)
+        settings[key] = value if said is None else [*([said] if isinstance(said, str) else said), value]
+    return How(
+        resolver,
+        jobs,
+        retries,
+        timeout,
+        offline,
+        None if no_cache else folder,
+        build_pythons=build_python,
+        build_root=root,
+        build_constraints=build_constraint,
+        config_settings=settings,
+    )
 
 
 how = group(
@@ -258,7 +294,21 @@ how = group(
     option("--cache-dir", type=FILE, metavar="DIR", rare=True, help="Where files are kept between runs."),
     option("--no-cache", is_flag=True, rare=True, help="Keep nothing between runs."),
     option("--offline", is_flag=True, help="No network: everything from the store."),
+    option("--build-python", multiple=True, metavar="PY", rare=True, help="Build sources with this interpreter."),
+    option("--root", type=FILE, metavar="DIR", rare=True, help="Build sources in this root file system of the target."),
+    option("--build-constraint", multiple=True, type=FILE, metavar="FILE", rare=True, help="Versions for building."),
+    option("--config-settings", multiple=True, metavar="KEY=VALUE", rare=True, help="For the build backend."),
 )
+
+
+def _size(ctx: click.Context, option: click.Parameter, value: str | None) -> int | None:
+    """3900M, 2G, or bytes; units of 1024."""
+    found = re.fullmatch(r"([0-9]{1,12})([KMGT]?)(?:i?B)?", value or "", re.I)
+    if value is None:
+        return None
+    if not found or not int(found[1]):
+        raise click.BadParameter(f"{value} is no size; write 3900M or 2G.", ctx, option)
+    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[found[2].upper()]
 
 
 def _label(name: str | None, app_version: str | None, sequence: int | None, install_to: str | None) -> Label:
@@ -280,4 +330,31 @@ label = group(
         help="A number that grows with each release; a lower one is refused over there.",
     ),
     option("--install-to", metavar="DIR", rare=True, help="Where install puts the environment if it is not told."),
+)
+
+
+@dataclass(frozen=True)
+class With:
+    """What goes with the bundle."""
+
+    includes: tuple[Included, ...]
+    sign: Path | None
+    split: int | None
+
+
+def _with(include: tuple[str, ...], sign: Path | None, split: int | None) -> With:
+    return With(included.read(include), sign, split)
+
+
+with_ = group(
+    "extra",
+    _with,
+    option(
+        "--include",
+        multiple=True,
+        metavar="PATH[=DEST]",
+        help="A file or folder to carry along; DEST: also placed there.",
+    ),
+    option("--sign", type=FILE, metavar="KEY", help="Sign the bundle with this SSH key."),
+    option("--split", metavar="SIZE", callback=_size, rare=True, help="Write it in parts of this size: 3900M, 2G."),
 )

@@ -59,7 +59,7 @@ def _number(version):  # type: (Optional[str]) -> Tuple[int, ...]
 
 def targets(manifest, name):  # type: (Manifest, Optional[str]) -> List[Target]
     """The targets that --target allows: by tag, or by the name that was asked for when the bundle was made."""
-    found = [one for one in manifest.targets if name in (None, one.tag, one.name)]
+    found = [one for one in manifest.targets if name in (None, one.tag, one.name) or name in one.name.split("+")]
     if name and re.search(r"[/\\]", name):
         raise UsageError(error("target-is-a-place", name, "--target {subject} is a path.", "The place is --venv."))
     if not found:

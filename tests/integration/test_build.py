@@ -99,7 +99,7 @@ def test_markers_are_the_targets_not_the_hosts(index: ServedIndex, offlinepack: 
     for target in ("windows:3.11", "debian12"):
         done = offlinepack("build", "granite", "--target", target, "--json", "-o", "b.tar.gz")
         assert done.code == 0, done.err
-        names[target] = [one["name"] for one in done.json["targets"][0]["packages"]]
+        names[target] = sorted(one["name"] for one in done.json["targets"][0]["packages"])
     assert names == {"windows:3.11": ["granite", "gravel"], "debian12": ["granite"]}
 
 
@@ -277,3 +277,78 @@ def test_chinese_where_it_is_asked_for(index: ServedIndex, offlinepack: Run) -> 
     done = offlinepack("build", "no-such-thing", *LINUX, "--lang", "zh")
     assert done.code == 4
     assert any("\u4e00" <= one <= "\u9fff" for one in done.err)
+
+
+def test_included_files_lie_in_the_bundle_and_are_placed_where_it_was_said(
+    index: ServedIndex, offlinepack: Run
+) -> None:
+    Path("static").mkdir()
+    Path("static/a.css").write_text("body {}")
+    Path("notes.conf").write_text("[app]")
+    run = Path("run.sh")
+    run.write_text("#!/bin/sh\n")
+    run.chmod(0o755)
+    asked = ("--include", "static=share/static", "--include", "run.sh=bin/run", "--include", "notes.conf")
+    done = offlinepack("build", "stone", "--app-version", "1.2", *asked)
+    assert done.code == 0, done.err
+    listed = manifest_of(Path("stone-1.2-offline.tar.gz"))
+    assert {"files/static/a.css", "files/run.sh", "files/notes.conf"} == {
+        one["path"] for one in listed["files"] if one["kind"] == "included"
+    }
+    assert offlinepack("install", "stone-1.2-offline.tar.gz", "--venv", "there").code == 0
+    assert Path("there/share/static/a.css").read_text() == "body {}"
+    assert os.access("there/bin/run", os.X_OK) and not Path("there/notes.conf").exists()
+    assert subprocess.run(["there/bin/stone"], capture_output=True, text=True, check=True).stdout == "stone 1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "words"),
+    [
+        (("nowhere",), 2, "nowhere"),
+        (("notes.conf=../up",), 2, "../up"),
+        (("notes.conf=/etc/x",), 2, "/etc/x"),
+        (("notes.conf=a", "other.conf=a"), 2, "other.conf"),
+        (("notes.conf=pyvenv.cfg",), 7, "pyvenv.cfg"),
+        (("notes.conf=bin/python3",), 7, "bin/python3"),
+    ],
+)
+def test_what_may_not_be_included(
+    asked: tuple[str, ...], code: int, words: str, index: ServedIndex, offlinepack: Run
+) -> None:
+    Path("notes.conf").write_text("x")
+    Path("other.conf").write_text("y")
+    before = leavings()
+    done = offlinepack("build", "stone", *LINUX, *(part for one in asked for part in ("--include", one)))
+    assert (done.code, words in done.err) == (code, True), done.err
+    assert leavings() == before
+
+
+def test_a_bundle_in_parts_and_a_signed_one(index: ServedIndex, offlinepack: Run) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "key"], check=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "other"], check=True)
+    done = offlinepack("build", "stone", *LINUX, "--sign", "key", "--split", "1M")
+    assert done.code == 0, done.err
+    assert "cat stone-offline.tar.gz.[0-9]* | tar -xz" in done.out
+    assert Path("stone-offline.tar.gz.002").exists() and not Path("stone-offline.tar.gz").exists()
+    good = offlinepack("verify", "stone-offline.tar.gz.001", "--verify-key", "key.pub", "--json")
+    assert good.code == 0 and good.json["signed_by"]
+    assert offlinepack("verify", "stone-offline.tar.gz.001", "--verify-key", "other.pub").code == 7
+    assert offlinepack("sign", "stone-offline.tar.gz", "--key", "other").code == 0
+    both = ("--verify-key", "key.pub", "--verify-key", "other.pub")
+    assert offlinepack("verify", "stone-offline.tar.gz", *both).code == 0
+    assert "who packed it was not checked" in offlinepack("verify", "stone-offline.tar.gz").out
+    Path("stone-offline.tar.gz.002").unlink()
+    gone = offlinepack("verify", "stone-offline.tar.gz.001")
+    assert gone.code in (7, 9) and ".002" in gone.err
+
+
+def test_two_bundles_are_compared_and_joined(index: ServedIndex, offlinepack: Run) -> None:
+    for target in ("debian12", "windows:3.12"):
+        assert offlinepack("build", "stone", "--target", target, "-o", f"{target[:3]}.tar.gz").code == 0
+    assert offlinepack("merge", "deb.tar.gz", "win.tar.gz", "-o", "both.tar.gz").code == 0
+    assert len(manifest_of(Path("both.tar.gz"))["targets"]) == 2
+    assert offlinepack("verify", "both.tar.gz").code == 0
+    assert "0 of 2 changed" in offlinepack("diff", "deb.tar.gz", "deb.tar.gz").out
+    rehearsed = offlinepack("rehearse", "both.tar.gz", "--json")
+    assert rehearsed.code == 0, rehearsed.err
+    assert [one["verdict"] for one in rehearsed.json["targets"]] == ["installs", "installs"]
