@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from offlinepack.errors import Finding, UsageError, error, text
+from offlinepack.errors import Finding, UsageError, error
 from offlinepack.ontarget.manifest import FILES, bad_path, folded
 
 
@@ -93,9 +93,8 @@ def wheel(name: str, version: str, included: Sequence[Included], out: Path) -> P
         executable = bool(one.file.stat().st_mode & stat.S_IXUSR)
         members[f"{stem}.data/data/{one.placed}"] = (one.file.read_bytes(), executable)
     info = f"{stem}.dist-info"
-    summary = str(text("Files that were packed with --include"))
     members[f"{info}/METADATA"] = (
-        f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nSummary: {summary}\n".encode(),
+        f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nSummary: Files that were packed with --include\n".encode(),
         False,
     )
     members[f"{info}/WHEEL"] = (
