@@ -1,7 +1,8 @@
 """Indexes: which, in what order, with which login (flags, pip.conf, uv's settings, netrc, keyring); and what they have.
 
 Of several indexes the first that has a project wins. The order is that in which they were named, but for the public
-index, which comes last: a name that a private index has is never taken from the public one.
+index, which comes last: a name that a private index has is never taken from the public one. After it come only the
+folders (file:) that pip's settings of the machine add: mirrors of some files, which know no other platform's.
 """
 
 from __future__ import annotations
@@ -86,6 +87,8 @@ class Index:
     """what named it: an option, a variable, a file"""
     user: str | None = field(default=None, repr=False)
     login: Login | None = field(default=None, repr=False)
+    last: bool = False
+    """a folder that pip's settings add: it serves what no other index has"""
     missing: tuple[int, ...] = ()
     """statuses that mean, beside 404 and 410: there is no such project here"""
 
@@ -214,7 +217,8 @@ class Indexes:
         found += [*uv.indexes]
         if not any(one.default for one in (*found, *uv.default)) and (url := pip.value("index-url")):
             found.append(_index(url, pip.origin("index-url"), default=True))
-        found += [_index(one, pip.origin("extra-index-url")) for one in pip.values("extra-index-url")]
+        for one in pip.values("extra-index-url"):
+            found.append(replace(_index(one, pip.origin("extra-index-url")), last=local_path(one) is not None))
         if not any(one.default for one in found):
             found += uv.default or [Index(PUBLIC, default=True)]
         notes: list[Finding] = []
@@ -990,7 +994,7 @@ def _tables(tables: Iterable[Mapping[str, Any]], origin: str, folder: Path | Non
 
 
 def _ordered(found: Iterable[Index], no_index: bool, notes: list[Finding]) -> tuple[Index, ...]:
-    """Each address once, the public index last; folders that are not there are left out, with a note."""
+    """Each address once, the public index after the others; folders that are not there are left out, with a note."""
     if no_index:
         return ()
     kept: dict[str, Index] = {}
@@ -1010,7 +1014,7 @@ def _ordered(found: Iterable[Index], no_index: bool, notes: list[Finding]) -> tu
             kept[one.url] = one
         elif one.login and not kept[one.url].login:
             kept[one.url] = replace(kept[one.url], login=one.login, user=one.user)
-    return tuple(sorted(kept.values(), key=lambda one: one.url == PUBLIC))
+    return tuple(sorted(kept.values(), key=lambda one: 2 if one.last else one.url == PUBLIC))
 
 
 def _places(given: Iterable[str], configured: Iterable[str], notes: list[Finding]) -> tuple[str, ...]:

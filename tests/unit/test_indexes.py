@@ -243,6 +243,13 @@ def test_a_folder_is_an_index_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", f"{(tmp_path / 'simple').as_uri()} file:///no/such/simple")
     found = Indexes.from_settings(str(tmp_path / "simple"))
     assert urls(found) == [(tmp_path / "simple").as_uri() + "/"]
+    # a folder that the machine's settings add serves what the others have not; one that was asked for comes first
+    assert urls(Indexes.from_settings()) == [PUBLIC, found.indexes[0].url]
+    assert urls(Indexes.from_settings(extra_index_url=[B, str(tmp_path / "simple")])) == [
+        B,
+        found.indexes[0].url,
+        PUBLIC,
+    ]
     (note,) = found.notes
     assert (note.level, note.code, note.subject) == ("warning", "index-not-there", "file:///no/such/simple/")
     assert "PIP_EXTRA_INDEX_URL" in note.say()
