@@ -108,17 +108,24 @@ def check(root: Path) -> Path:
 
 
 def _cannot(reason: str, root: Path) -> Any:
-    lines = [line for line in reason.strip().splitlines() if line.strip()]
     if "Exec format error" in reason:
-        said = "Programs of {subject} cannot be run here: they are for another architecture."
-        advice = "Install qemu-user-static and register it in binfmt_misc with the flag F (package binfmt-support)."
-        return error("root-foreign", root, said, advice)
+        return error(
+            "root-foreign",
+            root,
+            "Programs of {subject} cannot be run here: they are for another architecture.",
+            "Install qemu-user-static and register it in binfmt_misc with the flag F (package binfmt-support).",
+        )
     if reason.startswith("no such command"):
-        said, advice = "{subject} has no {command}.", "Install it there."
-        return error("root-lacks-command", root, said, advice, command=reason.partition(": ")[2])
-    said = "No command can be run in {subject}: this computer allows no namespaces of its own."
-    advice = "Run this as root, or where user namespaces are allowed; install util-linux if unshare is missing."
-    return error("root-refused", root, said, advice, log="\n".join(lines[-5:]))
+        command = reason.partition(": ")[2]
+        return error("root-lacks-command", root, "{subject} has no {command}.", "Install it there.", command=command)
+    lines = [line for line in reason.strip().splitlines() if line.strip()]
+    return error(
+        "root-refused",
+        root,
+        "No command can be run in {subject}: this computer allows no namespaces of its own.",
+        "Run this as root, or where user namespaces are allowed; install util-linux if unshare is missing.",
+        log="\n".join(lines[-5:]),
+    )
 
 
 def _inside(base: Path, told: Mapping[str, Any]) -> int:

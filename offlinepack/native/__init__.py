@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from offlinepack.errors import Finding, error, note, warning
+from offlinepack.errors import Finding, error, note, text
 from offlinepack.native.elf import NO_BINARY, SITE, Binary, read_file, read_member, undefined
 from offlinepack.native.imports import imported
 from offlinepack.ontarget.manifest import Need
@@ -208,8 +208,7 @@ def _newest(versions: Iterable[str]) -> dict[str, str]:
 
 
 def _libc_too_old(name: str, binary: Binary, wanted: str, target: Target, certain: bool) -> Finding:
-    kind = error if certain else warning
-    return kind(
+    found = error(
         "libc-too-old",
         name,
         "{subject}: {file} needs GLIBC_{wanted}, and {target} has glibc {version}.",
@@ -219,28 +218,40 @@ def _libc_too_old(name: str, binary: Binary, wanted: str, target: Target, certai
         target=target.name,
         version=target.facts.libc_version,
     )
+    return found if certain else found._replace(level="warning")
+
+
+_INSTALL = "Install it there: {help}"
+_FIND = "Install the package of that system that brings it."
 
 
 def _lacking(need: Need, target: Target) -> list[Finding]:
     """What the target's probe says of a need; without a probe, a note where the library is not on every server."""
-    facts: dict[str, Any] = {"soname": need.soname, "target": target.name, "help": need.help}
-    advice = "Install it there: {help}" if need.help else "Install the package of that system that brings it."
     subject = ", ".join(need.wanted_by)
+    facts: dict[str, Any] = {"soname": need.soname, "target": target.name, "help": need.help}
     if "sonames" not in target.probe:
         if need.soname in _usual():
             return []
-        said = "{subject} needs {soname} of the target's own system."
-        return [note("library-needed", subject, said, advice, **facts)]
-    if need.soname not in target.probe["sonames"]:
-        said = "{subject} needs {soname}, which {target} lacks."
-        return [error("library-missing", subject, said, advice, **facts)]
-    has: Mapping[str, str] = target.probe.get("symbols", {})
-    wanted = _newest(need.symbols).items()
-    newer = [f"{kind}_{number}" for kind, number in wanted if _numbers(number) > _numbers(has.get(kind, "999"))]
-    if not newer:
-        return []
-    said = "{subject} needs {symbols} of {soname}, and the one of {target} is older."
-    return [error("symbol-missing", subject, said, advice, symbols=newer, **facts)]
+        found = note(
+            "library-needed", subject, "{subject} needs {soname} of the target's own system.", _INSTALL, **facts
+        )
+    elif need.soname not in target.probe["sonames"]:
+        found = error("library-missing", subject, "{subject} needs {soname}, which {target} lacks.", _INSTALL, **facts)
+    else:
+        has: Mapping[str, str] = target.probe.get("symbols", {})
+        wanted = _newest(need.symbols).items()
+        newer = [f"{kind}_{number}" for kind, number in wanted if _numbers(number) > _numbers(has.get(kind, "999"))]
+        if not newer:
+            return []
+        found = error(
+            "symbol-missing",
+            subject,
+            "{subject} needs {symbols} of {soname}, and the one of {target} is older.",
+            _INSTALL,
+            symbols=newer,
+            **facts,
+        )
+    return [found if need.help else found._replace(advice=text(_FIND))]
 
 
 @cache

@@ -42,6 +42,8 @@ _MACHINES = {
 }
 
 
+_MOST_VERSIONS = 10_000
+"""entries in the table of wanted symbol versions; the largest known has some hundred"""
 _DAMAGED = (struct.error, ValueError, IndexError, OverflowError)
 
 
@@ -143,7 +145,7 @@ def _elf(member: str, data: Any) -> Binary | None:
         if kind == _PT_DYNAMIC:
             for at in range(offset, offset + length, entry.size):
                 tag, value = entry.unpack_from(data, at)
-                if tag == 0:
+                if tag == 0 or len(tags) > _MOST_VERSIONS:
                     break
                 tags.append((tag, value))
     first = dict(reversed(tags))
@@ -160,10 +162,12 @@ def _elf(member: str, data: Any) -> Binary | None:
         return strings[at : strings.index(b"\0", at)].decode()
 
     versions: dict[str, list[str]] = {}
-    at = place(first[_DT_VERNEED]) if first.get(_DT_VERNEED) else 0
+    at, left = place(first[_DT_VERNEED]) if first.get(_DT_VERNEED) else 0, _MOST_VERSIONS
     for _ in range(first.get(_DT_VERNEEDNUM, 0)):
         _, count, file, auxiliary, following = struct.unpack_from(order + "HHIII", data, at)
-        beside = at + auxiliary
+        beside, left = at + auxiliary, left - count - 1
+        if left < 0:
+            raise ValueError("more versions than a file has")
         for _ in range(count):
             _, _, _, name, further = struct.unpack_from(order + "IHHII", data, beside)
             versions.setdefault(string(file), []).append(string(name))

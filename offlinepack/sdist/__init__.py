@@ -253,12 +253,17 @@ def _failed(name: str, target: Target, by: Interpreter, log: Path, failure: Exce
         with log.open("a", encoding="utf-8") as written:
             written.write(f"\n{inner or failure}\n")
     reason = explain(said, ".".join(target.facts.python.split(".")[:2]), by.root or Path("/"))
-    if reason is None:
-        sentence, advice = "{subject} could not be built for {target}.", "The whole log is {path}."
-    else:
-        sentence, advice = "{subject} could not be built for {target}: {reason}.", "The whole log is {path}."
     return error(
-        "build-failed", name, sentence, advice, log=last_lines(said), target=target.name, reason=reason, path=str(log)
+        "build-failed",
+        name,
+        "{subject} could not be built for {target}: {reason}."
+        if reason
+        else "{subject} could not be built for {target}.",
+        "The whole log is {path}.",
+        log=last_lines(said),
+        target=target.name,
+        reason=reason,
+        path=str(log),
     )
 
 

@@ -89,9 +89,13 @@ def repair(wheel: Path, target: Target, built_by: Interpreter, work: Path, envir
     made = list(out.glob("*.whl"))
     if done.returncode or not made:
         said = [line for line in done.stderr.strip().splitlines() if line.strip()]
-        sentence = "{subject} could not be made independent of this computer's libraries."
-        advice = "What it needs of the target's system is named among its needs."
-        unrepaired = warning("not-repaired", wheel.name, sentence, advice, log="\n".join(said[-3:]))
+        unrepaired = warning(
+            "not-repaired",
+            wheel.name,
+            "{subject} could not be made independent of this computer's libraries.",
+            "What it needs of the target's system is named among its needs.",
+            log="\n".join(said[-3:]),
+        )
         return Repaired(wheel, (), (unrepaired,))
     tree = work / "tree"
     with zipfile.ZipFile(made[0]) as archive:
