@@ -152,14 +152,12 @@ def _elf(member: str, data: Any) -> Binary | None:
     program = any(kind == _PT_INTERP for kind, *_ in segments)
     path, kind_of_machine = installed(member), _MACHINES.get((machine, 64 if wide else 32, order), "")
     if _DT_STRTAB not in first:  # statically linked: it wants nothing
-        return Binary(
-            path, _MACHINES.get((machine, 64 if wide else 32, order), ""), "", (), (), (), False, program, False
-        )
+        return Binary(path, kind_of_machine, "", (), (), (), False, program, False)
     begin = place(first[_DT_STRTAB])
     strings = bytes(data[begin : begin + first.get(_DT_STRSZ, 0)])
 
     def string(at: int) -> str:
-        return strings[at : strings.index(b"\0", at)].decode()
+        return strings[at : strings.index(b"\0", at, at + 4096)].decode()
 
     versions: dict[str, list[str]] = {}
     at, left = place(first[_DT_VERNEED]) if first.get(_DT_VERNEED) else 0, _MOST_VERSIONS

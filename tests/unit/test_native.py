@@ -187,6 +187,15 @@ def test_a_damaged_file_is_passed_over(tmp_path: Path, at: int, value: bytes, cu
     native.read_file(path)  # says something or nothing, and ends
 
 
+def test_a_table_without_an_end_is_left(tmp_path: Path) -> None:
+    data = bytearray(make_elf(["libc.so.6"], versions={"libc.so.6": ["GLIBC_2.17"]}))
+    at = data.index(struct.pack("<q", 0x6FFFFFFF))
+    data[at + 8 : at + 16] = struct.pack("<Q", 1 << 60)
+    path = tmp_path / "endless.so"
+    path.write_bytes(data)
+    assert native.read_file(path) is None
+
+
 def test_what_the_set_and_the_c_library_bring_is_no_need(shelf: Shelf, target: Target) -> None:
     shelf.put(
         "stone",
