@@ -89,8 +89,7 @@ def identify(manifest, target, python, options):  # type: (Manifest, Target, str
     hashes = {one.path: one.sha256 for one in manifest.files}
     what = [[one.name, one.version, hashes[one.file], one.requested] for one in target.install]
     tools = [[one.name, one.version, hashes[one.file]] for one in target.tools]
-    rest = [[one.path, one.sha256] for one in manifest.files if one.kind == "included"]
-    plain = json.dumps([what, tools, rest, target.facts.implementation, python, dict(options)], sort_keys=True)
+    plain = json.dumps([what, tools, target.facts.implementation, python, dict(options)], sort_keys=True)
     return hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 

@@ -9,11 +9,11 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Seq
 
 from . import by_pip, environment, installed, linked, match, place, report, seed
 from .by_pip import Attempt
-from .errors import ComputerError, Finding, InstallError, error, text
+from .errors import Finding, InstallError, error, text
 from .manifest import Distribution, Manifest, Target, bytecode_path
 from .wheel import Wheel
 
-AUTO = "pip"
+AUTO = "fast"
 """the engine that --engine auto means"""
 
 
@@ -94,8 +94,8 @@ def build(work, programs, known, former):
     failed = [all_ for all_ in tries.values() if not all_[-1].ok]
     if base and any(len(all_) > 1 for all_ in tries.values()):
         installed.sweep(root, base)
-    if failed and not options.keep_going and any(by_pip.disk_full(one[-1].words) for one in failed):
-        raise ComputerError(*[_failure(work, one) for one in failed if by_pip.disk_full(one[-1].words)])
+    if not options.keep_going and any(by_pip.disk_full(one[-1].words) for one in failed):
+        raise InstallError(*[_failure(work, one) for one in failed])
     return [_failure(work, one) for one in failed] or _judge(work, programs)
 
 

@@ -146,15 +146,20 @@ def _locked(work, programs):  # type: (Work, by_pip.Programs) -> int
     failed = []  # type: List[Finding]
     if not known or bad or work.options.force or not os.path.exists(seed.interpreter(work.root)):
         environment.prune(place, [state["current"], state["former"], new])
+        environment.remove(programs.logs)
+        os.makedirs(programs.logs)
         try:
             failed = generation.build(work, programs, bool(known), _former(work, state))
-        except (KeyboardInterrupt, OSError, errors.ComputerError):
+        except (KeyboardInterrupt, OSError, errors.OfflinepackError) as ended:
             _undisturbed()
             if not known and not place.foreign:
                 environment.remove(journal)
                 environment.remove(work.root)
+            if isinstance(ended, errors.InstallError) and any(by_pip.disk_full(one.log) for one in ended.findings):
+                raise errors.ComputerError(*ended.findings)
             raise
     elif state["current"] == new:
+        _called(work, state)  # a release with another name may hold just the same
         _settle(work, state)
         voice.result(text("{what} is already installed in {venv}: nothing to do.", what=work.what, venv=place.venv))
         return DONE
@@ -184,13 +189,10 @@ def _former(work, state):  # type: (Work, Mapping[str, Any]) -> Mapping[str, Any
 
 def _lead(work, state, partial):  # type: (Work, Dict[str, Any], bool) -> None
     """Write down what the generation is, lead people to it, say what is left to do."""
-    place, new, voice, manifest = work.place, work.generation, work.voice, work.manifest
+    place, new, voice = work.place, work.generation, work.voice
     environment.sync(work.root)
     infos = installed.dist_infos(work.root)
     state["generations"][new] = {
-        "bundle": manifest.name,
-        "version": manifest.version,
-        "sequence": manifest.sequence,
         "target": work.target.tag,
         "python": work.choice.facts["executable"],
         "installed": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -200,8 +202,7 @@ def _lead(work, state, partial):  # type: (Work, Dict[str, Any], bool) -> None
         "files": work.hashes,
         "records": {name: installed.sha256(os.path.join(info[0], "RECORD")) for name, info in infos.items()},
     }
-    if manifest.sequence is not None:
-        state["sequences"][manifest.name] = max(manifest.sequence, state["sequences"].get(manifest.name, 0))
+    _called(work, state)
     environment.write_json(place.path("state.json"), state)
     used = environment.users(place)
     if not place.foreign:
@@ -219,6 +220,14 @@ def _lead(work, state, partial):  # type: (Work, Dict[str, Any], bool) -> None
         words = [work.choice.facts["executable"], place.path(PROGRAM), "rollback", "--venv", place.venv]
         voice.facts["rollback"] = " ".join(shlex.quote(one) for one in words)
         voice.result(text("Back to the release before: {command}", command=voice.facts["rollback"]))
+
+
+def _called(work, state):  # type: (Work, Dict[str, Any]) -> None
+    """The record of the generation, and the sequences that were seen, say which release it is."""
+    name, version, sequence = work.manifest.name, work.manifest.version, work.manifest.sequence
+    state["generations"][work.generation].update(bundle=name, version=version, sequence=sequence)
+    if sequence is not None:
+        state["sequences"][name] = max(sequence, state["sequences"].get(name, 0))
 
 
 def _settle(work, state):  # type: (Work, Dict[str, Any]) -> None

@@ -123,6 +123,7 @@ def test_install_again_upgrade_rollback(bundle: Callable[..., Path], tmp_path: P
     assert "notes 1.0" in listed and "notes 2.0" in listed and "current" in listed
     install(one, "--venv", venv, "--allow-downgrade", "-q")
     assert told(venv / "bin" / "app") == "app 1.0"
+    assert install(one, "--venv", venv, "--json").json["changed"] is False, "what is current is not refused"
 
 
 def test_what_was_damaged_is_found_and_repaired(bundle: Callable[..., Path], tmp_path: Path) -> None:
