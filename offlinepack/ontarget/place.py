@@ -120,7 +120,7 @@ class _Placing:
                 cached = "__pycache__/%s.%s.pyc" % (row[slash:-3], where.cache_tag)
                 self.compiled[member.name] = row[:slash] + cached
             code_of = codes.get(member.name) if code else None
-            cost = 5e-5 + member.size / (8e5 if code and not code_of else 1e8)
+            cost = 1e-4 + member.size / (4e6 if code and not code_of else 2e8)
             if cost > room:
                 self.tasks.append([])
                 room = _TASK

@@ -81,7 +81,7 @@ def _write(path, blocks, executable, shebang, keep):
                 kept.append(block)
             while block:
                 block = block[os.write(handle, block) :]
-        mtime = os.fstat(handle).st_mtime
+        mtime = os.fstat(handle).st_mtime if keep else 0.0
     finally:
         os.close(handle)
     return b"".join(kept), mtime, (row_hash(changed), size) if changed else None
