@@ -59,12 +59,15 @@ def lock(
 def _made(requirements: Requirements, target: Target, indexes: Indexes, resolver: str, how: dict[str, Any]) -> Pylock:
     from offlinepack.lock import pip_compile, uv
 
-    if resolver == "uv" or (resolver == "auto" and target.uv_platform() is not None):
+    if resolver == "uv" or (resolver == "auto" and uv.nearest(target) is not None):
         try:
             return uv.lock(requirements, target, indexes, **how)
         except ResolutionError as failure:
             # what uv cannot even read, pip may: it is older than the standards
-            if resolver == "uv" or {one.code for one in failure.findings} != {"resolver-failed"}:
+            if resolver == "uv" or not {one.code for one in failure.findings} <= {
+                "resolver-failed",
+                "uv-does-not-know",
+            }:
                 raise
     return pip_compile.lock(requirements, target, indexes, **how)
 

@@ -10,11 +10,12 @@ bound of Requires-Python (closure finds that, and the release is excluded in the
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -103,40 +104,70 @@ def lock(
     python: Path | None = None,
 ) -> Pylock:
     """A lock for one target that uv knows; all unknown projects and all gaps at once, else the first conflict."""
-    if target.uv_platform() is None:
-        raise ResolutionError(
-            error(
-                "uv-does-not-know",
-                target.name,
-                "uv cannot resolve for {subject}.",
-                "Use --resolver pip, or leave --resolver out.",
-            )
-        )
+    seen = nearest(target)
+    if seen is None:
+        raise ResolutionError(_does_not_know(target))
     rounds = _Rounds()
     indexes = indexes.for_target(target.evaluate)
     requirements = named(
         requirements, indexes, offline=offline, cache_dir=cache_dir, retries=retries, timeout=timeout, python=python
     )
-    run = _Run(requirements, target, indexes, offline, cache_dir, retries, timeout, python or Path(sys.executable))
-    for _ in range(MOST_ROUNDS):
-        with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
-            done = run(Path(folder), rounds)
-            if done.returncode == 0 and not rounds.findings:
-                made = _read(Path(folder) / "pylock.toml", target.name)
-                asked = {one.name for one in requirements.asked} | rounds.sourced
-                if late := {one.name for one in made.packages if one.name in indexes.sources} - asked:
-                    rounds.sourced |= late
-                    continue
-                made = _least_sources(made, run, rounds, Path(folder))
-                return _with_remarks(made, done.stderr, run)
-        if done.returncode == 0 or not _learn(done.stderr, run, rounds):
-            break
+    with _cache(cache_dir) as cache:
+        here = python or Path(sys.executable)
+        run = _Run(requirements, target, seen, indexes, offline, cache, retries, timeout, here)
+        for _ in range(MOST_ROUNDS):
+            with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
+                done = run(Path(folder), rounds)
+                if done.returncode == 0 and not rounds.findings:
+                    made = _read(Path(folder) / "pylock.toml", target.name)
+                    asked = {one.name for one in requirements.asked} | rounds.sourced
+                    if late := {one.name for one in made.packages if one.name in indexes.sources} - asked:
+                        rounds.sourced |= late
+                        continue
+                    made = _least_sources(made, run, rounds, Path(folder))
+                    _only_what_uv_sees(run, _refused(made, done.stderr))
+                    return _with_remarks(made, done.stderr, run)
+            if done.returncode == 0 or not _learn(done.stderr, run, rounds):
+                break
+    _only_what_uv_sees(run, [one.subject for one in rounds.findings])
     findings = sorted(rounds.findings, key=lambda one: (one.code, one.subject))
     # what has no solution at all outweighs what merely has no file
     for kind in (FetchError, BuildError, SourceError, ResolutionError, SelectionError):
         if kind in rounds.kinds:
             raise kind(*findings)
     raise ResolutionError(*findings)
+
+
+def nearest(target: Target) -> Target | None:
+    """The target as uv knows it: itself, or with the newest glibc that uv has a name for; else None."""
+    if target.uv_platform() is not None:
+        return target
+    levels = [f"2.{minor}" for minor in range(17, 100)]
+    known = [one for one in levels if target.facts.libc == "glibc" and target.with_libc(one).uv_platform() is not None]
+    level = target.facts.libc_version
+    # a level between two known ones is not lowered: too many wheels lie there
+    if level in levels and known and levels.index(level) > levels.index(known[-1]):
+        return target.with_libc(known[-1])
+    return None
+
+
+def _does_not_know(target: Target) -> Finding:
+    return error(
+        "uv-does-not-know",
+        target.name,
+        "uv cannot resolve for {subject}.",
+        "Use --resolver pip, or leave --resolver out.",
+    )
+
+
+def _only_what_uv_sees(run: _Run, names: Iterable[str]) -> None:
+    """ResolutionError where the target takes a wheel of one of these projects that uv's nearest level does not."""
+    if run.target is None or run.seen is None or run.seen is run.target:
+        return
+    for name in names:
+        for one in _files(name, run):
+            if one.is_wheel and run.target.accepts(one.filename) is not None and run.seen.accepts(one.filename) is None:
+                raise ResolutionError(_does_not_know(run.target))
 
 
 def named(
@@ -155,10 +186,9 @@ def named(
 
     def name_of(one: Asked) -> Asked:
         alone = Requirements(asked=(one,), no_deps=True)
-        here = python or Path(sys.executable)
-        run = _Run(alone, None, indexes, offline, cache_dir, retries, timeout, here)
-        rounds = _Rounds()
-        with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
+        here, rounds = python or Path(sys.executable), _Rounds()
+        with _cache(cache_dir) as cache, tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
+            run = _Run(alone, None, None, indexes, offline, cache, retries, timeout, here)
             done = run(Path(folder), rounds)
             if done.returncode:
                 _learn(done.stderr, run, rounds)
@@ -169,6 +199,16 @@ def named(
     return replace(requirements, asked=tuple(one if one.requirement else name_of(one) for one in requirements.asked))
 
 
+@contextlib.contextmanager
+def _cache(cache_dir: Path | None) -> Iterator[Path]:
+    """uv's own folder below the one for caches; where none is wanted, one that lasts as long as the rounds."""
+    if cache_dir is not None:
+        yield cache_dir / "uv"
+    else:
+        with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
+            yield Path(folder)
+
+
 @dataclass(frozen=True)
 class _Run:
     """One `uv pip compile` and all that does not change between two of them."""
@@ -176,9 +216,12 @@ class _Run:
     requirements: Requirements
     target: Target | None
     """None: the machine that this runs on, and builds of all sources"""
+    seen: Target | None
+    """the target as uv knows it"""
     indexes: Indexes
     offline: bool
-    cache_dir: Path | None
+    cache: Path
+    """what one round has read the next need not read again"""
     retries: int
     timeout: float
     python: Path
@@ -195,10 +238,10 @@ class _Run:
             *(uv_program.find(), "pip", "compile", "--format", "pylock.toml", "-o", "pylock.toml"),
             *("--color", "never", "--no-progress", "--no-python-downloads", "--no-header"),
             *("--python", str(self.python)),
-            *(_seen_from(self.target) if self.target else []),
-            *arguments,
+            *(_seen_from(self.seen) if self.seen else []),
+            *_with_lasting_files(arguments, folder),
             *(_formats(wanted, rounds.allowed) if self.target else []),
-            *(["--cache-dir", str(self.cache_dir / "uv")] if self.cache_dir else ["--no-cache"]),
+            *("--cache-dir", str(self.cache)),
             *(["--offline"] if self.offline else []),
             *(["--no-deps"] if wanted.no_deps else []),
             *(["--prerelease", "allow"] if wanted.pre else []),
@@ -234,6 +277,26 @@ class _Run:
             errors="replace",
             check=False,
         )
+
+
+def _with_lasting_files(arguments: list[str], folder: Path) -> list[str]:
+    """The same indexes by a file of settings: only there can be said that what lies at a file's address stays the same.
+
+    Many a mirror says nothing of how long its answers last, and uv then builds each source again in each round.
+    """
+    kept: list[str] = []
+    tables: list[str] = []
+    rest = iter(arguments)
+    for one in rest:
+        if one in ("--index", "--default-index"):
+            name, _, url = next(rest).partition("=")
+            tables += ["[[index]]", f"name = {json.dumps(name)}", f"url = {json.dumps(url)}"]
+            tables += ["default = true"] if one == "--default-index" else []
+            tables += ['cache-control = { files = "max-age=365000000, immutable" }']
+        elif one != "--no-config":
+            kept.append(one)
+    (folder / "uv.toml").write_text("\n".join([*tables, ""]), "utf-8")
+    return ["--config-file", "uv.toml", *kept]
 
 
 def _seen_from(target: Target) -> list[str]:
@@ -274,9 +337,10 @@ def _read(path: Path, subject: str) -> Pylock:
 
 def _least_sources(made: Pylock, run: _Run, rounds: _Rounds, folder: Path) -> Pylock:
     """Of several projects whose sources were allowed on the way, only those that the solution cannot do without."""
+    pinned = {one.name for one in run.requirements.asked if one.requirement and "==" in str(one.requirement.specifier)}
     if len(rounds.allowed) < 2:
         return made
-    for name in sorted(rounds.allowed):
+    for name in sorted(rounds.allowed - pinned):
         (folder / "pylock.toml").unlink(missing_ok=True)  # else uv prefers what stands there
         if run(folder, replace(rounds, allowed=rounds.allowed - {name})).returncode == 0:
             rounds.allowed.discard(name)
@@ -315,28 +379,32 @@ def _without_secrets(package: Package, indexes: Indexes) -> Package:
     return replace(package, **changed)
 
 
+def _refused(made: Pylock, said: str) -> dict[str, set[Version]]:
+    """Project -> releases newer than the one in the lock that uv's log says have no file it could take."""
+    tried = {(name, bounds): version for name, bounds, version in _CANDIDATE.findall(said)}
+    taken = {one.name: one.version for one in made.packages if one.version}
+    refused: dict[str, set[Version]] = {}
+    for key in _INCOMPATIBLE.findall(said):
+        with contextlib.suppress(KeyError, InvalidVersion):
+            if (version := Version(tried[key])) > taken[canonicalize_name(key[0])]:
+                refused.setdefault(key[0], set()).add(version)
+    return refused
+
+
 def _passed_over(made: Pylock, said: str, run: _Run) -> dict[str, str]:
     """Project -> the newest release that the target holds down for want of a wheel.
 
     uv's log tells which releases it refused, and uv, asked for those alone, why: no wheel, or another Python.
     """
-    tried = {(name, bounds): version for name, bounds, version in _CANDIDATE.findall(said)}
-    refused: dict[str, set[Version]] = {}
-    for key in _INCOMPATIBLE.findall(said):
-        with contextlib.suppress(KeyError, InvalidVersion):
-            refused.setdefault(key[0], set()).add(Version(tried[key]))
-    suspects = [
-        one
-        for one in made.packages
-        if one.version and max(refused.get(one.name, set()), default=one.version) > one.version
-    ]
+    refused = _refused(made, said)
+    suspects = [one for one in made.packages if one.name in refused]
 
     def newest(package: Package) -> str | None:
         line = f"{package.name}>{package.version}"
         alone = replace(run.requirements, asked=(Asked(line, "", Requirement(line)),), constraints=(), no_deps=True)
         with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
             # what it has just read is in its cache
-            done = replace(run, requirements=alone, offline=run.cache_dir is not None)(Path(folder), _Rounds())
+            done = replace(run, requirements=alone, offline=True)(Path(folder), _Rounds())
         flat = _flat(_words(done.stderr))
         without = {
             version

@@ -265,6 +265,11 @@ def test_a_target_that_uv_does_not_know() -> None:
     assert found.findings[0].code == "uv-does-not-know"
 
 
+def test_a_glibc_newer_than_uv_knows_is_no_reason_to_be_slow(index: ServedIndex) -> None:
+    made = locked(index, "stone", target="cp311-manylinux_2_41_x86_64")
+    assert names(made) == ["pebble==1.0", "stone==1.0"]
+
+
 def test_a_lock_that_was_given_is_only_put_in_order(index: ServedIndex) -> None:
     from dataclasses import replace
 
