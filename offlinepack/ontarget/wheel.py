@@ -17,8 +17,6 @@ SCHEMES = ("purelib", "platlib", "headers", "scripts", "data")
 _HASHES = {"sha256": 43, "sha384": 64, "sha512": 86}  # and the length of each in base64 without padding
 _SHOWN = 20  # reasons for one wheel
 _MOST = 64 << 20  # bytes of a file in .dist-info that is read into memory
-_SHARES = "{subject} and {other} bring the same {member}."
-_CLASH = "{subject} would write its {member} over that of {other}."
 _ONE = "Leave one of the two out (--exclude), or take versions that do not share files."
 _ADVICE = "Do not install it. Ask where it comes from, or take another file or version of this project."
 _INTERPRETER = re.compile(
@@ -285,15 +283,17 @@ def _overwrites(place, wheel):  # type: (str, Wheel) -> bool
 
 def clashes(wheels, system="linux"):  # type: (Iterable[Wheel], str) -> List[Finding]
     """What two distributions both write, as `system` compares names: a note for the same bytes, else an error."""
-    first, found = {}, []  # type: Dict[str, Tuple[Wheel, str]], List[Finding]
+    first, shared = {}, {}  # type: Dict[str, Tuple[Wheel, str]], Dict[Tuple[bool, str, str], List[str]]
     for wheel in wheels:
         for place, member, content in landings(wheel):
-            before = first.setdefault(place if system == "linux" else folded(place), (wheel, content))
-            if before[0] is wheel:
-                continue
-            facts = {"member": member, "other": before[0].filename}
-            if before[1] == content:
-                found.append(note("wheel-shares", wheel.filename, _SHARES, **facts))
-            else:
-                found.append(error("wheel-clash", wheel.filename, _CLASH, _ONE, **facts))
+            other, before = first.setdefault(place if system == "linux" else folded(place), (wheel, content))
+            if other is not wheel:
+                shared.setdefault((before == content, wheel.filename, other.filename), []).append(member)
+    found = []  # type: List[Finding]
+    for (same, name, other_name), members in shared.items():
+        facts = {"other": other_name, "members": members[:3] + ["..."][: len(members) > 3]}  # type: Dict[str, Any]
+        if same:
+            found.append(note("wheel-shares", name, "{subject} and {other} bring the same {members}.", **facts))
+        else:
+            found.append(error("wheel-clash", name, "{subject} would write over {members} of {other}.", _ONE, **facts))
     return found
