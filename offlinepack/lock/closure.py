@@ -167,6 +167,7 @@ def close(chosen: Iterable[Metadata], requirements: Requirements, target: Target
         *_say_unfit(unfit, here, target),
         *_say_extras(unknown_extras, here),
         *_say_rest(superfluous, here, sorted(reached), target),
+        *_say_completed(requirements, order, target),
     ]
     return Closure(order, tuple(missing.values()), superfluous, unfit, python_min, tuple(findings))
 
@@ -361,6 +362,50 @@ def _say_extras(
         for (name, extra), asked_by in sorted(unknown.items(), key=lambda one: one[0])
         if asked_by is None
     ]
+
+
+def _say_completed(requirements: Requirements, order: Sequence[Placed], target: Target) -> list[Finding]:
+    """What the target needs beyond what was handed over, and what of a frozen environment it does not need."""
+    placed = {one.name: one for one in order}
+    added = {one.name: one.needed_by for one in requirements.asked if one.needed_by}
+    findings = [
+        note(
+            "added",
+            name,
+            "{subject} {version} was added for {target}: {by} needs it there.",
+            version=placed[name].version,
+            target=target.name,
+            by=by,
+        )
+        for name, by in sorted(added.items(), key=str)
+        if name in placed
+    ]
+    frozen = {one.name for one in (*requirements.asked, *requirements.constraints) if one.frozen}
+    if not frozen:
+        return findings
+    findings += [
+        note(
+            "not-in-the-environment",
+            name,
+            "{subject} {version} is not in the environment; {target} needs it.",
+            version=one.version,
+            target=target.name,
+        )
+        for name, one in placed.items()
+        if name not in frozen and name not in added
+    ]
+    if unneeded := sorted(
+        one.name for one in requirements.constraints if one.frozen and one.name not in placed and one.name
+    ):
+        findings.append(
+            note(
+                "not-needed-there",
+                target.name,
+                "Of the environment {names} is left out: nothing needs it on {subject}.",
+                names=unneeded,
+            )
+        )
+    return findings
 
 
 def _say_rest(

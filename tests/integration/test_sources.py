@@ -85,6 +85,12 @@ def test_a_windows_environment_for_linux(index: ServedIndex, tmp_path: Path) -> 
     asked = sources.read_environment(folder)
     assert names(locked(index, asked)) == ["click==8.0", "flask==3.0", "uvloop==1.0"]
     assert names(locked(index, asked, WINDOWS)) == ["click==8.0", "colorama==0.3", "flask==3.0"]
+    closed = close(index, locked(index, asked), asked, LINUX)
+    assert [f"{one.code} {one.subject}" for one in closed.findings] == [
+        "not-in-the-environment uvloop",
+        f"not-needed-there {LINUX}",
+    ]
+    assert "colorama" in closed.findings[1].say()
 
 
 def test_a_linux_environment_for_windows(index: ServedIndex, tmp_path: Path) -> None:
@@ -275,6 +281,7 @@ def test_a_lock_of_another_machine_is_completed_and_its_pins_kept(index: ServedI
     assert names(pylock) == ["click==8.0", "colorama==0.4"]
     closed = close(index, pylock, more, WINDOWS).or_raise()
     assert [(one.name, one.requested) for one in closed.order] == [("colorama", False), ("click", True)]
+    assert [f"{one.code} {one.subject}" for one in closed.findings] == ["added colorama"]
 
 
 def test_locked_forbids_to_complete(index: ServedIndex, tmp_path: Path) -> None:
