@@ -126,7 +126,7 @@ def install(pip, distributions):  # type: (Pip, Sequence[Distribution]) -> Itera
     if not distributions:
         return
     batch = pip.install(distributions, "batch")
-    missing = [] if batch.ok else lacking(pip.root, distributions)
+    missing = lacking(pip, distributions, hashes=not batch.ok)
     share = round(batch.seconds / len(distributions), 2)
     for one in distributions:
         ok = one not in missing
@@ -136,6 +136,7 @@ def install(pip, distributions):  # type: (Pip, Sequence[Distribution]) -> Itera
         count, before, left = count + 1, len(missing), []
         for one in missing:
             done = pip.install([one], "%s.%d" % (one.name, count))
+            done = done._replace(ok=done.ok and not lacking(pip, [one], hashes=False))
             yield done
             if not done.ok:
                 left.append(one)
@@ -144,10 +145,11 @@ def install(pip, distributions):  # type: (Pip, Sequence[Distribution]) -> Itera
         missing = left
 
 
-def lacking(root, distributions):  # type: (str, Sequence[Distribution]) -> List[Distribution]
-    """Those that are not in, whole; what is left of them is taken out."""
-    bad = installed.altered(root, {one.name: one.version for one in distributions})
-    installed.discard(root, bad)
+def lacking(pip, distributions, hashes):  # type: (Pip, Sequence[Distribution], bool) -> List[Distribution]
+    """Those that are not in, whole; what is left of them is forgotten, but where it may be what was there before."""
+    bad = installed.altered(pip.root, {one.name: one.version for one in distributions}, hashes=hashes)
+    if not pip.force:
+        installed.discard(pip.root, bad)
     return [one for one in distributions if one.name in bad]
 
 

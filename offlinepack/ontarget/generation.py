@@ -160,6 +160,7 @@ def _fill(work, programs, wanted, former):
                 done.add(wheel.name)
             else:
                 work.voice.findings([bad._replace(level="note")])
+                installed.discard(root, [wheel.name])
             yield Attempt(wheel.name, bad is None, round(time.time() - before, 2), "", bad.say() if bad else "", "fast")
             before = time.time()
     pip = by_pip.Pip(python, root, options.folder, work.manifest, programs, not options.no_compile, False)

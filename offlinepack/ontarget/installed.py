@@ -2,12 +2,19 @@
 
 import base64
 import csv
+import errno
 import hashlib
+import json
 import os
 import re
 import shutil
-from typing import Dict, Iterable, List, Mapping, Optional, Tuple
+import signal
+import sys
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_BLOCK = 1 << 20
+_NARROW = os.name != "nt" and sys.getfilesystemencoding().lower() not in ("utf-8", "utf8")  # 3.6 in the C locale
 
 def listing(root):  # type: (str) -> List[str]
     """Every file, link and folder below, as relative paths."""
@@ -51,30 +58,79 @@ def rows(info):  # type: (str) -> List[Tuple[str, str]]
     except (OSError, ValueError, csv.Error):
         return []
     site = os.path.dirname(info)
-    return [(os.path.normpath(os.path.join(site, row[0])), row[1] if len(row) > 1 else "") for row in lines]
+    return [(place(site, row[0]), row[1] if len(row) > 1 else "") for row in lines]
 
 
-def altered(root, versions, records=None):
-    # type: (str, Mapping[str, str], Optional[Mapping[str, str]]) -> Dict[str, List[str]]
+def place(site, name):  # type: (str, str) -> str
+    """Where RECORD's name means, absolute."""
+    if _NARROW:
+        name = os.fsdecode(name.encode("utf-8"))
+    if name.startswith((".", "/")) or os.name == "nt":
+        return os.path.normpath(os.path.join(site, name))
+    return site + "/" + name
+
+
+def altered(root, versions, records=None, hashes=True):
+    # type: (str, Mapping[str, str], Optional[Mapping[str, str]], bool) -> Dict[str, List[str]]
     """Of these distributions (normalised name -> version) those that are not whole, with what is missing or differs.
 
-    `records`: sha256 of each RECORD as it was when it was installed, where that is known.
+    `records`: sha256 of each RECORD as it was when it was installed, where that is known. Without `hashes` one is whole
+    when an installer has finished it.
     """
-    here, found = dist_infos(root), {}
-    for name, version in versions.items():
-        infos = here.get(name, [])
-        fits = [one for one in infos if _plain(one[: -len(".dist-info")].rpartition("-")[2]) == _plain(version)]
-        listed = rows(fits[0]) if len(infos) == 1 and fits else []
-        # pip first unpacks the wheel's own RECORD; the one that it writes last lists INSTALLER
-        if listed and os.path.join(fits[0], "INSTALLER") not in [path for path, _ in listed]:
-            listed = []
-        bad = [path for path, wanted in listed if wanted and not _same(path, wanted)]
-        record = os.path.join(fits[0], "RECORD") if listed else name
-        if not listed or (records and name in records and sha256(record) != records[name]):
-            bad.append(record)
-        if bad:
-            found[name] = bad
-    return found
+    here = dist_infos(root)
+
+    def look(name):  # type: (str) -> List[str]
+        return faults(name, versions[name], here.get(name, []), records, hashes)
+
+    found = spread(look, sorted(versions)) if hashes else ((name, look(name)) for name in versions)
+    return {name: bad for name, bad in found if bad}
+
+
+def spread(work, names):  # type: (Callable[[str], Any], List[str]) -> Iterator[Tuple[str, Any]]
+    """Each name and what `work` makes of it (JSON must be able to carry that), by a process for each core."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    count = min(cores, 8, len(names) // 8)
+    if count < 2 or not hasattr(os, "fork"):
+        for name in names:
+            yield name, work(name)
+        return
+    children = []  # type: List[Tuple[int, int]]
+    try:
+        for number in range(count):
+            read, write = os.pipe()
+            child = os.fork()
+            if child == 0:
+                try:
+                    with open(write, "w") as out:
+                        json.dump([(name, work(name)) for name in names[number::count]], out)
+                finally:
+                    os._exit(0)
+            os.close(write)
+            children.append((child, read))
+        for _, read in children:
+            with open(read, closefd=False) as told:
+                for name, made in json.load(told):
+                    yield name, made
+    except ValueError:
+        raise OSError(errno.ECHILD, "a process of this installation was ended")
+    finally:
+        for child, read in children:
+            os.close(read)
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+
+def faults(name, version, infos, records, hashes=True):
+    # type: (str, str, List[str], Optional[Mapping[str, str]], bool) -> List[str]
+    """What is missing or differs of one distribution that has these .dist-info folders."""
+    fits = [one for one in infos if _plain(one[: -len(".dist-info")].rpartition("-")[2]) == _plain(version)]
+    listed = rows(fits[0]) if len(infos) == 1 and fits else []
+    # pip first unpacks the wheel's own RECORD; the one that it writes last lists INSTALLER
+    if not listed or os.path.join(fits[0], "INSTALLER") not in [path for path, _ in listed]:
+        return [name]
+    record = os.path.join(fits[0], "RECORD")
+    bad = [path for path, wanted in listed if wanted and hashes and not _same(path, wanted)]
+    return bad + ([record] if records and sha256(record) != records.get(name, "") else [])
 
 
 def _plain(version):  # type: (str) -> str
@@ -94,13 +150,19 @@ def _same(path, wanted):  # type: (str, str) -> bool
     """RECORD: the hash is the algorithm's name, =, and the urlsafe base64 digest without padding."""
     kind, _, value = wanted.partition("=")
     try:
-        digest = hashlib.new(kind)
-        with open(path, "rb", buffering=0) as source:
-            for block in iter(lambda: source.read(1 << 20), b""):
+        digest = hashlib.sha256() if kind == "sha256" else hashlib.new(kind)
+        handle = os.open(path, _READ)
+        try:
+            block = os.read(handle, _BLOCK)
+            digest.update(block)
+            while len(block) == _BLOCK:
+                block = os.read(handle, _BLOCK)
                 digest.update(block)
+        finally:
+            os.close(handle)
     except (OSError, ValueError):
         return False
-    return base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode("ascii") == value
+    return base64.urlsafe_b64encode(digest.digest()).rstrip(b"=") == value.encode("utf-8")
 
 
 def discard(root, names):  # type: (str, Iterable[str]) -> None

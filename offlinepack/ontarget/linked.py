@@ -9,8 +9,7 @@ import hashlib
 import io
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
-from typing import Iterator, List, Mapping, Set, Tuple
+from typing import Dict, Iterator, List, Mapping, Set, Tuple
 
 from . import installed, seed
 
@@ -20,48 +19,53 @@ _CLONE = 0x40049409  # Linux: ioctl FICLONE
 def adopt(old, new, versions, records):
     # type: (str, str, Mapping[str, str], Mapping[str, str]) -> Iterator[Tuple[str, str]]
     """Name of each distribution with '' once it is in `new` as it was in `old` (both roots), or why it is not."""
-    sharing = _Sharing(os.path.realpath(old), os.path.realpath(new))
-    bad = installed.altered(old, versions, records)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for done in pool.map(lambda one: (one, bad[one][0] if one in bad else sharing.take(one)), sorted(versions)):
-            yield done
+    sharing = _Sharing(os.path.realpath(old), os.path.realpath(new), records)
+    return installed.spread(lambda name: sharing.take(name, versions[name]), sorted(versions))
 
 
 class _Sharing:
     """From one generation to the next."""
 
-    def __init__(self, old, new):  # type: (str, str) -> None
-        self.old, self.new, self.infos = old, new, installed.dist_infos(old)
+    def __init__(self, old, new, records):  # type: (str, str, Mapping[str, str]) -> None
+        self.old, self.new, self.records, self.infos = old, new, records, installed.dist_infos(old)
         self.scripts = os.path.dirname(seed.interpreter(old))
         self.folders = set()  # type: Set[str]
         self.clones = True
 
-    def take(self, name):  # type: (str) -> str
+    def take(self, name, version):  # type: (str, str) -> str
         """Share every file of one distribution, RECORD last; '' or why it could not be, with nothing left behind."""
-        info, made = self.infos[name][0], []  # type: str, List[str]
+        bad = installed.faults(name, version, self.infos.get(name, []), self.records)
+        if bad:
+            return bad[0]
+        info, made, changed = self.infos[name][0], [], {}  # type: str, List[str], Dict[str, List[str]]
         record = os.path.join(info, "RECORD")
         try:
-            with open(record, encoding="utf-8", newline="") as source:
-                rows = [row for row in csv.reader(source) if row]
-            for row in rows:
-                path = os.path.normpath(os.path.join(os.path.dirname(info), row[0]))
+            for path, _ in installed.rows(info):
                 if path != record:
                     made.append(self._target(path))
                     if os.path.dirname(path) == self.scripts:
-                        row[1:] = self._script(path, made[-1])
+                        changed[path] = self._script(path, made[-1])
                     else:
                         self._share(path, made[-1])
-            out = io.StringIO()
-            csv.writer(out).writerows(rows)
             made.append(self._target(record))
-            with open(made[-1], "x", encoding="utf-8", newline="") as whole:
-                whole.write(out.getvalue())
+            if changed:
+                self._rewrite(record, made[-1], changed)
+            else:
+                self._share(record, made[-1])
         except (OSError, ValueError) as why:
             for path in made:
                 if os.path.lexists(path):
                     os.unlink(path)
             return str(why)
         return ""
+
+    def _rewrite(self, record, target, changed):  # type: (str, str, Mapping[str, List[str]]) -> None
+        with open(record, encoding="utf-8", newline="") as source:
+            rows = [row for row in csv.reader(source) if row]
+        site, out = os.path.dirname(os.path.dirname(record)), io.StringIO()
+        csv.writer(out).writerows(row[:1] + changed.get(installed.place(site, row[0]), row[1:]) for row in rows)
+        with open(target, "x", encoding="utf-8", newline="") as whole:
+            whole.write(out.getvalue())
 
     def _target(self, path):  # type: (str) -> str
         """Where a file of the old generation belongs in the new one; its folder is there then."""

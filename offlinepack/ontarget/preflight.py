@@ -45,7 +45,7 @@ def room(wheels, sdists, compiled):  # type: (Iterable[Wheel], int, bool) -> Roo
         for member in wheel.members:
             size = (member.size + _BLOCK - 1) // _BLOCK * _BLOCK
             count, files, longest = count + 1, files + size, max(longest, len(member.path))
-            folders.add(os.path.dirname(member.path))
+            folders.add(member.path.rpartition("/")[0])
             if compiled and member.path.endswith(".py"):
                 count, bytecode, longest = count + 1, bytecode + size, max(longest, len(member.path) + 25)
     return Room(files, bytecode, count + len(folders) * (2 if compiled else 1), longest)
