@@ -137,8 +137,8 @@ class _Run:
         pip = [*_formats(wanted), "--prefer-binary", "--cache-dir", str(self.cache / "pip")]
         files = ["--constraint", "constraints.txt", *(["--pre"] if wanted.pre else [])]
         if wanted.no_deps:  # which pip-compile does not know
-            command = ["pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--no-deps", *pip, *files]
-            command += ["-r", "requirements.in"]
+            command = ["pip", "install", "--dry-run", "--ignore-installed", "--break-system-packages", "--quiet"]
+            command += ["--no-deps", *pip, *files, "-r", "requirements.in"]
         else:
             command = ["pip-compile", "--quiet", "--no-config", "--allow-unsafe", "--strip-extras", "--no-annotate"]
             command += ["--no-header", "--no-emit-options", "--rebuild", "--output-file", "pins.txt"]

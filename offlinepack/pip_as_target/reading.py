@@ -217,6 +217,7 @@ class Reading:
             collector._handle_get_simple_fail,
         )
         request, now, ready, rules = session_class.request, threading.local(), dict[str, Any](), self.rules
+        normalised = module("_vendor.packaging.utils").canonicalize_name
 
         def handle_get_simple_fail(link: Any, reason: Any, *rest: Any, **named: Any) -> None:
             status = getattr(getattr(reason, "response", None), "status_code", None)
@@ -250,7 +251,7 @@ class Reading:
             sources = collect(links, project_name, *rest, **named)
             if rules["indexes"] is None:
                 return sources
-            only = rules["sources"].get(collector.canonicalize_name(project_name))
+            only = rules["sources"].get(normalised(project_name))
             wanted = [only] if only else rules["indexes"]
             for at, index in enumerate(wanted):
                 for source in sources.index_urls:

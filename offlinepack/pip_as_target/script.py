@@ -224,6 +224,9 @@ class Script:
             return done
 
         factory.get_installation_error, resolver.resolve = get_installation_error, resolve_and_tell
+        arguments = set(self.given["arguments"])
+        if "--report" not in arguments and arguments & {"--dry-run", "pip-compile"}:
+            module("_internal.operations.prepare").RequirementPreparer.prepare_linked_requirements_more = _fetch_nothing
 
 
 _UNMADE = "UnsatisfiableRequirement"
@@ -245,6 +248,14 @@ def _cause(cause: Any, factory: Any, constraints: Any) -> dict[str, Any]:
         # an address whose metadata cannot be had
         "why": str([*factory._build_failures.values(), ""][0]) if type(requirement).__name__ == _UNMADE else "",
     }
+
+
+def _fetch_nothing(preparer: Any, requirements: Iterable[Any], *_: Any, **__: Any) -> None:
+    """Older versions fetch every file at the end of a dry run too, although nothing is done with it."""
+    describe = module("_internal.utils.direct_url_helpers").direct_url_from_link
+    for one in requirements:
+        if one.download_info is None and one.link is not None:
+            one.download_info = describe(one.link, one.source_dir)
 
 
 def _pins(resolver: Any, reading: Any) -> Iterable[dict[str, Any]]:

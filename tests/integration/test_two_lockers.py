@@ -36,7 +36,7 @@ SETS = {
     "tools": ["black", "mypy", "pytest", "tox", "pre-commit", "twine"],
     "plots": ["streamlit", "dash", "bokeh"],
     "data": ["pyarrow", "polars", "duckdb", "lxml", "beautifulsoup4"],
-    "ops": ["ansible-core", "salt", "jinja2", "cryptography"],
+    "ops": ["ansible-core", "uwsgi", "jinja2", "cryptography"],
 }
 TARGETS = {
     "notes": ["debian12", "kylin10:3.11", "windows:3.12", "alpine3.20"],
