@@ -20,7 +20,7 @@ FLOORS = [
     {"console"},
     {"pack"},
     {"supply"},
-    {"sources", "lock", "selection", "sdist", "rehearse", "evidence", "signing", "bytecode"},
+    {"sources", "lock", "selection", "sdist", "rehearse", "evidence", "signing", "included", "bytecode"},
     {"bundle", "native", "roots", "pip_as_target", "indexes"},
     {"fetch"},
     {"store"},
@@ -146,7 +146,7 @@ def test_the_target_side_is_small_enough_to_be_read() -> None:
     code = {path.name: code_lines(path.read_text("utf-8")) for path in ONTARGET}
     before_the_verdict = {"install.py", "errors.py", "manifest.py", "archive.py", "wheel.py", "verify.py", "signature.py"}
     assert sum(code[name] for name in before_the_verdict) <= 1200, code
-    assert sum(code.values()) <= 3150, code
+    assert sum(code.values()) <= 3200, code
 
 
 def sentences(path: Path) -> set[str]:
