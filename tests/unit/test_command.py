@@ -39,7 +39,8 @@ def run(capsys: pytest.CaptureFixture[str], *words: str, folder: str | None = "/
     return code, out, err
 
 
-def test_every_option_of_install(asked: list[Any]) -> None:
+def test_every_option_of_install(asked: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     words = (
         "--venv v --python p --target t --engine fast --no-compile --keep-going --force --allow-downgrade --dry-run "
         "--report r --verify-key a --verify-key b --require-signature --signature s -j 3 -qq -v --json --no-color --lang zh"
