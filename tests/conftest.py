@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # started in the background of a script: what is started here would be deaf to Ctrl-C too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FOREIGN = ("PIP_", "UV_", "OFFLINEPACK_", "VIRTUALENV_", "SSL_CERT_", "CONDA_", "GIT_")
 """variables with these beginnings are unset"""

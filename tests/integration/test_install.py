@@ -205,11 +205,17 @@ def test_never_inside_the_bundle_and_a_target_is_no_place(bundle: Callable[..., 
 
 
 def test_a_place_that_cannot_be_written(bundle: Callable[..., Path], tmp_path: Path) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root may write anywhere")
-    (tmp_path / "theirs").mkdir(mode=0o500)
-    done = install(bundle(), "--venv", tmp_path / "theirs" / "venv", expect=12)
-    assert "cannot be written" in done.err and "--venv" in done.err
+    theirs = tmp_path / "theirs"
+    theirs.mkdir(mode=0o500)
+    root = os.geteuid() == 0
+    if root:  # who may write everywhere but on what is mounted read-only
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=900m", "tmpfs", theirs], check=True)
+    try:
+        done = install(bundle(), "--venv", theirs / "venv", expect=12)
+        assert "cannot be written" in done.err and "--venv" in done.err
+    finally:
+        if root:
+            subprocess.run(["umount", theirs], check=True)
 
 
 # ------------------------------------------------------------------------------------------------------ which machine
