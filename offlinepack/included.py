@@ -94,7 +94,7 @@ def wheel(name: str, version: str, included: Sequence[Included], out: Path) -> P
         members[f"{stem}.data/data/{one.placed}"] = (one.file.read_bytes(), executable)
     info = f"{stem}.dist-info"
     members[f"{info}/METADATA"] = (
-        f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nSummary: Files that were packed with --include\n".encode(),
+        f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode(),
         False,
     )
     members[f"{info}/WHEEL"] = (

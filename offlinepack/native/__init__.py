@@ -17,8 +17,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from offlinepack.errors import Finding, error, note, text
-from offlinepack.native.elf import NO_BINARY, SITE, Binary, read_file, read_member, undefined
+from offlinepack.errors import Finding, error, note, text, warning
+from offlinepack.native.binary import SITE, Binary
+from offlinepack.native.files import NO_BINARY, read_file, read_member, undefined
 from offlinepack.native.imports import imported
 from offlinepack.ontarget.manifest import Need
 from offlinepack.store import Store, StoredFile
@@ -31,7 +32,7 @@ else:
 
 __all__ = ["Binary", "Need", "Needs", "Scan", "help_for", "needs", "read", "read_file", "scan", "undefined"]
 
-_SCAN = 1
+_SCAN = 2
 """grows when what `scan` finds out changes, so that facts in the store are found out again"""
 
 
@@ -51,17 +52,15 @@ class Needs:
     needs: tuple[Need, ...]
     findings: tuple[Finding, ...]
     libc: str
-    """the newest symbol version of the C library that is wanted, 2.34; '' where none is"""
+    """the newest level of glibc that is wanted for certain, 2.34; '' where none is"""
 
 
 def needs(wheels: Mapping[str, StoredFile], target: Target, store: Store | None = None) -> Needs:
     """What these wheels (by distribution, normalised) want that neither they nor every such system bring.
 
     Findings: an error where a library or symbol is lacking that the target, by its facts or its probe, does not have;
-    a warning where that holds for a part only; a note for what cannot be known here. Other systems than Linux: nothing.
+    a warning where that holds for a part only; a note for what cannot be known here.
     """
-    if target.facts.os != "linux":
-        return Needs((), (), "")
     with ThreadPoolExecutor(4) as pool:
         scans = dict(zip(wheels, pool.map(lambda file: scan(file, store), wheels.values()), strict=True))
     return _judge(scans, target)
@@ -69,8 +68,6 @@ def needs(wheels: Mapping[str, StoredFile], target: Target, store: Store | None 
 
 def scan(wheel: StoredFile, store: Store | None = None) -> Scan:
     """The native code of a wheel, from the store's facts where it was looked at before."""
-    if wheel.name.endswith("-any.whl") and "-none-" not in wheel.name:
-        return Scan((), False)
     known = store.fact(wheel.sha256, "native", _SCAN) if store else None
     if known is None:
         found = read(wheel.path)
@@ -87,13 +84,13 @@ def _tuples(value: Any) -> Any:
 
 
 def read(wheel: Path) -> Scan:
-    """Look at every ELF file of a wheel; a damaged one is passed over."""
+    """Look at every binary of a wheel; a damaged one is passed over."""
     with zipfile.ZipFile(wheel) as archive:
         found = [
             binary
             for member in archive.infolist()
             if member.file_size >= 64 and not NO_BINARY.search(member.filename)
-            if (binary := read_member(archive, member))
+            for binary in read_member(archive, member)
         ]
         modules = {one.path for one in found if one.module}
         at_once, dlopens = imported(archive, modules) if found else (set(), False)
@@ -107,6 +104,9 @@ _LIBC = re.compile(
 )
 
 
+_PYTHON = re.compile(r"/(Python|libpython3[\d.]+t?\.dylib)\Z")
+
+
 def _judge(scans: Mapping[str, Scan], target: Target) -> Needs:
     here = {  # the tree as it will be installed; files for other machines are data
         binary.path: (name, binary)
@@ -116,7 +116,7 @@ def _judge(scans: Mapping[str, Scan], target: Target) -> Needs:
     }
     named: dict[str, list[str]] = {}
     for path, (_, binary) in here.items():
-        for called in {posixpath.basename(path), binary.soname} - {""}:
+        for called in {_called(path, target), binary.soname} - {""}:
             named.setdefault(called, []).append(path)
     certain = _closure([path for path, (_, binary) in here.items() if binary.starts], here, named)
     for found in scans.values():  # libraries without a module, opened by the distribution's own Python code
@@ -129,13 +129,17 @@ def _judge(scans: Mapping[str, Scan], target: Target) -> Needs:
     libc, glibc = "", _numbers(target.facts.libc_version or "")
     for path, (name, binary) in sorted(here.items()):
         versions = dict(binary.versions)
-        newest = _newest(version for soname in versions if _LIBC.match(soname) for version in versions[soname])
+        newest = _newest(version for soname in versions for version in versions[soname])
         if path in certain:
             libc = max(libc, newest.get("GLIBC", ""), key=_numbers)
         if target.facts.libc == "glibc" and _numbers(newest.get("GLIBC", "")) > glibc:
             findings.append(_libc_too_old(name, binary, newest["GLIBC"], target, path in certain))
+        if target.facts.os == "macos" and _numbers(newest.get("MACOS", "")) > _numbers(
+            target.facts.macos_version or ""
+        ):
+            findings.append(_macos_too_old(name, binary, newest["MACOS"], target))
         for soname in binary.needed:
-            if _LIBC.match(soname) or _inside(binary, soname, here, named):
+            if _of_the_system(soname, target) or _inside(binary, soname, here, named):
                 continue
             if path in certain:
                 asked = wanted.setdefault(soname, {}).setdefault(name, set())
@@ -167,6 +171,20 @@ def _judge(scans: Mapping[str, Scan], target: Target) -> Needs:
     return Needs(tuple(found_needs), tuple(findings), libc)
 
 
+def _called(path: str, target: Target) -> str:
+    name = posixpath.basename(path)
+    return name.lower() if target.facts.os == "windows" else name
+
+
+def _of_the_system(soname: str, target: Target) -> bool:
+    """Whether the target's facts alone promise this library."""
+    if target.facts.os == "windows":
+        return bool(re.fullmatch(_libraries()["windows"]["own"], soname))
+    if target.facts.os == "macos":
+        return soname.startswith(("/usr/lib/", "/System/Library/")) or bool(_PYTHON.search(soname))
+    return bool(_LIBC.match(soname))
+
+
 def _closure(starts: Sequence[str], here: Mapping[str, tuple[str, Binary]], named: Mapping[str, list[str]]) -> set[str]:
     """These files and all in the set that the loader brings in with them."""
     reached: set[str] = set()
@@ -190,7 +208,7 @@ def _inside(
         path = re.sub(r"\Alib(64)?/(python|pypy)[\d.]+t?/(site|dist)-packages", SITE, path)
         if path in here:
             return path
-    return next(iter(named.get(soname, ())), None)
+    return next(iter(named.get(posixpath.basename(soname), ())), None)
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -219,6 +237,19 @@ def _libc_too_old(name: str, binary: Binary, wanted: str, target: Target, certai
         version=target.facts.libc_version,
     )
     return found if certain else found._replace(level="warning")
+
+
+def _macos_too_old(name: str, binary: Binary, wanted: str, target: Target) -> Finding:
+    return warning(
+        "macos-too-old",
+        name,
+        "{subject}: {file} was made for macOS {wanted} or newer, and {target} has {version}.",
+        "Take an older version of {subject}, one that was made for older systems.",
+        file=binary.path.replace(SITE + "/", ""),
+        wanted=wanted,
+        target=target.name,
+        version=target.facts.macos_version,
+    )
 
 
 _INSTALL = "Install it there: {help}"
@@ -266,21 +297,24 @@ def _usual() -> set[str]:
 
 def help_for(soname: str, target: Target) -> str | None:
     """The command that brings this library on the target's system: `apt install libgl1`; None where none is known."""
+    if target.facts.os != "linux":
+        found = (help for pattern, help in _libraries()[target.facts.os]["help"].items() if re.search(pattern, soname))
+        return next(found, None)
     managers: dict[str, dict[str, Any]] = _libraries()["managers"]
     own = [name for name, manager in managers.items() if re.match(manager["systems"], target.name)]
     if not own:
         own = ["apk"] if target.facts.libc == "musl" else ["apt", "dnf"]
     packages = _packages(soname)
     mark = "()(64bit)" if target.facts.machine not in ("i686", "armv7l", "armv6l") else ""
-    found = []
+    commands = []
     for name in own:
         manager = managers[name]
         package = packages.get(manager["packages"])
         if package:
-            found.append(manager["install"].format(package))
+            commands.append(manager["install"].format(package))
         elif "capability" in manager:
-            found.append(manager["install"].format(manager["capability"].format(soname=soname, mark=mark)))
-    return ", or ".join(found) or None
+            commands.append(manager["install"].format(manager["capability"].format(soname=soname, mark=mark)))
+    return ", or ".join(commands) or None
 
 
 def _packages(soname: str) -> dict[str, str]:

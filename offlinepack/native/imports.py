@@ -7,7 +7,7 @@ import textwrap
 import zipfile
 from collections.abc import Iterator
 
-from offlinepack.native.elf import EXTENSION, SITE, installed
+from offlinepack.native.binary import EXTENSION, SITE, installed
 
 # What a plain `import` of a module runs for certain: statements at its margin, in the `else` of a condition, in a `try`
 # whose failure is raised again. What stands in a function, or under a condition that may not hold, does not count.
@@ -24,7 +24,7 @@ def imported(archive: zipfile.ZipFile, extensions: set[str]) -> tuple[set[str], 
     members: dict[str, str] = {}
     for member in archive.namelist():
         path = installed(member)
-        if path.startswith(SITE + "/") and path.endswith((".py", ".so")):
+        if path.startswith(SITE + "/") and path.endswith((".py", ".so", ".pyd")):
             named = EXTENSION.sub(r"\1", path) if path in extensions else path[:-3]
             if path.endswith(".py") or path in extensions:
                 dotted = named[len(SITE) + 1 :].replace("/", ".")

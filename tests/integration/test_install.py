@@ -403,7 +403,7 @@ def test_processes_of_the_release_before_are_named_and_keep_their_files(
 ) -> None:
     one, two, three, venv = bundle("1.0"), bundle("2.0"), bundle("3.0"), tmp_path / "venv"
     first = install(one, "--venv", venv, "--json").json["generation"]
-    service = subprocess.Popen([f"{os.path.realpath(venv)}/bin/python", "-c", "import time; time.sleep(300)"])  # noqa: PTH118
+    service = subprocess.Popen([f"{os.path.realpath(venv)}/bin/python", "-c", "import time; time.sleep(300)"])
     try:
         done = install(two, "--venv", venv)
         assert f"Process {service.pid} (python" in done.out

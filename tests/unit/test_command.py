@@ -151,7 +151,7 @@ def test_the_program_alone_takes_words(capsys: pytest.CaptureFixture[str], asked
     assert run(capsys, folder=None)[0] == 2
     assert run(capsys, "install", folder=None)[0] == 2
     assert run(capsys, "install", "b", "--venv", "v", folder=None)[0] == 0
-    assert asked[0].folder == os.path.abspath("b") and asked[0].venv == "v"  # noqa: PTH100
+    assert asked[0].folder == os.path.abspath("b") and asked[0].venv == "v"
     code, _, err = run(capsys, "rollback", "--venv", str(tmp_path / "venv"), folder=None)
     assert code == 2 and "no such release" in err
     code, _, err = run(capsys, "inspect", "--venv", str(tmp_path / "venv"), folder=None)

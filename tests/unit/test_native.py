@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from offlinepack import native, targets
-from offlinepack.native import elf, imports
+from offlinepack.native import files, imports
 from offlinepack.store import Store, StoredFile
 from offlinepack.targets import Target
 
@@ -413,7 +413,7 @@ def test_a_wheel_is_looked_at_once(shelf: Shelf, target: Target, tmp_path: Path)
 
 
 def test_large_binaries_go_through_a_file(shelf: Shelf, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elf, "_IN_MEMORY", 100)
+    monkeypatch.setattr(files, "IN_MEMORY", 100)
     shelf.put("stone", {f"stone.{EXTENSION}": module("stone", "libpq.so.5")})
     assert [one.soname for one in native.needs(shelf.wheels, target).needs] == ["libpq.so.5"]
 

@@ -1,0 +1,65 @@
+"""Mach-O, the binaries of macOS: which libraries one file loads, and the oldest system that it is for."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+from offlinepack.native.binary import EXTENSION, Binary
+
+_MACHINES = {0x0100000C: "arm64", 0x01000007: "x86_64", 7: "i686"}
+_MOST_COMMANDS = 10_000
+# mach-o/loader.h: LC_LOAD_DYLIB and its kin; a weak one may be absent
+_LOAD, _REEXPORT, _WEAK, _ID, _RPATH = 0xC, 0x8000001F, 0x80000018, 0xD, 0x8000001C
+_VERSION_MIN_MACOSX, _BUILD_VERSION = 0x24, 0x32
+
+
+def read(path: str, data: Any) -> Iterator[Binary]:
+    """Each architecture's part, of a universal file several; struct.error or ValueError where it is damaged."""
+    if bytes(data[:4]) in (b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf"):
+        wide = data[3] == 0xBF
+        (count,) = struct.unpack_from(">I", data, 4)
+        for one in range(min(count, 16)):
+            at = 8 + one * (32 if wide else 20)
+            offset = struct.unpack_from(">Q" if wide else ">I", data, at + 8)[0]
+            yield _slice(path, data, offset)
+    else:
+        yield _slice(path, data, 0)
+
+
+def _slice(path: str, data: Any, base: int) -> Binary:
+    magic, machine, _, kind, commands = struct.unpack_from("<IIIII", data, base)
+    if magic not in (0xFEEDFACF, 0xFEEDFACE):
+        raise ValueError("no Mach-O file")
+    at = base + (32 if magic == 0xFEEDFACF else 28)
+    needed: list[str] = []
+    search: list[str] = []
+    own = system = ""
+    for _ in range(min(commands, _MOST_COMMANDS)):
+        command, size = struct.unpack_from("<II", data, at)
+        if size < 8:
+            raise ValueError("a command without a size")
+        if command in (_LOAD, _REEXPORT, _ID, _RPATH):
+            (begin,) = struct.unpack_from("<I", data, at + 8)
+            name = bytes(data[at + begin : at + size]).split(b"\0", 1)[0].decode()
+            if command == _ID:
+                own = name
+            else:
+                (search if command == _RPATH else needed).append(name)
+        elif command in (_VERSION_MIN_MACOSX, _BUILD_VERSION):
+            (version,) = struct.unpack_from("<I", data, at + (8 if command == _VERSION_MIN_MACOSX else 12))
+            system = f"{version >> 16}.{version >> 8 & 255}"
+        at += size
+    program = kind == 2
+    return Binary(
+        path=path,
+        machine=_MACHINES.get(machine, ""),
+        soname=own.rpartition("/")[2],
+        needed=tuple(needed),
+        versions=(("macos", (f"MACOS_{system}",)),) if system else (),
+        search=tuple(search),
+        module=not program and bool(EXTENSION.search(path)),
+        program=program,
+        starts=program and path.startswith(("bin/", "libexec/")),
+    )
