@@ -126,18 +126,16 @@ def _judge(scans: Mapping[str, Scan], target: Target) -> Needs:
     wanted: dict[str, dict[str, set[str]]] = {}
     partly: dict[str, set[str]] = {}
     findings: list[Finding] = []
-    libc, glibc = "", _numbers(target.facts.libc_version or "")
+    too_new: dict[tuple[str, bool], list[tuple[tuple[int, ...], str, Binary]]] = {}
+    libc, floor = "", _numbers(target.facts.libc_version or target.facts.macos_version or "999")
     for path, (name, binary) in sorted(here.items()):
         versions = dict(binary.versions)
         newest = _newest(version for soname in versions for version in versions[soname])
         if path in certain:
             libc = max(libc, newest.get("GLIBC", ""), key=_numbers)
-        if target.facts.libc == "glibc" and _numbers(newest.get("GLIBC", "")) > glibc:
-            findings.append(_libc_too_old(name, binary, newest["GLIBC"], target, path in certain))
-        if target.facts.os == "macos" and _numbers(newest.get("MACOS", "")) > _numbers(
-            target.facts.macos_version or ""
-        ):
-            findings.append(_macos_too_old(name, binary, newest["MACOS"], target))
+        level = newest.get("GLIBC" if target.facts.libc == "glibc" else "MACOS", "")
+        if _numbers(level) > floor:
+            too_new.setdefault((name, path in certain), []).append((_numbers(level), level, binary))
         for soname in binary.needed:
             if _of_the_system(soname, target) or _inside(binary, soname, here, named):
                 continue
@@ -146,6 +144,10 @@ def _judge(scans: Mapping[str, Scan], target: Target) -> Needs:
                 asked |= {f"{kind}_{number}" for kind, number in _newest(versions.get(soname, ())).items()}
             else:
                 partly.setdefault(name, set()).add(soname)
+    for (name, sure), files in sorted(too_new.items()):
+        _, level, binary = max(files, key=lambda one: one[0])
+        kind = _libc_too_old if target.facts.libc else _macos_too_old
+        findings.append(kind(name, binary, level, target, sure))
     found_needs = []
     for soname, askers in sorted(wanted.items()):
         symbols = _newest(symbol for asked in askers.values() for symbol in asked)
@@ -239,7 +241,7 @@ def _libc_too_old(name: str, binary: Binary, wanted: str, target: Target, certai
     return found if certain else found._replace(level="warning")
 
 
-def _macos_too_old(name: str, binary: Binary, wanted: str, target: Target) -> Finding:
+def _macos_too_old(name: str, binary: Binary, wanted: str, target: Target, certain: bool) -> Finding:
     return warning(
         "macos-too-old",
         name,

@@ -83,6 +83,47 @@ def make_elf(
     return ident + head + table + bytes(strings) + bytes(verneed) + dynamic
 
 
+def make_pe(imports: Sequence[str], *, machine: int = 0x8664, program: bool = False) -> bytes:
+    """A DLL of one section, as far as a reader of its import directory can tell."""
+    base, directory = 0x400, 20 * (len(imports) + 1)
+    names = bytearray()
+    rows = b""
+    for one in imports:
+        rows += struct.pack("<IIIII", 0, 0, 0, 0x1000 + directory + len(names), 0x2000)
+        names += one.encode() + b"\0"
+    body = rows + bytes(20) + bytes(names)
+    head = bytearray(b"MZ" + bytes(base - 2))
+    head[0x3C:0x40] = struct.pack("<I", 0x80)
+    coff = struct.pack("<HHIIIHH", machine, 1, 0, 0, 0, 112 + 16 * 8, 0x2 if program else 0x2002)
+    optional = struct.pack("<H", 0x20B) + bytes(106) + struct.pack("<I", 16) + bytes(8)
+    optional += struct.pack("<II", 0x1000, directory) + bytes(14 * 8)
+    section = b".idata\0\0" + struct.pack("<IIII", len(body), 0x1000, len(body), base) + bytes(16)
+    whole = b"PE\0\0" + coff + optional + section
+    head[0x80 : 0x80 + len(whole)] = whole
+    return bytes(head) + body
+
+
+def make_macho(needed: Sequence[str], *, system: tuple[int, int] = (11, 0), machine: int = 0x0100000C) -> bytes:
+    """A dynamic library for one architecture."""
+    commands = [struct.pack("<IIIIII", 0x32, 24, 1, system[0] << 16 | system[1] << 8, 0, 0)]
+    for one in needed:
+        name = one.encode() + b"\0"
+        name += bytes(-len(name) % 8)
+        commands.append(struct.pack("<IIIIII", 0xC, 24 + len(name), 24, 0, 0, 0) + name)
+    body = b"".join(commands)
+    return struct.pack("<IIIIIIII", 0xFEEDFACF, machine, 0, 6, len(commands), len(body), 0, 0) + body
+
+
+def make_universal(*parts: tuple[int, bytes]) -> bytes:
+    """Several of them in one file."""
+    at, table, body = 4096, b"", b""
+    for machine, part in parts:
+        table += struct.pack(">IIIII", machine, 0, at + len(body), len(part), 12)
+        body += part
+    head = b"\xca\xfe\xba\xbe" + struct.pack(">I", len(parts)) + table
+    return head + bytes(at - len(head)) + body
+
+
 def module(name: str, *needed: str, **named: object) -> bytes:
     return make_elf(needed, symbols=[f"PyInit_{name}"], **named)  # type: ignore[arg-type]
 
@@ -328,10 +369,65 @@ def test_files_for_other_machines_are_data(shelf: Shelf, target: Target) -> None
     assert [one.soname for one in native.needs(shelf.wheels, arm).needs] == ["libfoo.so.1"]
 
 
-def test_other_systems_and_pure_wheels_have_no_needs(shelf: Shelf) -> None:
+def test_pure_wheels_have_no_needs(shelf: Shelf) -> None:
     shelf.put("stone", {"stone.py": ""}, tag="py3-none-any")
     for name in ("windows:3.11", "macos14:3.11", "debian12"):
         assert native.needs(shelf.wheels, targets.combine(names=[name])[0]) == native.Needs((), (), "")
+
+
+def test_a_windows_wheel_needs_the_runtime_that_python_does_not_bring(shelf: Shelf) -> None:
+    imports = [
+        "KERNEL32.dll",
+        "api-ms-win-crt-runtime-l1-1-0.dll",
+        "VCRUNTIME140.dll",
+        "python311.dll",
+        "MSVCP140.dll",
+        "inner.dll",
+    ]
+    files = {
+        "stone/__init__.py": "from . import _part\n",
+        "stone/_part.cp311-win_amd64.pyd": make_pe(imports),
+        "stone/Inner.dll": make_pe([]),
+    }
+    shelf.put("stone", {**files, "stone/t32.exe": make_pe(["nothing.dll"], machine=0x14C)}, tag="cp311-cp311-win_amd64")
+    found = native.needs(shelf.wheels, targets.combine(names=["windows:3.11"])[0])
+    assert [(one.soname, one.wanted_by, one.help) for one in found.needs] == [
+        ("msvcp140.dll", ("stone",), "Microsoft Visual C++ Redistributable, version 14 (vc_redist)")
+    ]
+
+
+def test_a_mac_wheel_needs_what_another_package_manager_brings(shelf: Shelf) -> None:
+    needed = [
+        "/usr/lib/libSystem.B.dylib",
+        "@loader_path/.dylibs/libinner.dylib",
+        "/opt/homebrew/opt/libomp/lib/libomp.dylib",
+    ]
+    both = make_universal((0x01000007, make_macho([])), (0x0100000C, make_macho(needed, system=(12, 0))))
+    files = {
+        "stone/__init__.py": "import stone._part\n",
+        "stone/_part.cpython-311-darwin.so": both,
+        "stone/.dylibs/libinner.dylib": make_macho(needed[:1]),
+    }
+    shelf.put("stone", files, tag="cp311-cp311-macosx_11_0_universal2")
+    found = native.needs(shelf.wheels, targets.combine(names=["macos11:3.11"])[0])
+    assert [(one.soname, one.help) for one in found.needs] == [
+        ("/opt/homebrew/opt/libomp/lib/libomp.dylib", "brew install libomp")
+    ]
+    assert [one.code for one in found.findings] == ["macos-too-old", "library-needed"]
+    assert native.needs(shelf.wheels, targets.combine(names=["macos14-x86_64:3.11"])[0]).needs == ()
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.integers(2, 1200), value=st.binary(min_size=1, max_size=8), mac=st.booleans())
+def test_damaged_files_of_other_systems_are_passed_over(tmp_path: Path, at: int, value: bytes, mac: bool) -> None:
+    whole = bytearray(
+        make_macho(["/usr/lib/libSystem.B.dylib", "@rpath/x"]) if mac else make_pe(["kernel32.dll", "x.dll"])
+    )
+    at %= len(whole)
+    whole[at : at + len(value)] = value
+    path = tmp_path / "damaged"
+    path.write_bytes(bytes(whole))
+    native.read_file(path)
 
 
 def test_the_probe_knows_what_is_there(shelf: Shelf, target: Target) -> None:
