@@ -14,6 +14,8 @@ from offlinepack.ontarget import interpreter
 from tests.integration.test_target_conformance import same_tags
 from tests.lab.conftest import Machine
 
+pytestmark = pytest.mark.slow
+
 PROBE = Path(interpreter.__file__)
 PIP = next(path for entry in sys.path if (path := Path(entry) / "pip").is_dir())
 """of this environment; it runs from its folder on the Pythons that it supports"""
