@@ -159,9 +159,7 @@ def _line(one: Distribution, wheel: Path, target: Target) -> str:
     needs = [each for each in map(_requirement, raw.get("requires_dist", [])) if each]
 
     def needed(extra: str) -> set[str]:
-        return {
-            canonicalize_name(each.name) for each in needs if not each.marker or target.evaluate(each.marker, [extra])
-        }
+        return {canonicalize_name(each.name) for each in needs if _holds(each, extra, target)}
 
     extras, open_ = [], set(one.requires) - needed("")
     for extra in sorted(raw.get("provides_extra", []), key=lambda each: -len(needed(each) & open_)):
@@ -169,6 +167,14 @@ def _line(one: Distribution, wheel: Path, target: Target) -> str:
             extras.append(extra)
             open_ -= needed(extra)
     return f"{one.name}{'[' + ','.join(sorted(extras)) + ']' if extras else ''}=={one.version}"
+
+
+def _holds(one: Requirement, extra: str, target: Target) -> bool:
+    """Where that is not known, pip will stumble over it."""
+    try:
+        return one.marker is None or target.evaluate(one.marker, [extra])
+    except UnknownMarker:
+        return False
 
 
 def _requirement(line: str) -> Requirement | None:
