@@ -14,7 +14,7 @@ from tests.making import make_wheel
 
 from .conftest import KEPT, Machine, alone, run
 
-pytestmark = pytest.mark.xdist_group("debian")
+pytestmark = [pytest.mark.xdist_group("debian"), pytest.mark.slow]
 OLD = {"3.6": "21.3.1", "3.7": "24.0", "3.8": "25.0.1", "3.9": "26.0.1"}
 INSTALL = ("python3", "/media/install.py", "--venv", "/srv/app/venv")
 
