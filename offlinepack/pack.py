@@ -23,7 +23,7 @@ from offlinepack import bundle, fetch, included, native, signing, supply
 from offlinepack.errors import Finding, IntegrityError, SelectionError, SourceError, error, raise_all, text
 from offlinepack.included import Included
 from offlinepack.indexes import Indexes, is_public
-from offlinepack.lock import closure
+from offlinepack.lockers import closure
 from offlinepack.ontarget import manifest
 from offlinepack.ontarget import wheel as wheels
 from offlinepack.selection import Chosen, Selection, select

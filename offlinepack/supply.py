@@ -15,8 +15,8 @@ from packaging.utils import NormalizedName
 from offlinepack import fetch, sdist
 from offlinepack.errors import Finding, OfflinepackError, Text, text
 from offlinepack.indexes import Indexes
-from offlinepack.lock import lock
-from offlinepack.lock import named as names_of
+from offlinepack.lockers import lock
+from offlinepack.lockers import named as names_of
 from offlinepack.selection import Chosen, Selection, select
 from offlinepack.sources import Requirements, from_arguments
 from offlinepack.store import Store, StoredFile

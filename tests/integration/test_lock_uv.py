@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from packaging.pylock import Pylock
 
-from offlinepack import lock, sources, targets
+from offlinepack import lockers, sources, targets
 from offlinepack.errors import BuildError, FetchError, OfflinepackError, ResolutionError
 from offlinepack.indexes import Indexes
 from offlinepack.selection import select
@@ -33,7 +33,7 @@ def index(tmp_path: Path) -> Iterator[ServedIndex]:
 def locked(index: ServedIndex | str, *asked: str, target: str = LINUX, **how: Any) -> Pylock:
     settings = how.pop("settings", {"index_url": index if isinstance(index, str) else index.url})
     how.setdefault("retries", 0)
-    return lock.lock(
+    return lockers.lock(
         sources.from_arguments(asked), targets.parse(target), Indexes.from_settings(**settings), resolver="uv", **how
     )
 
@@ -276,5 +276,5 @@ def test_a_lock_that_was_given_is_only_put_in_order(index: ServedIndex) -> None:
     made = locked(index, "stone")
     backwards = replace(made, packages=list(reversed(made.packages)))
     asked = sources.Requirements(pylock=backwards)
-    again = lock.lock(asked, targets.parse(LINUX), Indexes.from_settings(index_url="http://127.0.0.1:9/simple/"))
+    again = lockers.lock(asked, targets.parse(LINUX), Indexes.from_settings(index_url="http://127.0.0.1:9/simple/"))
     assert again.to_dict() == made.to_dict()

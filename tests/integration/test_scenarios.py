@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from offlinepack import lock, sources, targets
+from offlinepack import lockers, sources, targets
 from offlinepack.errors import OfflinepackError
 from offlinepack.indexes import Indexes
-from offlinepack.lock import closure
+from offlinepack.lockers import closure
 from offlinepack.selection import Selection, select
 from offlinepack.sources import Requirements
 from tests.making import ServedIndex, make_sdist, make_wheel, serve_index
@@ -92,7 +92,7 @@ def run(asked: Requirements, target: targets.Target, index: ServedIndex, folder:
     """lock -> select -> closure, with the rounds that pack makes when the files say more than the index."""
     indexes = Indexes.from_settings(index_url=index.url)
     while True:
-        pylock = lock.lock(asked, target, indexes, resolver=resolver, cache_dir=folder / "cache", retries=0)
+        pylock = lockers.lock(asked, target, indexes, resolver=resolver, cache_dir=folder / "cache", retries=0)
         selection = select(pylock, target, asked)
         metadata = [metadata_of(index, one.filename) for one in selection.chosen]
         closed = closure.close(metadata, asked, target)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from packaging.pylock import Pylock
 
-from offlinepack import lock, sources, targets
+from offlinepack import lockers, sources, targets
 from offlinepack.indexes import Indexes
 from offlinepack.selection import select
 from offlinepack.sources import Requirements
@@ -64,7 +64,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def locked(asked: Requirements, target: targets.Target, resolver: str, cache: Path) -> Pylock:
-    return lock.lock(asked, target, Indexes.from_settings(), resolver=resolver, cache_dir=cache)
+    return lockers.lock(asked, target, Indexes.from_settings(), resolver=resolver, cache_dir=cache)
 
 
 def pins(pylock: Pylock, target: targets.Target) -> dict[str, str]:

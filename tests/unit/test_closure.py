@@ -6,7 +6,7 @@ import pytest
 
 from offlinepack import targets
 from offlinepack.errors import SelectionError
-from offlinepack.lock.closure import Closure, Metadata, close, read_metadata
+from offlinepack.lockers.closure import Closure, Metadata, close, read_metadata
 from offlinepack.sources import Requirements, from_arguments
 
 LINUX, WINDOWS = "cp311-manylinux_2_28_x86_64", "cp311-win_amd64"

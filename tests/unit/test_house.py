@@ -20,7 +20,7 @@ FLOORS = [
     {"console"},
     {"pack"},
     {"supply"},
-    {"sources", "lock", "selection", "sdist", "rehearse", "evidence", "signing", "included", "bytecode"},
+    {"sources", "lockers", "selection", "sdist", "rehearse", "evidence", "signing", "included", "bytecode"},
     {"bundle", "native", "roots", "pip_as_target", "indexes"},
     {"fetch"},
     {"store"},
@@ -30,9 +30,9 @@ FLOORS = [
 ]
 # Peers that may know one another's values, each with its reason.
 PEERS = {
-    ("lock", "sources"): "Requirements is what is locked",
+    ("lockers", "sources"): "Requirements is what is locked",
     ("selection", "sources"): "Requirements says where sources are allowed",
-    ("sdist", "lock"): "build requirements are requirements",
+    ("sdist", "lockers"): "build requirements are requirements",
 }
 # Outside libraries and the only rooms that may know them.
 KEPT = {
@@ -42,8 +42,8 @@ KEPT = {
     "requests": set(),
     "httpx": set(),
     "mousebender": {"indexes"},
-    "uv": {"lock", "sources"},
-    "piptools": {"lock"},
+    "uv": {"lockers", "sources"},
+    "piptools": {"lockers"},
     "elftools": {"native"},
     "virtualenv": {"sdist", "rehearse"},
     "cyclonedx": {"evidence"},

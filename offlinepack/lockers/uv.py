@@ -23,8 +23,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from offlinepack.errors import BuildError, FetchError, Finding, ResolutionError, SelectionError, SourceError, error
-from offlinepack.lock.uv_failures import NO_WHEEL, learn
-from offlinepack.lock.uv_run import MOST_ROUNDS, NAME, Rounds, Run, cache_of, files_of, flat_words, read_lock, words
+from offlinepack.lockers.uv_failures import NO_WHEEL, learn
+from offlinepack.lockers.uv_run import MOST_ROUNDS, NAME, Rounds, Run, cache_of, files_of, flat_words, read_lock, words
 from offlinepack.sources import Asked, Requirements
 
 if TYPE_CHECKING:

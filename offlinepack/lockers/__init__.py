@@ -57,7 +57,7 @@ def lock(
 
 
 def _made(requirements: Requirements, target: Target, indexes: Indexes, resolver: str, how: dict[str, Any]) -> Pylock:
-    from offlinepack.lock import pip_compile, uv
+    from offlinepack.lockers import pip_compile, uv
 
     if resolver == "uv" or (resolver == "auto" and uv.nearest(target) is not None):
         try:
@@ -205,7 +205,7 @@ def named(
     """The same, with a name for each address or folder that had none; selection and closure go by names."""
     if all(one.requirement for one in requirements.asked):
         return requirements
-    from offlinepack.lock import uv
+    from offlinepack.lockers import uv
 
     how: dict[str, Any] = {"offline": offline, "cache_dir": cache_dir, "retries": retries, "timeout": timeout}
     return uv.named(requirements, indexes, python=python, **how)

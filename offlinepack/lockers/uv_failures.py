@@ -20,7 +20,7 @@ from offlinepack.errors import (
     error,
     text,
 )
-from offlinepack.lock.uv_run import MOST_ROUNDS, NAME, Rounds, Run, end_of, files_of, flat_words, words
+from offlinepack.lockers.uv_run import MOST_ROUNDS, NAME, Rounds, Run, end_of, files_of, flat_words, words
 from offlinepack.sources import Asked, without_secrets
 
 _UNKNOWN = re.compile(rf"\b({NAME}) was not found in the (?:package registry|provided package locations|cache)")
