@@ -201,19 +201,21 @@ class Indexes:
         *,
         index: Iterable[Mapping[str, Any]] = (),
         sources: Mapping[str, Any] | None = None,
+        beside: Path | None = None,
         folder: Path | None = None,
     ) -> Indexes:
         """What the flags say, then [tool.offlinepack]'s `index` and `sources`, UV_*, uv's settings, PIP_*, pip.conf.
 
-        `folder` is the project's, for uv's settings; None: the working directory. SourceError: settings that cannot be
-        read; UsageError: a source without its index, a folder of --find-links that is not there.
+        `beside` is the folder of the file that holds these two, for paths in them; `folder` is the project's, for uv's
+        settings. None: the working directory. SourceError: settings that cannot be read; UsageError: a source without
+        its index, a folder of --find-links that is not there.
         """
         uv, pip = _UvSettings(folder or Path.cwd()), _PipSettings()
         found: list[Index] = []
         if index_url:
             found.append(_index(index_url, "--index-url", default=True))
         found += [_index(one, "--extra-index-url") for one in extra_index_url]
-        found += _tables(list(index), "[[tool.offlinepack.index]]", None)
+        found += _tables(index, "[[tool.offlinepack.index]]", beside)
         found += [*uv.indexes]
         if not any(one.default for one in (*found, *uv.default)) and (url := pip.value("index-url")):
             found.append(_index(url, pip.origin("index-url"), default=True))

@@ -20,7 +20,17 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from offlinepack import bundle, fetch, included, native, signing, supply
-from offlinepack.errors import Finding, IntegrityError, SelectionError, SourceError, error, raise_all, text
+from offlinepack.errors import (
+    BuildError,
+    Finding,
+    IntegrityError,
+    SelectionError,
+    SourceError,
+    error,
+    raise_all,
+    text,
+    warning,
+)
 from offlinepack.included import Included
 from offlinepack.indexes import Indexes, is_public
 from offlinepack.lockers import closure
@@ -187,30 +197,51 @@ def page(url: str, indexes: Indexes, how: How) -> bytes:
 
 
 def build(request: Request, output: Path, watch: Watch = unwatched) -> Built:
-    """Pack one bundle for all targets of the request and put it at `output`; there is a whole one, or none."""
+    """Pack one bundle for all targets of the request and put it at `output`; there is a whole one, or none.
+
+    Where it fails because a file of the store is not what it was, that one is fetched again.
+    """
+    with Store.open(request.how.cache_dir) as store:
+        try:
+            return _built(request, output, store, watch)
+        except (IntegrityError, BuildError):
+            damaged = store.mend()
+            if not damaged:
+                raise
+            built = _built(request, output, store, watch)
+    healed = warning(
+        "store-healed",
+        store.path,
+        "{count} files in the store {subject} were damaged; they were fetched again.",
+        "Look at that disk: it changes what is written on it.",
+        count=len(damaged),
+    )
+    return dataclasses.replace(built, findings=(healed, *built.findings))
+
+
+def _built(request: Request, output: Path, store: Store, watch: Watch) -> Built:
     clock = _Clock()
     plans = lock(request, watch)
     clock.passed("lock")
-    with Store.open(request.how.cache_dir) as store:
-        with supply.client(request.indexes, request.how) as client:
-            source = supply.Supply(store, client, request.indexes, request.how, watch)
+    with supply.client(request.indexes, request.how) as client:
+        source = supply.Supply(store, client, request.indexes, request.how, watch)
+        parts, read = _supplied(plans, source)
+        for _ in range(MOST_ROUNDS):
+            again = _again(parts, read)
+            if not again:
+                break
+            plans = _locked_again(plans, again, request, watch)
             parts, read = _supplied(plans, source)
-            for _ in range(MOST_ROUNDS):
-                again = _again(parts, read)
-                if not again:
-                    break
-                plans = _locked_again(plans, again, request, watch)
-                parts, read = _supplied(plans, source)
-        clock.passed("fetch")
-        if any(one.placed for one in request.includes):
-            parts, read = _with_included(parts, read, request, store)
-        if request.floor_follows_files:
-            parts = [part.with_its_own_floor() for part in parts]
-        targets, findings = _settled(parts, read, store)
-        findings += [one for each in read.values() for one in each.notes]
-        clock.passed("check")
-        archive, listed = _written(request, output, parts, targets, watch)
-        clock.passed("pack")
+    clock.passed("fetch")
+    if any(one.placed for one in request.includes):
+        parts, read = _with_included(parts, read, request, store)
+    if request.floor_follows_files:
+        parts = [part.with_its_own_floor() for part in parts]
+    targets, findings = _settled(parts, read, store)
+    findings += [one for each in read.values() for one in each.notes]
+    clock.passed("check")
+    archive, listed = _written(request, output, parts, targets, watch)
+    clock.passed("pack")
     findings += [one for plan in plans for one in plan.selection.findings]
     findings += [one for part in parts for each in part.files for one in each.findings]
     return Built(

@@ -69,6 +69,8 @@ class Store:
         self.path = path
         self._tidied = False
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._given: set[str] = set()
+        """sha256 of the files that were found here"""
 
     @staticmethod
     def default_folder() -> Path:
@@ -111,6 +113,7 @@ class Store:
         if not sound:
             self.discard(sha256)
             return None
+        self._given.add(path.name)
         return StoredFile(name or path.name, path, status.st_size, path.name)
 
     def put(
@@ -160,6 +163,25 @@ class Store:
         path = self._file(sha256)
         with _computer(path):
             path.unlink(missing_ok=True)
+
+    def mend(self) -> list[str]:
+        """Hash all that was found here in this run; forget what is damaged, and give those hashes.
+
+        A file's time tells of what touched it, not of a disk that fails silently.
+        """
+        damaged = [one for one in sorted(self._given) if self._is_damaged(self._file(one))]
+        for one in damaged:
+            self.discard(one)
+        return damaged
+
+    @staticmethod
+    def _is_damaged(path: Path) -> bool:
+        try:
+            return hash_file(path)[1] != path.name
+        except FileNotFoundError:
+            return False
+        except OSError:  # the disk does not give it back
+            return True
 
     def fact(self, sha256: str, kind: str, version: int = 1) -> Any:
         """What was kept about this file under `kind` and `version`; None where nothing was, or nothing readable."""

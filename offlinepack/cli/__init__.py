@@ -77,6 +77,8 @@ def _settings(command: str, args: list[str], parent: click.Context | None) -> di
     path = settings.find(Path(folder), given)
     if path is None or not settings.read(path):
         return {}
+    if parent:
+        parent.meta["offlinepack.indexes"] = settings.indexes(path)
     root = click.Context(cli)
     commands = {name: cli.get_command(root, name) for name in COMMANDS}
     return settings.defaults(path, {name: one.params for name, one in commands.items() if one}, command)

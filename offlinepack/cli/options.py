@@ -203,8 +203,10 @@ for_ = group(
 )
 
 
-def _from(keyring_provider: str | None, **values: Any) -> Indexes:
-    return Indexes.from_settings(keyring_provider=keyring_provider, **values)
+def _from(**values: Any) -> Indexes:
+    ctx = click.get_current_context()
+    settings = ctx.meta.get("offlinepack.indexes", {})
+    return Indexes.from_settings(**values, **settings, folder=ctx.params.get("project"))
 
 
 from_ = group(

@@ -54,6 +54,31 @@ def read(path: Path) -> dict[str, Any]:
     return table
 
 
+def indexes(path: Path) -> dict[str, Any]:
+    """The tables `index` and `sources`, by the names that Indexes.from_settings gives them, and the file's folder."""
+    table = read(path)
+    found = {"index": table.get("index", []), "sources": table.get("sources", {})}
+    expected = {
+        "index": (list, "tables: [[tool.offlinepack.index]] with name and url"),
+        "sources": (dict, 'a table: [tool.offlinepack.sources] with project = "index"'),
+    }
+    wrong = [
+        error(
+            "bad-setting",
+            f"{path.name}:{_line(path, key)}",
+            "{subject}: '{key}' takes {expected}.",
+            "Write it so.",
+            key=key,
+            expected=expected[key][1],
+        )
+        for key, value in found.items()
+        if not isinstance(value, expected[key][0])
+    ]
+    if wrong:
+        raise SourceError(*wrong)
+    return {**found, "beside": path.absolute().parent}
+
+
 def defaults(path: Path, parameters: Mapping[str, Sequence[click.Parameter]], command: str) -> dict[str, Any]:
     """Click's default_map for one command, from the settings in `path`; every unknown or ill-typed key at once."""
     table = read(path)

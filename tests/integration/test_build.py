@@ -6,15 +6,21 @@ import hashlib
 import json
 import os
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.making import ServedIndex, free_port, make_wheel
+from tests.making import ServedIndex, free_port, make_wheel, serve_index
 
 from .conftest import Ran
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 Run = Callable[..., Ran]
 LINUX = ("--platform", "manylinux_2_28_x86_64", "--python-version", "3.11")
@@ -352,3 +358,51 @@ def test_two_bundles_are_compared_and_joined(index: ServedIndex, offlinepack: Ru
     rehearsed = offlinepack("rehearse", "both.tar.gz", "--json")
     assert rehearsed.code == 0, rehearsed.err
     assert [one["verdict"] for one in rehearsed.json["targets"]] == ["installs", "installs"]
+
+
+def test_a_store_file_that_its_disk_altered_is_fetched_again(index: ServedIndex, offlinepack: Run) -> None:
+    assert offlinepack("build", "stone", *LINUX).code == 0
+    first = Path("stone-offline.tar.gz").read_bytes()
+    wheel = index.files["pebble-1.0-py3-none-any.whl"].path.read_bytes()
+    digest = hashlib.sha256(wheel).hexdigest()
+    (kept,) = Path(os.environ["OFFLINEPACK_CACHE_DIR"]).rglob(digest)
+    status, damaged = kept.stat(), bytearray(kept.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    kept.write_bytes(damaged)
+    os.utime(kept, ns=(status.st_atime_ns, status.st_mtime_ns))
+    offline = offlinepack("build", "stone", *LINUX, "--offline")
+    assert offline.code == 6 and "pebble" in offline.err and "not in the store" in offline.err
+    kept.write_bytes(damaged)
+    os.utime(kept, ns=(status.st_atime_ns, status.st_mtime_ns))
+    again = offlinepack("build", "stone", *LINUX)
+    assert again.code == 0 and "were damaged; they were fetched again" in again.err
+    assert Path("stone-offline.tar.gz").read_bytes() == first
+    assert "damaged" not in offlinepack("build", "stone", *LINUX).err
+
+
+@pytest.mark.parametrize("resolver", ["uv", "pip"])
+def test_indexes_and_sources_of_the_settings(
+    resolver: str, index: ServedIndex, offlinepack: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An explicit index serves the project whose source it is, and no other; a path is beside the settings."""
+    monkeypatch.delenv("OFFLINEPACK_INDEX_URL")
+    make_wheel(tmp_path / "theirs", "pebble", "2.0")
+    make_wheel(tmp_path / "theirs", "stone", "9.0")
+    with serve_index(tmp_path / "other", sorted((tmp_path / "theirs").iterdir())) as other:
+        project = Path("project")
+        project.mkdir()
+        (project / "offlinepack.toml").write_text(
+            'requirements = ["stone"]\n'
+            f'[[index]]\nname = "ours"\nurl = "{index.url}"\ndefault = true\n'
+            f'[[index]]\nname = "theirs"\nurl = "{other.url}"\nexplicit = true\n'
+            '[sources]\npebble = "theirs"\n'
+        )
+        done = offlinepack(
+            "lock", "--config", "project/offlinepack.toml", *LINUX, "-o", "pylock.toml", "--resolver", resolver
+        )
+        assert done.code == 0, done.err
+        found = {one["name"]: one["version"] for one in tomllib.loads(Path("pylock.toml").read_text())["packages"]}
+        assert found == {"stone": "1.0", "pebble": "2.0"}
+    (project / "offlinepack.toml").write_text('requirements = ["stone"]\nindex = "https://a.example"\nsources = []\n')
+    done = offlinepack("lock", "--config", "project/offlinepack.toml", *LINUX)
+    assert done.code == 3 and "offlinepack.toml:2" in done.err and "offlinepack.toml:3" in done.err
