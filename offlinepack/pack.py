@@ -242,7 +242,9 @@ def _built(request: Request, output: Path, store: Store, watch: Watch) -> Built:
     clock.passed("check")
     archive, listed = _written(request, output, parts, targets, watch)
     clock.passed("pack")
-    findings += [one for plan in plans for one in plan.selection.findings]
+    findings += [
+        one for at, plan in enumerate(plans) for one in plan.selection.findings if _holds(one, parts[at], read)
+    ]
     findings += [one for part in parts for each in part.files for one in each.findings]
     return Built(
         archive, listed, tuple(part.target for part in parts), (*request.requirements.notes, *findings), clock.seconds
@@ -265,6 +267,16 @@ def _again(parts: Sequence[_Part], read: Mapping[str, _Read]) -> dict[int, Requi
 
 def _closed(part: _Part, read: Mapping[str, _Read]) -> closure.Closure:
     return closure.close([read[one.file.name].metadata for one in part.files], part.requirements, part.target)
+
+
+def _holds(one: Finding, part: _Part, read: Mapping[str, _Read]) -> bool:
+    """False of a version that merging the indexes would have taken, where the others do not admit that version."""
+    if one.code != "other-index":
+        return True
+    chosen = [read[each.file.name].metadata for each in part.files]
+    return closure.admits(
+        chosen, part.requirements, part.target, one.subject, Version(str(one.sentence.facts["newer"]))
+    )
 
 
 def _with_included(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from packaging.pylock import PackageArchive, PackageDirectory, PackageVcs, Pylock
 from packaging.utils import NormalizedName
@@ -83,10 +83,18 @@ def locked(requirements: Requirements, target: Target, indexes: Indexes, how: Ho
         resolver=how.resolver,
         offline=how.offline,
         cache_dir=how.cache_dir,
-        retries=5 if how.retries is None else how.retries,
-        timeout=how.timeout or 15.0,
+        **_patience(indexes, how),
         python=Path(how.build_pythons[0]) if how.build_pythons else None,
     )
+
+
+def _patience(indexes: Indexes, how: How) -> dict[str, Any]:
+    """What the command line says of retries and seconds, else pip's settings, else as the client has it."""
+    retries = indexes.retries if how.retries is None else how.retries
+    return {
+        "retries": fetch.RETRIES if retries is None else retries,
+        "timeout": how.timeout or indexes.timeout or fetch.TIMEOUT,
+    }
 
 
 def named(requirements: Requirements, indexes: Indexes, how: How) -> Requirements:
@@ -96,8 +104,7 @@ def named(requirements: Requirements, indexes: Indexes, how: How) -> Requirement
         indexes,
         offline=how.offline,
         cache_dir=how.cache_dir,
-        retries=5 if how.retries is None else how.retries,
-        timeout=how.timeout or 15.0,
+        **_patience(indexes, how),
         python=Path(how.build_pythons[0]) if how.build_pythons else None,
     )
 

@@ -12,6 +12,7 @@ from packaging.markers import Marker
 from packaging.pylock import Package, Pylock
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from offlinepack.errors import Finding, ResolutionError, SelectionError, SourceError, error, raise_all
@@ -50,7 +51,7 @@ def lock(
         _all_hashed(requirements, target)
     made = _made(requirements, target, indexes, resolver, how)
     if not offline:
-        made = _with_other_indexes(made, target, indexes, retries, timeout)
+        made = _with_other_indexes(made, requirements, target, indexes, retries, timeout)
     if requirements.require_hashes:
         _nothing_else(made, requirements, target)
     return in_order(_with(held, made.packages) if held is not None else made, target)
@@ -72,7 +73,9 @@ def _made(requirements: Requirements, target: Target, indexes: Indexes, resolver
     return pip_compile.lock(requirements, target, indexes, **how)
 
 
-def _with_other_indexes(made: Pylock, target: Target, indexes: Indexes, retries: int, timeout: float) -> Pylock:
+def _with_other_indexes(
+    made: Pylock, requirements: Requirements, target: Target, indexes: Indexes, retries: int, timeout: float
+) -> Pylock:
     """The first index that has the name wins; what merging them would have chosen is left for selection to tell."""
     from offlinepack import fetch
     from offlinepack.indexes import projects_elsewhere
@@ -80,9 +83,12 @@ def _with_other_indexes(made: Pylock, target: Target, indexes: Indexes, retries:
     if indexes.no_index or len([one for one in indexes.indexes if not one.explicit]) < 2:
         return made
 
+    bounds = [one.requirement for one in (*requirements.asked, *requirements.constraints) if one.requirement]
+
     def looked_up(package: Package) -> Package:
         if package.is_direct or package.version is None:
             return package
+        its = [one.specifier for one in bounds if canonicalize_name(one.name) == package.name]
         best = max(
             (
                 (one.version, other.index.url)
@@ -90,6 +96,7 @@ def _with_other_indexes(made: Pylock, target: Target, indexes: Indexes, retries:
                 for one in other.files
                 if other.index and one.version and not one.yanked and not one.version.is_prerelease
                 if one.is_wheel and target.accepts(one.filename) is not None
+                if all(each.contains(one.version, prereleases=True) for each in its)
             ),
             default=None,
         )

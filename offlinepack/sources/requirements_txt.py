@@ -17,7 +17,7 @@ from pip._internal.exceptions import PipError
 from pip._internal.req import req_file
 from pip._internal.req.constructors import RequirementParts, parse_req_from_editable, parse_req_from_line
 
-from offlinepack.errors import Finding, SourceError, error
+from offlinepack.errors import Finding, SourceError, error, note
 from offlinepack.sources import Asked, IndexOptions, Page, Requirements, without_secrets
 
 if sys.version_info >= (3, 11):
@@ -36,6 +36,7 @@ class _Read:
     asked: list[Asked] = field(default_factory=list)
     constraints: list[Asked] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
     index_options: IndexOptions = field(default_factory=IndexOptions)
     policies: Requirements = field(default_factory=Requirements)
 
@@ -51,6 +52,7 @@ def read(path: Path | str, *, constraint: bool = False, page: Page | None = None
         asked=tuple(found.asked),
         constraints=tuple(found.constraints),
         index_options=found.index_options,
+        notes=tuple(found.notes),
     )
 
 
@@ -112,6 +114,15 @@ def _read_file(path: str, origin: str, constraint: bool, inside: tuple[str, ...]
             hashes = (*one.hashes, *_hashes(options.hashes))
             one = replace(one, hashes=hashes, config_settings=_settings(options))
             (found.constraints if constraint else found.asked).append(one)
+            if one.editable:
+                found.notes.append(
+                    note(
+                        "editable-as-wheel",
+                        at,
+                        "{subject}: {line} is an editable; the bundle gets a wheel of what stands there now.",
+                        line=_short(line),
+                    )
+                )
         elif nested:
             # pip: a nested file is looked for beside the one that names it
             nested = urljoin(path, nested) if _is_address(path) else nested

@@ -406,3 +406,20 @@ def test_indexes_and_sources_of_the_settings(
     (project / "offlinepack.toml").write_text('requirements = ["stone"]\nindex = "https://a.example"\nsources = []\n')
     done = offlinepack("lock", "--config", "project/offlinepack.toml", *LINUX)
     assert done.code == 3 and "offlinepack.toml:2" in done.err and "offlinepack.toml:3" in done.err
+
+
+def test_what_merging_indexes_would_take_is_said_only_where_it_could(
+    index: ServedIndex, offlinepack: Run, tmp_path: Path
+) -> None:
+    make_wheel(tmp_path / "theirs", "pebble", "2.0")
+    make_wheel(tmp_path / "theirs", "slate", "2.0")
+    with serve_index(tmp_path / "other", sorted((tmp_path / "theirs").iterdir())) as other:
+        more = ("--extra-index-url", other.url, *LINUX)
+        done = offlinepack("build", "stone", *more)
+        assert done.code == 0 and "pebble 1.0 is from the first index that has it" in done.err
+        assert "would take 2.0" in done.err
+        Path("constraints.txt").write_text("pebble<2\n")
+        assert "first index" not in offlinepack("build", "stone", *more, "-c", "constraints.txt").err
+        assert "first index" not in offlinepack("build", "stone", "pebble==1.0", *more).err
+        index.add(make_wheel(tmp_path / "wheels", "basalt", "1.0", requires=["pebble<2"]))
+        assert "first index" not in offlinepack("build", "basalt", *more).err
