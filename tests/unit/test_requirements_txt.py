@@ -183,7 +183,7 @@ def test_paths_are_those_of_the_working_directory(here: Path) -> None:
     stone, editable, pebble, old, cfg = found.asked
     assert stone.line == f"stone-age[fire,flint] @ {(here / 'sub/stone').as_uri()}"
     assert (editable.name, editable.editable) == ("stone-age", True)
-    assert [one.code for one in found.notes] == ["editable-as-wheel"]
+    assert [(one.code, one.subject) for one in found.notes] == [("editable-as-wheel", f"sub/r.txt:{at}") for at in (2, 5)]
     assert pebble.line == f"pebble @ {(here / 'wheels/pebble-1.0-py3-none-any.whl').as_uri()}"
     assert (old.name, old.line, old.extras) == (None, f"{(here / 'old').as_uri()}[x]", {"x"})
     assert old.url == (here / "old").as_uri()
