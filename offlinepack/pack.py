@@ -254,8 +254,12 @@ def _built(request: Request, output: Path, store: Store, watch: Watch) -> Built:
 def _supplied(plans: Sequence[Plan], source: supply.Supply) -> tuple[list[_Part], dict[str, _Read]]:
     """The files of every plan, and what was read of each wheel."""
     files = source.files([each for plan in plans for each in (plan.selection, plan.tools)])
-    parts = [_Part(plan.target, plan.requirements, files[2 * at], files[2 * at + 1]) for at, plan in enumerate(plans)]
-    return parts, _all_read({one.file.name: one.file for part in parts for one in part.all}, source.store)
+    parts = [
+        _Part(plan.target, plan.requirements, files[2 * at], supply.with_builders(files[2 * at + 1], files[2 * at]))
+        for at, plan in enumerate(plans)
+    ]
+    wheels = {one.file.name: one.file for part in parts for one in part.all if one.metadata is None}
+    return parts, _all_read(wheels, source.store)
 
 
 def _again(parts: Sequence[_Part], read: Mapping[str, _Read]) -> dict[int, Requirements]:
@@ -266,7 +270,11 @@ def _again(parts: Sequence[_Part], read: Mapping[str, _Read]) -> dict[int, Requi
 
 
 def _closed(part: _Part, read: Mapping[str, _Read]) -> closure.Closure:
-    return closure.close([read[one.file.name].metadata for one in part.files], part.requirements, part.target)
+    return closure.close([_metadata(one, read) for one in part.files], part.requirements, part.target)
+
+
+def _metadata(one: Supplied, read: Mapping[str, _Read]) -> closure.Metadata:
+    return read[one.file.name].metadata if one.metadata is None else closure.read_metadata(one.metadata)
 
 
 def _holds(one: Finding, part: _Part, read: Mapping[str, _Read]) -> bool:
@@ -362,9 +370,14 @@ class _Part:
         """Tools and distributions."""
         return [*self.tools, *self.files]
 
+    @property
+    def wheels(self) -> list[Supplied]:
+        """The distributions without those that the target builds."""
+        return [one for one in self.files if one.metadata is None]
+
     def with_its_own_floor(self) -> _Part:
         """The same for the oldest system on which all of its files run."""
-        return dataclasses.replace(self, target=self.target.lowered_to([one.file.name for one in self.files]))
+        return dataclasses.replace(self, target=self.target.lowered_to([one.file.name for one in self.wheels]))
 
 
 @dataclass(frozen=True)
@@ -407,7 +420,7 @@ def _all_read(stored: Mapping[str, StoredFile], store: Store) -> dict[str, _Read
 
 def _clashes(part: _Part, read: Mapping[str, _Read], store: Store) -> list[Finding]:
     """Paths that two distributions of one target both write; the store remembers a set that has none."""
-    files = sorted((one.file.name, one.file.sha256) for one in part.files)
+    files = sorted((one.file.name, one.file.sha256) for one in part.wheels)
     system = part.target.facts.os
     key = hashlib.sha256("\n".join([system, *(" ".join(one) for one in files)]).encode()).hexdigest()
     if store.fact(key, "apart", _READER):
@@ -450,12 +463,10 @@ def _settled(
                 )
             )
         kept = {one.name for one in closed.order}
-        needs = native.needs({name: one.file for name, one in here.items() if name in kept}, target, store)
+        needs = native.needs({one.name: one.file for one in part.wheels if one.name in kept}, target, store)
         findings += [one._replace(level="warning") if one.level == "error" else one for one in needs.findings]
         clashing += _clashes(part, read, store)
-        tools = tuple(
-            manifest.Tool(one.name, str(read[one.file.name].metadata.version), one.file.name) for one in part.tools
-        )
+        tools = tuple(manifest.Tool(one.name, str(_metadata(one, read).version), one.file.name) for one in part.tools)
         planned = manifest.Target(target.name, target.tag, target.facts, closed.python_min, install, tools, needs.needs)
         targets.append((target, planned))
     raise_all(SelectionError, findings)

@@ -11,9 +11,10 @@ from typing import Any, Protocol, TypeVar
 
 from packaging.pylock import PackageArchive, PackageDirectory, PackageVcs, Pylock
 from packaging.utils import NormalizedName
+from packaging.version import Version
 
 from offlinepack import fetch, sdist
-from offlinepack.errors import Finding, OfflinepackError, Text, text
+from offlinepack.errors import BuildError, Finding, OfflinepackError, Text, error, note, text
 from offlinepack.indexes import Indexes
 from offlinepack.lockers import lock
 from offlinepack.lockers import named as names_of
@@ -23,6 +24,8 @@ from offlinepack.store import Store, StoredFile
 from offlinepack.targets import Target
 
 T = TypeVar("T")
+_OWN_WHEELS = Version("70.1")
+"""the first setuptools that makes wheels without the project wheel"""
 
 
 class Watch(Protocol):
@@ -46,6 +49,8 @@ class How:
     """How to lock, fetch and build; the same for every target."""
 
     resolver: str = "auto"
+    sdist: str = "build"
+    """what becomes of sources: built here, or carried along (include) for the target to build"""
     jobs: int = 16
     """downloads at a time"""
     retries: int | None = None
@@ -72,6 +77,10 @@ class Supplied:
     """None: made here from files of this machine"""
     built_from: Mapping[str, str] | None = None
     findings: tuple[Finding, ...] = ()
+    metadata: str | None = None
+    """of a source that the target builds: METADATA of the wheel to come"""
+    builders: tuple[Supplied, ...] = ()
+    """of such a source: all that its build takes there"""
 
 
 def locked(requirements: Requirements, target: Target, indexes: Indexes, how: How) -> Pylock:
@@ -134,6 +143,8 @@ class Supply:
     indexes: Indexes
     how: How
     watch: Watch = unwatched
+    under_way: tuple[str, ...] = ()
+    """sources whose build requirements these are"""
 
     def files(self, selections: Sequence[Selection]) -> list[list[Supplied]]:
         """For each selection its distributions as wheels; what cannot be fetched or built is told all at once."""
@@ -164,18 +175,24 @@ class Supply:
     ) -> Iterator[Supplied | OfflinepackError]:
         # one after the other: a build may use every core itself, and the second target of a pure wheel finds it made
         for target, one in building:
-            yield caught(lambda target=target, one=one: self._build(one, target, kept))  # type: ignore[misc]
+            supply = self._carry if self.how.sdist == "include" else self._build
+            yield caught(lambda target=target, one=one, supply=supply: supply(one, target, kept))  # type: ignore[misc]
 
-    def _build(self, one: Chosen, target: Target, kept: Mapping[str, StoredFile]) -> Supplied:
-        shop = sdist.Workshop(
+    def _workshop(self) -> sdist.Workshop:
+        # what a build, or a backend that is asked, takes here is built here
+        here = replace(self, how=replace(self.how, sdist="build", resolver="auto"), watch=unwatched)
+        return sdist.Workshop(
             self.store,
-            self._provide,
+            here._provide,
             (self.how.cache_dir or Path(tempfile.gettempdir()) / "offlinepack") / "logs",
             pythons=self.how.build_pythons,
             root=self.how.build_root,
             config_settings=self.how.config_settings,
             build_constraints=tuple(path.read_text("utf-8") for path in self.how.build_constraints),
         )
+
+    def _build(self, one: Chosen, target: Target, kept: Mapping[str, StoredFile]) -> Supplied:
+        shop = self._workshop()
         if isinstance(one.file, PackageVcs):
             with tempfile.TemporaryDirectory(prefix="offlinepack-", ignore_cleanup_errors=True) as work:
                 folder = Path(work) / "checkout"
@@ -199,16 +216,73 @@ class Supply:
             built = sdist.build(kept[one.filename], target, shop, subdirectory=within)
         return Supplied(one.name, built.wheel, one, dict(built.origin), built.findings)
 
-    def _provide(self, requirements: Sequence[str], target: Target) -> list[StoredFile]:
-        """Build requirements are requirements: locked, selected, fetched, and built where need be."""
+    def _carry(self, one: Chosen, target: Target, kept: Mapping[str, StoredFile]) -> Supplied:
+        """The source, and for the target all that its build takes: wheels, and sources with what theirs take."""
+        shop = self._workshop()
+        if isinstance(one.file, PackageVcs):
+            with tempfile.TemporaryDirectory(prefix="offlinepack-", ignore_cleanup_errors=True) as work:
+                folder = Path(work) / "checkout"
+                revision = one.file.commit_id or one.file.requested_revision
+                sdist.checkout(one.file.url or str(one.file.path), revision, folder)
+                said = sdist.describe(folder, target, shop, one.name, one.file.subdirectory or "")
+        elif isinstance(one.file, PackageDirectory):
+            said = sdist.describe(Path(one.file.path), target, shop, one.name, one.file.subdirectory or "")
+        else:
+            said = sdist.describe(kept[one.filename], target, shop, one.name)
+        if said.file.sha256 in self.under_way:
+            raise BuildError(
+                error(
+                    "build-circle",
+                    one.name,
+                    "{subject} needs itself to be built.",
+                    "Allow a ready-made wheel of it: no --no-binary for this project.",
+                )
+            )
+        how = replace(self.how, resolver="auto")
+        asked = self._asked(said.requires)
+        made = locked(asked, target, self.indexes, how)
+        if any(one.name == "setuptools" and one.version and one.version < _OWN_WHEELS for one in made.packages):
+            asked = self._asked([*said.requires, "wheel"])
+            made = locked(asked, target, self.indexes, how)
+        inner = replace(self, watch=unwatched, under_way=(*self.under_way, said.file.sha256))
+        (files,) = inner.files([select(made, target, asked)])
+        builders = {each.file.name: each for file in files for each in (file, *file.builders)}
+        built_there = note(
+            "built-there",
+            one.name,
+            "{subject} goes to {target} as its source and is built there; a compiler and Python's header files are "
+            "needed there if it has extension modules.",
+            target=target.name,
+        )
+        return Supplied(
+            one.name,
+            said.file,
+            one,
+            findings=(built_there,),
+            metadata=said.metadata,
+            builders=tuple(one for _, one in sorted(builders.items())),
+        )
+
+    def _asked(self, requirements: Sequence[str]) -> Requirements:
         asked = replace(from_arguments(requirements), name=None)
         for path in self.how.build_constraints:
             from offlinepack.sources import read_constraints
 
             asked = asked + read_constraints(path)
-        made = locked(asked, target, self.indexes, replace(self.how, resolver="auto"))
-        (files,) = replace(self, watch=unwatched).files([select(made, target, asked)])
+        return asked
+
+    def _provide(self, requirements: Sequence[str], target: Target) -> list[StoredFile]:
+        """Build requirements are requirements: locked, selected, fetched, and built where need be."""
+        asked = self._asked(requirements)
+        made = locked(asked, target, self.indexes, self.how)
+        (files,) = self.files([select(made, target, asked)])
         return [one.file for one in files]
+
+
+def with_builders(tools: Sequence[Supplied], files: Iterable[Supplied]) -> list[Supplied]:
+    """The tools, pip first, and what the builds of these files take, each once."""
+    known = {one.file.name: one for one in (*tools, *(each for one in files for each in one.builders))}
+    return sorted(known.values(), key=lambda one: (one.name != "pip", one.file.name))
 
 
 def caught(job: Callable[[], T]) -> T | OfflinepackError:

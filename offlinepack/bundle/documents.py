@@ -63,7 +63,9 @@ def _pins(target: Target, files: Mapping[str, File]) -> list[str]:
 
 
 def _pip(target: Target) -> str:
-    sources = " --find-links sdists" if any(one.file.startswith(layout.SDISTS) for one in target.install) else ""
+    # what the sources' builds take lies in tools/
+    carried = any(one.file.startswith(layout.SDISTS) for one in target.install)
+    sources = " --find-links sdists --find-links tools" if carried else ""
     return f"pip install --no-index --find-links wheels{sources} -r {layout.requirements_name(target.tag)}"
 
 

@@ -108,7 +108,8 @@ def assemble(
             )
     installed = {one.file for target in targets for one in target.install}
     places = {one: f"{layout.WHEELS if one.endswith('.whl') else layout.SDISTS}/{one}" for one in installed}
-    places |= {one.file: f"{layout.TOOLS}/{one.file}" for t in targets for one in t.tools if one.file not in places}
+    tools = {one.file for target in targets for one in target.tools} - installed
+    places |= {one: f"{layout.TOOLS if one.endswith('.whl') else layout.SDISTS}/{one}" for one in tools}
     placed = tuple(
         target._replace(
             install=tuple(one._replace(file=places[one.file]) for one in target.install),

@@ -233,6 +233,7 @@ from_ = group(
 
 def _how(
     resolver: str,
+    sdist: str,
     jobs: int,
     retries: int | None,
     timeout: float | None,
@@ -261,6 +262,7 @@ def _how(
         settings[key] = value if said is None else [*([said] if isinstance(said, str) else said), value]
     return How(
         resolver,
+        sdist,
         jobs,
         retries,
         timeout,
@@ -277,6 +279,12 @@ how = group(
     "how",
     _how,
     option("--resolver", type=click.Choice(["auto", "uv", "pip"]), default="auto", help="Who decides on versions."),
+    option(
+        "--sdist",
+        type=click.Choice(["build", "include"]),
+        default="build",
+        help="What has no wheel: build it here, or include its source and all that its build takes there.",
+    ),
     option("-j", "--jobs", type=click.IntRange(1, 64), default=16, rare=True, help="Downloads at a time."),
     option(
         "--retries",

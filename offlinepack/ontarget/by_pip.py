@@ -113,6 +113,8 @@ class Pip(NamedTuple):
                 command += ["--find-links", os.path.join(self.folder, one)]
         command += ["--no-deps", "--require-hashes", "--no-cache-dir", "--disable-pip-version-check", "--no-input"]
         command += ["--no-warn-script-location", "--progress-bar", "off"]
+        # else an old pip runs setup.py in the environment itself
+        command += ["--use-pep517"] * any(one.file.startswith(SDISTS) for one in what)
         command += ([] if self.compile else ["--no-compile"]) + (["--force-reinstall"] if self.force else [])
         started = time.time()
         code, path, words = self.programs.run(log, command + ["-r", listed])

@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Seq
 from . import by_pip, environment, installed, linked, match, place, report, seed
 from .by_pip import Attempt
 from .errors import Finding, InstallError, error, text
-from .manifest import Distribution, Manifest, Target, bytecode_path
+from .manifest import Distribution, Manifest, Target, Tool, bytecode_path
 from .wheel import Wheel
 
 AUTO = "fast"
@@ -39,10 +39,15 @@ class Work(NamedTuple):
         return self.choice.target
 
     @property
+    def tools(self):  # type: () -> List[Tool]
+        """pip; the other tools are what sources are built with, which pip does in environments of their own."""
+        return [one for one in self.target.tools if one.name == "pip"]
+
+    @property
     def plan(self):  # type: () -> List[Distribution]
         """Every distribution that must be in, pip first; a foreign environment may keep a newer pip of its own."""
         install = {one.name for one in self.target.install}
-        tools = [Distribution(one.name, one.version, one.file, (), False, None) for one in self.target.tools]
+        tools = [Distribution(one.name, one.version, one.file, (), False, None) for one in self.tools]
         return [one for one in tools if one.name not in install and not self.place.foreign] + list(self.target.install)
 
     @property
@@ -144,7 +149,7 @@ def _fill(work, programs, wanted, former):
             say(text("{count} distributions are unchanged and come from the release before.", count=len(done)))
     wanted = [one for one in wanted if one.name not in done]
     wheels = [work.wheels[one.file] for one in wanted if one.file in work.wheels]
-    tools = [one for one in work.target.tools if one.file in work.wheels]
+    tools = [one for one in work.tools if one.file in work.wheels]
     # what is in use already, or was made by somebody else, has files in the way: pip replaces them
     engine = options.engine if options.engine != "auto" else AUTO
     fast = (engine == "fast" or seed.lacks_distutils(work.choice.facts)) and not work.place.foreign
@@ -166,14 +171,14 @@ def _fill(work, programs, wanted, former):
     pip = by_pip.Pip(python, root, options.folder, work.manifest, programs, not options.no_compile, False)
     pip = pip._replace(force=work.place.foreign or options.force)
     wanted = [one for one in wanted if one.name not in done]
-    for tool in work.target.tools:
+    for tool in work.tools:
         if tool.name in [one.name for one in wanted] or (work.place.foreign and by_pip.older(root, tool)):
             say(text("{name} {version} goes in first.", name=tool.name, version=tool.version))
             first = pip.install([tool], tool.name, [work.path(tool.file) + "/pip"])
             if not first.ok:
                 raise InstallError(_failure(work, [first]))
             yield first
-    wanted = [one for one in wanted if one.name not in [tool.name for tool in work.target.tools]]
+    wanted = [one for one in wanted if one.name not in [tool.name for tool in work.tools]]
     if wanted:
         say(text("{count} distributions, by pip.", count=len(wanted)))
     for attempt in by_pip.install(pip, wanted):

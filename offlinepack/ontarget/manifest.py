@@ -77,7 +77,7 @@ class Distribution(NamedTuple):
 
 
 class Tool(NamedTuple):
-    """A distribution that installs the others: pip."""
+    """What installs the others: pip; and whatever the builds of sdists take, which is not installed itself."""
 
     name: str
     version: str
@@ -295,6 +295,6 @@ def _consistent(manifest):  # type: (Manifest) -> Manifest
             if not installed.issuperset(one.requires):
                 raise _Malformed("%s, %s" % (here, one.name), "in requires only what is installed too")
         for tool in target.tools:
-            if kinds.get(tool.file) not in ("wheel", "tool"):
-                raise _Malformed("%s, %s" % (here, tool.name), "a file that is listed as tool or wheel")
+            if kinds.get(tool.file) not in ("wheel", "tool", "sdist"):
+                raise _Malformed("%s, %s" % (here, tool.name), "a file that is listed as tool, wheel or sdist")
     return manifest

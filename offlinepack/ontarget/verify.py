@@ -57,11 +57,13 @@ def check_folder(folder, manifest, contents=False):  # type: (Any, Manifest, boo
             yield checked
     for target in manifest.targets:
         first, suspects = {}, []  # type: Dict[int, str], List[str]
+        # what sources are built with is never beside the rest
+        apart = {one.file for one in target.tools if one.name != "pip"}.difference(one.file for one in target.install)
         for one in sorted({(one.file, one.name, one.version) for one in target.tools + target.install}):
             name, version = known.get(one[0], one[1:])
             if normalised(one[1]) != name or not same_version(one[2], version):
                 found.append(error("wheel-other", one[0], _OTHER, _AGAIN, found=(name, version), planned=one[1:]))
-            for place in places.get(one[0], ()):
+            for place in places.get(one[0], ()) if one[0] not in apart else ():
                 before = first.setdefault(place, one[0])
                 suspects += [path for path in (before, one[0]) if before != one[0] and path not in suspects]
         wheels = [read_wheel(os.path.join(root, path)) for path in suspects]

@@ -1,0 +1,100 @@
+"""A source that the target builds itself: what its wheel will say of itself, and what its build takes there.
+
+Both are asked of the project's backend here. A backend may answer otherwise on another machine, so it is asked with
+no program in reach but its own: what it would otherwise find on this host is then among what it requires.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from build import BuildBackendException, BuildException
+from packaging.metadata import parse_email
+from packaging.utils import canonicalize_name
+
+from offlinepack.errors import BuildError, Finding, error
+from offlinepack.sdist.bench import Bench
+from offlinepack.sdist.failures import last_lines
+from offlinepack.sdist.interpreters import find
+from offlinepack.sdist.source import unpacked, workplace
+from offlinepack.store import StoredFile
+
+if TYPE_CHECKING:
+    from offlinepack.sdist import Workshop
+    from offlinepack.targets import Target
+
+_VERSION = 1
+"""grows when something else is asked"""
+
+
+@dataclass(frozen=True)
+class Described:
+    """A source as a file, and what its backend says."""
+
+    file: StoredFile
+    metadata: str
+    """METADATA of the wheel that it becomes"""
+    requires: tuple[str, ...]
+    """requirements (PEP 508) of its build"""
+
+
+def describe(
+    source: StoredFile | Path, target: Target, workshop: Workshop, name: str, subdirectory: str = ""
+) -> Described:
+    """Ask the backend of an sdist, or of a project's folder, which becomes an sdist; BuildError where it cannot say."""
+    interpreter = next(find(target, workshop.pythons, workshop.root))
+    told = [_VERSION, interpreter.target.tag, target.facts.os, subdirectory, sorted(workshop.config_settings.items())]
+    kind = "described-" + hashlib.sha256(json.dumps([*told, workshop.build_constraints]).encode()).hexdigest()[:16]
+    known = workshop.store.fact(source.sha256, kind) if isinstance(source, StoredFile) else None
+    if isinstance(source, StoredFile) and known:
+        return Described(source, known["metadata"], tuple(known["requires"]))
+    log = workshop.logs / f"{canonicalize_name(name)}-asked-for-{target.tag}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    key = source.sha256 if isinstance(source, StoredFile) else str(source.resolve())
+    with workplace(key) as work, log.open("wb") as written:
+        folder, stamp = unpacked(source, work, name)
+        folder = folder / subdirectory if subdirectory else folder
+        environment = {"SOURCE_DATE_EPOCH": str(stamp), "TMPDIR": str(work / "tmp"), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+        bench = Bench(interpreter, work, written, environment, workshop.provide)
+        try:
+            requires = bench.requires_of(folder, workshop.config_settings)
+            metadata = _settled(folder) or bench.metadata_of(folder, workshop.config_settings)
+            file = source if isinstance(source, StoredFile) else workshop.store.take(bench.sdist_of(folder))
+        except (BuildException, BuildBackendException, subprocess.SubprocessError, OSError) as failure:
+            written.flush()
+            raise BuildError(_unknown(name, target, log, failure)) from failure
+    workshop.store.keep_fact(file.sha256, kind, {"metadata": metadata, "requires": requires})
+    return Described(file, metadata, tuple(requires))
+
+
+def _settled(folder: Path) -> str | None:
+    """The sdist's own PKG-INFO, where that is what any wheel of it will say: PEP 643, nothing that matters dynamic."""
+    try:
+        text = (folder / "PKG-INFO").read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    raw, _ = parse_email(text)
+    dynamic = {one.lower() for one in raw.get("dynamic", [])}
+    version = tuple(int(part) for part in raw.get("metadata_version", "1.0").split(".") if part.isdigit())
+    return text if version >= (2, 2) and not dynamic & {"requires-dist", "requires-python", "provides-extra"} else None
+
+
+def _unknown(name: str, target: Target, log: Path, failure: Exception) -> Finding:
+    said = log.read_text("utf-8", "replace")
+    inner = failure.exception if isinstance(failure, BuildBackendException) else failure
+    if not isinstance(inner, subprocess.CalledProcessError):
+        said += f"\n{inner or failure}\n"
+    return error(
+        "build-closure-unknown",
+        name,
+        "{subject} cannot be carried as a source for {target}: its backend could not say here what its build takes.",
+        "Build it here (--sdist build, --root DIR), or ask for a version with a wheel. The whole log is {path}.",
+        log=last_lines(said),
+        target=target.name,
+        path=str(log),
+    )
