@@ -296,5 +296,5 @@ def _consistent(manifest):  # type: (Manifest) -> Manifest
                 raise _Malformed("%s, %s" % (here, one.name), "in requires only what is installed too")
         for tool in target.tools:
             if kinds.get(tool.file) not in ("wheel", "tool", "sdist"):
-                raise _Malformed("%s, %s" % (here, tool.name), "a file that is listed as tool, wheel or sdist")
+                raise _Malformed("%s, %s" % (here, tool.name), "a file that is listed as tool or wheel or sdist")
     return manifest
