@@ -9,7 +9,6 @@ from __future__ import annotations
 import posixpath
 import re
 import sys
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -17,10 +16,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from offlinepack.errors import Finding, error, note, text, warning
+from offlinepack.errors import Finding, IntegrityError, error, note, text, warning
 from offlinepack.native.binary import SITE, Binary
-from offlinepack.native.files import NO_BINARY, read_file, read_member, undefined
+from offlinepack.native.files import NO_BINARY, Unpacked, read_file, read_member, undefined
 from offlinepack.native.imports import imported
+from offlinepack.ontarget.archive import Archive, Unsound
 from offlinepack.ontarget.manifest import Need
 from offlinepack.store import Store, StoredFile
 from offlinepack.targets import Target
@@ -84,16 +84,22 @@ def _tuples(value: Any) -> Any:
 
 
 def read(wheel: Path) -> Scan:
-    """Look at every binary of a wheel; a damaged one is passed over."""
-    with zipfile.ZipFile(wheel) as archive:
+    """Look at every binary of a wheel; a damaged one is passed over. IntegrityError where it is no zip archive."""
+    with wheel.open("rb", buffering=0) as source:
+        try:
+            entries = Archive(source).entries(lambda *_: None)
+        except Unsound as why:
+            raise IntegrityError(error("no-archive", wheel.name, "{subject}: {why}.", why=why.args[1])) from why
         found = [
             binary
-            for member in archive.infolist()
-            if member.file_size >= 64 and not NO_BINARY.search(member.filename)
-            for binary in read_member(archive, member)
+            for entry in entries.values()
+            if entry.size >= 64 and not NO_BINARY.search(entry.name)
+            for binary in read_member(source, entry)
         ]
         modules = {one.path for one in found if one.module}
-        at_once, dlopens = imported(archive, modules) if found else (set(), False)
+        at_once, dlopens = (
+            imported(entries, lambda name: Unpacked(source, entries[name])[0:], modules) if found else (set(), False)
+        )
     return Scan(tuple(replace(one, starts=one.starts or one.path in at_once) for one in found), dlopens)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import posixpath
 import re
+import struct
 from dataclasses import dataclass
+from typing import Any
 
 SITE = "lib/python/site-packages"
 """where a wheel's modules lie below the environment; the X.Y in it does not matter for paths between files"""
@@ -41,3 +43,8 @@ def installed(member: str) -> str:
         folder = {"scripts": "bin", "data": "", "headers": "include", "purelib": SITE, "platlib": SITE}.get(key, SITE)
         return posixpath.normpath(posixpath.join(folder, below))
     return posixpath.normpath(posixpath.join(SITE, member))
+
+
+def at_place(form: str, data: Any, at: int) -> tuple[Any, ...]:
+    """The struct of this form at this place of anything that gives slices; struct.error where that ends before."""
+    return struct.unpack(form, data[at : at + struct.calcsize(form)])

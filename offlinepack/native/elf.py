@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-from offlinepack.native.binary import EXTENSION, Binary
+from offlinepack.native.binary import EXTENSION, Binary, at_place
 
 # e_machine of the System V ABI, with the class (32 or 64 bits) and byte order, as wheel tags name it
 _MACHINES = {
@@ -28,6 +28,8 @@ _MACHINES = {
 
 _MOST_VERSIONS = 10_000
 """entries in the table of wanted symbol versions; the largest known has some hundred"""
+_MOST_STRINGS = 64 << 20
+"""bytes of names"""
 
 # System V gABI, chapters 4 (headers) and 5 (program header, dynamic section); symbol versions: LSB, chapter 10.7.
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
@@ -35,32 +37,27 @@ _DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 1, 5, 10
 _DT_VERNEED, _DT_VERNEEDNUM = 0x6FFFFFFE, 0x6FFFFFFF
 
 
-def _segments(data: Any) -> Iterator[tuple[int, int, int, int]]:
+def _segments(data: Any, order: str, wide: bool) -> Iterator[tuple[int, int, int, int]]:
     """(type, offset, address, size in the file) of each program header."""
-    order, wide = "<" if data[5] == 1 else ">", data[4] == 2
+    head = bytes(data[0:64])
     start, size, count = (
-        (*struct.unpack_from(order + "Q", data, 32), *struct.unpack_from(order + "HH", data, 54))
+        (*struct.unpack_from(order + "Q", head, 32), *struct.unpack_from(order + "HH", head, 54))
         if wide
-        else (*struct.unpack_from(order + "I", data, 28), *struct.unpack_from(order + "HH", data, 42))
+        else (*struct.unpack_from(order + "I", head, 28), *struct.unpack_from(order + "HH", head, 42))
     )
     for at in range(start, start + size * count, size):
         if wide:
-            kind, _, offset, address, _, length = struct.unpack_from(order + "IIQQQQ", data, at)
+            kind, _, offset, address, _, length = at_place(order + "IIQQQQ", data, at)
         else:
-            kind, offset, address, _, length = struct.unpack_from(order + "IIIII", data, at)
+            kind, offset, address, _, length = at_place(order + "IIIII", data, at)
         yield kind, offset, address, length
 
 
-def end_of_segments(head: bytes) -> int:
-    """Where in the file the last byte lies that the loader maps."""
-    return max((offset + length for _, offset, _, length in _segments(head)), default=0)
-
-
 def read(path: str, data: Any) -> Binary:
-    """The file at `path`; struct.error, ValueError or IndexError where it is damaged."""
-    order, wide = "<" if data[5] == 1 else ">", data[4] == 2
-    (machine,) = struct.unpack_from(order + "H", data, 18)
-    segments = list(_segments(data))
+    """The file at `path`; `data` gives any slice of it. struct.error, ValueError or IndexError where it is damaged."""
+    order, wide = "<" if bytes(data[5:6]) == b"\1" else ">", bytes(data[4:5]) == b"\2"
+    (machine,) = at_place(order + "H", data, 18)
+    segments = list(_segments(data, order, wide))
     loads = [(address, offset, length) for kind, offset, address, length in segments if kind == _PT_LOAD]
 
     def place(address: int) -> int:
@@ -74,8 +71,8 @@ def read(path: str, data: Any) -> Binary:
     tags: list[tuple[int, int]] = []
     for kind, offset, _, length in segments:
         if kind == _PT_DYNAMIC:
-            for at in range(offset, offset + length, entry.size):
-                tag, value = entry.unpack_from(data, at)
+            table = bytes(data[offset : offset + min(length, _MOST_VERSIONS * entry.size)])
+            for tag, value in entry.iter_unpack(table[: len(table) // entry.size * entry.size]):
                 if tag == 0 or len(tags) > _MOST_VERSIONS:
                     break
                 tags.append((tag, value))
@@ -85,7 +82,7 @@ def read(path: str, data: Any) -> Binary:
     if _DT_STRTAB not in first:  # statically linked: it wants nothing
         return Binary(path, kind_of_machine, "", (), (), (), False, program, False)
     begin = place(first[_DT_STRTAB])
-    strings = bytes(data[begin : begin + first.get(_DT_STRSZ, 0)])
+    strings = bytes(data[begin : begin + min(first.get(_DT_STRSZ, 0), _MOST_STRINGS)])
 
     def string(at: int) -> str:
         return strings[at : strings.index(b"\0", at, at + 4096)].decode()
@@ -93,12 +90,12 @@ def read(path: str, data: Any) -> Binary:
     versions: dict[str, list[str]] = {}
     at, left = place(first[_DT_VERNEED]) if first.get(_DT_VERNEED) else 0, _MOST_VERSIONS
     for _ in range(first.get(_DT_VERNEEDNUM, 0)):
-        _, count, file, auxiliary, following = struct.unpack_from(order + "HHIII", data, at)
+        _, count, file, auxiliary, following = at_place(order + "HHIII", data, at)
         beside, left = at + auxiliary, left - count - 1
         if left < 0:
             raise ValueError("more versions than a file has")
         for _ in range(count):
-            _, _, _, name, further = struct.unpack_from(order + "IHHII", data, beside)
+            _, _, _, name, further = at_place(order + "IHHII", data, beside)
             versions.setdefault(string(file), []).append(string(name))
             beside += further
         at += following

@@ -7,15 +7,20 @@ import re
 import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from offlinepack.native import elf, macho, pe
 from offlinepack.native.binary import Binary, installed
+from offlinepack.ontarget.archive import Entry
 
 IN_MEMORY = 16 << 20
 """bytes of a binary that are held in memory; a larger one goes through a temporary file"""
+_BLOCK = 1 << 18
+_MOST_TURNS = 16
+"""so often what went by may be asked for again; a sound file needs two or three"""
 NO_BINARY = re.compile(
     r"\.(py|pyi|pyc|pyx|pxd|txt|md|rst|json|toml|ya?ml|cfg|ini|html?|css|js|mjs|map|ts|svg|png|jpe?g|gif|ico|woff2?|ttf|otf"
     r"|h|hpp|hh|c|cc|cpp|f|f90|cu|cuh|csv|tsv|npy|npz|xml|xsd|po|mo|pot|ipynb|cmake|pc|sh|gz|xz|bz2|zip|typed|a|lib)\Z"
@@ -26,17 +31,79 @@ _MAGIC = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe", b"\xca\xf
 _DAMAGED = (struct.error, ValueError, IndexError, OverflowError)
 
 
-def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[Binary, ...]:
-    """What this member wants; nothing where it is no binary, or a damaged one."""
-    with archive.open(member) as stream:
-        head = stream.read(64)
-        if not head.startswith(_MAGIC):
-            return ()
-        head += stream.read(64 << 10)
-        try:
-            return _parsed(installed(member.filename), head, stream, member.file_size)
-        except _DAMAGED:
-            return ()
+class Unpacked:
+    """A member's bytes at any place, like a `bytes` that is sliced, with little more in memory than the slice.
+
+    Deflate has no index: what went by is unpacked again from the beginning. ValueError where that is asked for too
+    often, zlib.error where the packed bytes are damaged.
+    """
+
+    def __init__(self, source: BinaryIO, entry: Entry) -> None:
+        self._source, self._entry, self._turns = source, entry, 0
+        self._kept: list[bytes] = []
+        self._at = self._end = 0
+        self._begin()
+
+    def __getitem__(self, where: slice) -> bytes:
+        start, stop = where.start or 0, self._entry.size if where.stop is None else min(where.stop, self._entry.size)
+        if start < 0 or stop <= start:
+            return b""
+        if start < self._at:
+            self._turns += 1
+            if self._turns > _MOST_TURNS:
+                raise ValueError("its parts point at each other")
+            self._begin()
+        while self._end < stop and (block := self._next()):
+            if self._kept and self._end <= start:
+                self._kept, self._at = [self._kept[-1]], self._end - len(self._kept[-1])
+            self._kept.append(block)
+            self._end += len(block)
+        if len(self._kept) > 1:
+            self._kept = [b"".join(self._kept)]
+        return self._kept[0][start - self._at : stop - self._at] if self._kept else b""
+
+    def blocks(self) -> Iterator[bytes]:
+        """All of it from the beginning, in pieces."""
+        self._begin()
+        while block := self._next():
+            yield block
+
+    def _begin(self) -> None:
+        self._inflate, self._rest = zlib.decompressobj(-15), b""
+        self._place, self._left = self._entry.offset, self._entry.packed
+        self._at = self._end = 0
+        self._kept = []
+
+    def _next(self) -> bytes:
+        while self._rest or self._left:
+            if not self._rest:
+                self._source.seek(self._place)
+                self._rest = self._source.read(min(self._left, _BLOCK))
+                if not self._rest:
+                    break
+                self._place, self._left = self._place + len(self._rest), self._left - len(self._rest)
+            if not self._entry.deflated:
+                block, self._rest = self._rest, b""
+            else:
+                block = self._inflate.decompress(self._rest, _BLOCK)
+                self._rest = self._inflate.unconsumed_tail
+                if self._inflate.eof:
+                    self._left, self._rest = 0, b""
+            if block:
+                return block
+        return b""
+
+
+def read_member(source: BinaryIO, entry: Entry) -> tuple[Binary, ...]:
+    """What this member of the wheel in `source` wants; nothing where it is no binary, or a damaged one."""
+    data = Unpacked(source, entry)
+    try:
+        head = data[0:64]
+        if head[:4] == b"\x7fELF":
+            return (elf.read(installed(entry.name), data),)
+        return _whole(installed(entry.name), data, entry.size) if head.startswith(_MAGIC) else ()
+    except (*_DAMAGED, zlib.error):
+        return ()
 
 
 def read_file(path: Path) -> Binary | None:
@@ -51,14 +118,11 @@ def read_file(path: Path) -> Binary | None:
                 return None
 
 
-def _parsed(path: str, head: bytes, stream: IO[bytes], size: int) -> tuple[Binary, ...]:
-    # of an ELF file, what the loader maps is all: debug sections stay compressed
-    end = min(elf.end_of_segments(head), size) if head[:4] == b"\x7fELF" else size
-    if end <= IN_MEMORY:
-        return tuple(_any(path, head + stream.read(max(end - len(head), 0))))
+def _whole(path: str, data: Unpacked, size: int) -> tuple[Binary, ...]:
+    if size <= IN_MEMORY:
+        return tuple(_any(path, b"".join(data.blocks())))
     with tempfile.TemporaryFile() as file:
-        file.write(head)
-        while file.tell() < end and (block := stream.read(1 << 20)):
+        for block in data.blocks():
             file.write(block)
         file.flush()
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:

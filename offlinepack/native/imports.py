@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from offlinepack.native.binary import EXTENSION, SITE, installed
 
@@ -18,11 +17,14 @@ _BLOCK = re.compile(rb"^(if|elif|else|with|try|except|finally)\b([^\n]*:[^\n]*)\
 _DEEPEST = 6
 
 
-def imported(archive: zipfile.ZipFile, extensions: set[str]) -> tuple[set[str], bool]:
-    """Of these extension modules, those that an import of the top-level modules loads; and `dlopens`."""
+def imported(names: Iterable[str], read: Callable[[str], bytes], extensions: set[str]) -> tuple[set[str], bool]:
+    """Of these extension modules, those that an import of the top-level modules loads; and `dlopens`.
+
+    `names` are the wheel's members, `read` gives the bytes of one.
+    """
     modules: dict[str, str] = {}
     members: dict[str, str] = {}
-    for member in archive.namelist():
+    for member in names:
         path = installed(member)
         if path.startswith(SITE + "/") and path.endswith((".py", ".so", ".pyd")):
             named = EXTENSION.sub(r"\1", path) if path in extensions else path[:-3]
@@ -46,7 +48,7 @@ def imported(archive: zipfile.ZipFile, extensions: set[str]) -> tuple[set[str], 
         reached.add(name)
         waiting += _parents(name)
         if modules[name].endswith(".py"):
-            source = archive.read(members[modules[name]])
+            source = read(members[modules[name]])
             dlopens = dlopens or b"ctypes" in source or b".dlopen(" in source
             own = f"{name}.{name.rpartition('.')[2]}"
             if modules.get(own) in extensions and b"importlib" in source:  # cv2/__init__.py loads cv2/cv2.abi3.so so

@@ -18,7 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from offlinepack import native, targets
+from offlinepack.errors import IntegrityError
 from offlinepack.native import files, imports
+from offlinepack.ontarget.archive import Archive
 from offlinepack.store import Store, StoredFile
 from offlinepack.targets import Target
 
@@ -508,10 +510,30 @@ def test_a_wheel_is_looked_at_once(shelf: Shelf, target: Target, tmp_path: Path)
     assert native.needs(shelf.wheels, target, store) == first
 
 
-def test_large_binaries_go_through_a_file(shelf: Shelf, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "IN_MEMORY", 100)
+@pytest.mark.parametrize("block", [1, 7, 64, 4096])
+def test_a_binary_is_read_a_window_at_a_time(
+    shelf: Shelf, target: Target, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(files, "_BLOCK", block)
     shelf.put("stone", {f"stone.{EXTENSION}": module("stone", "libpq.so.5")})
     assert [one.soname for one in native.needs(shelf.wheels, target).needs] == ["libpq.so.5"]
+
+
+def test_any_slice_of_a_member_is_what_it_is_of_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_BLOCK", 100)
+    content = b"".join(hashlib.sha256(b"%d" % one).digest() for one in range(100))
+    path = tmp_path / "one.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data", content)
+    with path.open("rb") as source:
+        entry = Archive(source).entries(lambda *_: None)["data"]
+        data = files.Unpacked(source, entry)
+        for start, stop in [(0, 64), (3000, 3200), (10, 2000), (3199, 9999), (5000, 6000), (7, 7)]:
+            assert data[start:stop] == content[start:stop]
+        with pytest.raises(ValueError):
+            for _ in range(100):
+                assert data[3000:3100] + data[:10]
+        assert files.Unpacked(source, entry)[0:] == content
 
 
 def test_statements_are_read_in_linear_time() -> None:
@@ -523,5 +545,5 @@ def test_statements_are_read_in_linear_time() -> None:
 def test_a_wheel_that_is_no_archive_is_an_error_of_the_caller(tmp_path: Path) -> None:
     path = tmp_path / "stone-1.0-cp311-cp311-linux_x86_64.whl"
     path.write_bytes(b"no")
-    with pytest.raises(zipfile.BadZipFile):
+    with pytest.raises(IntegrityError):
         native.read(path)
