@@ -19,7 +19,7 @@ from packaging.pylock import Pylock
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from offlinepack import bundle, fetch, included, native, signing, supply
+from offlinepack import bundle, bytecode, fetch, included, native, signing, supply
 from offlinepack.errors import (
     BuildError,
     Finding,
@@ -69,6 +69,8 @@ class Request:
     how: How = field(default_factory=How)
     label: Label = field(default_factory=Label)
     includes: tuple[Included, ...] = ()
+    bytecode: bool = False
+    """compiled code goes with the bundle, for each target whose Python is here"""
     sign: Path | None = None
     """the key that signs the manifest"""
     split: int | None = None
@@ -240,7 +242,14 @@ def _built(request: Request, output: Path, store: Store, watch: Watch) -> Built:
     targets, findings = _settled(parts, read, store)
     findings += [one for each in read.values() for one in each.notes]
     clock.passed("check")
-    archive, listed = _written(request, output, parts, targets, watch)
+    codes: dict[str, Path] = {}
+    if request.bytecode:
+        planned = _planned(targets)
+        wanted = [(part.target, [one.file for one in part.all if one.file.name in planned]) for part in parts]
+        codes, notes = bytecode.compiled(wanted, store, request.how.build_pythons)
+        findings += notes
+        clock.passed("compile")
+    archive, listed = _written(request, output, parts, targets, codes, watch)
     clock.passed("pack")
     findings += [
         one for at, plan in enumerate(plans) for one in plan.selection.findings if _holds(one, parts[at], read)
@@ -318,13 +327,22 @@ def _is_version(version: str | None) -> bool:
         return False
 
 
+def _planned(targets: Sequence[manifest.Target]) -> set[str]:
+    """The names of all files that any target installs, or installs with."""
+    return {one.file for each in targets for one in each.install} | {one.file for each in targets for one in each.tools}
+
+
 def _written(
-    request: Request, output: Path, parts: Sequence[_Part], targets: Sequence[manifest.Target], watch: Watch
+    request: Request,
+    output: Path,
+    parts: Sequence[_Part],
+    targets: Sequence[manifest.Target],
+    codes: Mapping[str, Path],
+    watch: Watch,
 ) -> tuple[bundle.Archive, manifest.Manifest]:
     label = request.label
     # conservation: what no target installs is not in the bundle
-    planned = {one.file for target in targets for one in target.install}
-    planned |= {one.file for target in targets for one in target.tools}
+    planned = _planned(targets)
     supplied = [one for part in parts for one in part.all if one.file.name in planned]
     listed, members = bundle.assemble(
         label.name,
@@ -333,7 +351,7 @@ def _written(
         [one.file for one in supplied],
         sequence=label.sequence,
         install_to=label.install_to,
-        extra={one.path: one.file for one in request.includes},
+        extra={**{one.path: one.file for one in request.includes}, **codes},
         urls=_public(supplied),
     )
     signatures = [signing.sign(manifest.write(listed), request.sign)] if request.sign else []

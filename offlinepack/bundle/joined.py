@@ -42,7 +42,8 @@ def join(bundles: Sequence[Bundle]) -> tuple[Manifest, Iterator[Member]]:
                 continue
             if _home(file.path, in_wheels) != file.path:
                 continue
-            if found.setdefault(file.path, (file, each))[0] != file:
+            # bytecode of two patch releases of one Python may differ; either will do
+            if found.setdefault(file.path, (file, each))[0] != file and file.kind != "bytecode":
                 bad.append(_apart(each.path, text("it has another {file}", file=file.path)))
         urls.update(documents.addresses(dict(_locks(each)), each.manifest))
     if bad:

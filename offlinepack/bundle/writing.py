@@ -21,7 +21,7 @@ from .parts import CHUNK, Archive, Output, unreadable, unwritable
 
 Content = bytes | Path | Iterable[bytes]
 _EXECUTABLE = (layout.INSTALL_PY, layout.INSTALL_SH)
-_PACKED = {"wheel": True, "sdist": True, "tool": True, "code": False, "document": False}
+_PACKED = {"wheel": True, "sdist": True, "tool": True, "bytecode": True, "code": False, "document": False}
 """kind -> whether it is compressed already; the others are looked at"""
 
 

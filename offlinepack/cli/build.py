@@ -182,6 +182,7 @@ def build(
     wanted = replace(
         request(what, asked, indexes, how, label, speaker),
         includes=extra.includes,
+        bytecode=extra.bytecode,
         sign=extra.sign,
         split=extra.split,
     )

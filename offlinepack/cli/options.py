@@ -346,12 +346,13 @@ class With:
     """What goes with the bundle."""
 
     includes: tuple[Included, ...]
+    bytecode: bool
     sign: Path | None
     split: int | None
 
 
-def _with(include: tuple[str, ...], sign: Path | None, split: int | None) -> With:
-    return With(included.read(include), sign, split)
+def _with(include: tuple[str, ...], bytecode: bool, sign: Path | None, split: int | None) -> With:
+    return With(included.read(include), bytecode, sign, split)
 
 
 with_ = group(
@@ -363,6 +364,7 @@ with_ = group(
         metavar="PATH[=DEST]",
         help="A file or folder to carry along; DEST: also placed there.",
     ),
+    option("--bytecode", is_flag=True, help="Carry compiled code where this host has the Python: installs faster."),
     option("--sign", type=FILE, metavar="KEY", help="Sign the bundle with this SSH key."),
     option("--split", metavar="SIZE", callback=_size, rare=True, help="Write it in parts of this size: 3900M, 2G."),
 )

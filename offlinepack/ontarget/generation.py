@@ -151,7 +151,7 @@ def _fill(work, programs, wanted, former):
     wheels = [work.wheels[one.file] for one in wanted if one.file in work.wheels]
     tools = [one for one in work.tools if one.file in work.wheels]
     # what is in use already, or was made by somebody else, has files in the way: pip replaces them
-    engine = options.engine if options.engine != "auto" else AUTO
+    engine = AUTO if options.engine in (None, "auto") else options.engine
     fast = (engine == "fast" or seed.lacks_distutils(work.choice.facts)) and not work.place.foreign
     if fast and wheels and tools and not options.force:
         say(text("{count} distributions, by the fast engine.", count=len(wheels)))

@@ -45,7 +45,7 @@ def install(options, voice):  # type: (Any, report.Voice) -> int
     whole = identity in _admitted(work)["generations"] and not options.force
     sdists = sum(one.size for one in files if one.path not in mine)
     room = None if whole else preflight.room(mine.values(), sdists, compiled)
-    found = preflight.check(place, room, choice.facts, target.needs, options.engine)
+    found = preflight.check(place, room, choice.facts, target.needs, options.engine or "auto")
     broken = any(one.level == "error" and one.code in preflight.MACHINE for one in found)
     voice.findings(raise_all(errors.MachineError if broken else errors.ComputerError, found))
     if options.dry_run:

@@ -154,6 +154,12 @@ def test_force_installs_again(bundle: Callable[..., Path], tmp_path: Path) -> No
     assert told(venv / "bin" / "app") == "app 1.0"
 
 
+def test_without_a_word_about_engines_the_fast_one_installs(bundle: Callable[..., Path], tmp_path: Path) -> None:
+    for at, words in enumerate([(), ("--engine", "auto")]):
+        rows = install(bundle(), "--venv", tmp_path / str(at), *words, "--json").json["distributions"]
+        assert {row["engine"] for row in rows} == {"fast"}
+
+
 def test_a_dry_run_writes_nothing(bundle: Callable[..., Path], tmp_path: Path) -> None:
     done = install(bundle(), "--venv", tmp_path / "deep" / "venv", "--dry-run", "--json")
     assert done.json["changed"] is False and not (tmp_path / "deep").exists()

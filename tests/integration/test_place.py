@@ -235,10 +235,11 @@ def test_bytecode_that_was_packed(tmp_path: Path) -> None:
     """It is placed with the time and size of the source, so that Python takes it; an edited source is noticed."""
     root, wheels = tmp_path / "env", [read_wheel(one) for one in odd(tmp_path / "wheels")]
     ready = {
-        one.name: read_wheel(compile_wheel(one, sys.executable, tmp_path / "bytecode" / one.filename)) for one in wheels
+        one.name: read_wheel(compile_wheel(Path(one.path), sys.executable, tmp_path / "bytecode" / one.filename))
+        for one in wheels
     }
-    again = compile_wheel(wheels[0], sys.executable, tmp_path / "again" / wheels[0].filename)
-    assert again.read_bytes() == (tmp_path / "bytecode" / wheels[0].filename).read_bytes()
+    again = compile_wheel(Path(wheels[0].path), sys.executable, tmp_path / "again" / wheels[0].filename)
+    assert again and again.read_bytes() == (tmp_path / "bytecode" / wheels[0].filename).read_bytes()
     make_environment(sys.executable, root)
     where = layout(str(root / "bin/python"))
     assert [bad for _, bad in place(wheels, where, read_wheel(pip_wheel()), bytecode=ready) if bad] == []

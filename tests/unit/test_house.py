@@ -33,6 +33,7 @@ PEERS = {
     ("lockers", "sources"): "Requirements is what is locked",
     ("selection", "sources"): "Requirements says where sources are allowed",
     ("sdist", "lockers"): "build requirements are requirements",
+    ("bytecode", "sdist"): "which interpreters this host has",
 }
 # Outside libraries and the only rooms that may know them.
 KEPT = {
