@@ -6,7 +6,7 @@ import hashlib
 import pickle
 import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from offlinepack.errors import Finding, IntegrityError, error
 from offlinepack.ontarget import manifest as layout
 from offlinepack.ontarget.manifest import Distribution, File, Manifest, Tool
-from offlinepack.ontarget.verify import check_folder
+from offlinepack.ontarget.verify import Bound, check_folder
 from offlinepack.ontarget.wheel import Wheel, check_contents, clashes, read_wheel, same_version
 
 from . import documents
@@ -57,11 +57,12 @@ def kind_of(path: str) -> str | None:
 
 def verified(bundle: Bundle) -> Iterator[File | Finding]:
     """Each file when it is done, and whatever is found."""
-    yield from _misplaced(bundle.manifest)
+    yield from misplaced(bundle.manifest)
     yield from _of_folder(bundle) if bundle.path.is_dir() else _of_archive(bundle)
 
 
-def _misplaced(manifest: Manifest) -> Iterator[Finding]:
+def misplaced(manifest: Manifest) -> Iterator[Finding]:
+    """Files that a bundle does not hold, or not there."""
     for file in manifest.files:
         if kind_of(file.path) != file.kind:
             yield error(
@@ -81,8 +82,13 @@ def _of_folder(bundle: Bundle) -> Iterator[File | Finding]:
             yield checked.file
             if not any(one.level == "error" for one in checked.findings):
                 sound.add(checked.file.path)
+    yield from of_documents(bundle, sound)
+
+
+def of_documents(bundle: Bundle, sound: Collection[str] | None = None) -> Iterator[Finding]:
+    """What the files for other tools say beside the manifest; of these paths only, where they are given."""
     for file in bundle.manifest.files:
-        if documents.serves_other_tools(file.path) and file.path in sound:
+        if documents.serves_other_tools(file.path) and (sound is None or file.path in sound):
             try:
                 yield from documents.check(file.path, bundle.read(file), bundle.manifest)
             except IntegrityError as found:
@@ -94,7 +100,7 @@ def _of_archive(bundle: Bundle) -> Iterator[File | Finding]:
     if not any(one.path == layout.SUMS and one.sha256 == sums for one in bundle.manifest.files):
         yield error("sums-differ", layout.SUMS, "{subject} does not list what the manifest lists.", _ASK)
     with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder, ThreadPoolExecutor(2) as pool:
-        wheels = _Wheels(Path(folder), pool)
+        wheels = _Wheels(Path(folder), pool, Bound(bundle.manifest))
         try:
             for member in bundle.members():
                 try:
@@ -120,8 +126,8 @@ def is_wheel(file: File) -> bool:
 class _Wheels:
     """The wheels of an archive: each unpacked in a thread, then compared with the plan and its peers."""
 
-    def __init__(self, folder: Path, pool: ThreadPoolExecutor) -> None:
-        self._folder, self._pool = folder, pool
+    def __init__(self, folder: Path, pool: ThreadPoolExecutor, bound: Bound) -> None:
+        self._folder, self._pool, self._bound = folder, pool, bound
         self._waiting: deque[tuple[str, Path, Future[tuple[Wheel | None, list[Finding]]]]] = deque()
         self._sound: dict[str, Path] = {}
 
@@ -130,7 +136,7 @@ class _Wheels:
         while len(self._waiting) > 2:
             yield from self._done()
         path = member.place(self._folder)
-        self._waiting.append((member.file.path, path, self._pool.submit(_checked, path)))
+        self._waiting.append((member.file.path, path, self._pool.submit(_checked, path, self._bound)))
 
     def _done(self) -> Iterator[Finding]:
         name, path, future = self._waiting.popleft()
@@ -159,12 +165,12 @@ class _Wheels:
             yield from clashes(wheels, target.facts.os)
 
 
-def _checked(path: Path) -> tuple[Wheel | None, list[Finding]]:
+def _checked(path: Path, bound: Bound) -> tuple[Wheel | None, list[Finding]]:
     try:
         wheel = read_wheel(path)
     except IntegrityError as found:
         return None, list(found.findings)
-    return wheel, [*wheel.notes, *check_contents(wheel)]
+    return wheel, [*wheel.notes, *(bound.admit(wheel) or check_contents(wheel))]
 
 
 def _other(path: str, wheel: Wheel, planned: Distribution | Tool) -> Finding:

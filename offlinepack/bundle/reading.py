@@ -10,7 +10,6 @@ import os
 import re
 import stat
 import tempfile
-import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -18,13 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from offlinepack.errors import BundleError, Finding, IntegrityError, UsageError, error, text
+from offlinepack.errors import BundleError, Finding, IntegrityError, UsageError, error, raise_all, text
 from offlinepack.ontarget import manifest as layout
 from offlinepack.ontarget.manifest import File, Manifest, Target
+from offlinepack.ontarget.verify import known_as
 from offlinepack.ontarget.wheel import Wheel, read_wheel
 
 from .archive import Reader, not_a_bundle, unsound
-from .checking import is_wheel, verified
+from .checking import is_wheel, misplaced, of_documents, verified
 from .parts import AGAIN, CHUNK, Input, unreadable, unwritable
 from .writing import Member, place, write
 
@@ -146,6 +146,14 @@ class Bundle:
             return next(member.read() for member in self.members() if member.file == file)
         with _regular(self.path / file.path) as source:
             return b"".join(_checked(file, iter([source.read(file.size + 1)])))
+
+    def check(self) -> list[Finding]:
+        """All that `verify` finds odd; IntegrityError where anything is wrong."""
+        return raise_all(IntegrityError, [one for one in self.verify() if isinstance(one, Finding)])
+
+    def check_plan(self) -> None:
+        """IntegrityError: the files for other tools do not say what the manifest says, or one is out of its place."""
+        raise_all(IntegrityError, [*misplaced(self.manifest), *of_documents(self)])
 
     def verify(self) -> Iterator[File | Finding]:
         """Check everything, wheels to their last member. Gives each file that is done, and what was found wrong or odd.
@@ -297,7 +305,7 @@ def _of_folder(bundle: Bundle) -> Iterator[Member]:
         for one in sorted(os.scandir(bundle.path / here), key=lambda one: one.name):
             path = here + one.name
             if path not in known and path not in parents:
-                path = unicodedata.normalize("NFC", path)  # some file systems change the form
+                path = known_as(str(bundle.path), path)
             if one.is_dir(follow_symlinks=False) and path in parents:
                 waiting.append(path + "/")
             elif path in known and one.is_file(follow_symlinks=False):

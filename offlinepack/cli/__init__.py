@@ -29,6 +29,7 @@ COMMANDS = {
     "sign": ("bundle", "Sign a bundle with an SSH key"),
     "merge": ("bundle", "Join bundles that were made for different targets"),
     "targets": ("machine", "List the machines that can be packed for; show one's facts"),
+    "standalone": ("machine", "Write the target side as one file, for machines that keep trusted code"),
     "probe": ("machine", "Tell the facts of this machine, or write the script that does"),
 }
 """name -> (file below cli/, one line of help), in the order of the help page"""

@@ -11,7 +11,7 @@ import click
 from offlinepack import bundle, cli, console, signing
 from offlinepack.cli.machine import run_ontarget
 from offlinepack.cli.options import FILE, option
-from offlinepack.errors import Finding, IntegrityError, MachineError, error, text
+from offlinepack.errors import Finding, IntegrityError, MachineError, error, raise_all, text
 from offlinepack.ontarget import manifest
 from offlinepack.ontarget import signature as signatures
 from offlinepack.ontarget.installation import TRUST
@@ -25,10 +25,28 @@ KEYS = (
 def who_signed(opened: bundle.Bundle, keys: Sequence[str], signature: str | None) -> list[Finding]:
     """A note for each file of keys, those of this machine's trust.ini among them; IntegrityError where one lacks."""
     wanted = [*keys, *signatures.demanded(TRUST)]
+    signatures.own(opened.data, list(opened.signatures.items()))
     if not wanted:
         return []
     given = [Path(signature)] if signature else []
     return signatures.check(opened.data, signing.signatures_of(opened, given), wanted)
+
+
+def checked(speaker: console.Console, opened: bundle.Bundle) -> tuple[int, list[Finding]]:
+    """How many files the bundle has, and what is odd about it; IntegrityError: all that is wrong."""
+    findings: list[Finding] = []
+
+    def files() -> Iterator[manifest.File]:
+        for one in opened.verify():
+            if isinstance(one, Finding):
+                findings.append(one)
+            else:
+                yield one
+
+    total = float(sum(one.size for one in opened.manifest.files))
+    what = text("checking {path}", path=opened.path)
+    count = sum(1 for _ in speaker.track(what, files(), total, lambda one: one.size))
+    return count, raise_all(IntegrityError, findings)
 
 
 @click.command(cls=cli.Command, params=list(KEYS))
@@ -39,32 +57,18 @@ def verify(ctx: click.Context, /, bundle_path: Path, verify_key: tuple[str, ...]
     speaker = cli.console(ctx)
     opened = bundle.open_bundle(bundle_path)
     signed = who_signed(opened, verify_key, signature)
-    findings: list[Finding] = []
-
-    def files() -> Iterator[manifest.File]:
-        for one in opened.verify():
-            if isinstance(one, Finding):
-                findings.append(one)
-            else:
-                yield one
-
-    listed = opened.manifest
-    total = float(sum(one.size for one in listed.files))
-    what = text("checking {path}", path=bundle_path)
-    checked = sum(1 for _ in speaker.track(what, files(), total, lambda one: one.size))
-    if any(one.level == "error" for one in findings):
-        raise IntegrityError(*findings)
+    count, findings = checked(speaker, opened)
     speaker.findings([*findings, *signed])
     if signed:
         sentence = text(
-            "{path}: {count} files, complete and unaltered since it was signed.", path=bundle_path, count=checked
+            "{path}: {count} files, complete and unaltered since it was signed.", path=bundle_path, count=count
         )
     else:
         sentence = text(
             "{path}: {count} files, complete and unaltered since packing; "
             "who packed it was not checked (--verify-key FILE).",
             path=bundle_path,
-            count=checked,
+            count=count,
         )
     speaker.result(sentence)
     if speaker.wants_json:
@@ -72,9 +76,9 @@ def verify(ctx: click.Context, /, bundle_path: Path, verify_key: tuple[str, ...]
             {
                 "ok": True,
                 "bundle": str(bundle_path),
-                "name": listed.name,
-                "version": listed.version,
-                "files": checked,
+                "name": opened.manifest.name,
+                "version": opened.manifest.version,
+                "files": count,
                 "signed_by": [one.sentence.facts["who"] for one in signed],
                 "sentence": str(sentence),
                 "findings": [one.to_json() for one in (*findings, *signed)],
@@ -89,10 +93,13 @@ def verify(ctx: click.Context, /, bundle_path: Path, verify_key: tuple[str, ...]
 def inspect(ctx: click.Context, path: Path, target: str | None) -> None:
     """Tell what a bundle holds; of an environment: what runs there, from which bundle, and whether it was altered."""
     speaker = cli.console(ctx)
-    if path.is_dir() and not (path / manifest.MANIFEST).exists():
+    if (path / "pyvenv.cfg").is_file() or Path(f"{path.absolute()}.d").is_dir():
         words = ["--inspect", "--venv", str(path)] + (["--json"] if speaker.wants_json else [])
         ctx.exit(run_ontarget(words))
-    listed = bundle.open_bundle(path).manifest
+    opened = bundle.open_bundle(path)
+    signatures.own(opened.data, list(opened.signatures.items()))
+    speaker.findings(checked(speaker, opened)[1])
+    listed = opened.manifest
     shown = listed.targets if target is None else (named(listed, target),)
     if speaker.wants_json:
         speaker.json({"ok": True, "bundle": str(path), **_described(listed, shown)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import subprocess
@@ -19,6 +20,8 @@ from offlinepack import bundle, cli, signing
 from offlinepack import targets as models
 from offlinepack.cli.options import FILE, option
 from offlinepack.errors import MachineError, error, text
+from offlinepack.ontarget.program import is_code
+from offlinepack.ontarget.program import pack as program
 
 
 def run_ontarget(arguments: Sequence[str], python: str | None = None, folder: Path | None = None) -> int:
@@ -120,12 +123,14 @@ def install(ctx: click.Context, /, bundle_path: Path, python: str | None, **_pas
     # before anything is unpacked; the target side looks again at what lies there
     who_signed(opened, ctx.params["verify_key"], ctx.params["signature"])
     if bundle_path.is_dir():
+        opened.check_plan()
         ctx.exit(run_ontarget(words, python, bundle_path))
     with _beside(ctx.params["venv"], opened.manifest.install_to) as folder:
         total = float(sum(one.size for one in opened.manifest.files))
         what = text("unpacking {path}", path=bundle_path)
         for _ in cli.console(ctx).track(what, opened.unpack(folder), total, lambda one: one.size):
             pass
+        bundle.open_bundle(folder).check_plan()
         code = run_ontarget(words, python, folder)
     ctx.exit(code)
 
@@ -137,6 +142,34 @@ def _beside(venv: str | None, install_to: str | None) -> Iterator[Path]:
     above = next(one for one in Path(place).parents if one.is_dir())
     with tempfile.TemporaryDirectory(prefix=".offlinepack-", dir=above, ignore_cleanup_errors=True) as work:
         yield Path(work) / "bundle"
+
+
+@click.command(cls=cli.Command)
+@click.option("-o", "--output", type=FILE, default="offlinepack.pyz", metavar="FILE", help="Where it goes.")
+@click.pass_context
+def standalone(ctx: click.Context, output: Path) -> None:
+    """Write the target side as one file, for machines that keep trusted code of their own: carried and checked once."""
+    from offlinepack import pack
+
+    code = {
+        one.name: one.read_bytes() for one in resources.files("offlinepack.ontarget").iterdir() if is_code(one.name)
+    }
+    data = program(code)
+    pack.write_whole(output, data)
+    output.chmod(0o777 & ~_umask())
+    speaker, sha256 = cli.console(ctx), hashlib.sha256(data).hexdigest()
+    speaker.result(
+        text("{path}: install, verify, inspect, rollback and probe, for Python 3.6 and newer", path=output),
+        f"  sha256 {sha256}",
+    )
+    if speaker.wants_json:
+        speaker.json({"ok": True, "program": str(output), "sha256": sha256, "size": len(data)})
+
+
+def _umask() -> int:
+    mask = os.umask(0o22)
+    os.umask(mask)
+    return mask
 
 
 @click.command(cls=cli.Command)

@@ -142,8 +142,13 @@ class Difference:
 def diff(old: Path, new: Path) -> Difference:
     """The difference of two bundles, each a tar.gz, its parts, its folder, or a manifest.json alone."""
     if any(one.suffix == ".json" and not one.is_dir() for one in (old, new)):
+        for one in (old, new):
+            if one.suffix != ".json" or one.is_dir():
+                open_bundle(one).check()
         return compare(manifest_of(old), manifest_of(new))
     bundles = open_bundle(old), open_bundle(new)
+    for bundle in bundles:
+        bundle.check()
     return compare(bundles[0].manifest, bundles[1].manifest, bundles)
 
 

@@ -46,7 +46,7 @@ OTHERS = (
 )  # type: Options
 SHORT = {"--jobs": "-j", "--quiet": "-q", "--verbose": "-v", "--version": "-V", "--help": "-h"}
 WORDS = ("install", "verify", "rollback", "inspect", "probe")
-"""offlinepack.pyz takes one of these first; install and verify then take the folder of a bundle"""
+"""offlinepack.pyz takes one of these first; install and verify then the folder of a bundle, inspect that or --venv"""
 
 
 def main(argv, folder):  # type: (Sequence[str], Optional[str]) -> int
@@ -95,8 +95,8 @@ def _options(argv, folder):  # type: (Sequence[str], Optional[str]) -> Any
     if argv and argv[0] in WORDS:
         asked = argv.pop(0)
     parser = _Parser(add_help=False)
-    if folder is None and asked in WORDS[:2]:
-        parser.add_argument("folder", metavar="BUNDLE")
+    if folder is None and asked in ("install", "verify", "inspect"):
+        parser.add_argument("folder", metavar="BUNDLE", nargs="?" if asked == "inspect" else None)
     for name, value, _ in (*INSTALL, *OTHERS):
         names, default = [name] + ([SHORT[name]] if name in SHORT else []), None  # type: List[str], Any
         if any(name == one for one, _, _ in INSTALL):
@@ -111,7 +111,11 @@ def _options(argv, folder):  # type: (Sequence[str], Optional[str]) -> Any
             on = (default or "").lower() in ("1", "true", "yes", "on")
             parser.add_argument(*names, action="store_true", default=on)
     options = parser.parse_args(argv)
-    options.folder = folder or (os.path.abspath(options.folder) if asked in WORDS[:2] else None)
+    named = getattr(options, "folder", None)
+    options.folder = folder or (os.path.abspath(named) if named else None)
+    lived_in = named and (os.path.isfile(os.path.join(named, "pyvenv.cfg")) or os.path.isdir(named + ".d"))
+    options.shown = asked == "inspect" and named and not lived_in
+    options.venv = named if asked == "inspect" and lived_in else options.venv
     if asked and asked != "install":
         setattr(options, asked, True)
     checks = (("--engine", options.engine, ("auto", "pip", "fast")), ("--lang", options.lang, ("en", "zh")))
@@ -127,7 +131,10 @@ def _run(options, voice):  # type: (Any, report.Voice) -> int
     modes = ("help", "version", "probe", "rollback", "inspect", "verify")
     voice.facts["command"] = next((one for one in modes if getattr(options, one)), "install")
     if options.help:
-        voice.result(text("python3 install.py [options]"))
+        usage = text("python3 install.py [options]")
+        if options.folder is None:
+            usage = text("python3 offlinepack.pyz install|verify|inspect|rollback|probe [BUNDLE] [options]")
+        voice.result(usage)
         for name, value, meaning in (*INSTALL, *OTHERS):
             option = "  %-2s %s %s" % (SHORT.get(name, ""), name, value or "")
             voice.result(text("{option} {help}", option=option.ljust(27), help=meaning))
@@ -137,16 +144,19 @@ def _run(options, voice):  # type: (Any, report.Voice) -> int
         interpreter.main()
     elif options.rollback:
         return _rollback(options, voice)
-    elif options.inspect:
+    elif options.inspect and not options.shown:
         return _inspect(options, voice)
     elif options.folder is None:
         raise UsageError(error(
             "usage", "offlinepack.pyz", "{subject} holds no bundle.", "These work without one: {words}.",
             words=WORDS[2:]))
-    elif options.verify:
+    elif options.verify or options.shown:
         manifest = verify.open_folder(options.folder)
         voice.facts.update(bundle=manifest.name, version=manifest.version, sequence=manifest.sequence)
-        installation.check(options, manifest, voice)
+        installation.check(options, manifest, voice, contents=True)
+        for target in manifest.targets if options.shown else ():
+            held = ["%s %s" % (one.name, one.version) for one in target.install]
+            voice.result(text("{name} ({tag}): {held}", name=target.name, tag=target.tag, held=held))
         facts = {"what": manifest.folder, "count": len(manifest.files)}
         if voice.facts.get("signed"):
             voice.result(text("{what}: {count} files, complete and unaltered since packing, and signed.", **facts))

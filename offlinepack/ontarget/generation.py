@@ -9,9 +9,9 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Seq
 
 from . import by_pip, environment, installed, linked, match, place, report, seed
 from .by_pip import Attempt
-from .errors import Finding, InstallError, error, text
+from .errors import Finding, InstallError, IntegrityError, error, raise_all, text
 from .manifest import Distribution, Manifest, Target, Tool, bytecode_path
-from .wheel import Wheel
+from .wheel import Wheel, check_contents
 
 AUTO = "fast"
 """the engine that --engine auto means"""
@@ -163,11 +163,16 @@ def _fill(work, programs, wanted, former):
         for wheel, bad in place.place(wheels, where, work.wheels[tools[0].file], requested, compiling, jobs, ready):
             if bad is None:
                 done.add(wheel.name)
+            elif bad.code == "wheel-contents":
+                raise IntegrityError(bad)
             else:
                 work.voice.findings([bad._replace(level="note")])
                 installed.discard(root, [wheel.name])
             yield Attempt(wheel.name, bad is None, round(time.time() - before, 2), "", bad.say() if bad else "", "fast")
             before = time.time()
+    # pip believes what is in a wheel whose hash is right
+    left = [work.wheels[one.file] for one in wanted if one.name not in done and one.file in work.wheels]
+    raise_all(IntegrityError, [bad for wheel in left for bad in check_contents(wheel)])
     pip = by_pip.Pip(python, root, options.folder, work.manifest, programs, not options.no_compile, False)
     pip = pip._replace(force=work.place.foreign or options.force)
     wanted = [one for one in wanted if one.name not in done]

@@ -44,6 +44,8 @@ def main(argv):
     elif not os.path.isfile(here):  # else it is offlinepack.pyz, from which Python imports by itself
         bundle, sums = here, os.path.join(here, "SHA256SUMS")
         try:
+            if not os.path.isfile(sums):
+                raise ValueError("SHA256SUMS")  # a pipe of that name would be waited for
             with io.open(sums, encoding="utf-8") as source:
                 listed = re.findall(r"^([0-9a-f]{64})  ontarget/(\w[\w.]*)$", source.read(1 << 24), re.M)
             sys.meta_path.insert(0, _Sources(os.path.join(here, "ontarget"), listed))

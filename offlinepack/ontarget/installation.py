@@ -1,26 +1,38 @@
 """One installation, in order: where, which Python, the bundle checked, preflight; then lock, environment, pip, batch,
 rounds, check, switch, report. Nothing is written before the last check, and nobody is led to what is not whole."""
 
-import io
 import os
 import shlex
 import signal
 import time
-import zipfile
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Set, Tuple
 
-from . import by_pip, environment, errors, generation, installed, match, preflight, report, seed, signature, verify
+from . import (
+    by_pip,
+    environment,
+    errors,
+    generation,
+    installed,
+    match,
+    preflight,
+    program,
+    report,
+    seed,
+    signature,
+    verify,
+)
 from .errors import DONE, Finding, Text, error, raise_all, text
 from .generation import Work
-from .manifest import INSTALL_PY, ONTARGET, SIGNATURES, Manifest, Target, write
+from .manifest import INSTALL_PY, SIGNATURES, Manifest, Target, write
+from .program import PROGRAM
 from .wheel import Wheel
 
-PROGRAM = "offlinepack.pyz"
 TRUST = os.path.join(os.environ.get("PROGRAMDATA", "") if os.name == "nt" else "/etc", "offlinepack", "trust.ini")
 
 
 def install(options, voice):  # type: (Any, report.Voice) -> int
     """The bundle becomes the current generation of its place; exit code."""
+    keys_of(options)
     manifest = verify.open_folder(options.folder)
     place, allowed = _where(options, manifest), match.targets(manifest, options.target)
     if place.foreign:
@@ -38,7 +50,7 @@ def install(options, voice):  # type: (Any, report.Voice) -> int
         target=target.tag, version=choice.facts["python"], python=python))
     identity = environment.identify(manifest, target, python, {"compile": compiled})
     voice.facts.update(target=target.tag, generation=identity, machine=report.machine(choice.facts))
-    wheels = check(options, manifest, voice)
+    wheels = check(options, manifest, voice, contents=options.dry_run)
     files = manifest.files_of(target)
     mine = {one.path: wheels[one.path] for one in files if one.path in wheels}
     work = Work(options, manifest, place, choice, identity, wheels, voice)
@@ -61,23 +73,36 @@ def install(options, voice):  # type: (Any, report.Voice) -> int
             _empty(place.path("work"), options.folder)
 
 
-def check(options, manifest, voice):  # type: (Any, Manifest, report.Voice) -> Dict[str, Wheel]
-    """Every byte of the bundle is what was packed and nothing in it is hostile: the wheels, or all that is wrong.
-
-    Where keys are given, or demanded on this machine, each of them must have signed.
-    """
+def keys_of(options):  # type: (Any) -> List[str]
+    """The files of keys that are given, or demanded on this machine; UsageError: there have to be some."""
     keys = list(options.verify_key or []) + signature.demanded(TRUST)
     if options.require_signature and not keys:
         raise errors.UsageError(error(
             "usage", "--require-signature", "{subject} needs --verify-key: who must have signed?"))
+    return keys
+
+
+def check(options, manifest, voice, contents):  # type: (Any, Manifest, report.Voice, bool) -> Dict[str, Wheel]
+    """Every byte of the bundle is what was packed and nothing in it is hostile: the wheels, or all that is wrong.
+
+    Where keys are given, or demanded on this machine, each of them must have signed. Without `contents` the members of
+    wheels are not unpacked: whoever places them compares them with RECORD while they are written.
+    """
+    keys, paths = keys_of(options), [os.path.join(options.folder, one) for one in SIGNATURES]
+    signed = [(one, verify.small(one)) for one in paths if os.path.lexists(one)]
+    signature.own(write(manifest), signed)
+    if options.signature:
+        try:
+            with open(options.signature, "rb") as source:
+                signed.append((options.signature, source.read(verify.MOST_SIGNATURE)))
+        except OSError as why:
+            raise errors.UsageError(error(
+                "no-signature", options.signature, "The signature {subject} cannot be read: {why}.", why=why.strerror))
     if keys:
-        paths = [os.path.join(options.folder, one) for one in SIGNATURES] + [options.signature or ""]
-        there = [one for one in paths if os.path.isfile(one) or one == options.signature]
-        signed = [(one, environment.read_bytes(one)) for one in there]
         voice.findings(signature.check(write(manifest), signed, keys))
         voice.facts["signed"] = True
     found, wheels = [], {}  # type: List[Finding], Dict[str, Wheel]
-    for checked in verify.check_folder(options.folder, manifest, contents=options.verify):
+    for checked in verify.check_folder(options.folder, manifest, contents):
         found += checked.findings
         if checked.wheel and checked.file:
             wheels[checked.file.path] = checked.wheel
@@ -248,19 +273,14 @@ def _keep_program(work):  # type: (Work) -> None
     if os.path.isfile(os.path.dirname(folder)):  # it runs from such a file
         data = environment.read_bytes(os.path.dirname(folder))
     else:
-        names = [one for one in getattr(loader, "files", None) or os.listdir(folder) if one.endswith((".py", ".json"))]
+        names = filter(program.is_code, getattr(loader, "files", None) or os.listdir(folder))
         code = {one: loader.get_data(os.path.join(folder, one)) for one in names}
         if INSTALL_PY not in code:
             code[INSTALL_PY] = environment.read_bytes(work.path(INSTALL_PY))
-        out = io.BytesIO()
-        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name in sorted(code):
-                inside = "__main__.py" if name == INSTALL_PY else "%s/%s" % (ONTARGET, name)
-                archive.writestr(zipfile.ZipInfo(inside, (1980, 1, 1, 0, 0, 0)), code[name], zipfile.ZIP_DEFLATED)
-        data = out.getvalue()
+        data = program.pack(code)
     try:
-        with open(path + ".new", "wb") as program:
-            program.write(data)
+        with open(path + ".new", "wb") as out:
+            out.write(data)
         os.replace(path + ".new", path)
     finally:
         environment.remove(path + ".new")

@@ -24,7 +24,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Opt
 from .archive import unpacked
 from .errors import Finding, InstallError, Text, error, text
 from .unpack import create, row_hash
-from .wheel import Wheel, replaced
+from .wheel import Wheel, replaced, unsound
 
 _TASK = 0.25  # seconds of work, about, that one process is given at once
 _FAILED = "{subject} was not placed: {why}."
@@ -147,6 +147,8 @@ class _Placing:
         """Scripts, INSTALLER, REQUESTED and, last, RECORD."""
         path = self.wheel.filename
         try:
+            if self.why is not None and "unsound" in self.why[1]:
+                return unsound(self.wheel, Text(*self.why))
             if self.why is not None:
                 return error("not-placed", self.wheel.name, _FAILED, _ADVICE, why=Text(*self.why))
             rows = []  # type: List[Tuple[str, ...]]

@@ -16,6 +16,7 @@ import subprocess
 import time
 from typing import Any, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from . import ed25519
 from .errors import Finding, IntegrityError, Text, UsageError, error, note, text
 
 NAMESPACE = "offlinepack"
@@ -27,12 +28,14 @@ _ARMOR = re.compile(
 )
 _OPTION = re.compile(r'([A-Za-z-]+)(?:=("[^"]*"|[^",\s]*))?(?:,|\Z)')
 _KINDS = ("ssh-", "ecdsa-", "sk-")
-_P, _L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
-_D, _ROOT = -121665 * pow(121666, _P - 2, _P) % _P, pow(2, (_P - 1) // 4, _P)  # RFC 8032, 5.1
 
 
 class _Bad(Exception):
     """A signature or a line of keys that cannot be used: a Text says why."""
+
+
+class _Unable(_Bad):
+    """It may be good; this machine cannot tell."""
 
 
 class Signature(NamedTuple):
@@ -84,6 +87,21 @@ def check(data, signatures, keys, now=None):
     return notes
 
 
+def own(data, signatures):  # type: (bytes, Sequence[Tuple[str, bytes]]) -> None
+    """IntegrityError: a signature in the bundle that its own key, whosever that is, did not make of this manifest."""
+    bad = []  # type: List[Finding]
+    for name, raw in signatures:
+        try:
+            _verify(read_signature(raw), data)
+        except _Unable:
+            pass  # for a key that is asked for, check() says so
+        except _Bad as why:
+            facts = {"why": why.args[0]}
+            bad.append(error("bad-signature", name, "{subject} is no signature of this bundle: {why}.", _ASK, **facts))
+    if bad:
+        raise IntegrityError(*bad)
+
+
 def fingerprint(key):  # type: (bytes) -> str
     """As ssh-keygen -l shows it."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(key).digest()).decode("ascii").rstrip("=")
@@ -98,7 +116,10 @@ def demanded(path):  # type: (str) -> List[str]
     try:
         with open(path, encoding="utf-8") as source:
             parser.read_file(source)
-        return [line.strip() for line in parser.get("signature", "verify-key").splitlines() if line.strip()]
+        keys = [line.strip() for line in parser.get("signature", "verify-key").splitlines() if line.strip()]
+        if not keys:
+            raise ValueError("verify-key is empty")
+        return keys
     except FileNotFoundError:
         return []
     except (OSError, ValueError, configparser.Error) as why:
@@ -189,8 +210,9 @@ def _strings(blob, count, whole=False):  # type: (bytes, int, bool) -> List[byte
 def read_signature(raw):  # type: (bytes) -> Signature
     """PROTOCOL.sshsig: byte[6] SSHSIG, uint32 version, then key, namespace, reserved, hash, signature as strings."""
     armor = _ARMOR.match(raw) if len(raw) < 1 << 16 else None
-    blob = _base64(b"".join(armor.group(1).split())) if armor else b""
-    if blob[:10] != b"SSHSIG\0\0\0\1":
+    text_of = b"".join(armor.group(1).split()) if armor else b""
+    blob = _base64(text_of)
+    if blob[:10] != b"SSHSIG\0\0\0\1" or base64.b64encode(blob) != text_of:
         raise _Bad(text("this is no signature of ssh-keygen"))
     key, namespace, reserved, hashed, value = _strings(blob[10:], 5, whole=True)
     kind = _strings(key, 1)[0].decode("ascii", "replace")
@@ -232,7 +254,7 @@ def _verify(found, data):  # type: (Signature, bytes) -> None
     if found.kind != "ssh-ed25519":
         return _ask_ssh_keygen(found, data)
     (kind, key), (how, value) = _strings(found.key, 2, whole=True), _strings(found.value, 2, whole=True)
-    if (kind, how) != (b"ssh-ed25519", b"ssh-ed25519") or not ed25519(key, signed, value):
+    if (kind, how) != (b"ssh-ed25519", b"ssh-ed25519") or not ed25519.verify(key, signed, value):
         raise _Bad(text("it does not fit: manifest.json is not what was signed"))
     return None
 
@@ -247,51 +269,11 @@ def _ask_ssh_keygen(found, data):  # type: (Signature, bytes) -> None
         said = subprocess.PIPE
         done = subprocess.run(command, input=data, stdout=said, stderr=subprocess.STDOUT, pass_fds=[read])
     except OSError:
-        raise _Bad(text("a key of kind {kind} needs ssh-keygen of OpenSSH 8.1 or newer here", kind=found.kind))
+        raise _Unable(text("a key of kind {kind} needs ssh-keygen of OpenSSH 8.1 or newer here", kind=found.kind))
     finally:
         os.close(read)
     words = done.stdout.decode("utf-8", "replace").strip()
     if done.returncode and ("option" in words or "usage" in words):
-        raise _Bad(text("a key of kind {kind} needs ssh-keygen of OpenSSH 8.1 or newer here", kind=found.kind))
+        raise _Unable(text("a key of kind {kind} needs ssh-keygen of OpenSSH 8.1 or newer here", kind=found.kind))
     if done.returncode:
         raise _Bad(text("ssh-keygen does not accept it ({words})", words=words.partition("\n")[0]))
-
-
-def ed25519(key, message, value):  # type: (bytes, bytes, bytes) -> bool
-    """RFC 8032, 5.1.7, without the cofactor, as OpenSSH does it: the encoded [S]B - [k]A has to be R."""
-    a, s = _point(key), int.from_bytes(value[32:], "little")
-    if a is None or len(value) != 64 or s >= _L:
-        return False
-    twice = _add(a, a)
-    if _add(_add(twice, twice), _add(twice, twice))[0] == 0:  # a key of small order: anybody could sign
-        return False
-    k = int.from_bytes(hashlib.sha512(value[:32] + key + message).digest(), "little") % _L
-    b, minus = _point(b"\x58" + b"\x66" * 31), (_P - a[0], a[1], a[2], _P - a[3])
-    both, point = _add(b, minus), (0, 1, 1, 0)
-    for bit in range(252, -1, -1):
-        point = _add(point, point)
-        chosen = {(1, 0): b, (0, 1): minus, (1, 1): both}.get((s >> bit & 1, k >> bit & 1))
-        point = _add(point, chosen) if chosen else point
-    x, y = (one * pow(point[2], _P - 2, _P) % _P for one in point[:2])
-    return (y | (x & 1) << 255).to_bytes(32, "little") == value[:32]
-
-
-def _point(data):  # type: (bytes) -> Any
-    """5.1.3: decoded to extended coordinates; None where it is no point."""
-    number = int.from_bytes(data, "little")
-    y, sign = number & (1 << 255) - 1, number >> 255
-    square = (y * y - 1) * pow(_D * y * y + 1, _P - 2, _P) % _P
-    x = pow(square, (_P + 3) // 8, _P)
-    x = x if (x * x - square) % _P == 0 else x * _ROOT % _P
-    if len(data) != 32 or y >= _P or (x * x - square) % _P or (x == 0 and sign):
-        return None
-    x = x if x & 1 == sign else _P - x
-    return x, y, 1, x * y % _P
-
-
-def _add(one, other):  # type: (Any, Any) -> Any
-    """5.1.4."""
-    a, b = (one[1] - one[0]) * (other[1] - other[0]) % _P, (one[1] + one[0]) * (other[1] + other[0]) % _P
-    c, d = 2 * one[3] * other[3] * _D % _P, 2 * one[2] * other[2] % _P
-    e, f, g, h = b - a, d - c, d + c, b + a
-    return e * f % _P, g * h % _P, f * g % _P, e * h % _P

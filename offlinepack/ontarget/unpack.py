@@ -58,7 +58,7 @@ def _answer(parent, wheel, bytecode, members):
                 if name and not _write_bytecode(name, data, mtime, code):
                     uncompiled.append(number)
     except Unsound as why:
-        return tuple(why.args[1]), rewritten, uncompiled
+        return (why.args[1].template, dict(why.args[1].facts, unsound=why.args[0])), rewritten, uncompiled
     except OSError as why:
         return ("{file}: {why}", {"file": path, "why": why.strerror or str(why)}), rewritten, uncompiled
     return None, rewritten, uncompiled

@@ -13,13 +13,16 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from . import manifest as layout
 from .errors import BundleError, Finding, IntegrityError, error, warning
+from .landing import clashes, keys
 from .manifest import File, Manifest
-from .wheel import Wheel, check_contents, clashes, landings, normalised, read_wheel, same_version
+from .wheel import Wheel, check_contents, normalised, read_wheel, same_version
 
 _AGAIN = "Copy the bundle again from where it was made."
 _SIZE = "{subject} has {found} bytes instead of {expected}: cut off, or altered."
 _OTHER = "{subject} holds {found}; the manifest plans it as {planned}."
+_BOMB = "{subject}: with it the bundle would unpack to more than an honest one of its size does."
 _ZIPPED = ("wheel", "tool", "bytecode")
+MOST_SIGNATURE = 64 << 10  # bytes
 _MOST = 50  # findings about names: a wrong folder would give thousands
 
 
@@ -31,9 +34,24 @@ class Checked(NamedTuple):
     findings: Tuple[Finding, ...]
 
 
+class Bound:
+    """What the wheels of a bundle may unpack to, all together: each alone is bounded already."""
+
+    def __init__(self, manifest):  # type: (Manifest) -> None
+        self.left = (1 << 30) + 100 * sum(one.size for one in manifest.files)
+
+    def admit(self, wheel):  # type: (Wheel) -> List[Finding]
+        """Count this one; a finding from where it is too much."""
+        self.left -= wheel.size
+        return [] if self.left >= 0 else [error("wheel-bomb", wheel.filename, _BOMB, _AGAIN)]
+
+
 def open_folder(folder):  # type: (Any) -> Manifest
     """The manifest of an unpacked bundle, or BundleError."""
     path = os.path.join(str(folder), layout.MANIFEST)
+    if os.path.isfile(str(folder)):
+        raise BundleError(error(
+            "not-unpacked", folder, "{subject} is a file; here an unpacked bundle is read.", "tar xzf {subject}"))
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):
             raise OSError(path)
@@ -43,30 +61,46 @@ def open_folder(folder):  # type: (Any) -> Manifest
         raise BundleError(error("not-a-bundle", folder, "{subject} is no bundle: it has no manifest.json.", _AGAIN))
 
 
+def small(path, most=MOST_SIGNATURE):  # type: (str, int) -> bytes
+    """The bytes of a signature in the bundle; IntegrityError where it is no plain file of such a size."""
+    facts = os.lstat(path)
+    if not stat.S_ISREG(facts.st_mode) or facts.st_size > most:
+        raise IntegrityError(error(
+            "not-a-file", path, "{subject} is a link or another special file, or far too large.", _AGAIN))
+    with open(path, "rb") as source:
+        return source.read(most)
+
+
 def check_folder(folder, manifest, contents=False):  # type: (Any, Manifest, bool) -> Iterator[Checked]
     """Each file as it is done, the largest first; then the whole. `contents`: wheels are unpacked in memory, too."""
     root, known, places = str(folder), {}, {}  # type: str, Dict[str, Tuple[str, str]], Dict[str, Any]
     found, files = list(_names(root, manifest))[:_MOST], sorted(manifest.files, key=lambda one: -one.size)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for checked in pool.map(lambda one: _file(root, one, contents), files):
+        bound = Bound(manifest)
+        for checked in pool.map(lambda one: _file(root, one, contents, bound), files):
             if checked.wheel and checked.file:
                 known[checked.file.path] = checked.wheel.name, checked.wheel.version
                 # 8 bytes for each place are enough to see that nothing clashes, however many targets there are
-                hashes = {hash(layout.folded(place)) for place, _, _ in landings(checked.wheel)}
-                places[checked.file.path] = array("q", hashes)
+                mine, above, strange = keys(checked.wheel)
+                places[checked.file.path] = array("q", mine), array("q", above), strange
             yield checked
     for target in manifest.targets:
-        first, suspects = {}, []  # type: Dict[int, str], List[str]
+        first, folders, suspects = {}, {}, set()  # type: Dict[int, str], Dict[int, str], Set[str]
         # what sources are built with is never beside the rest
         apart = {one.file for one in target.tools if one.name != "pip"}.difference(one.file for one in target.install)
         for one in sorted({(one.file, one.name, one.version) for one in target.tools + target.install}):
             name, version = known.get(one[0], one[1:])
             if normalised(one[1]) != name or not same_version(one[2], version):
                 found.append(error("wheel-other", one[0], _OTHER, _AGAIN, found=(name, version), planned=one[1:]))
-            for place in places.get(one[0], ()) if one[0] not in apart else ():
-                before = first.setdefault(place, one[0])
-                suspects += [path for path in (before, one[0]) if before != one[0] and path not in suspects]
-        wheels = [read_wheel(os.path.join(root, path)) for path in suspects]
+            mine, above, strange = places.get(one[0] if one[0] not in apart else "", ((), (), False))
+            suspects.update([one[0]] if strange and target.facts.os == "windows" else ())
+            for these, known_to in ((mine, (first, folders)), (above, (first,))):
+                for key in these:
+                    others = {each.get(key, one[0]) for each in known_to} - {one[0]}
+                    suspects.update(others.union(one[:1]) if others else ())
+            first.update((key, first.get(key, one[0])) for key in mine)
+            folders.update((key, folders.get(key, one[0])) for key in above)
+        wheels = [read_wheel(os.path.join(root, path)) for path in sorted(suspects)]
         found += [one for one in clashes(wheels, target.facts.os) if one not in found]
     yield Checked(None, None, tuple(found))
 
@@ -82,14 +116,15 @@ def _names(root, manifest):  # type: (str, Manifest) -> Iterator[Finding]
         parent = waiting.pop()
         for entry in os.scandir(os.path.join(root, parent)):
             path = "/".join([parent, entry.name] if parent else [entry.name])
-            path = path if path in wanted or path in folders else unicodedata.normalize("NFC", path)
             facts = entry.stat(follow_symlinks=False)
+            if path not in files and path not in folders:
+                path = known_as(root, path)
             special = getattr(facts, "st_file_attributes", 0) & 0x400  # Windows: a junction or its like
             if stat.S_ISDIR(facts.st_mode) and not special and path in folders:
                 waiting.append(path)
             elif path not in wanted and path not in layout.SIGNATURES:
                 yield error("not-listed", path, "{subject} is not part of this bundle.", "Remove it, or copy again.")
-            elif not stat.S_ISREG(facts.st_mode) or special:
+            elif not stat.S_ISREG(facts.st_mode) or special or facts.st_mode & 0o6000:
                 yield error("not-a-file", path, "{subject} is a link or another special file.", _AGAIN)
             else:
                 wanted.discard(path)
@@ -105,7 +140,17 @@ def _names(root, manifest):  # type: (str, Manifest) -> Iterator[Finding]
         yield error("sums-differ", layout.SUMS, "{subject} does not list what the manifest lists.", _AGAIN)
 
 
-def _file(root, file, contents):  # type: (str, File, bool) -> Checked
+def known_as(root, path):  # type: (str, str) -> str
+    """The path in normal form C where the file system means the same file by it: some of them change the form."""
+    normal = unicodedata.normalize("NFC", path)
+    try:
+        same = os.path.samestat(os.lstat(os.path.join(root, path)), os.lstat(os.path.join(root, normal)))
+    except (OSError, ValueError):
+        same = False
+    return normal if same else path
+
+
+def _file(root, file, contents, bound):  # type: (str, File, bool, Bound) -> Checked
     path, wheel, found = os.path.join(root, file.path), None, []  # type: str, Optional[Wheel], List[Finding]
     try:
         facts = os.lstat(path)
@@ -115,7 +160,7 @@ def _file(root, file, contents):  # type: (str, File, bool) -> Checked
             found.append(error("wrong-size", file.path, _SIZE, _AGAIN, found=facts.st_size, expected=file.size))
         elif file.kind in _ZIPPED or file.path.startswith((layout.WHEELS + "/", layout.TOOLS + "/")):
             wheel = read_wheel(path, sha256=file.sha256)
-            found += [*wheel.notes, *(check_contents(wheel) if contents else ())]
+            found += [*wheel.notes, *(bound.admit(wheel) or (check_contents(wheel) if contents else ()))]
         elif layout.hash_file(path)[1] != file.sha256:
             found.append(error("hash-mismatch", file.path, "{subject} is not as it was packed: altered.", _AGAIN))
     except IntegrityError as bad:

@@ -11,19 +11,17 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Se
 
 from .archive import Archive, Entry, Refuse, Unsound, unpacked
 from .errors import Finding, IntegrityError, Text, error, note, text
+from .landing import clashes as clashes
+from .landing import landings as landings
+from .landing import overwrites
+from .landing import replaced as replaced
 from .paths import folded
 
 SCHEMES = ("purelib", "platlib", "headers", "scripts", "data")
 _HASHES = {"sha256": 43, "sha384": 64, "sha512": 86}  # and the length of each in base64 without padding
 _SHOWN = 20  # reasons for one wheel
 _MOST = 64 << 20  # bytes of a file in .dist-info that is read into memory
-_ONE = "Leave one of the two out (--exclude), or take versions that do not share files."
 _ADVICE = "Do not install it. Ask where it comes from, or take another file or version of this project."
-_INTERPRETER = re.compile(
-    r"(?:pythonw?|pypyw?|activate|activate_this|deactivate)[0-9.]*t?(?:\.(?:exe|py|bat|cmd|com|ps1|csh|fish|nu|xsh|sh))?\Z"
-)
-_PIP = re.compile(r"pip[0-9.]*(?:-script\.py|\.exe|\.bat|\.cmd|\.com)?\Z")
-_SITE = re.compile(r"lib(?:64)?/(?:(?:python|pypy)[0-9.]+t?/)?site-packages/")
 _REFERENCE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*\s*:\s*[^\W\d]\w*(?:\.[^\W\d]\w*)*\s*(?:\[[^\]]*\])?\Z")
 _COMMAND = re.compile(r'[^\s\[/\\:*?"<>|=][^\s/\\:*?"<>|=]*\Z')
 _VERSION = re.compile(
@@ -93,8 +91,13 @@ def check_contents(wheel):  # type: (Wheel) -> List[Finding]
                 for _ in unpacked(source, member, member.digest):
                     pass
             except Unsound as why:
-                found.append(error("wheel-contents", wheel.filename, "{subject}: {why}.", _ADVICE, why=why.args[1]))
+                found.append(unsound(wheel, why.args[1]))
     return found[:_SHOWN]
+
+
+def unsound(wheel, why):  # type: (Wheel, Text) -> Finding
+    """A member is not what the wheel itself says that it is."""
+    return error("wheel-contents", wheel.filename, "{subject}: {why}.", _ADVICE, why=why)
 
 
 def _read(archive, path, filename, refuse):  # type: (Archive, str, str, Refuse) -> Wheel
@@ -151,16 +154,16 @@ def _read(archive, path, filename, refuse):  # type: (Archive, str, str, Refuse)
     )
     # Of what lands in site-packages the top decides; the rest is looked at one by one, also for two in one place.
     for top in tops.union(name for name in files if "/" not in name):
-        if _overwrites("site/%s/" % top, wheel):
+        if overwrites("site/%s/" % top, wheel):
             refuse("overwrites", text("{member} would write over a part of the environment itself", member=top))
     if wheel.scripts or any(top.endswith(".data") for top in tops):
         places = set()  # type: Set[str]
         for place, what, _ in landings(wheel):
-            if _overwrites(place, wheel):
+            if overwrites(place, wheel):
                 refuse("overwrites", text("{member} would write over a part of the environment itself", member=what))
-            if place in places:
+            if folded(place) in places:
                 refuse("overwrites", text("{member} would write over another file of the same wheel", member=what))
-            places.add(place)
+            places.add(folded(place))
     return wheel
 
 
@@ -244,56 +247,3 @@ def _startup(members, filename):  # type: (Iterable[Member], str) -> Iterator[Fi
         path, top = one.path.lower(), one.scheme.endswith("lib") and "/" not in one.path
         if top and (path.endswith(".pth") or path in ("sitecustomize.py", "usercustomize.py")):
             yield note("wheel-startup", filename, "{subject}: {file} runs at every start of Python.", file=one.path)
-
-
-def landings(wheel):  # type: (Wheel) -> Iterator[Tuple[str, str, str]]
-    """Where each file and script ends up: site/..., bin/..., root/..., include/...; its name; its content."""
-    for one in wheel.members:
-        path, content = one.path, one.digest or wheel.name
-        if one.scheme == "scripts" and replaced(wheel, one):
-            continue
-        site = _SITE.match(path.lower()) if one.scheme == "data" else None
-        if site or one.scheme.endswith("lib"):
-            yield "site/" + path[site.end() if site else 0 :], one.name, content
-        elif one.scheme == "data":
-            top, _, below = path.partition("/")
-            yield "bin/" + below if below and top.lower() in ("bin", "scripts") else "root/" + path, one.name, content
-        else:
-            yield ("bin/" if one.scheme == "scripts" else "include/%s/" % wheel.name) + path, one.name, content
-    for command, reference, _ in wheel.scripts:
-        yield "bin/" + command, "%s = %s" % (command, reference), reference
-
-
-def replaced(wheel, member):  # type: (Wheel, Member) -> bool
-    """Of a script: whether setuptools once wrote it for an entry point; installers write their own instead."""
-    name = re.sub(r"(?i)(\.exe|-script\.py|\.pya)\Z", "", member.path.rpartition("/")[2])
-    return any(name == command for command, _, _ in wheel.scripts)
-
-
-def _overwrites(place, wheel):  # type: (str, Wheel) -> bool
-    kind, _, path = place.lower().partition("/")
-    top = path.partition("/")[0]
-    if kind == "bin":
-        return bool(_INTERPRETER.match(path) or (_PIP.match(path) and wheel.name != "pip"))
-    if kind == "site":
-        foreign = top.endswith((".dist-info", ".egg-info")) and top != wheel.info.lower() and "/" in path
-        return foreign or (wheel.name != "pip" and top in ("pip", "pip.py"))
-    return kind == "root" and path in ("pyvenv.cfg", "bin", "scripts", "lib", "lib64", "include")
-
-
-def clashes(wheels, system="linux"):  # type: (Iterable[Wheel], str) -> List[Finding]
-    """What two distributions both write, as `system` compares names: a note for the same bytes, else an error."""
-    first, shared = {}, {}  # type: Dict[str, Tuple[Wheel, str]], Dict[Tuple[bool, str, str], List[str]]
-    for wheel in wheels:
-        for place, member, content in landings(wheel):
-            other, before = first.setdefault(place if system == "linux" else folded(place), (wheel, content))
-            if other is not wheel:
-                shared.setdefault((before == content, wheel.filename, other.filename), []).append(member)
-    found = []  # type: List[Finding]
-    for (same, name, other_name), members in shared.items():
-        facts = {"other": other_name, "members": members[:3] + ["..."][: len(members) > 3]}  # type: Dict[str, Any]
-        if same:
-            found.append(note("wheel-shares", name, "{subject} and {other} bring the same {members}.", **facts))
-        else:
-            found.append(error("wheel-clash", name, "{subject} would write over {members} of {other}.", _ONE, **facts))
-    return found

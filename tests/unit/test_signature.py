@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from offlinepack.ontarget import signature
+from offlinepack.ontarget import ed25519
 from offlinepack.ontarget.errors import IntegrityError, UsageError
-from offlinepack.ontarget.signature import check, demanded, ed25519, fingerprint, read_keys
+from offlinepack.ontarget.signature import check, demanded, fingerprint, read_keys
 
 VECTORS = Path(__file__).parents[2] / "fixtures" / "vectors"
 MADE = VECTORS / "sshsig"
@@ -34,7 +34,7 @@ def vectors(name: str) -> list[dict[str, Any]]:
 def test_vectors(name: str) -> None:
     wrong = []
     for one in vectors(name):
-        ok = ed25519(*(bytes.fromhex(one[key]) for key in ("key", "message", "signature")))
+        ok = ed25519.verify(*(bytes.fromhex(one[key]) for key in ("key", "message", "signature")))
         if one["result"] != "acceptable" and ok != (one["result"] == "valid"):
             wrong.append(one)
         if one.get("id") in range(152, 160):  # keys of small order
@@ -53,24 +53,24 @@ SECRET = hashlib.sha512(b"a key of the tests").digest()
 
 
 def times(scalar: int) -> bytes:
-    point, base = (0, 1, 1, 0), signature._point(b"\x58" + b"\x66" * 31)
+    point, base = (0, 1, 1, 0), ed25519._point(b"\x58" + b"\x66" * 31)
     for bit in range(255, -1, -1):
-        point = signature._add(point, point)
-        point = signature._add(point, base) if scalar >> bit & 1 else point
-    x, y = (one * pow(point[2], signature._P - 2, signature._P) % signature._P for one in point[:2])
+        point = ed25519._add(point, point)
+        point = ed25519._add(point, base) if scalar >> bit & 1 else point
+    x, y = (one * pow(point[2], ed25519._P - 2, ed25519._P) % ed25519._P for one in point[:2])
     return (y | (x & 1) << 255).to_bytes(32, "little")
 
 
-SCALAR = int.from_bytes(SECRET[:32], "little") % signature._L
+SCALAR = int.from_bytes(SECRET[:32], "little") % ed25519._L
 KEY = times(SCALAR)
 BLOB = string(b"ssh-ed25519") + string(KEY)
 
 
 def sign(message: bytes) -> bytes:
-    r = int.from_bytes(hashlib.sha512(SECRET[32:] + message).digest(), "little") % signature._L
+    r = int.from_bytes(hashlib.sha512(SECRET[32:] + message).digest(), "little") % ed25519._L
     point = times(r)
-    k = int.from_bytes(hashlib.sha512(point + KEY + message).digest(), "little") % signature._L
-    return point + ((r + k * SCALAR) % signature._L).to_bytes(32, "little")
+    k = int.from_bytes(hashlib.sha512(point + KEY + message).digest(), "little") % ed25519._L
+    return point + ((r + k * SCALAR) % ed25519._L).to_bytes(32, "little")
 
 
 def armored(blob: bytes) -> bytes:
