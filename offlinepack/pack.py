@@ -36,6 +36,7 @@ from offlinepack.indexes import Indexes, is_public
 from offlinepack.lockers import closure
 from offlinepack.ontarget import manifest
 from offlinepack.ontarget import wheel as wheels
+from offlinepack.rehearse import Verdict, document, static
 from offlinepack.selection import Chosen, Selection, select
 from offlinepack.sources import Requirements, from_arguments
 from offlinepack.store import Store, StoredFile
@@ -75,6 +76,8 @@ class Request:
     """the key that signs the manifest"""
     split: int | None = None
     """bytes of a part"""
+    rehearse: bool = False
+    """the static rehearsal comes before the bundle has its name; its verdict goes in"""
     floor_follows_files: bool = False
     """the target is this machine's own: its libc floor is what the chosen files need, not what it has"""
 
@@ -106,6 +109,8 @@ class Built:
     findings: tuple[Finding, ...]
     seconds: Mapping[str, float] = field(default_factory=dict)
     """stage -> how long it took"""
+    verdicts: tuple[Verdict, ...] = ()
+    """of the rehearsal, where one was asked for"""
 
 
 def lock(request: Request, watch: Watch = unwatched) -> tuple[Plan, ...]:
@@ -249,14 +254,19 @@ def _built(request: Request, output: Path, store: Store, watch: Watch) -> Built:
         codes, notes = bytecode.compiled(wanted, store, request.how.build_pythons)
         findings += notes
         clock.passed("compile")
-    archive, listed = _written(request, output, parts, targets, codes, watch)
+    archive, listed, verdicts = _written(request, output, parts, targets, codes, store, watch)
     clock.passed("pack")
     findings += [
         one for at, plan in enumerate(plans) for one in plan.selection.findings if _holds(one, parts[at], read)
     ]
     findings += [one for part in parts for each in part.files for one in each.findings]
     return Built(
-        archive, listed, tuple(part.target for part in parts), (*request.requirements.notes, *findings), clock.seconds
+        archive,
+        listed,
+        tuple(part.target for part in parts),
+        (*request.requirements.notes, *findings),
+        clock.seconds,
+        verdicts,
     )
 
 
@@ -338,27 +348,36 @@ def _written(
     parts: Sequence[_Part],
     targets: Sequence[manifest.Target],
     codes: Mapping[str, Path],
+    store: Store,
     watch: Watch,
-) -> tuple[bundle.Archive, manifest.Manifest]:
+) -> tuple[bundle.Archive, manifest.Manifest, tuple[Verdict, ...]]:
     label = request.label
     # conservation: what no target installs is not in the bundle
     planned = _planned(targets)
     supplied = [one for part in parts for one in part.all if one.file.name in planned]
-    listed, members = bundle.assemble(
+    extra: dict[str, bytes | Path] = {**{one.path: one.file for one in request.includes}, **codes}
+    assemble = functools.partial(
+        bundle.assemble,
         label.name,
         label.version,
         targets,
         [one.file for one in supplied],
         sequence=label.sequence,
         install_to=label.install_to,
-        extra={**{one.path: one.file for one in request.includes}, **codes},
         urls=_public(supplied),
     )
+    listed, members = assemble(extra=extra)
+    verdicts: tuple[Verdict, ...] = ()
+    if request.rehearse:
+        machines = {part.target.tag: part.target for part in parts}
+        what = text("rehearsing {targets}", targets=[one.name for one in targets])
+        verdicts = tuple(watch(what, static.rehearse_unwritten(listed, members, machines, store), len(targets)))
+        listed, members = assemble(extra={**extra, manifest.REHEARSAL: document(verdicts)})
     signatures = [signing.sign(manifest.write(listed), request.sign)] if request.sign else []
     path = Path(_named(str(output), label, targets[0].tag))
     total = float(sum(one.size for one in listed.files))
     steps = watch(text("packing {path}", path=path), members, total, lambda one: one.file.size)
-    return bundle.write(path, listed, steps, signatures, request.split), listed
+    return bundle.write(path, listed, steps, signatures, request.split), listed, verdicts
 
 
 class _Clock:

@@ -8,6 +8,7 @@ not against attackers: the kernel is the host's. This file is also the script th
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -64,8 +65,7 @@ def run(
         "uid": uid,
     }
     namespaces = ["unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child=KILL"]
-    if os.geteuid() != 0:
-        namespaces += ["--user", "--map-root-user"]
+    namespaces += _as_root()
     with tempfile.TemporaryDirectory(prefix="offlinepack-root-") as base, tempfile.TemporaryFile() as talk:
         talk.write(json.dumps(inside).encode())
         talk.seek(0)
@@ -87,6 +87,45 @@ def run(
         if said or done.returncode == _REFUSED:
             raise ComputerError(_cannot(said or (done.stdout or b"").decode("utf-8", "replace"), root))
     return done
+
+
+@functools.cache
+def can_cut_off() -> bool:
+    """Whether this computer lets this user take the network away from a command."""
+    if sys.platform != "linux":
+        return False
+    command = [*_CUT, *_as_root(), "--", "true"]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def run_cut_off(
+    command: Sequence[str | Path], *, environment: Mapping[str, str], folder: Path
+) -> subprocess.CompletedProcess[bytes]:
+    """Run it among this computer's own files, in processes of its own, with no network but 127.0.0.1.
+
+    Only where `can_cut_off`. stdout and stderr come together; all that it started is gone when it ends.
+    """
+    script = [sys.executable, "-I", "-S", __file__, "--cut-off"]
+    return subprocess.run(
+        [*_CUT, *_as_root(), "--", *script, *map(str, command)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        cwd=folder,
+        check=False,
+    )
+
+
+_CUT = ("unshare", "--mount", "--pid", "--mount-proc", "--net", "--fork", "--kill-child=KILL")
+
+
+def _as_root() -> list[str]:
+    return [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
 
 
 def check(root: Path) -> Path:
@@ -230,7 +269,10 @@ def _complain(reason: str) -> None:
     os.write(_TALK, reason.encode("utf-8", "replace"))
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and sys.argv[1] == "--cut-off":
+    _loopback()
+    os.execvp(sys.argv[2], sys.argv[2:])
+elif __name__ == "__main__":
     _TALK = int(sys.argv[2])
     os.set_inheritable(_TALK, False)
     _told = json.loads(os.read(_TALK, 1 << 24))

@@ -185,6 +185,7 @@ def build(
         bytecode=extra.bytecode,
         sign=extra.sign,
         split=extra.split,
+        rehearse=extra.rehearse,
     )
     if dry_run:
         plans = pack.lock(wanted, speaker.track)
@@ -193,7 +194,7 @@ def build(
         return
     folder = f"{wanted.label.name}-{wanted.label.version}" if wanted.label.version else wanted.label.name
     built = pack.build(wanted, Path(output or f"{folder}-offline.tar.gz"), speaker.track)
-    speaker.findings(built.findings)
+    speaker.findings([*built.findings, *(one for each in built.verdicts for one in each.findings)])
     tell_built(built, speaker)
 
 
@@ -322,6 +323,7 @@ def tell_built(built: pack.Built, speaker: console.Console) -> None:
                     }
                     for one in listed.targets
                 ],
+                **({"rehearsal": [one.to_json() for one in built.verdicts]} if built.verdicts else {}),
                 "findings": [one.to_json() for one in built.findings],
                 "seconds": {**built.seconds, "total": round(speaker.seconds, 3)},
             }
@@ -342,6 +344,7 @@ def tell_built(built: pack.Built, speaker: console.Console) -> None:
     ]
     lines += [text("  for {machines}", machines=machines[one.tag]) for one in listed.targets]
     lines += versions_apart(listed)
+    lines += [sentence for one in built.verdicts for sentence in one.sentences()]
     lines.append(text("on the other side:"))
     systems = dict.fromkeys(target.facts.os for target in listed.targets)
     name, folder = archive.path.name, listed.folder

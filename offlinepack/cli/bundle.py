@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from offlinepack import bundle, cli, console, signing
+from offlinepack import bundle, cli, console, roots, signing
 from offlinepack.cli.machine import run_ontarget
 from offlinepack.cli.options import FILE, option
-from offlinepack.errors import Finding, IntegrityError, MachineError, error, raise_all, text
+from offlinepack.errors import Finding, InstallError, IntegrityError, MachineError, error, raise_all, text
 from offlinepack.ontarget import manifest
 from offlinepack.ontarget import signature as signatures
 from offlinepack.ontarget.installation import TRUST
+
+if TYPE_CHECKING:
+    from offlinepack.rehearse import Verdict
 
 KEYS = (
     option("--verify-key", multiple=True, metavar="FILE", help="Who must have signed: a .pub, or allowed signers."),
@@ -101,8 +105,10 @@ def inspect(ctx: click.Context, path: Path, target: str | None) -> None:
     speaker.findings(checked(speaker, opened)[1])
     listed = opened.manifest
     shown = listed.targets if target is None else (named(listed, target),)
+    rehearsed = _rehearsed(opened)
     if speaker.wants_json:
-        speaker.json({"ok": True, "bundle": str(path), **_described(listed, shown)})
+        told = {"rehearsal": [one for one in rehearsed.values() if one["tag"] in {each.tag for each in shown}]}
+        speaker.json({"ok": True, "bundle": str(path), **_described(listed, shown), **(told if rehearsed else {})})
         return
     sizes = {one.path: one.size for one in listed.files}
     speaker.result(
@@ -122,6 +128,9 @@ def inspect(ctx: click.Context, path: Path, target: str | None) -> None:
         speaker.result(
             text("{name} ({tag}): {count} distributions", name=one.name, tag=one.tag, count=len(one.install))
         )
+        if verdict := rehearsed.get(one.tag):
+            speaker.result(text("  rehearsed before it was packed: {verdict}", verdict=verdict["verdict"]))
+            speaker.result(*(f"    {each['sentence']} {each['advice']}".rstrip() for each in verdict["forecast"]))
         for tool in one.tools:
             speaker.result(f"  {tool.name} {tool.version}  {tool.file}  {console.size(sizes[tool.file])}")
         for each in one.install:
@@ -129,6 +138,14 @@ def inspect(ctx: click.Context, path: Path, target: str | None) -> None:
             speaker.result(f"{mark} {each.name} {each.version}  {each.file}  {console.size(sizes[each.file])}")
         for need in one.needs:
             speaker.result(text("  needs {soname} from the system: {help}", soname=need.soname, help=need.help or ""))
+
+
+def _rehearsed(opened: bundle.Bundle) -> dict[str, Any]:
+    """Tag -> the verdict that the bundle brings of itself."""
+    file = next((one for one in opened.manifest.files if one.path == manifest.REHEARSAL and one.carried), None)
+    if file is None:
+        return {}
+    return {one["tag"]: one for one in json.loads(opened.read(file))["targets"]}
 
 
 def named(listed: manifest.Manifest, name: str) -> manifest.Target:
@@ -248,26 +265,64 @@ def merge(ctx: click.Context, bundles: tuple[Path, ...], output: Path) -> None:
 @click.command(cls=cli.Command)
 @click.argument("bundle_path", metavar="BUNDLE", type=FILE)
 @click.option("--target", metavar="NAME", help="Only this target.")
+@click.option("--live", is_flag=True, help="Also install it in a throw-away place, no network; import every module.")
+@click.option("--root", type=FILE, metavar="DIR", help="Live in this root file system of the target, instead of here.")
+@click.option("--smoke", multiple=True, metavar="CMD", help="Live, then run this there: 'python -m myapp check'.")
 @click.option("--report", type=FILE, metavar="FILE", help="Write the verdicts as JSON there too.")
 @click.pass_context
-def rehearse(ctx: click.Context, bundle_path: Path, target: str | None, report: Path | None) -> None:
-    """Let pip, seeing each target, install from the bundle alone; place every wheel in memory; tell what is wrong."""
+def rehearse(
+    ctx: click.Context,
+    bundle_path: Path,
+    target: str | None,
+    live: bool,
+    root: Path | None,
+    smoke: tuple[str, ...],
+    report: Path | None,
+) -> None:
+    """Know before the crossing: pip, seeing each target, installs from the bundle alone; wheels are placed in memory.
+
+    With --live (--root and --smoke mean it too) the bundle's own install.py runs as well; every module is imported.
+    """
     from offlinepack import pack
     from offlinepack.rehearse import document, static
+    from offlinepack.rehearse import live as stage
 
     speaker = cli.console(ctx)
+    if root:
+        roots.check(root)
     opened = bundle.open_bundle(bundle_path)
     shown = opened.manifest.targets if target is None else (named(opened.manifest, target),)
     what = text("rehearsing {targets}", targets=[one.name for one in shown])
     verdicts = list(speaker.track(what, static.rehearse(opened, shown), len(shown)))
+    live = live or bool(root or smoke)
+    if live:
+        what = text("rehearsing live {targets}", targets=[one.name for one in shown])
+        verdicts = list(speaker.track(what, stage.rehearse(opened, verdicts, root, smoke), len(shown)))
     if report:
         pack.write_whole(report, document(verdicts))
-    findings = [one for each in verdicts for one in each.findings]
-    if any(each.installs is False for each in verdicts):
-        raise MachineError(*findings)
-    speaker.findings(findings)
+    speaker.findings([one for each in verdicts for one in each.findings])
+    code = _code(verdicts)
+    if not code and live and not any(each.runs for each in verdicts):
+        raise MachineError(
+            error(
+                "nothing-rehearsed",
+                bundle_path,
+                "No target of {subject} could be rehearsed live: {place} has no Python that fits {targets}.",
+                "--root DIR takes a root file system of the target.",
+                place=root or text("this computer"),
+                targets=[one.name for one in shown],
+            )
+        )
     for each in verdicts:
-        speaker.result(text("{target}: {verdict}", target=each.target, verdict=each.says))
-        speaker.result(*(text("  not checked: {what}", what=one) for one in each.not_checked))
+        speaker.result(*each.sentences())
     if speaker.wants_json:
-        speaker.json({"ok": True, "bundle": str(bundle_path), "targets": [one.to_json() for one in verdicts]})
+        told = {"bundle": str(bundle_path), "targets": [one.to_json() for one in verdicts]}
+        found = [one.to_json() for each in verdicts for one in each.findings]
+        speaker.json({"ok": not code, **({"exit_code": code} if code else {}), **told, "findings": found})
+    ctx.exit(code)
+
+
+def _code(verdicts: Sequence[Verdict]) -> int:
+    if any(one.installs is False for one in verdicts):
+        return MachineError.exit_code
+    return InstallError.exit_code if any(one.runs is False for one in verdicts) else 0

@@ -349,10 +349,11 @@ class With:
     bytecode: bool
     sign: Path | None
     split: int | None
+    rehearse: bool
 
 
-def _with(include: tuple[str, ...], bytecode: bool, sign: Path | None, split: int | None) -> With:
-    return With(included.read(include), bytecode, sign, split)
+def _with(include: tuple[str, ...], bytecode: bool, sign: Path | None, split: int | None, rehearse: bool) -> With:
+    return With(included.read(include), bytecode, sign, split, rehearse)
 
 
 with_ = group(
@@ -366,5 +367,6 @@ with_ = group(
     ),
     option("--bytecode", is_flag=True, help="Carry compiled code where this host has the Python: installs faster."),
     option("--sign", type=FILE, metavar="KEY", help="Sign the bundle with this SSH key."),
+    option("--rehearse", is_flag=True, help="Rehearse it first, for every target; the verdict goes in."),
     option("--split", metavar="SIZE", callback=_size, rare=True, help="Write it in parts of this size: 3900M, 2G."),
 )

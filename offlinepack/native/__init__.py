@@ -30,7 +30,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
-__all__ = ["Binary", "Need", "Needs", "Scan", "help_for", "needs", "read", "read_file", "scan", "undefined"]
+__all__ = ["Binary", "Need", "Needs", "Scan", "help_for", "is_usual", "needs", "read", "read_file", "scan", "undefined"]
 
 _SCAN = 2
 """grows when what `scan` finds out changes, so that facts in the store are found out again"""
@@ -297,6 +297,11 @@ def _lacking(need: Need, target: Target) -> list[Finding]:
 def _libraries() -> dict[str, Any]:
     loaded: dict[str, Any] = tomllib.loads(Path(__file__).with_name("libraries.toml").read_text("utf-8"))
     return loaded
+
+
+def is_usual(soname: str) -> bool:
+    """Whether every server installation has it."""
+    return soname in _usual()
 
 
 def _usual() -> set[str]:

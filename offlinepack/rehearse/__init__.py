@@ -1,6 +1,7 @@
 """Will it install, and run, over there? A Bundle and a target of it -> Verdict, before it crosses the gap.
 
-static.py lets pip resolve from the bundle alone, seeing the target, and places every wheel in memory.
+static.py lets pip resolve from the bundle alone, seeing the target, and places every wheel in memory. live.py installs
+it in a throw-away place without a network and imports every module; inside.py is its script there.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from offlinepack.errors import Finding, Text
+from offlinepack.errors import Finding, Text, text
 
 SCHEMA = 1
 
@@ -27,10 +28,38 @@ class Verdict:
     runs: bool | None = None
     """live: it was installed and its modules were imported; None: not looked at"""
     findings: tuple[Finding, ...] = ()
+    forecast: tuple[Finding, ...] = ()
+    """what is to be expected of such systems as a rule; this very machine was not asked"""
     modules: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """distribution -> its importable top-level names"""
     not_checked: tuple[Text, ...] = ()
     """what the verdict says nothing about"""
+    live: Mapping[str, Any] = field(default_factory=dict)
+    """of a live rehearsal: where, with which Python, how the network was cut, how much was tried"""
+
+    def sentences(self) -> list[Text]:
+        """The verdict for people: what was seen, what is a forecast, what was not looked at."""
+        facts: dict[str, Any] = {"target": self.target, **self.live}
+        if self.says == "runs":
+            first = text(
+                "{target}: runs: installed on {place} with Python {python} and without a network ({network}), "
+                "{imported} modules imported.",
+                **facts,
+            )
+            tried = [text("  {command}: exit code 0", command=one) for one in self.live["smoke"]]
+            lines = [first, *tried]
+        elif self.says == "installs":
+            lines = [text("{target}: installs: its plan is complete and its files can lie side by side.", **facts)]
+        elif self.says == "fails":
+            lines = [text("{target}: fails.", **facts)]
+        else:
+            lines = [text("{target}: not known.", **facts)]
+        lines += [text("  forecast: {what}", what=one) for one in self._expected()]
+        return lines + [text("  not checked: {what}", what=one) for one in self.not_checked]
+
+    def _expected(self) -> list[Text]:
+        both = "{sentence} {advice}"
+        return [Text(both if one.advice.template else "{sentence}", one._asdict()) for one in self.forecast]
 
     @property
     def says(self) -> str:
@@ -48,6 +77,8 @@ class Verdict:
             "installs": self.installs,
             "runs": self.runs,
             "findings": [one.to_json() for one in self.findings],
+            "forecast": [one.to_json() for one in self.forecast],
+            "live": {key: value.say() if isinstance(value, Text) else value for key, value in self.live.items()},
             "modules": {name: list(modules) for name, modules in sorted(self.modules.items())},
             "not_checked": [one.say() for one in self.not_checked],
         }

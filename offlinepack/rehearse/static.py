@@ -10,6 +10,7 @@ from __future__ import annotations
 import configparser
 import os
 import re
+import shutil
 import sys
 import tempfile
 import zipfile
@@ -26,14 +27,15 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from offlinepack import pip_as_target
-from offlinepack.bundle import Bundle
-from offlinepack.errors import Finding, error, text, warning
-from offlinepack.ontarget.manifest import WHEELS, Distribution, Manifest
+from offlinepack import native, pip_as_target
+from offlinepack.bundle import Bundle, Member
+from offlinepack.errors import Finding, MachineError, error, note, raise_all, text, warning
+from offlinepack.ontarget.manifest import WHEELS, Distribution, Manifest, Need
 from offlinepack.ontarget.manifest import Target as Planned
 from offlinepack.ontarget.wheel import Wheel, clashes, landings, read_wheel
 from offlinepack.pip_as_target import Answer, Rules
 from offlinepack.rehearse import Verdict
+from offlinepack.store import Store, StoredFile
 from offlinepack.targets import Target, UnknownMarker
 
 MAX_PATH = 259
@@ -43,18 +45,51 @@ ROOM = 60
 _MODULE = re.compile(r"(.+?)(?:\.(?:cpython-[\w-]+|pypy[\w-]+|cp\d+t?-\w+|abi3t?))?\.(?:py|pyc|so|pyd)\Z")
 
 
-def rehearse(bundle: Bundle, targets: Sequence[Planned] | None = None) -> Iterator[Verdict]:
+def rehearse(
+    bundle: Bundle,
+    targets: Sequence[Planned] | None = None,
+    machines: Mapping[str, Target] | None = None,
+    store: Store | None = None,
+) -> Iterator[Verdict]:
     """A verdict for each of these targets of the bundle (all of them), side by side, in the manifest's order.
 
-    IntegrityError where the bundle or one of its wheels is not sound.
+    `machines`: tag -> what is known of that target beyond the manifest, the libraries that its probe found. `store`
+    knows the native code of wheels that it has. IntegrityError where the bundle or one of its wheels is not sound.
     """
     wanted = tuple(targets if targets is not None else bundle.manifest.targets)
     with _files(bundle, wanted) as folder, ThreadPoolExecutor(max(1, os.cpu_count() or 1)) as pool:
-        answers = [pool.submit(_resolved, one, folder) for one in wanted]
-        wheels = {file: read_wheel(folder / file) for file in _wheels(wanted)}
-        names = {file: _names_in(wheel) for file, wheel in wheels.items()}
+        wheels = dict(zip(files := _wheels(wanted), pool.map(lambda one: read_wheel(folder / one), files), strict=True))
+        answers = [pool.submit(_resolved, one, folder, wheels) for one in wanted]
+        known = _Known(
+            bundle.manifest,
+            wheels,
+            {file: _names_in(wheel) for file, wheel in wheels.items()},
+            {one.path: StoredFile(one.path, folder / one.path, one.size, one.sha256) for one in bundle.manifest.files},
+            store,
+        )
         for planned, answer in zip(wanted, answers, strict=True):
-            yield _verdict(planned, bundle.manifest, answer.result(), wheels, names)
+            target = (machines or {}).get(planned.tag) or Target(planned.name, planned.facts)
+            yield _verdict(planned, target, answer.result(), known)
+
+
+def rehearse_unwritten(
+    manifest: Manifest, members: Iterable[Member], machines: Mapping[str, Target], store: Store | None
+) -> Iterator[Verdict]:
+    """The same of a bundle that is not written yet, from the files that it will hold; MachineError where one fails."""
+    failed: list[Finding] = []
+    with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
+        for member in members:
+            if isinstance(member.content, Path):
+                place = Path(folder, member.file.path)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    place.symlink_to(member.content.absolute())
+                except OSError:  # Windows, without the right to
+                    shutil.copyfile(member.content, place)
+        for verdict in rehearse(Bundle(Path(folder), manifest, b"", {}), None, machines, store):
+            failed += verdict.findings if verdict.installs is False else ()
+            yield verdict
+    raise_all(MachineError, failed)
 
 
 @contextmanager
@@ -93,24 +128,37 @@ class _Names:
     """the outermost that are no mere folders: google.protobuf, not google"""
 
 
-def _verdict(
-    planned: Planned,
-    manifest: Manifest,
-    answer: Answer,
-    wheels: Mapping[str, Wheel],
-    names: Mapping[str, _Names],
-) -> Verdict:
-    target = Target(planned.name, planned.facts)
+@dataclass(frozen=True)
+class _Known:
+    """What was read of the bundle's files, by their paths."""
+
+    manifest: Manifest
+    wheels: Mapping[str, Wheel]
+    names: Mapping[str, _Names]
+    files: Mapping[str, StoredFile]
+    store: Store | None
+
+
+def _verdict(planned: Planned, target: Target, answer: Answer, known: _Known) -> Verdict:
+    wheels, names = known.wheels, known.names
     mine = [wheels[one.file] for one in planned.install if one.file in wheels]
     findings = [*_compared(planned, target, answer), *clashes(mine, planned.facts.os)]
-    findings += _too_long(planned, manifest, mine)
+    findings += _too_long(planned, known.manifest, mine)
     for name, version, file in _listed(planned):
         if file in wheels:
             findings += _consistent(name, version, wheels[file], target)
     every = frozenset().union(*(names[one.file].modules for one in planned.install if one.file in names))
     for wheel in mine:
         findings += _entry_points(wheel, every)
-    not_checked = [text("whether its modules can be imported"), text("the shared libraries of the target's system")]
+    files = {one.name: known.files[one.file] for one in planned.install if one.file in wheels}
+    needs = native.needs(files, target, known.store)
+    asked = "sonames" in target.probe
+    rests_on_rule = [one for one in needs.findings if one.code == "library-needed"]
+    rests_on_rule += [] if asked else _taken_for_granted(needs.needs)
+    findings += [one for one in needs.findings if one not in rests_on_rule]
+    not_checked = [text("whether its modules can be imported (--live)")]
+    if not asked and (needs.needs or planned.facts.os != "linux"):
+        not_checked.append(text("which shared libraries that very machine has: its probe would tell"))
     if sources := _sources(planned):
         not_checked.append(text("what {names} need and bring, which are built on the target", names=sources))
     failed = any(one.level == "error" for one in findings)
@@ -119,8 +167,29 @@ def _verdict(
         planned.tag,
         installs=None if "marker" in answer.told and not failed else not failed,
         findings=tuple(findings),
+        forecast=tuple(rests_on_rule),
         modules={one.name: names[one.file].top for one in planned.install if one.file in names},
         not_checked=tuple(not_checked),
+    )
+
+
+def _taken_for_granted(needs: Sequence[Need]) -> list[Finding]:
+    """Libraries that every server installation has."""
+    found = [one for one in needs if native.is_usual(one.soname)]
+    subject = ", ".join(sorted({name for one in found for name in one.wanted_by}))
+    return (
+        [
+            note(
+                "library-usual",
+                subject,
+                "{subject}: ordinary servers have {sonames}, which is wanted; bare containers may lack it.",
+                "Where it is missing: {help}",
+                sonames=[one.soname for one in found],
+                help=", ".join(dict.fromkeys(one.help for one in found if one.help)),
+            )
+        ]
+        if found
+        else []
     )
 
 
@@ -132,14 +201,15 @@ def _sources(planned: Planned) -> list[str]:
 # ------------------------------------------------------------------------------------------------- what pip comes to
 
 
-def _resolved(planned: Planned, folder: Path) -> Answer:
+def _resolved(planned: Planned, folder: Path, wheels: Mapping[str, Wheel]) -> Answer:
     """pip's answer to what was asked for, with nothing but the bundle's files and the plan's versions."""
     target, sources = Target(planned.name, planned.facts), _sources(planned)
     asked = [one for one in planned.install if one.requested and one.name not in sources]
-    lines = [_line(one, folder / one.file, target) for one in asked]
-    beside = {name for one in planned.install if one.name in sources for name in one.requires}
+    lines = [_line(one, wheels[one.file], target) for one in asked]
+    # what an extra of a dependency, or a source, brings: the plan says that it does, pip would not know
+    beside = {name for one in planned.install for name in set(one.requires) - _brought(one, wheels, target)}
     versions = {one.name: one.version for one in planned.install}
-    lines += [f"{name}=={versions[name]}" for name in sorted(beside - set(sources))]
+    lines += [f"{name}=={versions[name]}" for name in sorted(beside - set(sources) - {one.name for one in asked})]
     command = ["pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--no-index", "--no-cache-dir"]
     command += ["--find-links", str((folder / WHEELS).absolute()), "--only-binary", ":all:", "--pre"]
     with tempfile.TemporaryDirectory(prefix="offlinepack-") as here:
@@ -151,11 +221,16 @@ def _resolved(planned: Planned, folder: Path) -> Answer:
         return pip_as_target.run(target, command, environment={}, cwd=Path(here), rules=rules)
 
 
-def _line(one: Distribution, wheel: Path, target: Target) -> str:
+def _brought(one: Distribution, wheels: Mapping[str, Wheel], target: Target) -> set[str]:
+    """What its metadata wants without an extra."""
+    raw, _ = parse_email(wheels[one.file].metadata) if one.file in wheels else ({}, {})
+    needs = [each for each in map(_requirement, raw.get("requires_dist", [])) if each]
+    return {canonicalize_name(each.name) for each in needs if _holds(each, "", target)}
+
+
+def _line(one: Distribution, wheel: Wheel, target: Target) -> str:
     """name[extras]==version; the extras are those that account for what the plan says it needs."""
-    with zipfile.ZipFile(wheel) as archive:
-        [name] = [each for each in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", each)]
-        raw, _ = parse_email(archive.read(name))
+    raw, _ = parse_email(wheel.metadata)
     needs = [each for each in map(_requirement, raw.get("requires_dist", [])) if each]
 
     def needed(extra: str) -> set[str]:
