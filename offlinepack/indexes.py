@@ -20,7 +20,7 @@ import subprocess
 import sys
 import sysconfig
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -117,6 +117,8 @@ class IndexFile:
     metadata: bool = False
     """PEP 658: its METADATA lies beside it, at `url` + '.metadata'"""
     metadata_sha256: str | None = None
+    provenance: str | None = field(default=None, repr=False)
+    """PEP 740: where its attestations are"""
 
     @property
     def sha256(self) -> str | None:
@@ -562,12 +564,15 @@ def project_files(name: str, indexes: Indexes, client: Client) -> list[IndexFile
     return list(found.files)
 
 
-def find_project(name: str, indexes: Indexes, client: Client) -> Project | None:
-    """As `project_files`, with the index that has it and its status; None where none has it."""
+def find_project(name: str, indexes: Indexes, client: Client, only: Collection[str] = ()) -> Project | None:
+    """As `project_files`, with the index that has it and its status; None where none has it.
+
+    `only`: names of the files that are asked about; others may be left out, which is a good deal faster.
+    """
     project = canonicalize_name(name)
     linked = tuple(one for one in linked_files(indexes, client) if one.project == project)
     for index in () if indexes.no_index else indexes.of(project):
-        found = _project_of(project, index, indexes, client)
+        found = _project_of(project, index, indexes, client, only)
         if found is not None:
             return replace(found, files=(*found.files, *linked))
     return Project(project, None, linked) if linked else None
@@ -635,7 +640,9 @@ def _linked(link: str, indexes: Indexes, client: Client) -> Iterator[IndexFile]:
     yield from _read(page, "", None, redacted(link), indexes)[0]
 
 
-def _project_of(project: str, index: Index, indexes: Indexes, client: Client) -> Project | None:
+def _project_of(
+    project: str, index: Index, indexes: Indexes, client: Client, only: Collection[str] = ()
+) -> Project | None:
     url = simple.create_project_url(index.url, project)
     try:
         page = client.page(url, simple.ACCEPT_SUPPORTED)
@@ -645,7 +652,7 @@ def _project_of(project: str, index: Index, indexes: Indexes, client: Client) ->
         raise
     if page is None:
         return None
-    files, details = _read(page, project, index, url, indexes)
+    files, details = _read(_with_only(page, only) if only else page, project, index, url, indexes)
     meta = details.get("meta", {})
     status = details.get("project-status") or {}  # PEP 792: a table of its own; early drafts had it in meta
     if not isinstance(status, Mapping):
@@ -655,12 +662,23 @@ def _project_of(project: str, index: Index, indexes: Indexes, client: Client) ->
     return Project(project, index, tuple(files), str(state), str(reason))
 
 
+def _with_only(page: Page, names: Collection[str]) -> Page:
+    """A page of PEP 691 without the other files: reading thousands of them is what takes time."""
+    try:
+        details = json.loads(page.text) if "json" in page.content_type else {}
+        listed = [one for one in details["files"] if one["filename"] in names]
+        return page._replace(text=json.dumps({**details, "files": listed, "versions": []}))
+    except (ValueError, KeyError, TypeError):
+        return page
+
+
 def _read(
     page: Page, project: str, index: Index | None, shown: str, indexes: Indexes
 ) -> tuple[list[IndexFile], Mapping[str, Any]]:
     """A page's files (of `project`, or of all), and the page as PEP 691 would have it."""
     kind = simple.ACCEPT_JSON_V1 if page.content_type == "application/json" else page.content_type
-    base, extras = page.url, []
+    base, status = page.url, dict[str, str]()
+    extras, attested = list[str | None](), list[str | None]()
     content = page.text
     if kind != simple.ACCEPT_JSON_V1:
         # what is no hash after the #, mousebender does not understand
@@ -668,7 +686,8 @@ def _read(
         if _SAYS_MORE.search(content) or not _HAS_LINK.search(content):
             look = _Anchors()
             look.feed(content)
-            base, extras = urljoin(page.url, look.base), look.upload_times
+            base, extras, attested = urljoin(page.url, look.base), look.upload_times, look.provenances
+            status = look.status
             if not (look.upload_times or look.versioned or (look.is_html and not look.asks)):
                 raise FetchError(_not_an_index(shown, page.content_type))
     try:
@@ -705,23 +724,33 @@ def _read(
                 uploaded if isinstance(uploaded, str) else None,
                 bool(beside),
                 beside.get("sha256") if isinstance(beside, Mapping) else None,
+                _provenance(one.get("provenance") or (attested[at] if at < len(attested) else None), base, indexes),
             )
         )
-    return files, details
+    return files, {**details, "project-status": status} if status else details
 
 
-_SAYS_MORE = re.compile(r"<base\b|data-upload-time", re.I)
+def _provenance(url: Any, base: str, indexes: Indexes) -> str | None:
+    if not isinstance(url, str) or not url:
+        return None
+    return indexes.remember(urljoin(base, url))
+
+
+_SAYS_MORE = re.compile(r"<base\b|data-(upload-time|provenance)|pypi:project-status", re.I)
 _HAS_LINK = re.compile(r"<a\s[^>]*href", re.I)
 
 
 class _Anchors(html.parser.HTMLParser):
-    """What mousebender leaves out of an HTML page: <base>, data-upload-time, and whether this is such a page at all."""
+    """What mousebender leaves out of an HTML page: <base>, times, attestations, status; whether it is such a page."""
 
     def __init__(self) -> None:
         super().__init__()
         self.base = ""
         self.upload_times: list[str | None] = []
         """one for each link, in order"""
+        self.provenances: list[str | None] = []
+        self.status: dict[str, str] = {}
+        """PEP 792: status and reason"""
         self.versioned = self.is_html = self.asks = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -729,9 +758,13 @@ class _Anchors(html.parser.HTMLParser):
         given = dict(attrs)
         if tag == "a" and given.get("href"):
             self.upload_times.append(given.get("data-upload-time"))
+            self.provenances.append(given.get("data-provenance"))
         elif tag == "base" and not self.base:
             self.base = given.get("href") or ""
         self.versioned |= tag == "meta" and given.get("name") == "pypi:repository-version"
+        if tag == "meta" and (given.get("name") or "").startswith("pypi:project-status"):
+            what = "reason" if (given["name"] or "").endswith("-reason") else "status"
+            self.status[what] = given.get("content") or ""
         self.is_html |= tag in ("html", "body", "head")
         self.asks |= tag in ("form", "input", "script", "iframe")
 

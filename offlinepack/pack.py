@@ -19,7 +19,7 @@ from packaging.pylock import Pylock
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from offlinepack import bundle, bytecode, fetch, included, native, signing, supply
+from offlinepack import bundle, bytecode, fetch, included, native, origins, signing, supply
 from offlinepack.errors import (
     BuildError,
     Finding,
@@ -31,6 +31,8 @@ from offlinepack.errors import (
     text,
     warning,
 )
+from offlinepack.evidence import Evidence, look
+from offlinepack.evidence.provenance import Told
 from offlinepack.included import Included
 from offlinepack.indexes import Indexes, is_public
 from offlinepack.lockers import closure
@@ -111,6 +113,8 @@ class Built:
     """stage -> how long it took"""
     verdicts: tuple[Verdict, ...] = ()
     """of the rehearsal, where one was asked for"""
+    evidence: Evidence | None = None
+    """what is known of the wheels, and where they are from"""
 
 
 def lock(request: Request, watch: Watch = unwatched) -> tuple[Plan, ...]:
@@ -230,7 +234,11 @@ def _built(request: Request, output: Path, store: Store, watch: Watch) -> Built:
     clock = _Clock()
     plans = lock(request, watch)
     clock.passed("lock")
-    with supply.client(request.indexes, request.how) as client:
+    chosen = [one for plan in plans for one in plan.chosen]
+    with (
+        supply.client(request.indexes, request.how) as client,
+        origins.asking(chosen, request.indexes, client, store) as inquiry,
+    ):
         source = supply.Supply(store, client, request.indexes, request.how, watch)
         parts, read = _supplied(plans, source)
         for _ in range(MOST_ROUNDS):
@@ -239,6 +247,7 @@ def _built(request: Request, output: Path, store: Store, watch: Watch) -> Built:
                 break
             plans = _locked_again(plans, again, request, watch)
             parts, read = _supplied(plans, source)
+        told = inquiry.told(one for part in parts for one in part.all)
     clock.passed("fetch")
     if any(one.placed for one in request.includes):
         parts, read = _with_included(parts, read, request, store)
@@ -254,7 +263,7 @@ def _built(request: Request, output: Path, store: Store, watch: Watch) -> Built:
         codes, notes = bytecode.compiled(wanted, store, request.how.build_pythons)
         findings += notes
         clock.passed("compile")
-    archive, listed, verdicts = _written(request, output, parts, targets, codes, store, watch)
+    archive, known, verdicts = _written(request, output, parts, targets, codes, told, store, watch)
     clock.passed("pack")
     findings += [
         one for at, plan in enumerate(plans) for one in plan.selection.findings if _holds(one, parts[at], read)
@@ -262,11 +271,12 @@ def _built(request: Request, output: Path, store: Store, watch: Watch) -> Built:
     findings += [one for part in parts for each in part.files for one in each.findings]
     return Built(
         archive,
-        listed,
+        known.manifest,
         tuple(part.target for part in parts),
         (*request.requirements.notes, *findings),
         clock.seconds,
         verdicts,
+        known,
     )
 
 
@@ -348,14 +358,21 @@ def _written(
     parts: Sequence[_Part],
     targets: Sequence[manifest.Target],
     codes: Mapping[str, Path],
+    told: Mapping[str, Told],
     store: Store,
     watch: Watch,
-) -> tuple[bundle.Archive, manifest.Manifest, tuple[Verdict, ...]]:
+) -> tuple[bundle.Archive, Evidence, tuple[Verdict, ...]]:
     label = request.label
     # conservation: what no target installs is not in the bundle
     planned = _planned(targets)
     supplied = [one for part in parts for one in part.all if one.file.name in planned]
     extra: dict[str, bytes | Path] = {**{one.path: one.file for one in request.includes}, **codes}
+    known: list[Evidence] = []
+
+    def describe(draft: manifest.Manifest) -> dict[str, bytes]:
+        known.append(origins.evidence(draft, [one.file for one in supplied], told, store))
+        return origins.documents(known[-1], told)
+
     assemble = functools.partial(
         bundle.assemble,
         label.name,
@@ -365,6 +382,7 @@ def _written(
         sequence=label.sequence,
         install_to=label.install_to,
         urls=_public(supplied),
+        describe=describe,
     )
     listed, members = assemble(extra=extra)
     verdicts: tuple[Verdict, ...] = ()
@@ -377,7 +395,8 @@ def _written(
     path = Path(_named(str(output), label, targets[0].tag))
     total = float(sum(one.size for one in listed.files))
     steps = watch(text("packing {path}", path=path), members, total, lambda one: one.file.size)
-    return bundle.write(path, listed, steps, signatures, request.split), listed, verdicts
+    archive = bundle.write(path, listed, steps, signatures, request.split)
+    return archive, dataclasses.replace(known[-1], manifest=listed), verdicts
 
 
 class _Clock:
@@ -444,6 +463,7 @@ def _read(file: StoredFile, store: Store) -> _Read:
         return _Read(file, closure.read_metadata(kept[1]))
     wheel = wheels.read_wheel(file.path, filename=file.name)
     metadata = wheel.metadata.decode("utf-8", "replace")
+    look.kept_of(wheel, file, store)
     if not wheel.notes:
         store.keep_fact(file.sha256, "metadata", [file.name, metadata], _READER)
     return _Read(file, closure.read_metadata(metadata), wheel.notes)

@@ -329,6 +329,7 @@ class Served:
     hashes: Mapping[str, str] | None = None
     with_size: bool = True
     url: str = ""
+    provenance: str = ""
 
 
 class ServedIndex:
@@ -436,6 +437,8 @@ class ServedIndex:
                     entry["requires-python"] = one.requires_python
                 if one.upload_time:
                     entry["upload-time"] = one.upload_time
+                if one.provenance:
+                    entry["provenance"] = f"{self.root}{one.provenance}"
                 if self.pep658 and one.metadata is not None:
                     entry["core-metadata"] = {"sha256": hashlib.sha256(one.metadata).hexdigest()}
                 listed.append(entry)
@@ -459,6 +462,10 @@ class ServedIndex:
                 attributes += f' data-requires-python="{html.escape(one.requires_python)}"'
             if one.yanked:
                 attributes += f' data-yanked="{html.escape(one.yanked if isinstance(one.yanked, str) else "")}"'
+            if one.provenance:
+                attributes += f' data-provenance="{self.root}{one.provenance}"'
+            if one.upload_time:
+                attributes += f' data-upload-time="{one.upload_time}"'
             if self.pep658 and one.metadata is not None:
                 digest = f"sha256={hashlib.sha256(one.metadata).hexdigest()}"
                 attributes += f' data-core-metadata="{digest}" data-dist-info-metadata="{digest}"'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -85,12 +85,14 @@ def assemble(
     install_to: str | None = None,
     extra: Mapping[str, bytes | Path] | None = None,
     urls: Mapping[str, str] | None = None,
+    describe: Callable[[Manifest], Mapping[str, bytes]] | None = None,
 ) -> tuple[Manifest, tuple[Member, ...]]:
     """Bundle format 1 whole: the manifest, and each of its files with where its bytes are, in the archive's order.
 
     In `targets`, `file` of a distribution or tool is a bare file name; its folder is set here. `stored` holds them all.
     `extra`: path in the bundle -> bytes or file, for files/, bytecode/, provenance/, sbom.cdx.json, rehearsal.json.
-    `urls`: file name -> its address on the public index; whatever else is an address stays out.
+    `urls`: file name -> its address on the public index; whatever else is an address stays out. `describe` is given the
+    manifest of these files, and what it makes of them is added like `extra`.
     Raises SelectionError where two files want one name, UsageError for a path or size that no bundle can hold.
     """
     kept: dict[str, StoredFile] = {}
@@ -123,7 +125,11 @@ def assemble(
     ]
     members += [_member(path, content) for path, content in (extra or {}).items()]
     addresses = {places[one]: url for one, url in (urls or {}).items() if one in places}
-    return completed(Manifest(layout.FORMAT, name, version, sequence, install_to, placed, ()), members, addresses)
+    draft = Manifest(layout.FORMAT, name, version, sequence, install_to, placed, ())
+    if describe:
+        held = sorted((one.file for one in members), key=lambda one: one.path)
+        members += [_member(path, data) for path, data in describe(draft._replace(files=tuple(held))).items()]
+    return completed(draft, members, addresses)
 
 
 def completed(draft: Manifest, members: list[Member], urls: Mapping[str, str]) -> tuple[Manifest, tuple[Member, ...]]:

@@ -19,6 +19,7 @@ FLOORS = [
     {"cli", "__main__"},
     {"console"},
     {"pack"},
+    {"origins"},
     {"supply"},
     {"sources", "lockers", "selection", "sdist", "rehearse", "evidence", "signing", "included", "bytecode"},
     {"bundle", "native", "roots", "pip_as_target", "indexes"},
@@ -47,7 +48,9 @@ KEPT = {
     "piptools": {"lockers"},
     "elftools": {"native"},
     "virtualenv": {"sdist", "rehearse"},
-    "cyclonedx": {"evidence"},
+    "cyclonedx": set(),
+    "pypi_attestations": {"evidence"},
+    "sigstore": {"evidence"},
 }
 # Of the standard library, what the target side leaves to the host: archives, the network, TOML, a second unpacker.
 HOSTS = {"asyncio", "ftplib", "gettext", "html", "http", "shelve", "smtplib", "socket", "socketserver", "sqlite3", "ssl"}

@@ -1,0 +1,221 @@
+"""What a wheel brings: licence, names, commands, native code, what runs at every start, the SBOMs inside. Kept as JSON.
+
+Once found out about a file it is true for ever, so the store keeps it beside the file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from packaging.metadata import RawMetadata, parse_email
+
+from offlinepack.evidence import licences
+from offlinepack.ontarget.archive import Unsound, unpacked
+from offlinepack.ontarget.wheel import Member, Wheel, normalised, read_wheel
+from offlinepack.store import Store, StoredFile
+
+VERSION = 1
+"""grows when another look finds something else in the same bytes"""
+NATIVE = (".so", ".pyd", ".dll", ".dylib", ".exe", ".a", ".lib", ".o")
+_SHOWN = 12
+_LARGEST_TEXT, _LARGEST_SBOM = 1 << 18, 4 << 20
+_TOO_GENERAL = {
+    *(
+        "bin",
+        "build",
+        "common",
+        "config",
+        "conf",
+        "data",
+        "demo",
+        "demos",
+        "dist",
+        "doc",
+        "docs",
+        "example",
+        "examples",
+    ),
+    *("helpers", "include", "lib", "libs", "scripts", "setup", "share", "source", "src", "static", "templates", "test"),
+    *("tests", "testing", "tools", "util", "utils"),
+}
+"""top-level names that belong to nobody, so that two projects may both bring them"""
+
+
+@dataclass(frozen=True)
+class Look:
+    """One wheel, as a careful eye sees it."""
+
+    name: str = ""
+    version: str = ""
+    summary: str = ""
+    homepage: str = ""
+    licences: tuple[str, ...] = ()
+    """SPDX expressions or names; all of them hold"""
+    licence_source: str = ""
+    """expression, classifier, field or text; '' where it says nothing"""
+    tops: tuple[str, ...] = ()
+    """top-level names below site-packages"""
+    unusual: tuple[str, ...] = ()
+    """of those: names of the standard library, and such as `tests` that belong to nobody"""
+    commands: tuple[str, ...] = ()
+    startup: tuple[str, ...] = ()
+    """what runs at every start of Python: .pth files and their like"""
+    executables: tuple[str, ...] = ()
+    """programs that are no Python entry points: scripts of the wheel's own, files marked executable"""
+    native: int = 0
+    """files of compiled code"""
+    native_files: tuple[str, ...] = ()
+    """the first of them"""
+    files: int = 0
+    unpacked: int = 0
+    """bytes"""
+    components: tuple[Mapping[str, Any], ...] = ()
+    """what the SBOMs inside (PEP 770) list, in CycloneDX's words"""
+
+
+def look(file: StoredFile, store: Store | None = None) -> Look:
+    """A stored wheel: from the store's facts where it was looked at before."""
+    kept = store.fact(file.sha256, "look", VERSION) if store else None
+    return from_json(kept) if kept else kept_of(read_wheel(file.path, filename=file.name), file, store)
+
+
+def kept_of(wheel: Wheel, file: StoredFile, store: Store | None) -> Look:
+    """The same of a wheel that was just read."""
+    found = of(wheel)
+    if store:
+        store.keep_fact(file.sha256, "look", asdict(found), VERSION)
+    return found
+
+
+def from_json(kept: Mapping[str, Any]) -> Look:
+    """What `asdict` made of it."""
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in kept.items()}
+    return Look(**values)
+
+
+def of(wheel: Wheel) -> Look:
+    """Look at a wheel that was strictly read."""
+    raw = parse_email(re.split(b"\r?\n\r?\n", wheel.metadata, maxsplit=1)[0])[0]
+    licence = licences.of(raw, lambda: _texts(wheel))
+    names = [one.name for one in wheel.members]
+    native = [one for one in names if one.lower().endswith(NATIVE) or ".so." in one.lower()]
+    libraries = [one for one in wheel.members if one.scheme.endswith("lib")]
+    tops = sorted({one.path.partition("/")[0] for one in libraries} - {wheel.info})
+    startup = sorted(
+        one.path
+        for one in libraries
+        if "/" not in one.path
+        and (one.path.lower().endswith(".pth") or one.path.lower() in ("sitecustomize.py", "usercustomize.py"))
+    )
+    own = {one.path for one in wheel.members if one.scheme == "scripts"}
+    marked = {one.name for one in wheel.members if one.executable and one.name not in native}
+    marked -= {
+        one for one in marked if one.endswith((".py", ".txt", ".md", ".rst", ".pyi", ".json", ".toml", ".typed"))
+    }
+    return Look(
+        name=wheel.name,
+        version=wheel.version,
+        summary=" ".join(raw.get("summary", "").split())[:300],
+        homepage=_homepage(raw),
+        licences=licence.terms,
+        licence_source=licence.source,
+        tops=tuple(tops[:_SHOWN]),
+        unusual=tuple(one for one in tops if _unusual(one, wheel.name)),
+        commands=tuple(sorted({*own, *(one[0] for one in wheel.scripts)})),
+        startup=tuple(startup),
+        executables=tuple(
+            sorted({*own, *({one for one in marked if ".dist-info/" not in one and ".data/" not in one})})
+        )[:_SHOWN],
+        native=len(native),
+        native_files=tuple(sorted(native)[:5]),
+        files=len(names),
+        unpacked=wheel.size,
+        components=tuple(_components(wheel)),
+    )
+
+
+def _unusual(top: str, name: str) -> bool:
+    stem = top.partition(".")[0]
+    if normalised(stem) == name:
+        return False
+    return stem.lower() in _TOO_GENERAL or stem in sys.stdlib_module_names or stem.startswith("-")
+
+
+def _homepage(raw: RawMetadata) -> str:
+    urls = {re.sub("[^a-z]", "", key.lower()): value for key, value in raw.get("project_urls", {}).items()}
+    found = [
+        raw.get("home_page", ""),
+        *(urls.get(one, "") for one in ("homepage", "source", "sourcecode", "repository")),
+    ]
+    return next((one for one in found if re.fullmatch(r"https?://[^\s<>\"@?]+", one)), "")
+
+
+def _read(wheel: Wheel, member: Member, most: int) -> bytes:
+    if max(member.size, member.packed) > most:
+        return b""
+    try:
+        with open(wheel.path, "rb", buffering=0) as source:
+            return b"".join(unpacked(source, member))
+    except Unsound:
+        return b""
+
+
+def _texts(wheel: Wheel) -> Iterator[str]:
+    """The texts of its own licence; those of what it bundles lie deeper."""
+    for one in wheel.members:
+        folder, _, name = one.name.rpartition("/")
+        if folder in (wheel.info, f"{wheel.info}/licenses") and re.match("(licen[cs]e|copying)", name, re.I):
+            yield _read(wheel, one, _LARGEST_TEXT).decode("utf-8", "replace")
+
+
+def _components(wheel: Wheel) -> Iterator[dict[str, Any]]:
+    """PEP 770: SBOMs lie in .dist-info/sboms/. What those of CycloneDX and SPDX as JSON list, in one form."""
+    for one in sorted(wheel.members, key=lambda one: one.name):
+        if one.name.startswith(f"{wheel.info}/sboms/"):
+            try:
+                document = json.loads(_read(wheel, one, _LARGEST_SBOM))
+                listed = list(_cyclonedx(document) if "bomFormat" in document else _spdx(document))
+            except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+                continue
+            inside = one.name.partition("/")[2]
+            for each in listed:
+                plain = {
+                    key: each[key] for key in ("name", "version", "purl", "type", "licence", "sha256") if each.get(key)
+                }
+                if plain.get("name") and all(isinstance(value, str) and len(value) < 500 for value in plain.values()):
+                    yield {**plain, "sbom": inside}
+
+
+def _cyclonedx(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    waiting = list(document.get("components") or [])
+    while waiting:
+        one = waiting.pop(0)
+        waiting += one.get("components") or []
+        said = [each.get("expression") or each.get("license", {}).get("id") for each in one.get("licenses") or []]
+        sums = {each["alg"]: each["content"] for each in one.get("hashes") or []}
+        yield {
+            **{key: one.get(key) for key in ("name", "version", "purl", "type")},
+            "licence": said[0] if len(said) == 1 else None,
+            "sha256": sums.get("SHA-256"),
+        }
+
+
+def _spdx(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for one in document["packages"]:
+        purls = [
+            each["referenceLocator"] for each in one.get("externalRefs") or [] if each.get("referenceType") == "purl"
+        ]
+        said = one.get("licenseConcluded") or one.get("licenseDeclared")
+        sums = {each["algorithm"]: each["checksumValue"] for each in one.get("checksums") or []}
+        yield {
+            "name": one.get("name"),
+            "version": one.get("versionInfo"),
+            "purl": next(iter(purls), None),
+            "licence": None if said in ("NOASSERTION", "NONE") else said,
+            "sha256": sums.get("SHA256"),
+        }

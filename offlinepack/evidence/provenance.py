@@ -1,0 +1,277 @@
+"""Where each file is from, as its index told it: upload time, hash, yanked, project status (PEP 792), attestations.
+
+What an index said of a file when that was first fetched is kept in the store: the same store gives the same words on
+any day. Attestations (PEP 740) are verified by pypi-attestations where that is installed (offlinepack[provenance]).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from offlinepack.errors import FetchError, Finding, IntegrityError, error
+from offlinepack.fetch import Client
+from offlinepack.indexes import Indexes, IndexFile, Project, find_project, is_public
+from offlinepack.ontarget import manifest as layout
+from offlinepack.store import Store
+
+VERSION = 1
+_JOBS = 3
+"""pages at a time: they are large, and other files are being fetched"""
+TRUSTED_ROOT = f"{layout.PROVENANCE}/trusted_root.json"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A file whose story is asked for."""
+
+    project: str
+    """normalised"""
+    filename: str
+    sha256: str | None
+    upload_time: str | None = None
+    """as the lock has it"""
+    url: str | None = None
+    """its address; kept where it is public"""
+    asks: bool = True
+    """False: it was named by address or path, no index knows it"""
+
+
+@dataclass(frozen=True)
+class Story:
+    """What is known of one file's origin; the texts are the index's."""
+
+    origin: str
+    """index, links (a folder or page of --find-links), address (named itself), built (here) or included"""
+    index: str | None = None
+    """its address, where it is the public one; others are nobody's business over there"""
+    url: str | None = None
+    """the same for the file"""
+    upload_time: str | None = None
+    """ISO 8601"""
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    """as the index gives them"""
+    yanked: bool = False
+    yanked_reason: str = ""
+    status: str | None = None
+    """PEP 792: active, archived, deprecated or quarantined; None where no index was asked"""
+    status_reason: str = ""
+    attested: bool = False
+    """the index offers attestations"""
+    attestations: tuple[Mapping[str, Any], ...] = ()
+    """those that were verified: publisher and predicate each"""
+    built_from: Mapping[str, str] | None = None
+    """of a wheel that was built here: name and sha256 of its source, build requirements, interpreter, platform"""
+    source: Mapping[str, Any] | None = None
+    """of such a wheel: its source's own story"""
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the bundle."""
+        return {**asdict(self), "attestations": [dict(one) for one in self.attestations]}
+
+
+@dataclass(frozen=True)
+class Told:
+    """A story, and what goes with it: where the attestations are, and their text once they are here."""
+
+    story: Story
+    attestation_url: str | None = field(default=None, repr=False)
+    attestation: str | None = field(default=None, repr=False)
+    """PEP 740's provenance object, as the index served it"""
+
+
+def ask(origins: Iterable[Origin], indexes: Indexes, client: Client, store: Store) -> dict[str, Told]:
+    """File name -> what its index says of it; from the store where it was asked before. An index that does not answer
+    tells nothing, and is no error: the files are here."""
+    found: dict[str, Told] = {}
+    waiting: dict[str, list[Origin]] = {}
+    for one in origins:
+        kept = store.fact(one.sha256, "story", VERSION) if one.sha256 else None
+        if kept:
+            found[one.filename] = Told(_from_json(kept["story"]), kept["attestation_url"])
+        elif one.asks and not client.offline:
+            waiting.setdefault(one.project, []).append(one)
+        else:
+            found[one.filename] = Told(_of_lock(one))
+    with ThreadPoolExecutor(_JOBS) as pool:
+        pages = pool.map(lambda name: _page(name, {one.filename for one in waiting[name]}, indexes, client), waiting)
+        for asked, project in zip(waiting.values(), pages, strict=True):
+            for one in asked:
+                told = found[one.filename] = _of_page(one, project)
+                if project and one.sha256:
+                    kept = {"story": told.story.to_json(), "attestation_url": told.attestation_url}
+                    store.keep_fact(one.sha256, "story", kept, VERSION)
+    return found
+
+
+def _page(name: str, wanted: set[str], indexes: Indexes, client: Client) -> Project | None:
+    try:
+        return find_project(name, indexes, client, wanted)
+    except FetchError:
+        return None
+
+
+def _of_lock(one: Origin) -> Story:
+    public = one.url if one.url and is_public(one.url) else None
+    return Story("index" if one.asks else "address", url=public, upload_time=one.upload_time)
+
+
+def _of_page(one: Origin, project: Project | None) -> Told:
+    files = [each for each in project.files if each.filename == one.filename] if project else []
+    # an index and a folder may both have a file of this name
+    same = [each for each in files if not (one.sha256 and each.sha256) or one.sha256 == each.sha256] or files
+    if not project or not same:
+        return Told(_of_lock(one))
+    file: IndexFile = same[0]
+    if file.index is None:
+        return Told(Story("links", hashes=dict(file.hashes)))
+    public = is_public(file.index.url)
+    return Told(
+        Story(
+            "index",
+            index=file.index.url if public else None,
+            url=file.url if public and is_public(file.url) else None,
+            upload_time=file.upload_time or one.upload_time,
+            hashes=dict(sorted(file.hashes.items())),
+            yanked=file.yanked,
+            yanked_reason=file.yanked_reason,
+            status=project.status,
+            status_reason=project.status_reason,
+            attested=bool(file.provenance),
+        ),
+        file.provenance,
+    )
+
+
+def _from_json(kept: Mapping[str, Any]) -> Story:
+    return Story(**{**kept, "attestations": tuple(kept["attestations"])})
+
+
+def can_verify() -> bool:
+    """Whether attestations can be verified here."""
+    return importlib.util.find_spec("pypi_attestations") is not None
+
+
+def attested(told: Mapping[str, Told], sums: Mapping[str, str], client: Client, store: Store) -> dict[str, Told]:
+    """The same, attestations fetched and verified; `sums`: file name -> sha256. IntegrityError with all that are bad.
+
+    Without pypi-attestations nothing is fetched: the stories only say that there are some.
+    """
+    offering = [name for name, one in told.items() if one.attestation_url and name in sums]
+    if not offering or not can_verify():
+        return dict(told)
+    with ThreadPoolExecutor(_JOBS) as pool:
+        texts = dict(
+            zip(offering, pool.map(lambda name: _text(told[name], sums[name], client, store), offering), strict=True)
+        )
+    found = dict(told)
+    bad: list[Finding] = []
+    for name, text in texts.items():
+        if text is None:
+            continue
+        kept = store.fact(sums[name], "attested", VERSION)
+        if not kept or kept["text"] != text or kept["name"] != name:
+            try:
+                kept = {"name": name, "text": text, "attestations": verify(name, sums[name], text)}
+            except IntegrityError as failed:
+                bad += failed.findings
+                continue
+            store.keep_fact(sums[name], "attested", kept, VERSION)
+        story = found[name].story
+        found[name] = Told(_with(story, tuple(kept["attestations"])), told[name].attestation_url, text)
+    if bad:
+        raise IntegrityError(*bad)
+    return found
+
+
+def _with(story: Story, attestations: tuple[Mapping[str, Any], ...]) -> Story:
+    return Story(
+        **{**{name: getattr(story, name) for name in story.__dataclass_fields__}, "attestations": attestations}
+    )
+
+
+def _text(told: Told, sha256: str, client: Client, store: Store) -> str | None:
+    kept = store.fact(sha256, "attested", VERSION)
+    if kept:
+        return str(kept["text"])
+    if client.offline or told.attestation_url is None:
+        return None
+    page = client.page(told.attestation_url, "application/vnd.pypi.integrity.v1+json, application/json;q=0.9")
+    return page.text if page else None
+
+
+def verify(filename: str, sha256: str, text: str) -> list[dict[str, Any]]:
+    """Who attests to this file, by PEP 740's provenance object; IntegrityError where any attestation in it is not true.
+
+    Nothing is asked of the network: the roots of trust are those that sigstore carries.
+    """
+    import pypi_attestations as library
+
+    logging.getLogger("sigstore").setLevel(logging.ERROR)  # that it asks nobody is no warning here
+    try:
+        provenance = library.Provenance.model_validate_json(text)
+        file = library.Distribution(name=filename, digest=sha256)
+        found = []
+        for each in provenance.attestation_bundles:
+            for one in each.attestations:
+                kind, _ = one.verify(each.publisher, file, offline=True)
+                said = each.publisher.model_dump(mode="json")
+                publisher = {key: value for key, value in sorted(said.items()) if isinstance(value, str)}
+                found.append({"publisher": publisher, "predicate": str(kind)})
+    except Exception as problem:  # pydantic's, sigstore's, cryptography's: whatever it is, it is not verified
+        raise IntegrityError(_not_true(filename, problem)) from problem
+    if not found:
+        raise IntegrityError(_not_true(filename, "it holds none"))
+    return found
+
+
+def _not_true(filename: str, problem: object) -> Finding:
+    return error(
+        "attestation-bad",
+        filename,
+        "The index offers an attestation of {subject} that is not true of this file: {words}.",
+        "Do not use the file. Somebody changed it, or its attestation, after it was published.",
+        words=(str(problem).strip() or type(problem).__name__).splitlines()[0][:300],
+    )
+
+
+def trusted_root() -> bytes:
+    """The roots of trust that attestations are verified with, for whoever looks at them a second time."""
+    from importlib import resources
+    from urllib.parse import quote
+
+    folder = quote("https://tuf-repo-cdn.sigstore.dev", safe="")
+    return (resources.files("sigstore._store") / folder / "trusted_root.json").read_bytes()
+
+
+def publisher(said: Mapping[str, Any]) -> str:
+    """A publisher as people say it: GitHub owner/project, release.yml."""
+    named = said.get("publisher") or {}
+    rest = [named[key] for key in ("repository", "project_id", "email") if key in named]
+    rest += [named[key] for key in ("workflow", "workflow_filepath") if key in named]
+    return " ".join(filter(None, [named.get("kind", ""), ", ".join(rest)]))
+
+
+def path_of(file: str) -> str:
+    """Where the story of a wheel, sdist or tool lies in the bundle."""
+    return f"{layout.PROVENANCE}/{file.rpartition('/')[2]}.json"
+
+
+def documents(told: Mapping[str, Told], sums: Mapping[str, str]) -> dict[str, bytes]:
+    """Path in the bundle -> bytes: the stories by file name, attestations, the trusted root where there are any."""
+    found = {}
+    for name, one in sorted(told.items()):
+        story = {"schema": 1, "file": name, "sha256": sums[name], **one.story.to_json()}
+        if one.attestation is not None:
+            place = f"{layout.PROVENANCE}/{name}.attestations.json"
+            found[place] = one.attestation.encode()
+            story["attestation_file"] = place
+        found[path_of(name)] = (json.dumps(story, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    if any(one.attestation is not None for one in told.values()):
+        found[TRUSTED_ROOT] = trusted_root()
+    return found
