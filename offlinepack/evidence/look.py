@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from packaging.metadata import RawMetadata, parse_email
@@ -159,7 +160,7 @@ def _read(wheel: Wheel, member: Member, most: int) -> bytes:
     if max(member.size, member.packed) > most:
         return b""
     try:
-        with open(wheel.path, "rb", buffering=0) as source:
+        with Path(wheel.path).open("rb", buffering=0) as source:
             return b"".join(unpacked(source, member))
     except Unsound:
         return b""
