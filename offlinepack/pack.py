@@ -26,6 +26,7 @@ from offlinepack.errors import (
     IntegrityError,
     SelectionError,
     SourceError,
+    UsageError,
     error,
     raise_all,
     text,
@@ -45,7 +46,8 @@ from offlinepack.store import Store, StoredFile
 from offlinepack.supply import How, Supplied, Watch, all_of, caught, side_by_side, unwatched
 from offlinepack.targets import Target
 
-__all__ = ["Built", "How", "Label", "Plan", "Request", "build", "lock", "lock_text", "page", "sizes", "write_whole"]
+__all__ = ["Built", "How", "Label", "Packed", "Plan", "Request"]
+__all__ += ["build", "lock", "lock_text", "page", "sizes", "write_whole"]
 
 
 MOST_ROUNDS = 5
@@ -60,6 +62,37 @@ class Label:
     version: str | None = None
     sequence: int | None = None
     install_to: str | None = None
+
+    @property
+    def archive(self) -> str:
+        """The bundle's file where nobody names one."""
+        return f"{self.name}-{self.version}-offline.tar.gz" if self.version else f"{self.name}-offline.tar.gz"
+
+    def completed(self, requirements: Requirements) -> Label:
+        """With what the sources suggest where nothing was said; `app` where nobody knows better."""
+        name = re.sub(r"[-_.\s]+", "-", self.name).strip("-").lower() if self.name else requirements.name or "app"
+        if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", name):
+            raise UsageError(
+                error(
+                    "bad-name",
+                    "--name",
+                    "{subject} {name} is no name for a bundle.",
+                    "Use letters, digits and hyphens.",
+                    name=self.name,
+                )
+            )
+        version = self.version or (requirements.version if name == requirements.name else None)
+        if version and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.!+_-]{0,127}", version):
+            raise UsageError(
+                error(
+                    "bad-version",
+                    "--app-version",
+                    "{subject} {version} cannot be part of a file name.",
+                    "Use letters, digits, dots and hyphens.",
+                    version=version,
+                )
+            )
+        return dataclasses.replace(self, name=name, version=version)
 
 
 @dataclass(frozen=True)
@@ -102,19 +135,27 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Built:
+class Packed:
     """A bundle that was written."""
 
     archive: bundle.Archive
     manifest: manifest.Manifest
+    evidence: Evidence
+    """what is known of the wheels, and where they are from"""
+
+
+@dataclass(frozen=True)
+class Built:
+    """What came of a request."""
+
+    bundles: tuple[Packed, ...]
+    """one; with {target} in the output's name one for each target"""
     targets: tuple[Target, ...]
     findings: tuple[Finding, ...]
     seconds: Mapping[str, float] = field(default_factory=dict)
     """stage -> how long it took"""
     verdicts: tuple[Verdict, ...] = ()
     """of the rehearsal, where one was asked for"""
-    evidence: Evidence | None = None
-    """what is known of the wheels, and where they are from"""
 
 
 def lock(request: Request, watch: Watch = unwatched) -> tuple[Plan, ...]:
@@ -210,6 +251,7 @@ def page(url: str, indexes: Indexes, how: How) -> bytes:
 def build(request: Request, output: Path, watch: Watch = unwatched) -> Built:
     """Pack one bundle for all targets of the request and put it at `output`; there is a whole one, or none.
 
+    {name} and {version} in the output's name are filled in; with {target} there is a bundle for each target.
     Where it fails because a file of the store is not what it was, that one is fetched again.
     """
     with Store.open(request.how.cache_dir) as store:
@@ -263,20 +305,20 @@ def _built(request: Request, output: Path, store: Store, watch: Watch) -> Built:
         codes, notes = bytecode.compiled(wanted, store, request.how.build_pythons)
         findings += notes
         clock.passed("compile")
-    archive, known, verdicts = _written(request, output, parts, targets, codes, told, store, watch)
+    each = [(one,) for one in targets] if "{target}" in str(output) else [targets]
+    drafts = [_drafted(request, parts, some, codes, told, store, watch) for some in each]
+    packed = tuple(_written(request, output, one, watch) for one in drafts)
     clock.passed("pack")
     findings += [
         one for at, plan in enumerate(plans) for one in plan.selection.findings if _holds(one, parts[at], read)
     ]
     findings += [one for part in parts for each in part.files for one in each.findings]
     return Built(
-        archive,
-        known.manifest,
+        packed,
         tuple(part.target for part in parts),
         (*request.requirements.notes, *findings),
         clock.seconds,
-        verdicts,
-        known,
+        tuple(verdict for one in drafts for verdict in one.verdicts),
     )
 
 
@@ -352,21 +394,33 @@ def _planned(targets: Sequence[manifest.Target]) -> set[str]:
     return {one.file for each in targets for one in each.install} | {one.file for each in targets for one in each.tools}
 
 
-def _written(
+@dataclass(frozen=True)
+class _Draft:
+    """A bundle before it is written."""
+
+    manifest: manifest.Manifest
+    members: tuple[bundle.Member, ...]
+    verdicts: tuple[Verdict, ...]
+    evidence: Evidence
+
+
+def _drafted(
     request: Request,
-    output: Path,
     parts: Sequence[_Part],
     targets: Sequence[manifest.Target],
     codes: Mapping[str, Path],
     told: Mapping[str, Told],
     store: Store,
     watch: Watch,
-) -> tuple[bundle.Archive, Evidence, tuple[Verdict, ...]]:
+) -> _Draft:
     label = request.label
     # conservation: what no target installs is not in the bundle
     planned = _planned(targets)
-    supplied = [one for part in parts for one in part.all if one.file.name in planned]
-    extra: dict[str, bytes | Path] = {**{one.path: one.file for one in request.includes}, **codes}
+    tags = {one.tag for one in targets}
+    supplied = [one for part in parts if part.target.tag in tags for one in part.all if one.file.name in planned]
+    compiled = {manifest.bytecode_path(tag, file) for tag in tags for file in planned} & set(codes)
+    extra: dict[str, bytes | Path] = {one.path: one.file for one in request.includes}
+    extra.update((path, codes[path]) for path in sorted(compiled))
     known: list[Evidence] = []
 
     def describe(draft: manifest.Manifest) -> dict[str, bytes]:
@@ -391,12 +445,16 @@ def _written(
         what = text("rehearsing {targets}", targets=[one.name for one in targets])
         verdicts = tuple(watch(what, static.rehearse_unwritten(listed, members, machines, store), len(targets)))
         listed, members = assemble(extra={**extra, manifest.REHEARSAL: document(verdicts)})
+    return _Draft(listed, members, verdicts, dataclasses.replace(known[-1], manifest=listed))
+
+
+def _written(request: Request, output: Path, draft: _Draft, watch: Watch) -> Packed:
+    listed, members = draft.manifest, draft.members
     signatures = [signing.sign(manifest.write(listed), request.sign)] if request.sign else []
-    path = Path(_named(str(output), label, targets[0].tag))
+    path = Path(_named(str(output), request.label, listed.targets[0].tag))
     total = float(sum(one.size for one in listed.files))
     steps = watch(text("packing {path}", path=path), members, total, lambda one: one.file.size)
-    archive = bundle.write(path, listed, steps, signatures, request.split)
-    return archive, dataclasses.replace(known[-1], manifest=listed), verdicts
+    return Packed(bundle.write(path, listed, steps, signatures, request.split), listed, draft.evidence)
 
 
 class _Clock:
@@ -546,6 +604,8 @@ def _public(supplied: Iterable[Supplied]) -> dict[str, str]:
 
 
 def _named(output: str, label: Label, tag: str) -> str:
-    """The output's name with {name}, {version} and {target} filled in."""
+    """The output's name with {name}, {version} and {target} filled in; no version takes its hyphen with it."""
     values = {"name": label.name, "version": label.version or "", "target": tag}
+    if not label.version:
+        output = re.sub(r"[-_.]\{version\}|\{version\}[-_.]", "", output)
     return re.sub(r"\{(name|version|target)\}", lambda one: values[one[1]], output)

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from offlinepack.bundle import Bundle
-from offlinepack.errors import ComputerError, UsageError, error
+from offlinepack.errors import ComputerError, Finding, UsageError, error
+from offlinepack.ontarget import signature as signatures
+from offlinepack.ontarget.installation import TRUST
 
 NAMESPACE = "offlinepack"
 """what the signature is good for, as in `namespaces=` of an allowed_signers file"""
@@ -107,3 +109,13 @@ def signatures_of(bundle: Bundle, given: Sequence[Path] = ()) -> list[tuple[str,
                 error("no-signature", place, "The signature {subject} cannot be read: {reason}.", reason=reason)
             ) from failed
     return found
+
+
+def who_signed(opened: Bundle, keys: Sequence[str], signature: str | None) -> list[Finding]:
+    """A note for each file of keys, those of this machine's trust.ini among them; IntegrityError where one lacks."""
+    wanted = [*keys, *signatures.demanded(TRUST)]
+    signatures.own(opened.data, list(opened.signatures.items()))
+    if not wanted:
+        return []
+    given = [Path(signature)] if signature else []
+    return signatures.check(opened.data, signatures_of(opened, given), wanted)

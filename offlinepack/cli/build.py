@@ -5,19 +5,19 @@ from __future__ import annotations
 import functools
 import operator
 import os
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from offlinepack import cli, console, pack, sources, targets
+from offlinepack import bundle, cli, console, pack, sources, targets
 from offlinepack.cli import options
 from offlinepack.cli.options import FILE, What
 from offlinepack.errors import Text, UsageError, error, text
 from offlinepack.indexes import Indexes
 from offlinepack.ontarget import manifest
+from offlinepack.rehearse import Verdict
 from offlinepack.sources import Requirements, discover, freeze
 
 
@@ -113,7 +113,7 @@ def request(
         asked.targets or (_own(environment),),
         indexes.with_options(requirements.index_options),
         how,
-        _label(label, requirements),
+        label.completed(requirements),
         floor_follows_files=not asked.targets,
     )
 
@@ -125,33 +125,6 @@ def _own(environment: Path | None) -> targets.Target:
     )
     python = freeze.interpreter(place) if place else None
     return (targets.of_interpreter(python) if python else targets.running()).anywhere()
-
-
-def _label(label: pack.Label, requirements: Requirements) -> pack.Label:
-    """The label with what the sources suggest where nothing was said; `app` where nobody knows better."""
-    name = re.sub(r"[-_.\s]+", "-", label.name).strip("-").lower() if label.name else requirements.name or "app"
-    if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", name):
-        raise UsageError(
-            error(
-                "bad-name",
-                "--name",
-                "{subject} {name} is no name for a bundle.",
-                "Use letters, digits and hyphens.",
-                name=label.name,
-            )
-        )
-    version = label.version or (requirements.version if name == requirements.name else None)
-    if version and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.!+_-]{0,127}", version):
-        raise UsageError(
-            error(
-                "bad-version",
-                "--app-version",
-                "{subject} {version} cannot be part of a file name.",
-                "Use letters, digits, dots and hyphens.",
-                version=version,
-            )
-        )
-    return replace(label, name=name, version=version)
 
 
 @click.command(cls=cli.Command)
@@ -192,8 +165,7 @@ def build(
         speaker.findings(wanted.requirements.notes)
         tell_plan(plans, pack.sizes(plans, wanted), speaker)
         return
-    folder = f"{wanted.label.name}-{wanted.label.version}" if wanted.label.version else wanted.label.name
-    built = pack.build(wanted, Path(output or f"{folder}-offline.tar.gz"), speaker.track)
+    built = pack.build(wanted, Path(output or wanted.label.archive), speaker.track)
     speaker.findings([*built.findings, *(one for each in built.verdicts for one in each.findings)])
     tell_built(built, speaker)
 
@@ -293,19 +265,20 @@ def tell_plan(plans: tuple[pack.Plan, ...], sizes: dict[str, int | None], speake
 
 def tell_built(built: pack.Built, speaker: console.Console) -> None:
     """The summary: what, for which machines, size, sha256, seconds, and what to type on the other side."""
-    archive, listed = built.archive, built.manifest
-    hashes = {one.path: one.sha256 for one in listed.files}
     machines = {one.tag: one.machines for one in built.targets}
     if speaker.wants_json:
+        first = built.bundles[0]
         speaker.json(
             {
                 "ok": True,
-                "bundle": str(archive.path),
-                "size": archive.size,
-                "sha256": archive.sha256,
-                "name": listed.name,
-                "version": listed.version,
-                "folder": listed.folder,
+                **_archive(first.archive),
+                "name": first.manifest.name,
+                "version": first.manifest.version,
+                "folder": first.manifest.folder,
+                "bundles": [
+                    {**_archive(one.archive), "targets": [target.tag for target in one.manifest.targets]}
+                    for one in built.bundles
+                ],
                 "targets": [
                     {
                         "name": one.name,
@@ -321,7 +294,9 @@ def tell_built(built: pack.Built, speaker: console.Console) -> None:
                             for each in one.install
                         ],
                     }
-                    for one in listed.targets
+                    for packed in built.bundles
+                    for hashes in [{one.path: one.sha256 for one in packed.manifest.files}]
+                    for one in packed.manifest.targets
                 ],
                 **({"rehearsal": [one.to_json() for one in built.verdicts]} if built.verdicts else {}),
                 "findings": [one.to_json() for one in built.findings],
@@ -329,9 +304,27 @@ def tell_built(built: pack.Built, speaker: console.Console) -> None:
             }
         )
         return
-    if speaker.loudness < 0:
-        speaker.result(str(archive.path))
-        return
+    for packed in built.bundles:
+        if speaker.loudness < 0:
+            speaker.result(str(packed.archive.path))
+        else:
+            tags = {one.tag for one in packed.manifest.targets}
+            _tell_packed(packed, machines, [one for one in built.verdicts if one.tag in tags], speaker)
+
+
+def _archive(archive: bundle.Archive) -> dict[str, Any]:
+    return {
+        "bundle": str(archive.path),
+        "size": archive.size,
+        "sha256": archive.sha256,
+        "parts": [str(one.path) for one in archive.parts],
+    }
+
+
+def _tell_packed(
+    packed: pack.Packed, machines: dict[str, Text], verdicts: list[Verdict], speaker: console.Console
+) -> None:
+    archive, listed = packed.archive, packed.manifest
     lines: list[str | Text] = [
         text(
             "{path}: {count} distributions, {size}, {seconds} s",
@@ -344,7 +337,7 @@ def tell_built(built: pack.Built, speaker: console.Console) -> None:
     ]
     lines += [text("  for {machines}", machines=machines[one.tag]) for one in listed.targets]
     lines += versions_apart(listed)
-    lines += [sentence for one in built.verdicts for sentence in one.sentences()]
+    lines += [sentence for one in verdicts for sentence in one.sentences()]
     lines.append(text("on the other side:"))
     systems = dict.fromkeys(target.facts.os for target in listed.targets)
     name, folder = archive.path.name, listed.folder

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from offlinepack import bundle, cli, console, roots, signing
-from offlinepack.cli.machine import run_ontarget
+from offlinepack import bundle, cli, console, handover, roots, signing
 from offlinepack.cli.options import FILE, option
 from offlinepack.errors import Finding, InstallError, IntegrityError, MachineError, error, raise_all, text
 from offlinepack.ontarget import manifest
 from offlinepack.ontarget import signature as signatures
-from offlinepack.ontarget.installation import TRUST
 
 if TYPE_CHECKING:
     from offlinepack.rehearse import Verdict
@@ -24,16 +22,6 @@ KEYS = (
     option("--verify-key", multiple=True, metavar="FILE", help="Who must have signed: a .pub, or allowed signers."),
     option("--signature", metavar="FILE", help="The signature, where it lies neither in the bundle nor beside it."),
 )
-
-
-def who_signed(opened: bundle.Bundle, keys: Sequence[str], signature: str | None) -> list[Finding]:
-    """A note for each file of keys, those of this machine's trust.ini among them; IntegrityError where one lacks."""
-    wanted = [*keys, *signatures.demanded(TRUST)]
-    signatures.own(opened.data, list(opened.signatures.items()))
-    if not wanted:
-        return []
-    given = [Path(signature)] if signature else []
-    return signatures.check(opened.data, signing.signatures_of(opened, given), wanted)
 
 
 def checked(speaker: console.Console, opened: bundle.Bundle) -> tuple[int, list[Finding]]:
@@ -60,7 +48,7 @@ def verify(ctx: click.Context, /, bundle_path: Path, verify_key: tuple[str, ...]
     """Check that a bundle (the tar.gz or its unpacked folder) is complete and unaltered since it was packed."""
     speaker = cli.console(ctx)
     opened = bundle.open_bundle(bundle_path)
-    signed = who_signed(opened, verify_key, signature)
+    signed = signing.who_signed(opened, verify_key, signature)
     count, findings = checked(speaker, opened)
     speaker.findings([*findings, *signed])
     if signed:
@@ -99,7 +87,7 @@ def inspect(ctx: click.Context, path: Path, target: str | None) -> None:
     speaker = cli.console(ctx)
     if (path / "pyvenv.cfg").is_file() or Path(f"{path.absolute()}.d").is_dir():
         words = ["--inspect", "--venv", str(path)] + (["--json"] if speaker.wants_json else [])
-        ctx.exit(run_ontarget(words))
+        ctx.exit(handover.run(words).returncode)
     opened = bundle.open_bundle(path)
     signatures.own(opened.data, list(opened.signatures.items()))
     speaker.findings(checked(speaker, opened)[1])

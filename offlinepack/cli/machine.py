@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from offlinepack import bundle, cli, signing
+from offlinepack import cli, handover
 from offlinepack import targets as models
 from offlinepack.cli.options import FILE, option
-from offlinepack.errors import MachineError, error, text
+from offlinepack.errors import text
 from offlinepack.ontarget.program import is_code
 from offlinepack.ontarget.program import pack as program
-
-
-def run_ontarget(arguments: Sequence[str], python: str | None = None, folder: Path | None = None) -> int:
-    """Run the target side's own install.py, the one that is installed here, with an interpreter of this machine."""
-    # --bundle tells install.py that the code beside it is trusted; a rollback looks at no bundle
-    place = ["--bundle", str(folder or "")]
-    with resources.as_file(resources.files("offlinepack.ontarget")) as code:
-        command = [python or sys.executable, "-I", "-B", str(code / "install.py"), *place, *arguments]
-        try:
-            return subprocess.run(command, check=False).returncode
-        except OSError as refused:
-            raise MachineError(
-                error(
-                    "no-such-python",
-                    command[0],
-                    "{subject} cannot be started: {words}.",
-                    "Name a Python with --python.",
-                    words=refused.strerror,
-                )
-            ) from refused
 
 
 class Passed:
@@ -113,35 +91,17 @@ def _takes(passed: Passed) -> Callable[[Body], Body]:
 @click.pass_context
 def install(ctx: click.Context, /, bundle_path: Path, python: str | None, **_passed: Any) -> None:
     """Install a bundle (the tar.gz or its unpacked folder) on this machine, without a network."""
-    from offlinepack.cli.bundle import who_signed
-
-    words = INSTALL.arguments(ctx)
-    opened = bundle.open_bundle(bundle_path)
-    beside = signing.beside(bundle_path)
-    if not ctx.params["signature"] and beside.is_file():
-        words += ["--signature", str(beside)]
-    # before anything is unpacked; the target side looks again at what lies there
-    who_signed(opened, ctx.params["verify_key"], ctx.params["signature"])
-    if bundle_path.is_dir():
-        opened.check_plan()
-        ctx.exit(run_ontarget(words, python, bundle_path))
-    with _beside(ctx.params["venv"], opened.manifest.install_to) as folder:
-        total = float(sum(one.size for one in opened.manifest.files))
-        what = text("unpacking {path}", path=bundle_path)
-        for _ in cli.console(ctx).track(what, opened.unpack(folder), total, lambda one: one.size):
-            pass
-        bundle.open_bundle(folder).check_plan()
-        code = run_ontarget(words, python, folder)
-    ctx.exit(code)
-
-
-@contextlib.contextmanager
-def _beside(venv: str | None, install_to: str | None) -> Iterator[Path]:
-    """A folder that is not there yet, on the disk where the environment will lie; gone when the block ends."""
-    place = os.path.abspath(venv or install_to or os.environ.get("VIRTUAL_ENV") or ".venv")  # noqa: PTH100 (links stay)
-    above = next(one for one in Path(place).parents if one.is_dir())
-    with tempfile.TemporaryDirectory(prefix=".offlinepack-", dir=above, ignore_cleanup_errors=True) as work:
-        yield Path(work) / "bundle"
+    given = ctx.params
+    done = handover.install(
+        bundle_path,
+        INSTALL.arguments(ctx),
+        venv=given["venv"],
+        python=python,
+        keys=given["verify_key"],
+        signature=given["signature"],
+        watch=cli.console(ctx).track,
+    )
+    ctx.exit(done.returncode)
 
 
 @click.command(cls=cli.Command)
@@ -177,7 +137,7 @@ def _umask() -> int:
 @click.pass_context
 def rollback(ctx: click.Context, /, **_passed: Any) -> None:
     """Go back to the release that ran in an environment before."""
-    ctx.exit(run_ontarget(["--rollback", *ROLLBACK.arguments(ctx)]))
+    ctx.exit(handover.run(["--rollback", *ROLLBACK.arguments(ctx)]).returncode)
 
 
 @click.command(cls=cli.Command)

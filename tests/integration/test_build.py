@@ -133,6 +133,32 @@ def test_name_version_and_output_are_filled_in(index: ServedIndex, offlinepack: 
     assert "app-offline.tar.gz" in leavings()
 
 
+def test_with_target_in_the_name_there_is_a_bundle_for_each_target(index: ServedIndex, offlinepack: Run) -> None:
+    asked = ("boulder", "--target", "debian12", "--target", "rhel8:3.11", "--app-version", "1.2")
+    done = offlinepack("build", *asked, "-o", "{name}-{version}-{target}.tar.gz", "--split", "1M", "--json")
+    assert done.code == 0, done.err
+    bundles = [Path(one["bundle"]) for one in done.json["bundles"]]
+    assert [one.name for one in bundles] == [
+        "boulder-1.2-cp311-manylinux_2_36_x86_64.tar.gz",
+        "boulder-1.2-cp311-manylinux_2_28_x86_64.tar.gz",
+    ]
+    assert leavings() == {
+        f"{one}{end}" for one in bundles for end in (".001", ".002", ".sha256")
+    }, "pip's wheel is larger than one part"
+    for one in bundles:
+        assert subprocess.run(["sha256sum", "-c", f"{one}.sha256"], capture_output=True, check=False).returncode == 0
+        assert offlinepack("verify", f"{one}.001").code == 0
+    # a part of the other bundle, as long as the right one
+    second = Path(f"{bundles[0]}.002")
+    second.write_bytes(Path(f"{bundles[1]}.002").read_bytes())
+    done = offlinepack("install", f"{bundles[0]}.001", "--venv", "there")
+    assert done.code == 7 and second.name in done.err, done.err
+    second.unlink()
+    done = offlinepack("install", f"{bundles[0]}.001", "--venv", "there")
+    assert done.code == 7 and second.name in done.err, done.err
+    assert not Path("there").exists() and not Path("there.d").exists()
+
+
 def test_lock_writes_a_pylock_and_nothing_else(index: ServedIndex, offlinepack: Run) -> None:
     from packaging.pylock import Pylock
 
