@@ -24,8 +24,11 @@ def run(
     place = ["--bundle", str(folder or "")]
     with resources.as_file(resources.files("offlinepack.ontarget")) as code:
         command = [python or sys.executable, "-I", "-B", str(code / "install.py"), *place, *arguments]
+        pipe = subprocess.PIPE if capture else None
         try:
-            return subprocess.run(command, check=False, capture_output=capture, encoding="utf-8", errors="replace")
+            with subprocess.Popen(command, stdout=pipe, stderr=pipe, encoding="utf-8", errors="replace") as there:
+                out, err = there.communicate()
+            return subprocess.CompletedProcess(command, there.returncode, out, err)
         except OSError as refused:
             raise MachineError(
                 error(

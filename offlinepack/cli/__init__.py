@@ -6,14 +6,15 @@ import difflib
 import importlib
 import os
 import sys
+import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from offlinepack.errors import ComputerError, Finding, OfflinepackError, error
+from offlinepack.errors import ComputerError, Finding, OfflinepackError, error, text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from offlinepack.console import Console
 
@@ -31,6 +32,7 @@ COMMANDS = {
     "targets": ("machine", "List the machines that can be packed for; show one's facts"),
     "standalone": ("machine", "Write the target side as one file, for machines that keep trusted code"),
     "probe": ("machine", "Tell the facts of this machine, or write the script that does"),
+    "init": ("build", "Write a project's settings, after a look at it"),
 }
 """name -> (file below cli/, one line of help), in the order of the help page"""
 
@@ -38,27 +40,43 @@ MEANT = {
     "pack": "build",
     "download": "build",
     "create": "build",
+    "wheel": "build",
+    "freeze": "lock",
+    "compile": "lock",
     "unpack": "install",
+    "deploy": "install",
     "check": "verify",
     "show": "inspect",
+    "split": "build",
+    "join": "merge",
 }
+"""what people type -> what they mean"""
+
+COMPLETE = "_OFFLINEPACK_COMPLETE"
+"""the variable with which a shell asks for completion, as click has it: bash_source, zsh_source, fish_source"""
 
 
 class Command(click.Command):
     """A command that takes the global options behind its name too, and keeps its rarer options off the first page."""
 
+    begun: Callable[[], None] = staticmethod(lambda: None)
+    """called when a command's work begins"""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Its work."""
+        self.begun()
+        return super().invoke(ctx)
+
     def __init__(self, *args: Any, **named: Any) -> None:
         named.setdefault("context_settings", {}).setdefault("help_option_names", ["-h", "--help"])
         super().__init__(*args, **named)
-        self.params += _global_options()
-        if any(getattr(one, "rare", False) for one in self.params):
-            self.params.append(_help_all())
+        self.params += [*_global_options(), _help_all()]
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         """The settings file gives what the command line does not."""
-        if not {"-h", "--help", "--help-all"} & set(args):
+        if not {"-h", "--help", "--help-all"} & set(args) and not extra.get("resilient_parsing"):
             extra.setdefault("default_map", _settings(self.name or "", args, parent))
         return super().make_context(info_name, args, parent, **extra)
 
@@ -82,7 +100,7 @@ def _settings(command: str, args: list[str], parent: click.Context | None) -> di
         parent.meta["offlinepack.indexes"] = settings.indexes(path)
     root = click.Context(cli)
     commands = {name: cli.get_command(root, name) for name in COMMANDS}
-    return settings.defaults(path, {name: one.params for name, one in commands.items() if one}, command)
+    return settings.defaults(path, {name: one for name, one in commands.items() if one}, command)
 
 
 def _value(args: Sequence[str], option: str) -> str | None:
@@ -101,8 +119,8 @@ class Option(click.Option):
     def __init__(self, declarations: Sequence[str], *, rare: bool = False, **named: Any) -> None:
         super().__init__(declarations, **named)
         self.rare = rare
-        self.hidden = self.hidden or rare
-        if self.expose_value and not self.envvar:
+        self.hidden = rare and COMPLETE not in os.environ
+        if not self.envvar:
             longest = max((one for one in self.opts if one.startswith("--")), key=len, default="")
             self.envvar = "OFFLINEPACK_" + longest.lstrip("-").replace("-", "_").upper()
 
@@ -110,10 +128,13 @@ class Option(click.Option):
 def _help_all() -> click.Option:
     def show(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
         if wanted:
-            for one in ctx.command.params:
-                if getattr(one, "rare", False):
-                    one.hidden = False  # type: ignore[attr-defined]
-            click.echo(ctx.get_help())
+            rare = [one for one in ctx.command.params if isinstance(one, Option) and one.hidden]
+            for one in rare:
+                one.hidden = False
+            page = ctx.get_help()
+            for one in rare:  # commands share their groups of options
+                one.hidden = True
+            click.echo(page)
             ctx.exit()
 
     return click.Option(
@@ -127,14 +148,15 @@ def _help_all() -> click.Option:
 
 
 def _global_options() -> list[click.Parameter]:
-    """The options that stand before or behind the command's name; what was said in either place counts."""
+    """The options that stand before or behind the command's name; what was said there counts, then settings."""
 
     def keep(ctx: click.Context, option: click.Parameter, value: Any) -> None:
         said: dict[str, Any] = ctx.find_root().meta.setdefault("offlinepack.global", {})
         name = option.name or ""
-        if isinstance(value, int) and not isinstance(value, bool):
+        typed = ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+        if isinstance(value, int) and not isinstance(value, bool) and typed:
             said[name] = said.get(name, 0) + value
-        elif value:
+        elif value and (typed or name not in said):
             said[name] = value
 
     def one(*declarations: str, **named: Any) -> Option:
@@ -144,15 +166,15 @@ def _global_options() -> list[click.Parameter]:
         one("-q", "--quiet", count=True, help="Say less; twice: errors only."),
         one("-v", "--verbose", count=True, help="Say more; twice: what every program was asked."),
         one("--json", is_flag=True, help="Print the result as JSON on stdout."),
-        one("--no-color", is_flag=True, help="No colours (NO_COLOR does the same)."),
-        one("--debug", is_flag=True, help="Show the traceback of an error.", hidden=True),
+        one("--no-color", is_flag=True, rare=True, help="No colours (NO_COLOR does the same)."),
+        one("--debug", is_flag=True, rare=True, help="Show the traceback of an error."),
         one(
             "--config",
             metavar="FILE",
+            rare=True,
             help="Read settings from FILE instead of pyproject.toml or offlinepack.toml.",
-            hidden=True,
         ),
-        one("--lang", type=click.Choice(["en", "zh"]), help="Language of messages.", hidden=True),
+        one("--lang", type=click.Choice(["en", "zh"]), rare=True, help="Language of messages."),
     ]
 
 
@@ -198,11 +220,13 @@ def _version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None
 
 WELCOME = """offlinepack carries a Python application and all that it depends on to a machine without a network.
 
-  offlinepack build                      in a project or a venv: one bundle.tar.gz
-  offlinepack build -r requirements.txt --target debian12
-  offlinepack verify BUNDLE              is it complete and unaltered?
-  offlinepack install BUNDLE             on the other side; or: tar xzf BUNDLE && python3 <folder>/install.py
-  offlinepack rollback --venv DIR        back to the release before
+  offlinepack build                 in a project or a venv: one file with all of it
+                                    elsewhere: -r requirements.txt --target debian12
+  offlinepack verify BUNDLE         is it complete and unaltered?
+  offlinepack install BUNDLE        over there; without offlinepack: tar xzf BUNDLE,
+                                    then python3 <folder>/install.py
+  offlinepack inspect BUNDLE|DIR    what it holds; what runs in an environment
+  offlinepack rollback --venv DIR   back to the release before
 
 offlinepack --help lists every command."""
 
@@ -226,10 +250,10 @@ offlinepack --help lists every command."""
 def cli(ctx: click.Context) -> None:
     """Show the commands that matter where none is given."""
     if ctx.invoked_subcommand is None:
-        click.echo(WELCOME)
+        console(ctx).result(text(WELCOME))
 
 
-cli.params += _global_options()
+cli.params += [*_global_options(), _help_all()]
 
 
 def console(ctx: click.Context) -> Console:
@@ -252,12 +276,39 @@ def console(ctx: click.Context) -> Console:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; leave with the exit code of DESIGN's one table."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(run(arguments))
+    if asked := os.environ.get(COMPLETE):
+        from click.shell_completion import shell_complete
+
+        sys.exit(shell_complete(cli, {}, "offlinepack", COMPLETE, asked))
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if {"-h", "--help", "--help-all", "-V", "--version"} & set(words):
+        sys.exit(run(words))
+    from offlinepack.cli import interrupt
+
+    with interrupt.orderly() as here:
+        Command.begun = here.workplace
+        code = run(words)
+    if threading.active_count() > 1 and code == 130:
+        sys.stderr.flush()
+        os._exit(code)  # threads that still wait for a server are not waited for
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
-    """The exit code of one command line. The one place where errors are caught."""
+    """The exit code of one command line."""
+    try:
+        return _run(arguments)
+    except BrokenPipeError:
+        # whoever read our output has left; that is no news
+        nobody = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nobody, stream.fileno())
+        os.close(nobody)
+        return 141
+
+
+def _run(arguments: list[str]) -> int:
+    """The one place where errors are caught."""
     debug = "--debug" in arguments or os.environ.get("OFFLINEPACK_DEBUG", "") not in ("", "0")
     ctx: click.Context | None = None
     try:
@@ -269,6 +320,11 @@ def run(arguments: list[str]) -> int:
         return leave.exit_code
     except click.UsageError as wrong:
         where = wrong.ctx or ctx
+        if ctx := ctx or where:
+            # what stands behind the mistake was not read any more
+            said = ctx.find_root().meta.setdefault("offlinepack.global", {})
+            said.update({"json": True} if "--json" in arguments else {})
+            said.setdefault("lang", _value(arguments, "--lang"))
         hint = f"Try '{where.command_path} --help'." if where else ""
         return _tell(
             ctx, 2, [error("usage", "offlinepack", "{problem}", "{hint}", problem=wrong.format_message(), hint=hint)]
@@ -277,9 +333,7 @@ def run(arguments: list[str]) -> int:
         click.echo("", err=True)
         return 130
     except BrokenPipeError:
-        # whoever read our output has left; that is no news
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        raise
     except OfflinepackError as failure:
         if debug:
             _traceback()

@@ -369,3 +369,35 @@ def versions_apart(listed: manifest.Manifest) -> list[Text]:
             ]
             lines.append(text("  {name}: {apart}", name=name, apart=apart))
     return lines
+
+
+@click.command(cls=cli.Command)
+@click.pass_context
+def init(ctx: click.Context) -> None:
+    """Write the settings of the project in this folder ([tool.offlinepack]), with every usual option as a comment.
+
+    They go to the end of pyproject.toml, or into offlinepack.toml where there is none.
+    """
+    from offlinepack.cli import settings
+
+    speaker, folder = cli.console(ctx), Path.cwd()
+    path = folder / ("pyproject.toml" if (folder / "pyproject.toml").is_file() else "offlinepack.toml")
+    for one in (folder / "offlinepack.toml", path):
+        if settings.there(one):
+            raise UsageError(
+                error(
+                    "settings-there",
+                    one.name,
+                    "{subject} has settings of offlinepack already; nothing was changed.",
+                    "Edit them there.",
+                )
+            )
+    written = settings.template(folder, build.params, targets.running().anywhere().tag)
+    before = path.read_bytes().decode("utf-8") if path.exists() else ""
+    end = "\r\n" if "\r\n" in before else "\n"
+    gap = "" if not before else end if before.endswith("\n") else end * 2
+    pack.write_whole(path.resolve(), (before + gap + written.replace("\n", end)).encode())
+    speaker.say(text("wrote {path}", path=path.name))
+    speaker.result(written.rstrip())
+    if speaker.wants_json:
+        speaker.json({"ok": True, "file": path.name, "settings": settings.read(path)})

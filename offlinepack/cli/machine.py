@@ -16,7 +16,7 @@ import click
 
 from offlinepack import cli, handover
 from offlinepack import targets as models
-from offlinepack.cli.options import FILE, option
+from offlinepack.cli.options import FILE, catalogued, option
 from offlinepack.errors import text
 from offlinepack.ontarget.program import is_code
 from offlinepack.ontarget.program import pack as program
@@ -158,7 +158,7 @@ def probe(ctx: click.Context, script: bool) -> None:
 
 
 @click.command(cls=cli.Command)
-@click.argument("name", metavar="[NAME|FILE]", required=False)
+@click.argument("name", metavar="[NAME|FILE]", required=False, shell_complete=catalogued)
 @click.pass_context
 def targets(ctx: click.Context, name: str | None) -> None:
     """List the machines of the catalogue; or one target's facts, environment markers and tags."""

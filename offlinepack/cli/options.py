@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from offlinepack import cli, included, targets
 from offlinepack.errors import Finding, UsageError, error
@@ -91,6 +92,14 @@ def _names(given: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _what(**values: Any) -> What:
+    # what is packed is said in one place: by the command line, else by variables, else by the settings file
+    named = ("requirements", "requirement", "venv", "project")
+    ctx = click.get_current_context()
+    said = {one: ctx.get_parameter_source(one) for one in named if values[one]}
+    wins = min(said.values(), key=lambda one: list(ParameterSource).index(one or ParameterSource.DEFAULT), default=None)
+    for one, source in said.items():
+        if source != wins:
+            values[one] = None if one in ("venv", "project") else ()
     return What(
         requirements=values["requirements"],
         files=values["requirement"],
@@ -128,6 +137,7 @@ what = group(
         multiple=True,
         type=FILE,
         metavar="FILE",
+        rare=True,
         help="Versions that may be used, if anything asks for the project.",
     ),
     option("--venv", type=FILE, metavar="DIR", help="Freeze this virtual environment."),
@@ -173,6 +183,11 @@ class For:
     notes: tuple[Finding, ...]
 
 
+def catalogued(_ctx: click.Context, _option: click.Parameter, begun: str) -> list[str]:
+    """The machines of the catalogue, for a shell that completes."""
+    return [name for one in targets.catalogue() for name in (one.name, *one.synonyms) if name.startswith(begun)]
+
+
 def _for(platform: Any, python_version: Any, implementation: Any, abi: Any, target: Any) -> For:
     found = targets.combine(
         platforms=platform, python_versions=python_version, implementations=implementation, abis=abi, names=target
@@ -187,6 +202,7 @@ for_ = group(
         "--target",
         multiple=True,
         metavar="NAME|FILE",
+        shell_complete=catalogued,
         help="A machine to pack for: debian12, rhel8:3.11, windows, a tag, or the file a probe wrote. May be repeated.",
     ),
     option(
@@ -214,10 +230,14 @@ from_ = group(
     _from,
     option("-i", "--index-url", metavar="URL", help="The index to take files from."),
     option(
-        "--extra-index-url", multiple=True, metavar="URL", help="A further index; the first that has a project wins."
+        "--extra-index-url",
+        multiple=True,
+        metavar="URL",
+        rare=True,
+        help="A further index; the first that has a project wins.",
     ),
     option("-f", "--find-links", multiple=True, metavar="DIR|URL", help="A folder or page of wheels and sdists."),
-    option("--no-index", is_flag=True, help="No index: only what --find-links names."),
+    option("--no-index", is_flag=True, rare=True, help="No index: only what --find-links names."),
     option("--cert", metavar="FILE", rare=True, help="Certificates of the authorities to trust."),
     option("--client-cert", metavar="FILE", rare=True, help="Our certificate and key in one file."),
     option("--proxy", metavar="URL", rare=True, help="The proxy to go through."),
@@ -278,11 +298,18 @@ def _how(
 how = group(
     "how",
     _how,
-    option("--resolver", type=click.Choice(["auto", "uv", "pip"]), default="auto", help="Who decides on versions."),
+    option(
+        "--resolver",
+        type=click.Choice(["auto", "uv", "pip"]),
+        default="auto",
+        rare=True,
+        help="Who decides on versions.",
+    ),
     option(
         "--sdist",
         type=click.Choice(["build", "include"]),
         default="build",
+        rare=True,
         help="What has no wheel: build it here, or include its source and all that its build takes there.",
     ),
     option("-j", "--jobs", type=click.IntRange(1, 64), default=16, rare=True, help="Downloads at a time."),
@@ -365,7 +392,12 @@ with_ = group(
         metavar="PATH[=DEST]",
         help="A file or folder to carry along; DEST: also placed there.",
     ),
-    option("--bytecode", is_flag=True, help="Carry compiled code where this host has the Python: installs faster."),
+    option(
+        "--bytecode",
+        is_flag=True,
+        rare=True,
+        help="Carry compiled code where this host has the Python: installs faster.",
+    ),
     option("--sign", type=FILE, metavar="KEY", help="Sign the bundle with this SSH key."),
     option("--rehearse", is_flag=True, help="Rehearse it first, for every target; the verdict goes in."),
     option("--split", metavar="SIZE", callback=_size, rare=True, help="Write it in parts of this size: 3900M, 2G."),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import re
 import sys
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from offlinepack.cli import Option
 from offlinepack.errors import Finding, SourceError, error
 
 if sys.version_info >= (3, 11):
@@ -38,6 +40,15 @@ def find(folder: Path, given: str | None = None) -> Path | None:
 
 def read(path: Path) -> dict[str, Any]:
     """The table of settings in this file; empty where it has none."""
+    return _table(path) or {}
+
+
+def there(path: Path) -> bool:
+    """Whether the file has such a table, be it empty."""
+    return path.is_file() and _table(path) is not None
+
+
+def _table(path: Path) -> dict[str, Any] | None:
     try:
         data = path.read_bytes()
         document: dict[str, Any] = tomllib.loads(data.decode("utf-8-sig"))
@@ -46,8 +57,8 @@ def read(path: Path) -> dict[str, Any]:
             error("bad-toml", path, "{subject} is not TOML: {words}.", "Mend that line.", words=problem)
         ) from problem
     whole = path.name != "pyproject.toml" and "tool" not in document
-    table = document if whole else document.get("tool", {}).get("offlinepack", {})
-    if not isinstance(table, dict):
+    table = document if whole else document.get("tool", {}).get("offlinepack")
+    if not isinstance(table, dict | None):
         raise SourceError(
             error("bad-settings", path, "{subject}: tool.offlinepack is not a table.", "Write [tool.offlinepack].")
         )
@@ -79,81 +90,123 @@ def indexes(path: Path) -> dict[str, Any]:
     return {**found, "beside": path.absolute().parent}
 
 
-def defaults(path: Path, parameters: Mapping[str, Sequence[click.Parameter]], command: str) -> dict[str, Any]:
-    """Click's default_map for one command, from the settings in `path`; every unknown or ill-typed key at once."""
+PACKING = ("build", "lock")
+"""the commands that settings are about: a key of theirs (venv, the environment to freeze) means nothing elsewhere"""
+
+
+def defaults(path: Path, commands: Mapping[str, click.Command], command: str) -> dict[str, Any]:
+    """Click's default_map for one command, from the settings in `path`; every unknown or ill-valued key at once."""
     table = read(path)
-    known = {key: one for name in parameters for one in parameters[name] for key in keys(one)}
-    own = {key: one for one in parameters[command] for key in keys(one)}
+    known = {key: (name, one) for name in list(commands)[::-1] for one in commands[name].params for key in keys(one)}
+    # `target` of install would be taken for what build calls targets
+    known = {key: one for key, one in known.items() if one[0] in PACKING or _plural(key) not in known}
+    own = {key: one for one in commands[command].params for key in keys(one)}
     findings: list[Finding] = []
     found: dict[str, Any] = {}
     for key, value in table.items():
         if key in TABLES:
             continue
-        option = own.get(key) or known.get(key)
-        if option is None:
-            near = ", ".join(difflib.get_close_matches(key, known, 1))
-            where = f"{path.name}:{_line(path, key)}"
-            if near:
-                findings.append(
-                    error(
-                        "unknown-setting",
-                        where,
-                        "{subject}: there is no setting '{key}'.",
-                        "Did you mean '{near}'?",
-                        key=key,
-                        near=near,
-                    )
-                )
-            else:
-                findings.append(
-                    error(
-                        "unknown-setting",
-                        where,
-                        "{subject}: there is no setting '{key}'.",
-                        "Settings have the names of the long options: offlinepack build --help-all.",
-                        key=key,
-                    )
-                )
-        elif not _fits(option, value):
+        where = f"{path.name}:{_line(path, key)}"
+        if key not in known:
+            findings.append(_unknown(where, key, {*known, *TABLES}))
+            continue
+        home, option = known[key]
+        option = own.get(key, option) if home not in PACKING or command in PACKING else option
+        if not _fits(option, value):
+            expected = _expected(option)
             findings.append(
                 error(
                     "bad-setting",
-                    f"{path.name}:{_line(path, key)}",
+                    where,
                     "{subject}: '{key}' takes {expected}.",
                     "Write it so.",
                     key=key,
-                    expected=_expected(option),
+                    expected=expected,
                 )
             )
-        elif key in own:
-            found[option.name or ""] = _value(option, value)
+            continue
+        value = _based(option, _value(option, value), path.parent)
+        try:
+            option.process_value(click.Context(commands[command], resilient_parsing=False), value)
+        except click.BadParameter as bad:
+            findings.append(
+                error(
+                    "bad-setting",
+                    where,
+                    "{subject}: '{key}' cannot be {value}: {words}",
+                    "Mend it.",
+                    key=key,
+                    value=value,
+                    words=bad.message,
+                )
+            )
+        if key in own and (key in _GLOBAL or command in PACKING or home not in PACKING):
+            found[option.name or ""] = value
     if findings:
         raise SourceError(*findings)
     return found
+
+
+def _unknown(where: str, key: str, known: Collection[str]) -> Finding:
+    """No such setting, and the one that may have been meant."""
+    if near := ", ".join(difflib.get_close_matches(key, known, 1, 0.5)):
+        return error(
+            "unknown-setting",
+            where,
+            "{subject}: there is no setting '{key}'.",
+            "Did you mean '{near}'?",
+            key=key,
+            near=near,
+        )
+    return error(
+        "unknown-setting",
+        where,
+        "{subject}: there is no setting '{key}'.",
+        "Settings have the names of the long options: offlinepack build --help-all.",
+        key=key,
+    )
+
+
+_READ = ("include", "find_links", "cert", "client_cert", "target")
+"""options besides those of files whose value may name one, which then lies beside the settings"""
+
+
+def _based(parameter: click.Parameter, value: Any, folder: Path) -> Any:
+    """The value with paths that are relative to the settings' folder."""
+    if isinstance(value, list):
+        return [_based(parameter, one, folder) for one in value]
+    if folder.resolve() == Path.cwd() or not isinstance(value, str):
+        return value
+    if isinstance(parameter.type, click.Path):
+        return str(folder / value)
+    source = value.partition("=")[0]
+    there = parameter.name in _READ and "://" not in value and not Path(source).exists() and (folder / source).exists()
+    return str(folder / source) + value[len(source) :] if there else value
 
 
 def keys(parameter: click.Parameter) -> tuple[str, ...]:
     """The names under which a parameter stands in a settings file: the long option; plural where it may be repeated."""
     if isinstance(parameter, click.Argument):
         return ("requirements",) if parameter.name == "requirements" else ()
-    if not parameter.expose_value:
-        return ()
     names = [one[2:] for one in parameter.opts if one.startswith("--")]
+    if not parameter.expose_value:
+        return tuple(one for one in names if one in _GLOBAL)
     return tuple(_plural(name) for name in names) if _many(parameter) else tuple(names)
+
+
+_GLOBAL = ("quiet", "verbose", "json", "no-color", "lang")
 
 
 def _plural(name: str) -> str:
     if name == "requirement":
         return "requirement-files"
-    if re.search(r"[^aeiou]y$", name):
-        return name[:-1] + "ies"
-    if name.endswith("s"):
+    if name.endswith(("s", "-binary")):
         return name
     return name + ("es" if name.endswith(("x", "ch")) else "s")
 
 
 def _many(parameter: click.Parameter) -> bool:
-    return parameter.multiple or parameter.nargs == -1
+    return parameter.nargs == -1 or (isinstance(parameter, click.Option) and parameter.multiple)
 
 
 def _flag(parameter: click.Parameter) -> bool:
@@ -184,6 +237,76 @@ def _line(path: Path, key: str) -> int:
     for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
         if line.strip().startswith("["):
             table = line.strip().startswith("[tool.offlinepack") or path.name != "pyproject.toml"
-        if table and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
+        word = re.escape(key)
+        if table and re.match(rf"\s*(\[+\s*)?(tool\.offlinepack\.)?[\"']?{word}[\"']?\s*[.=\]]", line):
             return number
     return 1
+
+
+def template(folder: Path, parameters: Sequence[click.Parameter], here: str) -> str:
+    """[tool.offlinepack] for the project in `folder`: what it has as settings, the other usual options as comments.
+
+    `parameters` are build's; `here` is the tag of the running machine.
+    """
+    found, seen = _seen(folder)
+    lines = ["[tool.offlinepack]", *(f"# {one}" for one in seen)]
+    lines += [f"{key} = {_toml(value)}" for key, value in found.items()]
+    lines.append("# what else there is; offlinepack build --help-all lists every option")
+    examples = {
+        "targets": ["debian12", "rhel8:3.11", here],
+        "extras": _names(folder, "extras"),
+        "groups": _names(folder, "groups"),
+        "includes": _includes(folder),
+        "app-version": "1.0",
+        "output": "{name}-{version}-{target}.tar.gz",
+    }
+    for one in parameters:
+        for key in keys(one) if isinstance(one, Option) and not one.rare else ():
+            if key in found or key in _GLOBAL or key == "dry-run":
+                continue
+            lines += textwrap.wrap(one.help or "", 100, initial_indent="# ", subsequent_indent="# ")
+            example = examples.get(key) or (False if _flag(one) else ["..."] if _many(one) else "...")
+            lines.append(f"# {key} = {_toml(example)}")
+    return "\n".join(lines) + "\n"
+
+
+def _seen(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """The settings that a look at the folder gives, and what it saw."""
+    there = [one for one in ("pylock.toml", "uv.lock", "requirements.txt") if (folder / one).is_file()]
+    project = _document(folder).get("project", {})
+    if there:
+        found: dict[str, Any] = {"requirement-files": there[:1]}
+        if project.get("name"):
+            found = {"name": re.sub(r"[-_.]+", "-", str(project["name"])).strip("-").lower(), **found}
+        rest = [*there[1:], *(["[project]"] if project else [])]
+        return found, [f"passed over: {', '.join(rest)}"] if rest else []
+    if project:
+        return {"project": "."}, []
+    return {}, ["no requirements.txt, pylock.toml, uv.lock or [project] was found: name what is to be packed"]
+
+
+def _document(folder: Path) -> dict[str, Any]:
+    path = folder / "pyproject.toml"
+    return tomllib.loads(path.read_text("utf-8-sig")) if path.is_file() else {}
+
+
+def _names(folder: Path, what: str) -> list[str]:
+    """The extras or dependency groups that the project has."""
+    document = _document(folder)
+    table = document.get("dependency-groups") if what == "groups" else None
+    if what == "extras":
+        table = document.get("project", {}).get("optional-dependencies")
+    return list(table) if isinstance(table, dict) else []
+
+
+def _includes(folder: Path) -> list[str]:
+    """What of the folder a server usually wants besides packages."""
+    usual = ("manage.py", "wsgi.py", "static", "templates", "conf", "config", "deploy", "uwsgi.ini", "nginx.conf")
+    return [f"{one}=app/{one}" for one in usual if (folder / one).exists()] or ["conf=app/conf"]
+
+
+def _toml(value: Any) -> str:
+    import json
+
+    # of such values (strings, lists of them, true and false) JSON is TOML
+    return json.dumps(value, ensure_ascii=False)

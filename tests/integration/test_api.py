@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import offlinepack
 from offlinepack.errors import IntegrityError, OfflinepackError, ResolutionError, UsageError
 from tests.making import ServedIndex
 
@@ -23,8 +25,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_names_are_functions_whatever_was_imported_before() -> None:
-    import offlinepack.lockers
-    import offlinepack.pack
+    importlib.import_module("offlinepack.lockers")
+    importlib.import_module("offlinepack.pack")
     from offlinepack import build, install, lock, verify
 
     for one in (build, install, lock, verify):
