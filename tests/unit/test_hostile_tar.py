@@ -60,9 +60,9 @@ def test_refused(attack: Attack, good: Parts, tmp_path: Path) -> None:
     path = place / "notes.tar.gz"
     path.write_bytes(attack.make(good))
     tracemalloc.start()
-    began = time.monotonic()
+    began = time.process_time()
     found = verified(path)
-    seconds = time.monotonic() - began
+    seconds = time.process_time() - began
     memory = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert [one.code for one in found[:1]] == [attack.code], found
