@@ -8,6 +8,7 @@ import functools
 import hashlib
 import json
 import logging
+import os
 import queue
 import random
 import re
@@ -46,7 +47,9 @@ from offlinepack.store import BLOCK, Incoming, Store, StoredFile
 S = TypeVar("S")
 T = TypeVar("T")
 
-RETRIES, TIMEOUT, JOBS = 5, 15.0, 16
+RETRIES, TIMEOUT = 5, 15.0
+JOBS = min(16, 4 * (os.cpu_count() or 4))
+"""downloads at a time: more than a core can decrypt and hash only stand in each other's way"""
 LONGEST_PAUSE = 120.0
 """seconds: a server that asks for a longer pause than this is taken to have failed"""
 PIECE = 1 << 16

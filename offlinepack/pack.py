@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import itertools
 import re
 import tempfile
@@ -19,7 +18,7 @@ from packaging.pylock import Pylock
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from offlinepack import bundle, bytecode, fetch, included, native, origins, signing, supply
+from offlinepack import bundle, fetch, included, native, origins, signing, supply
 from offlinepack.errors import (
     BuildError,
     Finding,
@@ -32,13 +31,13 @@ from offlinepack.errors import (
     text,
     warning,
 )
-from offlinepack.evidence import Evidence, look
+from offlinepack.evidence import Evidence
 from offlinepack.evidence.provenance import Told
+from offlinepack.examine import Examined, clashes, examined
 from offlinepack.included import Included
 from offlinepack.indexes import Indexes, is_public
 from offlinepack.lockers import closure
 from offlinepack.ontarget import manifest
-from offlinepack.ontarget import wheel as wheels
 from offlinepack.rehearse import Verdict, document, static
 from offlinepack.selection import Chosen, Selection, select
 from offlinepack.sources import Requirements, from_arguments
@@ -300,6 +299,8 @@ def _built(request: Request, output: Path, store: Store, watch: Watch) -> Built:
     clock.passed("check")
     codes: dict[str, Path] = {}
     if request.bytecode:
+        from offlinepack import bytecode
+
         planned = _planned(targets)
         wanted = [(part.target, [one.file for one in part.all if one.file.name in planned]) for part in parts]
         codes, notes = bytecode.compiled(wanted, store, request.how.build_pythons)
@@ -322,7 +323,7 @@ def _built(request: Request, output: Path, store: Store, watch: Watch) -> Built:
     )
 
 
-def _supplied(plans: Sequence[Plan], source: supply.Supply) -> tuple[list[_Part], dict[str, _Read]]:
+def _supplied(plans: Sequence[Plan], source: supply.Supply) -> tuple[list[_Part], dict[str, Examined]]:
     """The files of every plan, and what was read of each wheel."""
     files = source.files([each for plan in plans for each in (plan.selection, plan.tools)])
     parts = [
@@ -333,22 +334,22 @@ def _supplied(plans: Sequence[Plan], source: supply.Supply) -> tuple[list[_Part]
     return parts, _all_read(wheels, source.store)
 
 
-def _again(parts: Sequence[_Part], read: Mapping[str, _Read]) -> dict[int, Requirements]:
+def _again(parts: Sequence[_Part], read: Mapping[str, Examined]) -> dict[int, Requirements]:
     """For each target that does not close: what to lock instead, where that may help."""
     closed = {at: _closed(part, read) for at, part in enumerate(parts)}
     found = {at: closure.again(parts[at].requirements, one) for at, one in closed.items()}
     return {at: one for at, one in found.items() if one is not None}
 
 
-def _closed(part: _Part, read: Mapping[str, _Read]) -> closure.Closure:
+def _closed(part: _Part, read: Mapping[str, Examined]) -> closure.Closure:
     return closure.close([_metadata(one, read) for one in part.files], part.requirements, part.target)
 
 
-def _metadata(one: Supplied, read: Mapping[str, _Read]) -> closure.Metadata:
+def _metadata(one: Supplied, read: Mapping[str, Examined]) -> closure.Metadata:
     return read[one.file.name].metadata if one.metadata is None else closure.read_metadata(one.metadata)
 
 
-def _holds(one: Finding, part: _Part, read: Mapping[str, _Read]) -> bool:
+def _holds(one: Finding, part: _Part, read: Mapping[str, Examined]) -> bool:
     """False of a version that merging the indexes would have taken, where the others do not admit that version."""
     if one.code != "other-index":
         return True
@@ -359,8 +360,8 @@ def _holds(one: Finding, part: _Part, read: Mapping[str, _Read]) -> bool:
 
 
 def _with_included(
-    parts: Sequence[_Part], read: Mapping[str, _Read], request: Request, store: Store
-) -> tuple[list[_Part], dict[str, _Read]]:
+    parts: Sequence[_Part], read: Mapping[str, Examined], request: Request, store: Store
+) -> tuple[list[_Part], dict[str, Examined]]:
     """The files of --include that go below the environment, as one more distribution of every target."""
     taken = {one.name for part in parts for one in part.files}
     name = next(one for one in _names(f"{request.label.name}-files") if one not in taken)
@@ -374,7 +375,7 @@ def _with_included(
         dataclasses.replace(part, files=[*part.files, made], requirements=part.requirements.asking(asked))
         for part in parts
     ]
-    return more, {**read, file.name: _read(file, store)}
+    return more, {**read, file.name: examined(file, store)}
 
 
 def _names(name: str) -> Iterator[str]:
@@ -494,60 +495,14 @@ class _Part:
         return dataclasses.replace(self, target=self.target.lowered_to([one.file.name for one in self.wheels]))
 
 
-@dataclass(frozen=True)
-class _Read:
-    """What was read of one wheel."""
-
-    file: StoredFile
-    metadata: closure.Metadata
-    notes: tuple[Finding, ...] = ()
-
-    def wheel(self) -> wheels.Wheel:
-        """The wheel as the strict reader sees it."""
-        return wheels.read_wheel(self.file.path, filename=self.file.name)
-
-
-_READER = 1
-"""changes when the strict reader finds something else in the same bytes"""
-
-
-def _read(file: StoredFile, store: Store) -> _Read:
-    """The wheel as the strict reader sees it; IntegrityError with every reason where it is none.
-
-    What was sound and unremarkable once is so for ever: the store remembers its metadata.
-    """
-    kept = store.fact(file.sha256, "metadata", _READER)
-    if isinstance(kept, list) and kept[:1] == [file.name]:
-        return _Read(file, closure.read_metadata(kept[1]))
-    wheel = wheels.read_wheel(file.path, filename=file.name)
-    metadata = wheel.metadata.decode("utf-8", "replace")
-    look.kept_of(wheel, file, store)
-    if not wheel.notes:
-        store.keep_fact(file.sha256, "metadata", [file.name, metadata], _READER)
-    return _Read(file, closure.read_metadata(metadata), wheel.notes)
-
-
-def _all_read(stored: Mapping[str, StoredFile], store: Store) -> dict[str, _Read]:
+def _all_read(files: Mapping[str, StoredFile], store: Store) -> dict[str, Examined]:
     """File name -> wheel, for all of them; the reasons of all that are unsound at once."""
-    jobs = [functools.partial(_read, file, store) for _, file in sorted(stored.items())]
+    jobs = [functools.partial(examined, file, store) for _, file in sorted(files.items())]
     return {one.file.name: one for one in all_of(map(caught, jobs))}
 
 
-def _clashes(part: _Part, read: Mapping[str, _Read], store: Store) -> list[Finding]:
-    """Paths that two distributions of one target both write; the store remembers a set that has none."""
-    files = sorted((one.file.name, one.file.sha256) for one in part.wheels)
-    system = part.target.facts.os
-    key = hashlib.sha256("\n".join([system, *(" ".join(one) for one in files)]).encode()).hexdigest()
-    if store.fact(key, "apart", _READER):
-        return []
-    found = wheels.clashes([read[name].wheel() for name, _ in files], system)
-    if not found:
-        store.keep_fact(key, "apart", True, _READER)
-    return found
-
-
 def _settled(
-    parts: Sequence[_Part], read: Mapping[str, _Read], store: Store
+    parts: Sequence[_Part], read: Mapping[str, Examined], store: Store
 ) -> tuple[tuple[manifest.Target, ...], list[Finding]]:
     """The install plan of each target, the most demanding first; every gap of every target at once."""
     targets: list[tuple[Target, manifest.Target]] = []
@@ -580,7 +535,7 @@ def _settled(
         kept = {one.name for one in closed.order}
         needs = native.needs({one.name: one.file for one in part.wheels if one.name in kept}, target, store)
         findings += [one._replace(level="warning") if one.level == "error" else one for one in needs.findings]
-        clashing += _clashes(part, read, store)
+        clashing += clashes([read[one.file.name] for one in part.wheels], target.facts.os, store)
         tools = tuple(manifest.Tool(one.name, str(_metadata(one, read).version), one.file.name) for one in part.tools)
         planned = manifest.Target(target.name, target.tag, target.facts, closed.python_min, install, tools, needs.needs)
         targets.append((target, planned))

@@ -240,6 +240,9 @@ class Incoming:
         """they came in more than one piece"""
         self._store, self._expected, self._others = store, sha256.lower() if sha256 else None, hashes
         self._digest = hashlib.sha256()
+        self._waiting: list[bytes | memoryview] = []
+        self._fed = 0
+        """bytes that were hashed and written"""
         self._kept = False
         self._file: BinaryIO | None = None
         if resume_as is not None:
@@ -252,6 +255,7 @@ class Incoming:
         self._others_digests = {kind: hashlib.new(kind, usedforsecurity=False) for kind in hashes}
         while block := self._file.read(BLOCK):
             self._feed(block)
+        self.size = self._fed
         self.pieced = self.size > 0
 
     @property
@@ -272,19 +276,29 @@ class Incoming:
                 self._path.with_suffix(".json").write_text(json.dumps(note), "utf-8")
 
     def write(self, chunk: bytes | memoryview) -> None:
-        """Append; ComputerError where the disk does not take it."""
+        """Append; ComputerError where the disk does not take it. What is small waits for more before it is written."""
+        self._waiting.append(chunk)
+        self.size += len(chunk)
+        if self.size - self._fed >= BLOCK:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write and hash what waits."""
+        block = self._waiting[0] if len(self._waiting) == 1 else b"".join(self._waiting)
+        self._waiting.clear()
         with _computer(self._path):
-            view = memoryview(chunk)
+            view = memoryview(block)
             while view:
                 view = view[self._open.write(view) :]
-        self._feed(chunk)
+        self._feed(block)
 
     def restart(self) -> None:
         """Forget what is here and begin at the first byte."""
         with _computer(self._path):
             self._open.seek(0)
             self._open.truncate()
-        self.size, self.pieced, self._digest = 0, False, hashlib.sha256()
+        self._waiting.clear()
+        self.size, self._fed, self.pieced, self._digest = 0, 0, False, hashlib.sha256()
         self._others_digests = {kind: hashlib.new(kind, usedforsecurity=False) for kind in self._others}
 
     @property
@@ -336,7 +350,10 @@ class Incoming:
         """Keep the part that is here for the next run, where it can be taken up; else remove it."""
         if self._file is not None:
             if self._kept and self.size:
-                self._close_file()
+                try:
+                    self._flush()
+                finally:
+                    self._close_file()
             else:
                 self.drop()
 
@@ -346,12 +363,13 @@ class Incoming:
         return self._file
 
     def _feed(self, chunk: bytes | memoryview) -> None:
-        self.size += len(chunk)
+        self._fed += len(chunk)
         self._digest.update(chunk)
         for digest in self._others_digests.values():
             digest.update(chunk)
 
     def _differences(self) -> list[tuple[str, str, str]]:
+        self._flush()
         found = []
         if self._expected and self._digest.hexdigest() != self._expected:
             found.append(("sha256", self._expected, self._digest.hexdigest()))

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from packaging.pylock import PackageArchive, PackageDirectory, PackageVcs, Pylock
 from packaging.utils import NormalizedName
 from packaging.version import Version
 
-from offlinepack import fetch, sdist
+from offlinepack import examine, fetch
 from offlinepack.errors import BuildError, Finding, OfflinepackError, Text, error, note, text
 from offlinepack.indexes import Indexes
 from offlinepack.lockers import lock
@@ -22,6 +22,9 @@ from offlinepack.selection import Chosen, Selection, select
 from offlinepack.sources import Requirements, from_arguments
 from offlinepack.store import Store, StoredFile
 from offlinepack.targets import Target
+
+if TYPE_CHECKING:
+    from offlinepack import sdist
 
 T = TypeVar("T")
 _OWN_WHEELS = Version("70.1")
@@ -51,7 +54,7 @@ class How:
     resolver: str = "auto"
     sdist: str = "build"
     """what becomes of sources: built here, or carried along (include) for the target to build"""
-    jobs: int = 16
+    jobs: int = fetch.JOBS
     """downloads at a time"""
     retries: int | None = None
     timeout: float | None = None
@@ -152,7 +155,7 @@ class Supply:
         listed = wanted(every)
         sizes = [one.size for one in listed if one.size is not None]
         total = float(sum(sizes)) if len(sizes) == len(listed) else None
-        steps = fetch.files(listed, self.store, self.client, jobs=self.how.jobs)
+        steps = examine.ahead(fetch.files(listed, self.store, self.client, jobs=self.how.jobs), self.store)
         what = text("fetching {count} files", count=len(listed))
         kept = {one.name: one for one in self.watch(what, steps, total, lambda one: one.size)}
         building = [(each.target, one) for each in selections for one in each.chosen if not one.is_wheel]
@@ -179,6 +182,8 @@ class Supply:
             yield caught(lambda target=target, one=one, supply=supply: supply(one, target, kept))  # type: ignore[misc]
 
     def _workshop(self) -> sdist.Workshop:
+        from offlinepack import sdist  # what builds is loaded where something is built
+
         # what a build, or a backend that is asked, takes here is built here
         here = replace(self, how=replace(self.how, sdist="build", resolver="auto"), watch=unwatched)
         return sdist.Workshop(
@@ -192,6 +197,8 @@ class Supply:
         )
 
     def _build(self, one: Chosen, target: Target, kept: Mapping[str, StoredFile]) -> Supplied:
+        from offlinepack import sdist  # what builds is loaded where something is built
+
         shop = self._workshop()
         if isinstance(one.file, PackageVcs):
             with tempfile.TemporaryDirectory(prefix="offlinepack-", ignore_cleanup_errors=True) as work:
@@ -218,6 +225,8 @@ class Supply:
 
     def _carry(self, one: Chosen, target: Target, kept: Mapping[str, StoredFile]) -> Supplied:
         """The source, and for the target all that its build takes: wheels, and sources with what theirs take."""
+        from offlinepack import sdist  # what builds is loaded where something is built
+
         shop = self._workshop()
         if isinstance(one.file, PackageVcs):
             with tempfile.TemporaryDirectory(prefix="offlinepack-", ignore_cleanup_errors=True) as work:

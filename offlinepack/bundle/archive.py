@@ -18,6 +18,11 @@ from offlinepack.errors import BundleError, IntegrityError, Text, error, text
 
 from .parts import AGAIN, CHUNK, Input
 
+try:  # ten times as fast; where there is no such wheel, Python's own serves
+    from isal.isal_zlib import crc32
+except ImportError:
+    from zlib import crc32
+
 TIME = 315532800
 """1980-01-01: of every file; older than that is no time on FAT, and tar warns of 1970"""
 LARGEST = (8 << 30) - 1
@@ -85,7 +90,7 @@ class Writer:
             self._put(block)
 
     def _count(self, data: bytes) -> None:
-        self._crc, self._size = zlib.crc32(data, self._crc), self._size + len(data)
+        self._crc, self._size = crc32(data, self._crc), self._size + len(data)
 
     def _finish(self) -> None:
         if self._size:

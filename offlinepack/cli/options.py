@@ -254,7 +254,7 @@ from_ = group(
 def _how(
     resolver: str,
     sdist: str,
-    jobs: int,
+    jobs: int | None,
     retries: int | None,
     timeout: float | None,
     cache_dir: Path | None,
@@ -283,7 +283,7 @@ def _how(
     return How(
         resolver,
         sdist,
-        jobs,
+        jobs or How.jobs,
         retries,
         timeout,
         offline,
@@ -312,7 +312,7 @@ how = group(
         rare=True,
         help="What has no wheel: build it here, or include its source and all that its build takes there.",
     ),
-    option("-j", "--jobs", type=click.IntRange(1, 64), default=16, rare=True, help="Downloads at a time."),
+    option("-j", "--jobs", type=click.IntRange(1, 64), rare=True, help="Downloads at a time (4 a core, at most 16)."),
     option(
         "--retries",
         type=click.IntRange(0, 100),

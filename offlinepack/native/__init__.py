@@ -30,9 +30,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
-__all__ = ["Binary", "Need", "Needs", "Scan", "help_for", "is_usual", "needs", "read", "read_file", "scan", "undefined"]
+__all__ = ["SCAN", "Binary", "Need", "Needs", "Scan", "help_for", "is_usual", "needs", "read", "read_file", "scan", "undefined"]
 
-_SCAN = 2
+SCAN = 2
 """grows when what `scan` finds out changes, so that facts in the store are found out again"""
 
 
@@ -68,11 +68,11 @@ def needs(wheels: Mapping[str, StoredFile], target: Target, store: Store | None 
 
 def scan(wheel: StoredFile, store: Store | None = None) -> Scan:
     """The native code of a wheel, from the store's facts where it was looked at before."""
-    known = store.fact(wheel.sha256, "native", _SCAN) if store else None
+    known = store.fact(wheel.sha256, "native", SCAN) if store else None
     if known is None:
         found = read(wheel.path)
         if store:
-            store.keep_fact(wheel.sha256, "native", asdict(found), _SCAN)
+            store.keep_fact(wheel.sha256, "native", asdict(found), SCAN)
         return found
     return Scan(tuple(Binary(**_tuples(one)) for one in known["binaries"]), known["dlopens"])
 
@@ -97,9 +97,14 @@ def read(wheel: Path) -> Scan:
             for binary in read_member(source, entry)
         ]
         modules = {one.path for one in found if one.module}
-        at_once, dlopens = (
-            imported(entries, lambda name: Unpacked(source, entries[name])[0:], modules) if found else (set(), False)
-        )
+
+        def text_of(name: str) -> bytes:
+            try:
+                return Unpacked(source, entries[name])[0:]
+            except ValueError:  # damaged: the strict reader says so where it matters
+                return b""
+
+        at_once, dlopens = imported(entries, text_of, modules) if found else (set(), False)
     return Scan(tuple(replace(one, starts=one.starts or one.path in at_once) for one in found), dlopens)
 
 

@@ -7,7 +7,6 @@ import re
 import struct
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +14,11 @@ from typing import Any, BinaryIO
 from offlinepack.native import elf, macho, pe
 from offlinepack.native.binary import Binary, installed
 from offlinepack.ontarget.archive import Entry
+
+try:  # twice as fast; where there is no such wheel, Python's own serves
+    from isal.isal_zlib import decompressobj, error
+except ImportError:
+    from zlib import decompressobj, error  # type: ignore[assignment,unused-ignore]
 
 IN_MEMORY = 16 << 20
 """bytes of a binary that are held in memory; a larger one goes through a temporary file"""
@@ -35,7 +39,7 @@ class Unpacked:
     """A member's bytes at any place, like a `bytes` that is sliced, with little more in memory than the slice.
 
     Deflate has no index: what went by is unpacked again from the beginning. ValueError where that is asked for too
-    often, zlib.error where the packed bytes are damaged.
+    often, and where the packed bytes are damaged.
     """
 
     def __init__(self, source: BinaryIO, entry: Entry) -> None:
@@ -69,29 +73,35 @@ class Unpacked:
             yield block
 
     def _begin(self) -> None:
-        self._inflate, self._rest = zlib.decompressobj(-15), b""
+        self._inflate, self._rest = decompressobj(-15), b""
         self._place, self._left = self._entry.offset, self._entry.packed
-        self._at = self._end = 0
+        self._at, self._end, self._more = 0, 0, False
         self._kept = []
 
     def _next(self) -> bytes:
-        while self._rest or self._left:
-            if not self._rest:
+        while self._rest or self._left or self._more:
+            if not self._rest and not self._more:
                 self._source.seek(self._place)
                 self._rest = self._source.read(min(self._left, _BLOCK))
                 if not self._rest:
                     break
                 self._place, self._left = self._place + len(self._rest), self._left - len(self._rest)
-            if not self._entry.deflated:
-                block, self._rest = self._rest, b""
-            else:
-                block = self._inflate.decompress(self._rest, _BLOCK)
-                self._rest = self._inflate.unconsumed_tail
-                if self._inflate.eof:
-                    self._left, self._rest = 0, b""
+            block, self._rest = self._inflated() if self._entry.deflated else (self._rest, b"")
             if block:
                 return block
         return b""
+
+    def _inflated(self) -> tuple[bytes, bytes]:
+        """The next unpacked bytes, at most a block of them, and what is left of the packed ones."""
+        try:
+            block = self._inflate.decompress(self._rest, _BLOCK)
+        except error as damaged:  # type: ignore[misc,unused-ignore]
+            raise ValueError("its packed bytes are damaged") from damaged
+        # a block that is full may not have been all: there may be more inside, though every packed byte was taken
+        self._more = len(block) == _BLOCK and not self._inflate.eof
+        if self._inflate.eof:
+            self._left = 0
+        return block, b"" if self._inflate.eof else self._inflate.unconsumed_tail
 
 
 def read_member(source: BinaryIO, entry: Entry) -> tuple[Binary, ...]:
@@ -102,7 +112,7 @@ def read_member(source: BinaryIO, entry: Entry) -> tuple[Binary, ...]:
         if head[:4] == b"\x7fELF":
             return (elf.read(installed(entry.name), data),)
         return _whole(installed(entry.name), data, entry.size) if head.startswith(_MAGIC) else ()
-    except (*_DAMAGED, zlib.error):
+    except _DAMAGED:
         return ()
 
 

@@ -75,7 +75,7 @@ def keys(wheel):  # type: (Wheel) -> Tuple[List[int], List[int], bool]
     for system in ("linux", "windows") if wheel.scripts else ("linux",):
         for place, _, _ in landings(wheel, system):
             key, strange = folded(place), strange or bool(bad_on_windows(place))
-            files.update((hash(key), hash(_source(key))))
+            files.update((hash(key), hash(source_of(key))))
             while "/" in key:
                 key = key.rpartition("/")[0]
                 if hash(key) in folders:
@@ -84,7 +84,7 @@ def keys(wheel):  # type: (Wheel) -> Tuple[List[int], List[int], bool]
     return sorted(files), sorted(folders), strange
 
 
-def _source(place):  # type: (str) -> str
+def source_of(place):  # type: (str) -> str
     """The source that a file of bytecode would stand for; else the place itself."""
     cached = _CACHED.match(place)
     return cached.group(1) + cached.group(2) + ".py" if cached else place
@@ -103,8 +103,8 @@ def clashes(wheels, system="linux"):  # type: (Iterable[Wheel], str) -> List[Fin
             other, before, _ = first.setdefault(key, (wheel, content, member))
             if other is not wheel:
                 shared.setdefault((before == content, wheel.filename, other.filename), []).append(member)
-            if key.endswith(".pyc") and _source(key) != key:
-                cached.append((_source(key), wheel, member))
+            if key.endswith(".pyc") and source_of(key) != key:
+                cached.append((source_of(key), wheel, member))
             parent = key.rpartition("/")[0]
             while parent and parent not in folders:
                 folders[parent] = wheel

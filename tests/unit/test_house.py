@@ -21,6 +21,7 @@ FLOORS = [
     {"pack", "handover"},
     {"origins"},
     {"supply"},
+    {"examine"},
     {"sources", "lockers", "selection", "sdist", "rehearse", "evidence", "signing", "included", "bytecode"},
     {"bundle", "native", "roots", "pip_as_target", "indexes"},
     {"fetch"},

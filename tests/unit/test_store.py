@@ -249,6 +249,7 @@ def test_what_the_disk_refuses_is_said(store: Store, number: int, code: str, wor
     with pytest.raises(ComputerError) as caught, store.receive("stone", SHA) as incoming:
         incoming._file = Refusing(incoming._file, number)  # type: ignore[assignment]
         incoming.write(STONE)
+        incoming.finish()
     assert caught.value.exit_code == 12
     assert caught.value.findings[0].code == code
     assert words in caught.value.findings[0].say()

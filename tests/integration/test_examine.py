@@ -1,0 +1,43 @@
+"""Wheels are looked at ahead, in processes, while others are still on their way."""
+
+from pathlib import Path
+
+import pytest
+
+from offlinepack import examine
+from offlinepack.store import Store
+
+from ..making import make_wheel
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setattr(examine, "_WORTH_A_PROCESS", 0)
+    return Store(tmp_path / "store")
+
+
+def test_at_the_end_the_store_knows_them(store: Store, tmp_path: Path) -> None:
+    files = [store.take(make_wheel(tmp_path, name)) for name in ("stone", "lichen", "moss")]
+    assert list(examine.ahead(files, store)) == files
+    for one in files:
+        assert store.fact(one.sha256, "wheel", examine._READER)[0] == one.name
+        assert store.fact(one.sha256, "native", examine.native.SCAN) is not None
+
+
+def test_nothing_depends_on_the_processes(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examine.sys, "executable", str(tmp_path / "no-python"))
+    broken = make_wheel(tmp_path, "stone")
+    broken.write_bytes(b"no wheel")
+    files = [store.take(broken), store.take(make_wheel(tmp_path, "lichen"))]
+    assert list(examine.ahead(files, store)) == files
+    assert examine.examined(files[1], store).header.startswith("Metadata-Version")
+
+
+def test_who_no_longer_wants_the_files_does_not_wait_for_all(store: Store, tmp_path: Path) -> None:
+    files = [store.take(make_wheel(tmp_path, f"stone{number}")) for number in range(30)]
+    steps = examine.ahead(files, store)
+    for _ in range(29):
+        next(steps)
+    steps.close()
+    known = [one for one in files if store.fact(one.sha256, "wheel", examine._READER)]
+    assert len(known) < len(files)
