@@ -65,7 +65,7 @@ class Examined:
 def examined(file: StoredFile, store: Store) -> Examined:
     """What is known of this wheel; IntegrityError with every reason where it is none.
 
-    What was sound and unremarkable once is so for ever: the store remembers it.
+    What was sound and unremarkable once is so for ever: the store remembers it, and its native code with it.
     """
     kept = store.fact(file.sha256, "wheel", _READER)
     if isinstance(kept, list) and kept[:1] == [file.name]:
@@ -74,6 +74,7 @@ def examined(file: StoredFile, store: Store) -> Examined:
     header = re.split(b"\r?\n\r?\n", read.metadata, maxsplit=1)[0].decode("utf-8", "replace")
     found = Examined(file, header, tuple(sorted(_roots(read))), read.notes)
     look.kept_of(read, file, store)
+    native.scan(file, store, {one.name: one for one in read.members})
     if not read.notes:
         store.keep_fact(file.sha256, "wheel", [file.name, header, found.roots], _READER)
     return found
@@ -164,6 +165,5 @@ def serve() -> None:
         file, store = StoredFile(name, Path(path), size, sha256), Store(Path(folder))
         with suppress(OfflinepackError):  # it is told where it matters
             examined(file, store)
-            native.scan(file, store)
         sys.stdout.buffer.write(b"\n")
         sys.stdout.buffer.flush()

@@ -53,6 +53,8 @@ JOBS = min(16, 4 * (os.cpu_count() or 4))
 LONGEST_PAUSE = 120.0
 """seconds: a server that asks for a longer pause than this is taken to have failed"""
 PIECE = 1 << 16
+_QUICK = 0.02
+"""seconds in which a piece has come from a quick connection"""
 LARGEST_PAGE = 128 << 20
 """bytes: what is larger is no page of an index"""
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -657,8 +659,16 @@ def _transfer(wanted: Wanted, incoming: Incoming, client: Client) -> None:
         whole = wanted.size if whole is None else whole
         try:
             with _told(wanted.name, wanted.url, client):
-                # what has come, not all that was asked for: a slow or broken connection leaves no byte behind
-                while block := response.read1(PIECE, decode_content=decode):
+                # what has come, not all that was asked for: a slow or broken connection leaves no byte behind; one that
+                # is quick is asked for more at a time
+                amount, asked = 0, time.monotonic()
+                while block := (
+                    response.read(amount, decode_content=decode)
+                    if amount > PIECE
+                    else response.read1(PIECE, decode_content=decode)
+                ):
+                    now = time.monotonic()
+                    amount, asked = (min(amount + PIECE, BLOCK) if now - asked < _QUICK else 0), now
                     incoming.write(block)
                     client.received += len(block)
                     if wanted.size is not None and incoming.size > wanted.size:

@@ -243,6 +243,8 @@ class Incoming:
         self._waiting: list[bytes | memoryview] = []
         self._fed = 0
         """bytes that were hashed and written"""
+        self._flushed = 0.0
+        """seconds: when"""
         self._kept = False
         self._file: BinaryIO | None = None
         if resume_as is not None:
@@ -279,7 +281,7 @@ class Incoming:
         """Append; ComputerError where the disk does not take it. What is small waits for more before it is written."""
         self._waiting.append(chunk)
         self.size += len(chunk)
-        if self.size - self._fed >= BLOCK:
+        if self.size - self._fed >= BLOCK or time.monotonic() - self._flushed > 0.5:
             self._flush()
 
     def _flush(self) -> None:
@@ -291,6 +293,7 @@ class Incoming:
             while view:
                 view = view[self._open.write(view) :]
         self._feed(block)
+        self._flushed = time.monotonic()
 
     def restart(self) -> None:
         """Forget what is here and begin at the first byte."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from offlinepack.errors import Finding, IntegrityError, error, note, text, warning
 from offlinepack.native.binary import SITE, Binary
-from offlinepack.native.files import NO_BINARY, Unpacked, read_file, read_member, undefined
+from offlinepack.native.files import NO_BINARY, Packed, Unpacked, read_file, read_member, undefined
 from offlinepack.native.imports import imported
 from offlinepack.ontarget.archive import Archive, Unsound
 from offlinepack.ontarget.manifest import Need
@@ -30,7 +30,10 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
-__all__ = ["SCAN", "Binary", "Need", "Needs", "Scan", "help_for", "is_usual", "needs", "read", "read_file", "scan", "undefined"]
+__all__ = [
+    *("SCAN", "Binary", "Need", "Needs", "Scan", "help_for", "is_usual", "needs", "read", "read_file", "scan"),
+    "undefined",
+]
 
 SCAN = 2
 """grows when what `scan` finds out changes, so that facts in the store are found out again"""
@@ -66,11 +69,14 @@ def needs(wheels: Mapping[str, StoredFile], target: Target, store: Store | None 
     return _judge(scans, target)
 
 
-def scan(wheel: StoredFile, store: Store | None = None) -> Scan:
-    """The native code of a wheel, from the store's facts where it was looked at before."""
+def scan(wheel: StoredFile, store: Store | None = None, members: Mapping[str, Packed] | None = None) -> Scan:
+    """The native code of a wheel, from the store's facts where it was looked at before.
+
+    `members`: its files by name, where somebody has read them already.
+    """
     known = store.fact(wheel.sha256, "native", SCAN) if store else None
     if known is None:
-        found = read(wheel.path)
+        found = read(wheel.path, members)
         if store:
             store.keep_fact(wheel.sha256, "native", asdict(found), SCAN)
         return found
@@ -83,11 +89,11 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def read(wheel: Path) -> Scan:
+def read(wheel: Path, members: Mapping[str, Packed] | None = None) -> Scan:
     """Look at every binary of a wheel; a damaged one is passed over. IntegrityError where it is no zip archive."""
     with wheel.open("rb", buffering=0) as source:
         try:
-            entries = Archive(source).entries(lambda *_: None)
+            entries: Mapping[str, Packed] = members or Archive(source).entries(lambda *_: None)
         except Unsound as why:
             raise IntegrityError(error("no-archive", wheel.name, "{subject}: {why}.", why=why.args[1])) from why
         found = [

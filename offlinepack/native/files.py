@@ -14,12 +14,15 @@ from typing import Any, BinaryIO
 from offlinepack.native import elf, macho, pe
 from offlinepack.native.binary import Binary, installed
 from offlinepack.ontarget.archive import Entry
+from offlinepack.ontarget.wheel import Member
 
 try:  # twice as fast; where there is no such wheel, Python's own serves
     from isal.isal_zlib import decompressobj, error
 except ImportError:
     from zlib import decompressobj, error  # type: ignore[assignment,unused-ignore]
 
+Packed = Entry | Member
+"""where a file's bytes lie in its wheel"""
 IN_MEMORY = 16 << 20
 """bytes of a binary that are held in memory; a larger one goes through a temporary file"""
 _BLOCK = 1 << 18
@@ -42,7 +45,7 @@ class Unpacked:
     often, and where the packed bytes are damaged.
     """
 
-    def __init__(self, source: BinaryIO, entry: Entry) -> None:
+    def __init__(self, source: BinaryIO, entry: Packed) -> None:
         self._source, self._entry, self._turns = source, entry, 0
         self._kept: list[bytes] = []
         self._at = self._end = 0
@@ -104,7 +107,7 @@ class Unpacked:
         return block, b"" if self._inflate.eof else self._inflate.unconsumed_tail
 
 
-def read_member(source: BinaryIO, entry: Entry) -> tuple[Binary, ...]:
+def read_member(source: BinaryIO, entry: Packed) -> tuple[Binary, ...]:
     """What this member of the wheel in `source` wants; nothing where it is no binary, or a damaged one."""
     data = Unpacked(source, entry)
     try:
