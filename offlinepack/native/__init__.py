@@ -30,10 +30,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
-__all__ = [
-    *("SCAN", "Binary", "Need", "Needs", "Scan", "help_for", "is_usual", "needs", "read", "read_file", "scan"),
-    "undefined",
-]
+__all__ = ["SCAN", "Binary", "Need", "Needs", "Scan", "help_for", "is_usual", "needs", "read", "read_file", "scan"]
+__all__ += ["undefined"]
 
 SCAN = 2
 """grows when what `scan` finds out changes, so that facts in the store are found out again"""
