@@ -8,6 +8,7 @@ folders (file:) that pip's settings of the machine add: mirrors of some files, w
 from __future__ import annotations
 
 import configparser
+import contextlib
 import functools
 import html.parser
 import ipaddress
@@ -159,6 +160,8 @@ class Project:
     status: str = "active"
     """PEP 792: active, archived, quarantined or deprecated"""
     status_reason: str = ""
+    api: str = ""
+    """the version of the repository API that the page speaks: 1.4"""
 
 
 @dataclass(frozen=True)
@@ -659,17 +662,46 @@ def _project_of(
         status = {"status": status}
     state = status.get("status") or meta.get("project-status") or "active"
     reason = status.get("reason") or meta.get("project-status-reason") or ""
-    return Project(project, index, tuple(files), str(state), str(reason))
+    return Project(project, index, tuple(files), str(state), str(reason), str(meta.get("api-version", "")))
 
 
 def _with_only(page: Page, names: Collection[str]) -> Page:
-    """A page of PEP 691 without the other files: reading thousands of them is what takes time."""
-    try:
-        details = json.loads(page.text) if "json" in page.content_type else {}
-        listed = [one for one in details["files"] if one["filename"] in names]
-        return page._replace(text=json.dumps({**details, "files": listed, "versions": []}))
-    except (ValueError, KeyError, TypeError):
+    """A page of PEP 691 with these files only; the page as it is where they are not found at once.
+
+    Some pages tell of ten thousand files: parsing those would take more memory and time than fetching ours.
+    """
+    if "json" not in page.content_type:
         return page
+    files = [_object_with(page.text, "filename", name) for name in names]
+    rest = {key: _value_of(page.text, key) for key in ("meta", "project-status")}
+    if None in files or not isinstance(rest["meta"], dict):
+        return page
+    known = {key: value for key, value in rest.items() if value is not None}
+    return page._replace(text=json.dumps({**known, "name": "", "versions": [], "files": files}))
+
+
+_JSON = json.JSONDecoder()
+
+
+def _value_of(content: str, key: str) -> Any:
+    found = re.search(rf'"{key}"\s*:\s*', content)
+    try:
+        return _JSON.raw_decode(content, found.end())[0] if found else None
+    except ValueError:
+        return None
+
+
+def _object_with(content: str, key: str, value: str) -> dict[str, Any] | None:
+    """The object of a JSON text that has this string under this key: of the braces before it the first that fits."""
+    found = re.search(rf'"{key}"\s*:\s*{re.escape(json.dumps(value))}', content)
+    start = found.start() if found else -1
+    for _ in range(8):
+        start = content.rfind("{", 0, start) if start > 0 else -1
+        with contextlib.suppress(ValueError):
+            one, _ = _JSON.raw_decode(content, start) if start >= 0 else (None, 0)
+            if isinstance(one, dict) and one.get(key) == value:
+                return one
+    return None
 
 
 def _read(

@@ -57,7 +57,8 @@ def _origin(one: Chosen) -> Origin:
     listed = isinstance(one.file, (PackageWheel, PackageSdist))
     uploaded = getattr(one.file, "upload_time", None)
     time = uploaded.isoformat().replace("+00:00", "Z") if uploaded else None
-    return Origin(one.name, one.filename, one.sha256, time, one.url, listed)
+    yanked = ((one.package.tool or {}).get("offlinepack") or {}).get("yanked")
+    return Origin(one.name, one.filename, one.sha256, time, one.url, listed, yanked)
 
 
 def _source(one: Supplied) -> tuple[str, str] | None:

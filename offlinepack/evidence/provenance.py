@@ -9,13 +9,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 from offlinepack.errors import FetchError, Finding, IntegrityError, error
-from offlinepack.fetch import Client
+from offlinepack.fetch import Client, local_path
 from offlinepack.indexes import Indexes, IndexFile, Project, find_project, is_public
 from offlinepack.ontarget import manifest as layout
 from offlinepack.store import Store
@@ -23,6 +24,8 @@ from offlinepack.store import Store
 VERSION = 1
 _JOBS = 3
 """pages at a time: they are large, and other files are being fetched"""
+_FIRST = 8
+"""pages that are asked for in any case"""
 TRUSTED_ROOT = f"{layout.PROVENANCE}/trusted_root.json"
 
 
@@ -40,6 +43,8 @@ class Origin:
     """its address; kept where it is public"""
     asks: bool = True
     """False: it was named by address or path, no index knows it"""
+    yanked: str | None = None
+    """the reason, where the lock has it as withdrawn"""
 
 
 @dataclass(frozen=True)
@@ -98,15 +103,43 @@ def ask(origins: Iterable[Origin], indexes: Indexes, client: Client, store: Stor
             waiting.setdefault(one.project, []).append(one)
         else:
             found[one.filename] = Told(_of_lock(one))
+    projects = list(waiting)
     with ThreadPoolExecutor(_JOBS) as pool:
-        pages = pool.map(lambda name: _page(name, {one.filename for one in waiting[name]}, indexes, client), waiting)
-        for asked, project in zip(waiting.values(), pages, strict=True):
-            for one in asked:
-                told = found[one.filename] = _of_page(one, project)
-                if project and one.sha256:
-                    kept = {"story": told.story.to_json(), "attestation_url": told.attestation_url}
-                    store.keep_fact(one.sha256, "story", kept, VERSION)
+        for batch in (projects[:_FIRST], projects[_FIRST:]):
+            files = [{one.filename for one in waiting[name]} for name in batch]
+            pages = list(pool.map(partial(_page, indexes=indexes, client=client), batch, files))
+            for name, project in zip(batch, pages, strict=True):
+                found.update(_kept(waiting.pop(name), project, store))
+            if waiting and _silent(pages, waiting, found, indexes):
+                break
+    for origins in waiting.values():
+        found.update({one.filename: Told(_of_lock(one, indexes.indexes[0].url)) for one in origins})
     return found
+
+
+def _kept(origins: Iterable[Origin], project: Project | None, store: Store) -> Iterator[tuple[str, Told]]:
+    for one in origins:
+        told = _of_page(one, project)
+        if project and one.sha256:
+            kept = {"story": told.story.to_json(), "attestation_url": told.attestation_url}
+            store.keep_fact(one.sha256, "story", kept, VERSION)
+        yield one.filename, told
+
+
+def _silent(
+    pages: Iterable[Project | None],
+    waiting: Mapping[str, Iterable[Origin]],
+    found: Mapping[str, Told],
+    indexes: Indexes,
+) -> bool:
+    """Whether the other pages would tell nothing that the lock has not: the only index speaks no version that could
+    (1.3: attestations, PEP 740; 1.4: project status, PEP 792), and did not in its first pages."""
+    folders = all(local_path(one) is not None for one in indexes.find_links)
+    alone = len(indexes.indexes) == 1 and not indexes.sources and folders
+    files = [one for origins in waiting.values() for one in origins]
+    timed = all(one.upload_time and one.sha256 and local_path(one.url or "") is None for one in files)
+    old = all(one is not None and one.api in ("1.0", "1.1", "1.2") and one.status == "active" for one in pages)
+    return alone and timed and old and not any(one.story.attested for one in found.values())
 
 
 def _page(name: str, wanted: set[str], indexes: Indexes, client: Client) -> Project | None:
@@ -116,9 +149,17 @@ def _page(name: str, wanted: set[str], indexes: Indexes, client: Client) -> Proj
         return None
 
 
-def _of_lock(one: Origin) -> Story:
-    public = one.url if one.url and is_public(one.url) else None
-    return Story("index" if one.asks else "address", url=public, upload_time=one.upload_time)
+def _of_lock(one: Origin, index: str = "") -> Story:
+    return Story(
+        "index" if one.asks else "address",
+        index=index if index and is_public(index) else None,
+        url=one.url if one.url and is_public(one.url) else None,
+        upload_time=one.upload_time,
+        hashes={"sha256": one.sha256} if index and one.sha256 else {},
+        yanked=one.yanked is not None,
+        yanked_reason=one.yanked or "",
+        status="active" if index else None,
+    )
 
 
 def _of_page(one: Origin, project: Project | None) -> Told:

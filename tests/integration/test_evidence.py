@@ -210,3 +210,19 @@ def test_two_builds_give_the_same_sbom(index: ServedIndex, offlinepack: Run, mon
     assert sboms[0] == sboms[1]
     assert offlinepack("build", "pebble", *LINUX, "-o", "c.tar.gz", "--name", "stone").code == 0
     assert json.loads(inside("c.tar.gz")["sbom.cdx.json"])["serialNumber"] != json.loads(sboms[0])["serialNumber"]
+
+
+def test_an_index_that_cannot_tell_more_than_the_lock_is_not_asked_for_every_page(
+    index: ServedIndex, offlinepack: Run, tmp_path: Path
+) -> None:
+    names = [f"stone{number:02}" for number in range(provenance._FIRST + 3)]
+    for name in names:
+        index.add(make_wheel(tmp_path / "more", name)).upload_time = "2024-05-06T07:08:09Z"
+    assert offlinepack("build", *names, *LINUX).code == 0
+    few = sum(index.count(name) for name in names)  # each once by the resolver
+    assert few < 2 * len(names)
+    last = told("app-offline.tar.gz", f"{names[-1]}-1.0-py3-none-any.whl")
+    assert last["upload_time"] == "2024-05-06T07:08:09Z" and last["hashes"] == {"sha256": last["sha256"]}
+    index.status[names[0]] = ("archived", "")
+    assert offlinepack("build", *names, *LINUX, "--no-cache").code == 0
+    assert sum(index.count(name) for name in names) - few == 2 * len(names)
