@@ -32,6 +32,10 @@ _SEEDED = ("pip", "setuptools", "wheel", "distribute")
 """what a new environment has by itself; left out unless something needs it"""
 
 
+_FOREIGN = re.compile(r"/croot/|/opt/conda/|/home/conda/|/(tmp/)?build/|.*/(feedstock_root|conda-bld)/")
+"""where conda's and Debian's machines build; nothing of this machine"""
+
+
 @dataclass(frozen=True)
 class _Installed:
     """One distribution of the environment."""
@@ -111,7 +115,7 @@ def read(folder: Path, *, exclude: Sequence[str] = ()) -> Requirements:
         )
     asked, constraints = [], []
     for name, one in sorted(kept.items()):
-        line, finding = _line(one, folder)
+        line, finding = _line(one)
         if finding:
             notes.append(finding)
         requirement = Requirement(line)
@@ -127,6 +131,17 @@ def read(folder: Path, *, exclude: Sequence[str] = ()) -> Requirements:
             asked.append(entry)
         else:
             constraints.append(entry)
+    if foreign := [f"{one.name}=={one.version}" for _, one in sorted(kept.items()) if _is_foreign(one)]:
+        notes.append(
+            note(
+                "foreign-build",
+                folder.name,
+                "What conda or the system put into {subject} from folders of its own is taken from the index, "
+                "in the same versions: {pins}.",
+                "If no index has one of them, leave it out: --exclude NAME.",
+                pins=foreign,
+            )
+        )
     if not asked:
         raise SourceError(
             error(
@@ -318,10 +333,18 @@ def _is_editable(one: _Installed) -> bool:
     return one.egg_link is not None or bool(one.origin.get("dir_info", {}).get("editable"))
 
 
-def _line(one: _Installed, folder: Path) -> tuple[str, Finding | None]:
+def _is_foreign(one: _Installed) -> bool:
+    """conda and Debian build in folders of their own: pkg @ file:///croot/…"""
+    url = one.origin.get("url", "")
+    if _is_editable(one) or not url.startswith("file:") or "vcs_info" in one.origin:
+        return False
+    gone = "dir_info" not in one.origin and not _path(url).is_file()
+    return one.installer == "conda" or gone or bool(_FOREIGN.match(_path(url).as_posix()))
+
+
+def _line(one: _Installed) -> tuple[str, Finding | None]:
     """The requirement for one distribution, and what has to be said about where it came from."""
     pin = f"{one.name}=={one.version}"
-    facts = {"pin": pin, "folder": folder.name}
     url = one.origin.get("url", "")
     vcs = one.origin.get("vcs_info")
     if isinstance(vcs, dict) and vcs.get("commit_id"):
@@ -334,6 +357,8 @@ def _line(one: _Installed, folder: Path) -> tuple[str, Finding | None]:
             place=without_secrets(line),
         )
     project = one.egg_link or (_path(url) if url.startswith("file:") else None)
+    if _is_foreign(one):
+        return pin, None
     if one.egg_link or "dir_info" in one.origin:
         if project and ((project / "pyproject.toml").is_file() or (project / "setup.py").is_file()):
             return f"{one.name} @ {project.as_uri()}", note(
@@ -349,23 +374,14 @@ def _line(one: _Installed, folder: Path) -> tuple[str, Finding | None]:
             "{subject} was installed from {place}, which is not there any more; {pin} is looked for on the index.",
             "If no index has it, leave it out with --exclude {subject}.",
             place=project or url,
-            **facts,
+            pin=pin,
         )
     if project is not None:
-        if one.installer != "conda" and project.is_file():
-            return f"{one.name} @ {project.as_uri()}", note(
-                "local-file",
-                one.name,
-                "{subject} was installed from the file {place}, and that file is packed.",
-                place=project,
-            )
-        # conda and Debian build from folders of their own: pkg @ file:///croot/…
-        return pin, note(
-            "foreign-build",
+        return f"{one.name} @ {project.as_uri()}", note(
+            "local-file",
             one.name,
-            "{subject} was put there by {installer} from a place of its own; {pin} of the index is taken.",
-            installer=one.installer or "another tool",
-            **facts,
+            "{subject} was installed from the file {place}, and that file is packed.",
+            place=project,
         )
     if url.startswith(("http://", "https://")):
         below = f"#subdirectory={one.origin['subdirectory']}" if one.origin.get("subdirectory") else ""

@@ -155,9 +155,11 @@ def test_conda_s_and_debian_s_paths_become_versions(venv: Path) -> None:
         origin={"url": "file:///tmp/build/80754af9/six_1/work/six-1.16.0-py3-none-any.whl", "archive_info": {}},
         installer="conda",
     )
+    put(venv, "debs", "2.0", origin={"url": "file:///build/debs-x/debs-2.0", "dir_info": {}}, installer="debian")
     found = sources.read_environment(venv)
-    assert asked(found) == ["numpy==1.26.4", "six==1.16.0"]
-    assert notes(found) == ["local-project-gone numpy", "foreign-build six"]
+    assert asked(found) == ["debs==2.0", "numpy==1.26.4", "six==1.16.0"]
+    assert notes(found) == [f"foreign-build {venv.name}"]
+    assert "debs==2.0, numpy==1.26.4, six==1.16.0" in found.notes[0].say()
 
 
 def test_a_commit_an_address_and_a_file(venv: Path, tmp_path: Path) -> None:
@@ -174,7 +176,7 @@ def test_a_commit_an_address_and_a_file(venv: Path, tmp_path: Path) -> None:
         "sand @ https://host.example/sand-2.0.tar.gz?token=s3cret",
         f"stone @ {wheel.as_uri()}",
     ]
-    assert notes(found) == ["foreign-build gone", "from-commit mud", "from-address sand", "local-file stone"]
+    assert notes(found) == ["from-commit mud", "from-address sand", "local-file stone", f"foreign-build {venv.name}"]
     assert "s3cret" not in " ".join(one.say() for one in found.notes)
 
 
