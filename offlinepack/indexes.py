@@ -590,7 +590,10 @@ def projects_elsewhere(name: str, indexes: Indexes, client: Client) -> list[Proj
         except FetchError:
             continue
         found += [one] if one else []
-    return found[1:]
+    known = {one.filename for one in (*found[0].files, *linked_files(indexes, client))} if found else set()
+    return [
+        replace(one, files=tuple(each for each in one.files if each.filename not in known)) for one in found[1:]
+    ]
 
 
 def check(names: Iterable[str], indexes: Indexes, client: Client) -> None:

@@ -176,10 +176,19 @@ class Supply:
     def _built(
         self, building: Sequence[tuple[Target, Chosen]], kept: Mapping[str, StoredFile]
     ) -> Iterator[Supplied | OfflinepackError]:
-        # one after the other: a build may use every core itself, and the second target of a pure wheel finds it made
+        # one after the other: a build may use every core itself, and a pure wheel serves the targets that follow
+        pure: list[tuple[Chosen, Supplied]] = []
         for target, one in building:
             supply = self._carry if self.how.sdist == "include" else self._build
-            yield caught(lambda target=target, one=one, supply=supply: supply(one, target, kept))  # type: ignore[misc]
+            for before, made in pure:
+                if before.file == one.file and target.accepts(made.file.name) is not None:
+                    yield made
+                    break
+            else:
+                done = caught(lambda target=target, one=one, supply=supply: supply(one, target, kept))  # type: ignore[misc]
+                if isinstance(done, Supplied) and done.file.name.endswith("-none-any.whl"):
+                    pure.append((one, done))
+                yield done
 
     def _workshop(self) -> sdist.Workshop:
         from offlinepack import sdist  # what builds is loaded where something is built

@@ -24,7 +24,18 @@ from packaging.version import InvalidVersion, Version
 
 from offlinepack.errors import BuildError, FetchError, Finding, ResolutionError, SelectionError, SourceError, error
 from offlinepack.lockers.uv_failures import NO_WHEEL, learn
-from offlinepack.lockers.uv_run import MOST_ROUNDS, NAME, Rounds, Run, cache_of, files_of, flat_words, read_lock, words
+from offlinepack.lockers.uv_run import (
+    MOST_ROUNDS,
+    NAME,
+    Rounds,
+    Run,
+    admits,
+    cache_of,
+    files_of,
+    flat_words,
+    read_lock,
+    words,
+)
 from offlinepack.sources import Asked, Requirements
 
 if TYPE_CHECKING:
@@ -222,6 +233,9 @@ def _passed_over(made: Pylock, said: str, run: Run) -> dict[str, str]:
             for version in refused[package.name]
             if name == package.name and SpecifierSet(bounds.rstrip(", ")).contains(version, prereleases=True)
         }
+        # uv says the same of what was withdrawn, and of what is for another Python
+        files = files_of(package.name, run) if without and run.target else []
+        without &= {one.version for one in files if not one.yanked and run.target and admits(one, run.target)}
         return str(max(without)) if without else None
 
     if not suspects:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -98,9 +97,9 @@ def _read_pylock(path: Path, extras: Sequence[str], groups: Sequence[str], locke
     )
 
 
-def _parsed(path: Path) -> Pylock:
+def _parsed(path: Path, content: str | None = None) -> Pylock:
     try:
-        return Pylock.from_dict(tomllib.loads(path.read_text("utf-8")))
+        return Pylock.from_dict(tomllib.loads(path.read_text("utf-8") if content is None else content))
     except PylockUnsupportedVersionError as bad:
         finding = error(
             "lock-too-new",
@@ -196,23 +195,22 @@ def _read_uv_lock(path: Path, extras: Sequence[str], groups: Sequence[str], lock
 
 def _export(folder: Path, extras: Sequence[str], groups: Sequence[str], how: str) -> Pylock | str:
     """uv.lock as PEP 751 has it, or uv's words; nothing is asked of a network, nothing is written to the project."""
-    with tempfile.TemporaryDirectory(prefix="offlinepack-") as work:
-        result = Path(work) / "pylock.toml"
-        command = [
-            *(uv_program.find(), "export", how, "--offline", "--format", "pylock.toml", "-o", str(result), "--quiet"),
-            *("--no-default-groups", "--no-editable", "--no-header", "--color", "never", "--python", sys.executable),
-            *(part for one in extras for part in ("--extra", one)),
-            *(part for one in groups for part in ("--group", one)),
-        ]
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env=uv_program.environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
-        return _parsed(result) if done.returncode == 0 else done.stderr.strip()
+    # printed, its paths are relative to the project; in a file, to that file
+    command = [
+        *(uv_program.find(), "export", how, "--offline", "--format", "pylock.toml", "--quiet"),
+        *("--no-default-groups", "--no-editable", "--no-header", "--color", "never", "--python", sys.executable),
+        *(part for one in extras for part in ("--extra", one)),
+        *(part for one in groups for part in ("--group", one)),
+    ]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=uv_program.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    return _parsed(folder / "uv.lock", done.stdout) if done.returncode == 0 else done.stderr.strip()
