@@ -37,12 +37,12 @@ def gather(what: What, indexes: Indexes, how: pack.How, speaker: console.Console
     environment = what.venv
     if parts:
         found = functools.reduce(operator.add, parts)
-        speaker.say(text("packing {taken}", taken=[*what.requirements, *what.files, *_given(what)]))
+        taken = [*what.requirements, *what.files, *_given(what)]
+        speaker.say(_taken(what, taken, Path.cwd()))
     else:
-        active = {name: os.environ[name] for name in ("VIRTUAL_ENV", "CONDA_PREFIX") if name in os.environ}
         discovered = discover.discover(
             Path.cwd(),
-            active,
+            os.environ,
             extras=what.extras,
             groups=what.groups,
             exclude=what.exclude,
@@ -54,6 +54,15 @@ def gather(what: What, indexes: Indexes, how: pack.How, speaker: console.Console
     for path in what.constraints:
         found = found + asked.constraints(path)
     return _with_policies(found, what), environment
+
+
+def _taken(what: What, taken: list[object], folder: Path) -> Text:
+    if not what.by_settings:
+        return text("packing {taken}", taken=taken)
+    passed = [one for one in discover.places(folder, os.environ) if one not in map(str, taken)]
+    if not passed:
+        return text("packing {taken}, named by [tool.offlinepack]", taken=taken)
+    return text("packing {taken}, named by [tool.offlinepack]; passed over: {passed}", taken=taken, passed=passed)
 
 
 def _given(what: What) -> list[str]:
@@ -74,8 +83,9 @@ class _Asked:
 
     def file(self, path: Path) -> Requirements:
         """The file behind -r."""
-        what = self.what
-        return sources.read(path, extras=what.extras, groups=what.groups, locked=what.locked, page=self.page)
+        what, links = self.what, self.indexes.find_links
+        how: dict[str, Any] = {"locked": what.locked, "find_links": links, "page": self.page}
+        return sources.read(path, extras=what.extras, groups=what.groups, **how)
 
     def constraints(self, path: Path) -> Requirements:
         """The file behind -c."""
@@ -177,6 +187,7 @@ def build(
 @options.how
 @options.one("-o", "--output", type=FILE, metavar="FILE", help="The lock of the one target: pylock.toml.")
 @options.one("-d", "--directory", type=FILE, metavar="DIR", help="A folder for the locks, pylock.<target>.toml each.")
+@options.one("--dry-run", is_flag=True, help="Tell what would be locked, and its size; write nothing.")
 @click.pass_context
 def lock(
     ctx: click.Context,
@@ -186,6 +197,7 @@ def lock(
     how: pack.How,
     output: Path | None,
     directory: Path | None,
+    dry_run: bool,
 ) -> None:
     """Write the lock of each target (pylock.toml, PEP 751), and pack nothing."""
     speaker = cli.console(ctx)
@@ -202,6 +214,9 @@ def lock(
         )
     plans = pack.lock(wanted, speaker.track)
     speaker.findings([*wanted.requirements.notes, *(one for plan in plans for one in plan.selection.findings)])
+    if dry_run:
+        tell_plan(plans, pack.sizes(plans, wanted), speaker)
+        return
     written = []
     for plan in plans:
         path = output or (directory / manifest.pylock_name(plan.target.tag) if directory else None)

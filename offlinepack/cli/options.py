@@ -75,6 +75,8 @@ class What:
     no_binary: tuple[str, ...]
     uploaded_prior_to: str | None
     locked: bool
+    by_settings: bool
+    """what is packed was named by [tool.offlinepack], not by who runs this"""
 
 
 def _names(given: tuple[str, ...]) -> tuple[str, ...]:
@@ -116,6 +118,7 @@ def _what(**values: Any) -> What:
         no_binary=_names(values["no_binary"]),
         uploaded_prior_to=values["uploaded_prior_to"],
         locked=values["locked"],
+        by_settings=wins is ParameterSource.DEFAULT_MAP,
     )
 
 

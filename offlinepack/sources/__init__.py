@@ -211,19 +211,21 @@ def read(
     extras: Sequence[str] = (),
     groups: Sequence[str] = (),
     locked: bool = False,
+    find_links: Sequence[str] = (),
     page: Page | None = None,
 ) -> Requirements:
     """The file behind -r, in the format that its name says; SourceError with all that is wrong in it.
 
-    `extras` and `groups` are for a project or a lock; `locked` forbids to go beyond a lock.
+    `extras` and `groups` are for a project or a lock, whose own wheel may lie in one of the `find_links` folders;
+    `locked` forbids to go beyond a lock.
     """
     from offlinepack.sources import locks, pyproject, requirements_txt
 
     locks.refuse_foreign(path)
     if locks.is_lock(path):
-        return locks.read(path, extras=extras, groups=groups, locked=locked)
+        return locks.read(path, extras=extras, groups=groups, locked=locked, find_links=find_links)
     if path.name == "pyproject.toml":
-        return pyproject.read(path.parent, extras=extras, groups=groups)
+        return pyproject.read(path.parent, extras=extras, groups=groups, find_links=find_links)
     return requirements_txt.read(path, page=page)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ class Discovered:
 
 def discover(
     folder: Path,
-    active: Mapping[str, str],
+    variables: Mapping[str, str],
     *,
     extras: Sequence[str] = (),
     groups: Sequence[str] = (),
@@ -36,28 +36,22 @@ def discover(
 ) -> Discovered:
     """The requirements of this folder, else of the active environment; SourceError with the list of places.
 
-    `active` holds VIRTUAL_ENV and CONDA_PREFIX as the shell has them: the environment that offlinepack runs from is not
-    active merely for that.
+    `variables` are the shell's: the environment that offlinepack runs from is not active merely for that.
     """
-    there = [name for name in _FILES if (folder / name).is_file()]
-    if pyproject.has_project(folder):
-        there.append("pyproject.toml")
-    environment, found = _active(active)
-    foreign = locks.foreign_in(folder)
-    passed = [*there[1:], *foreign, *([found] if environment and there else [])]
+    there, foreign = _own_files(folder), locks.foreign_in(folder)
+    passed = places(folder, variables)[1:]
     if there:
         taken = folder / there[0]
         if there[0] == "pyproject.toml":
             requirements = sources.read_project(folder, extras=extras, groups=groups, find_links=find_links)
         else:
-            requirements = sources.read(taken, extras=extras, groups=groups, locked=locked)
+            requirements = sources.read(taken, extras=extras, groups=groups, locked=locked, find_links=find_links)
         return Discovered(requirements, _said(there[0], passed))
     if foreign:
         locks.refuse_foreign(folder / foreign[0])
-    if environment is not None:
-        return Discovered(
-            sources.read_environment(environment, exclude=exclude), _said(found, passed), environment=environment
-        )
+    for name, environment in _active(variables):
+        found = sources.read_environment(environment, exclude=exclude)
+        return Discovered(found, _said(f"{name} ({environment})", passed), environment)
     raise SourceError(
         error(
             "nothing-found",
@@ -75,11 +69,20 @@ def _said(taken: str, passed: Sequence[str]) -> Text:
     return text("packing {taken}", taken=taken)
 
 
-def _active(active: Mapping[str, str]) -> tuple[Path | None, str]:
-    """The active environment and the variable that names it; conda's base never."""
+def places(folder: Path, variables: Mapping[str, str]) -> list[str]:
+    """All that could be packed from here, as people call it, what is taken first at the front."""
+    environments = [f"{name} ({environment})" for name, environment in _active(variables)]
+    return [*_own_files(folder), *locks.foreign_in(folder), *environments]
+
+
+def _own_files(folder: Path) -> list[str]:
+    there = [name for name in _FILES if (folder / name).is_file()]
+    return [*there, "pyproject.toml"] if pyproject.has_project(folder) else there
+
+
+def _active(variables: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
+    """The active environments, each with the variable that names it; conda's base never."""
     for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):
-        if active.get(name) and freeze.is_environment(Path(active[name])):
-            path = Path(active[name])
-            if not freeze.is_conda_base(path):
-                return path, f"{name} ({path})"
-    return None, ""
+        path = Path(variables.get(name) or "/nowhere")
+        if variables.get(name) and freeze.is_environment(path) and not freeze.is_conda_base(path):
+            yield name, path

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from packaging.pylock import Package, Pylock, PylockUnsupportedVersionError, PylockValidationError
+from packaging.pylock import Package, PackageWheel, Pylock, PylockUnsupportedVersionError, PylockValidationError
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from offlinepack.errors import Finding, ResolutionError, SourceError, error, warning
+from offlinepack.ontarget.manifest import hash_file
 from offlinepack.sources import Requirements, pyproject, uv_program
 
 if sys.version_info >= (3, 11):
@@ -64,12 +66,22 @@ def foreign_in(folder: Path) -> list[str]:
     return [name for name in (*_FOREIGN, *_CONDA) if (folder / name).is_file()]
 
 
-def read(path: Path, *, extras: Sequence[str] = (), groups: Sequence[str] = (), locked: bool = False) -> Requirements:
-    """A lock's packages with their pins, paths made absolute; SourceError, or ResolutionError with `locked`."""
+def read(
+    path: Path,
+    *,
+    extras: Sequence[str] = (),
+    groups: Sequence[str] = (),
+    locked: bool = False,
+    find_links: Sequence[str] = (),
+) -> Requirements:
+    """A lock's packages with their pins, paths made absolute; SourceError, or ResolutionError with `locked`.
+
+    uv.lock names its project's folder; where one of the local `find_links` has a wheel of that release, it is taken.
+    """
     if not path.is_file():
         raise SourceError(error("no-such-file", path, "There is no file {file}.", "Correct the path.", file=path))
     if path.name == "uv.lock":
-        return _read_uv_lock(path, extras, groups, locked)
+        return _read_uv_lock(path, extras, groups, locked, find_links)
     return _read_pylock(path, extras, groups, locked)
 
 
@@ -146,7 +158,27 @@ def _absolute(pylock: Pylock, folder: Path) -> Pylock:
     return replace(pylock, packages=[moved(one) for one in pylock.packages])
 
 
-def _read_uv_lock(path: Path, extras: Sequence[str], groups: Sequence[str], locked: bool) -> Requirements:
+def _with_wheels(pylock: Pylock, project: pyproject.Label, find_links: Sequence[str]) -> Pylock:
+    """The project's own release as the wheels that are there, instead of its folder."""
+    ready = [
+        PackageWheel(path=str(one), name=one.name, hashes={"sha256": hash_file(one)[1]})
+        for one in pyproject.wheels(project, find_links)
+    ]
+    if not ready or not project.version:
+        return pylock
+    version = Version(project.version)
+    packages = [
+        replace(one, directory=None, version=version, wheels=ready)
+        if one.directory is not None and one.name == project.name
+        else one
+        for one in pylock.packages
+    ]
+    return replace(pylock, packages=packages)
+
+
+def _read_uv_lock(
+    path: Path, extras: Sequence[str], groups: Sequence[str], locked: bool, find_links: Sequence[str]
+) -> Requirements:
     folder = path.parent.resolve()
     fits = _export(folder, extras, groups, "--locked")
     notes: list[Finding] = []
@@ -185,7 +217,7 @@ def _read_uv_lock(path: Path, extras: Sequence[str], groups: Sequence[str], lock
     asked = pyproject.own_requirements(folder, extras, groups) if not pyproject.is_packaged(folder) else ()
     return Requirements(
         asked=asked,
-        pylock=_absolute(fits, folder),
+        pylock=_with_wheels(_absolute(fits, folder), found, find_links),
         name=found.name,
         version=found.version,
         locked=locked,

@@ -139,7 +139,7 @@ def _parsed(line: str) -> Requirement | None:
 
 def _itself(folder: Path, found: Label, extras: Sequence[str], find_links: Sequence[str]) -> Asked:
     behind = f"[{','.join(sorted(map(canonicalize_name, extras)))}]" if extras else ""
-    if found.name and found.version and _has_wheel(found, find_links):
+    if wheels(found, find_links):
         line = f"{found.name}{behind}=={found.version}"
         return Asked(line, "pyproject.toml [project]", Requirement(line))
     address = folder.resolve().as_uri()
@@ -147,18 +147,20 @@ def _itself(folder: Path, found: Label, extras: Sequence[str], find_links: Seque
     return Asked(line, "pyproject.toml [project]", Requirement(line) if found.name else None)
 
 
-def _has_wheel(found: Label, find_links: Sequence[str]) -> bool:
+def wheels(found: Label, find_links: Sequence[str]) -> list[Path]:
+    """Ready wheels of this very release in the local folders among `find_links`."""
+    ready = []
     for place in find_links:
         if "://" in place or not Path(place).is_dir():
             continue
-        for path in Path(place).glob("*.whl"):
+        for path in sorted(Path(place).glob("*.whl")):
             try:
                 name, version, _, _ = parse_wheel_filename(path.name)
             except InvalidWheelFilename:
                 continue
             if name == found.name and str(version) == found.version:
-                return True
-    return False
+                ready.append(path.absolute())
+    return ready
 
 
 def _of_groups(table: dict[str, Any], groups: Sequence[str]) -> tuple[Asked, ...]:

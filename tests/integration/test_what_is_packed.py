@@ -1,0 +1,220 @@
+"""What `build` packs, as a user has it in hand: each rule of the order line by line, locks, projects, settings."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from offlinepack.sources import uv_program
+from tests.making import ServedIndex, make_sdist, make_wheel
+
+from .conftest import Ran
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Run = Callable[..., Ran]
+PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+LINUX = ("--platform", "manylinux_2_28_x86_64", "--python-version", PYTHON)
+
+
+@pytest.fixture(autouse=True)
+def nothing_active(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def put(place: Path, name: str, version: str, **origin: Any) -> None:
+    info = place / f"{name}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (info / "INSTALLER").write_text("pip\n")
+    (info / "WHEEL").write_text("Wheel-Version: 1.0\nTag: py3-none-any\n")
+    if origin:
+        (info / "direct_url.json").write_text(json.dumps(origin))
+
+
+def environment(folder: Path, *, conda: bool = False) -> Path:
+    put(folder / f"lib/python{PYTHON}/site-packages", "pebble", "1.0")
+    if conda:
+        (folder / "conda-meta").mkdir()
+        (folder / "conda-meta" / f"python-{PYTHON}.1-h1.json").write_text("{}")
+    else:
+        (folder / "pyvenv.cfg").write_text(f"version = {PYTHON}.0\n")
+    return folder
+
+
+def uv_locked(folder: Path, index: ServedIndex, cache: Path) -> None:
+    command = [uv_program.find(), "lock", "--quiet", "--default-index", index.url, "--python", sys.executable]
+    subprocess.run(command, cwd=folder, check=True, env={**uv_program.environment(), "UV_CACHE_DIR": str(cache)})
+
+
+PROJECT = '[project]\nname = "quarry"\nversion = "3.1"\nrequires-python = ">=3.9"\ndependencies = ["stone"]\n'
+
+
+@pytest.fixture
+def everything(index: ServedIndex, offlinepack: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that could be packed from one folder, and an active environment of each kind."""
+    Path("pyproject.toml").write_text(PROJECT)
+    uv_locked(Path(), index, tmp_path / "uv-cache")
+    Path("requirements.txt").write_text("stone\n")
+    assert offlinepack("lock", "stone", *LINUX, "-o", "pylock.toml").code == 0
+    monkeypatch.setenv("VIRTUAL_ENV", str(environment(tmp_path / "venv")))
+    monkeypatch.setenv("CONDA_PREFIX", str(environment(tmp_path / "conda", conda=True)))
+
+
+def test_the_order_line_by_line(everything: None, offlinepack: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    venv, conda = os.environ["VIRTUAL_ENV"], os.environ["CONDA_PREFIX"]
+
+    def first(*arguments: str) -> str:
+        done = offlinepack("build", *LINUX, "--dry-run", *arguments)
+        assert done.code == 0, done.err
+        return done.err.splitlines()[0]
+
+    rest = [
+        "pylock.toml",
+        "uv.lock",
+        "requirements.txt",
+        "pyproject.toml",
+        f"VIRTUAL_ENV ({venv})",
+        f"CONDA_PREFIX ({conda})",
+    ]
+    Path("offlinepack.toml").write_text('requirements = ["granite"]\n')
+    assert first() == f"packing granite, named by [tool.offlinepack]; passed over: {', '.join(rest)}"
+    assert first("pebble") == "packing pebble"
+    Path("offlinepack.toml").write_text('requirement-files = ["requirements.txt"]\n')
+    assert first().startswith("packing requirements.txt, named by [tool.offlinepack]; passed over: pylock.toml, uv")
+    Path("offlinepack.toml").write_text('name = "names-no-source"\n')
+    while len(rest) > 2:
+        assert first() == f"packing {rest[0]}; passed over: {', '.join(rest[1:])}"
+        Path(rest.pop(0)).unlink()
+    assert first() == f"packing VIRTUAL_ENV ({venv}); passed over: CONDA_PREFIX ({conda})"
+    monkeypatch.delenv("VIRTUAL_ENV")
+    assert first() == f"packing CONDA_PREFIX ({conda})"
+    (Path(conda) / "conda-meta" / "conda-24.1.0-py311.json").write_text("{}")
+    done = offlinepack("build", *LINUX)
+    assert done.code == 3
+    for place in ("pylock.toml", "uv.lock", "requirements.txt", "pyproject.toml with [project]", "VIRTUAL_ENV"):
+        assert place in done.err
+
+
+@pytest.mark.parametrize(
+    ("taken", "name"),
+    [
+        ("pylock.toml", "app"),
+        ("uv.lock", "quarry-3.1"),
+        ("requirements.txt", "stone"),
+        ("pyproject.toml", "quarry-3.1"),
+    ],
+)
+def test_the_name_is_of_what_is_packed(taken: str, name: str, everything: None, offlinepack: Run) -> None:
+    order = ["pylock.toml", "uv.lock", "requirements.txt", "pyproject.toml"]
+    for one in order[: order.index(taken)]:
+        Path(one).unlink()
+    done = offlinepack("build", *LINUX, "--json")
+    assert done.code == 0, done.err
+    assert done.json["folder"] == name and Path(f"{name}-offline.tar.gz").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("poetry.lock", "poetry export --output requirements.txt"),
+        ("pdm.lock", "pdm export --output requirements.txt"),
+        ("Pipfile.lock", "pipenv requirements --hash > requirements.txt"),
+        ("environment.yml", 'offlinepack build --venv "$CONDA_PREFIX"'),
+    ],
+)
+def test_the_lock_of_another_tool(name: str, command: str, offlinepack: Run) -> None:
+    Path(name).write_text("")
+    for arguments in (("-r", name), ()):
+        done = offlinepack("build", *arguments)
+        assert done.code == 3 and command in done.err
+
+
+def test_a_packaged_project_with_its_uv_lock_for_two_systems(
+    index: ServedIndex, offlinepack: Run, tmp_path: Path
+) -> None:
+    """The project itself is built once, a pure wheel for both; the pins are the lock's though newer ones came."""
+    make_sdist(Path("deep/er"), "quarry", "4.0", requires=["stone", "granite"], unpacked=True)
+    uv_locked(Path("deep/er"), index, tmp_path / "uv-cache")
+    index.add(make_wheel(tmp_path / "later", "stone", "2.0"))
+    done = offlinepack("build", "-r", "deep/er/uv.lock", *LINUX, "--platform", "win_amd64", "--locked", "--json")
+    assert done.code == 0, done.err
+    linux, windows = ({one["name"]: one["version"] for one in target["packages"]} for target in done.json["targets"])
+    assert linux == {"granite": "2.0", "pebble": "1.0", "quarry": "4.0", "stone": "1.0"}
+    assert windows == {**linux, "gravel": "3.0"}
+    assert done.json["folder"] == "quarry-4.0"
+    text = Path("deep/er/pyproject.toml").read_text()
+    Path("deep/er/pyproject.toml").write_text(text.replace('"granite"', '"granite", "boulder"'))
+    done = offlinepack("build", "-r", "deep/er/uv.lock", *LINUX, "--locked")
+    assert done.code == 4 and "does not fit pyproject.toml any more" in done.err
+
+
+@pytest.mark.parametrize(
+    "source", [("--project", "project"), ("-r", "project/pyproject.toml"), ("-r", "project/uv.lock")]
+)
+def test_the_project_s_own_wheel_from_find_links(
+    source: tuple[str, str], index: ServedIndex, offlinepack: Run, tmp_path: Path
+) -> None:
+    """As a maintainer's CI has it: the wheel that was released goes in, byte for byte; nothing is built."""
+    make_sdist(Path("project"), "quarry", "4.0", requires=["stone"], unpacked=True)
+    wheel = make_wheel(tmp_path / "dist", "quarry", "4.0", requires=["stone"])
+    make_wheel(tmp_path / "dist", "quarry", "5.0")
+    uv_locked(Path("project"), index, tmp_path / "uv-cache")
+    done = offlinepack("build", *source, *LINUX, "-f", wheel.parent, "--json")
+    assert done.code == 0, done.err
+    assert "building" not in done.err
+    with tarfile.open(done.json["bundle"]) as bundle:
+        member = bundle.extractfile(f"quarry-4.0/wheels/{wheel.name}")
+        assert member is not None and member.read() == wheel.read_bytes()
+
+
+def test_extras_and_groups_of_a_project(index: ServedIndex, offlinepack: Run) -> None:
+    Path("pyproject.toml").write_text(
+        PROJECT
+        + '[project.optional-dependencies]\nweb = ["granite"]\n'
+        + '[dependency-groups]\ntest = ["gravel"]\ndev = [{include-group = "test"}, "boulder"]\n'
+    )
+
+    def packed(*arguments: str) -> list[str]:
+        done = offlinepack("build", *LINUX, "--dry-run", "--json", *arguments)
+        assert done.code == 0, done.err
+        return [one["name"] for one in done.json["targets"][0]["packages"]]
+
+    index.add(make_wheel(Path("more"), "boulder", "1.1"))
+    assert packed() == ["pebble", "stone"]
+    assert packed("--extra", "web", "--group", "dev") == ["boulder", "granite", "gravel", "pebble", "stone"]
+    wrong = offlinepack("build", *LINUX, "--extra", "wbe", "--group", "dve")
+    assert wrong.code == 3 and "wbe" in wrong.err and "dve" in wrong.err and "web" in wrong.err and "test" in wrong.err
+
+
+def test_a_lock_may_be_tried_without_writing(index: ServedIndex, offlinepack: Run) -> None:
+    done = offlinepack("lock", "stone", *LINUX, "--dry-run", "-o", "pylock.toml")
+    assert done.code == 0 and "2 distributions" in done.out and not Path("pylock.toml").exists()
+
+
+def test_a_given_pylock_is_kept_and_completed(index: ServedIndex, offlinepack: Run, tmp_path: Path) -> None:
+    assert offlinepack("lock", "granite", *LINUX, "-o", "pylock.toml").code == 0
+    index.add(make_wheel(tmp_path / "later", "granite", "3.0"))
+    windows = ("--platform", "win_amd64", "--python-version", PYTHON)
+    text = Path("pylock.toml").read_text()
+    Path("pylock.toml").write_text(re.sub(r"environments = \[.*?\n\]\n", "", text, flags=re.S))
+    assert "environments" not in tomllib.loads(Path("pylock.toml").read_text())
+    done = offlinepack("build", "-r", "pylock.toml", *windows, "--json")
+    assert done.code == 0, done.err
+    found = {one["name"]: one["version"] for one in done.json["targets"][0]["packages"]}
+    assert found == {"granite": "2.0", "gravel": "3.0"}
+    done = offlinepack("build", "-r", "pylock.toml", *windows, "--locked")
+    assert done.code == 4, done.err
