@@ -23,6 +23,7 @@ from offlinepack.errors import (
     BuildError,
     Finding,
     IntegrityError,
+    ResolutionError,
     SelectionError,
     SourceError,
     UsageError,
@@ -161,9 +162,9 @@ def lock(request: Request, watch: Watch = unwatched) -> tuple[Plan, ...]:
     """Lock and select for every target, side by side; all conflicts or gaps of all targets at once."""
     tools, asked = _tools(), supply.named(request.requirements, request.indexes, request.how)
     jobs = [
-        functools.partial(supply.locked, requirements, target, request.indexes, request.how)
+        functools.partial(one, requirements, target, request.indexes, request.how)
         for target in request.targets
-        for requirements in (asked, tools)
+        for one, requirements in ((supply.locked, asked), (_tools_locked, tools))
     ]
     locks = side_by_side(jobs, text("resolving for {targets}", targets=[one.name for one in request.targets]), watch)
     plans = [
@@ -197,6 +198,25 @@ def _locked_again(
 def _tools() -> Requirements:
     """What installs the rest: the newest pip that the target's Python admits, found like any other requirement."""
     return dataclasses.replace(from_arguments(["pip"]), no_deps=True, only_binary=(":all:",), name=None)
+
+
+def _tools_locked(tools: Requirements, target: Target, indexes: Indexes, how: How) -> Pylock:
+    """The lock of the tools; that an index has none of them is told as that, since nobody asked for them."""
+    try:
+        return supply.locked(tools, target, indexes, how)
+    except (ResolutionError, SelectionError) as failure:
+        places = [fetch.redacted(str(one)) for one in (*indexes.of("pip"), *indexes.find_links)]
+        raise type(failure)(
+            error(
+                "no-pip",
+                target.name,
+                "For {subject} a bundle carries a pip that Python {python} admits, and {places} has none.",
+                "Put that wheel of pip there, or into a folder of yours: --find-links DIR.",
+                log="\n".join(one.say() for one in failure.findings),
+                python=target.facts.python,
+                places=places or [text("no place at all (--no-index)")],
+            )
+        ) from failure
 
 
 def _plan(target: Target, asked: Requirements, locked: Pylock, tools_lock: Pylock, tools: Requirements) -> Plan:

@@ -149,7 +149,8 @@ def _judge(scans: Mapping[str, Scan], target: Target) -> Needs:
         if path in certain:
             libc = max(libc, newest.get("GLIBC", ""), key=_numbers)
         level = newest.get("GLIBC" if target.facts.libc == "glibc" else "MACOS", "")
-        if _numbers(level) > floor:
+        # what a built program carries as a spare is loaded only where the system has none of its own
+        if _numbers(level) > floor and ".libs/spare/" not in path:
             too_new.setdefault((name, path in certain), []).append((_numbers(level), level, binary))
         for soname in binary.needed:
             if _of_the_system(soname, target) or _inside(binary, soname, here, named):

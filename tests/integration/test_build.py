@@ -449,3 +449,18 @@ def test_what_merging_indexes_would_take_is_said_only_where_it_could(
         assert "first index" not in offlinepack("build", "stone", "pebble==1.0", *more).err
         index.add(make_wheel(tmp_path / "wheels", "basalt", "1.0", requires=["pebble<2"]))
         assert "first index" not in offlinepack("build", "basalt", *more).err
+
+
+def test_a_mirror_without_a_pip_for_the_target_is_told_as_that(offlinepack: Run, tmp_path: Path) -> None:
+    wheels = [
+        make_wheel(tmp_path / "wheels", "stone", "1.0"),
+        make_wheel(tmp_path / "wheels", "pip", "30.0", requires_python=">=3.9"),
+    ]
+    with serve_index(tmp_path, wheels) as index:
+        done = offlinepack("build", "stone", "-i", index.url, "--target", "cp37-manylinux_2_17_x86_64")
+        assert done.code == 4, done.err
+        assert "a pip that Python 3.7 admits" in done.err and "--find-links DIR" in done.err
+        assert "argument 1" not in done.err
+    with serve_index(tmp_path / "other", wheels[:1]) as index:
+        done = offlinepack("build", "no-such-thing", "-i", index.url, *LINUX)
+        assert done.code == 4 and "no-such-thing" in done.err and "a pip that Python 3.11 admits" in done.err

@@ -218,3 +218,41 @@ def test_a_given_pylock_is_kept_and_completed(index: ServedIndex, offlinepack: R
     assert found == {"granite": "2.0", "gravel": "3.0"}
     done = offlinepack("build", "-r", "pylock.toml", *windows, "--locked")
     assert done.code == 4, done.err
+
+
+@pytest.mark.parametrize("how", [("--config", "project/pyproject.toml"), ("--project", "project")])
+def test_paths_in_the_settings_are_beside_them(
+    how: tuple[str, str], index: ServedIndex, offlinepack: Run, tmp_path: Path
+) -> None:
+    make_wheel(Path("project/wheels"), "basalt", "1.0")
+    Path("project/data").mkdir()
+    Path("project/data/a.txt").write_text("a")
+    Path("project/constraints.txt").write_text("basalt<2\n")
+    Path("project/pyproject.toml").write_text(
+        '[project]\nname = "quarry"\nversion = "1"\ndependencies = ["basalt"]\n'
+        '[tool.offlinepack]\nproject = "."\nfind-links = ["wheels"]\nincludes = ["data=share/data"]\n'
+        'constraints = ["constraints.txt"]\ninstall-to = "/srv/quarry"\nsequence = 7\n'
+    )
+    done = offlinepack("build", *how, *LINUX, "--json")
+    assert done.code == 0, done.err
+    assert [one["name"] for one in done.json["targets"][0]["packages"]] == ["basalt", "quarry-files"]
+    with tarfile.open(done.json["bundle"]) as bundle:
+        member = bundle.extractfile("quarry-1/manifest.json")
+        assert member is not None
+        listed = json.load(member)
+    assert (listed["install_to"], listed["sequence"]) == ("/srv/quarry", 7)
+    assert "files/data/a.txt" in {one["path"] for one in listed["files"]}
+
+
+def test_every_option_by_its_variable(index: ServedIndex, offlinepack: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("notes.conf").write_text("[app]")
+    for name, value in {
+        "NAME": "from-env", "APP_VERSION": "2", "SEQUENCE": "8", "INSTALL_TO": "/srv/env", "INCLUDE": "notes.conf",
+        "PLATFORM": "manylinux_2_28_x86_64 win_amd64", "PYTHON_VERSION": PYTHON,
+    }.items():  # fmt: skip
+        monkeypatch.setenv(f"OFFLINEPACK_{name}", value)
+    done = offlinepack("build", "stone", "--json")
+    assert done.code == 0, done.err
+    assert (done.json["folder"], len(done.json["targets"])) == ("from-env-2", 2)
+    done = offlinepack("build", "stone", "--json", "--name", "flag", "--app-version", "3")
+    assert done.json["folder"] == "flag-3"
