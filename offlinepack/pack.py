@@ -197,7 +197,9 @@ def _locked_again(
 
 def _tools() -> Requirements:
     """What installs the rest: the newest pip that the target's Python admits, found like any other requirement."""
-    return dataclasses.replace(from_arguments(["pip"]), no_deps=True, only_binary=(":all:",), name=None)
+    (pip,) = from_arguments(["pip"]).asked
+    asked = (dataclasses.replace(pip, origin="the bundle itself"),)
+    return Requirements(asked=asked, no_deps=True, only_binary=(":all:",), name=None)
 
 
 def _tools_locked(tools: Requirements, target: Target, indexes: Indexes, how: How) -> Pylock:

@@ -458,7 +458,7 @@ def test_a_mirror_without_a_pip_for_the_target_is_told_as_that(offlinepack: Run,
     ]
     with serve_index(tmp_path, wheels) as index:
         done = offlinepack("build", "stone", "-i", index.url, "--target", "cp37-manylinux_2_17_x86_64")
-        assert done.code == 4, done.err
+        assert done.code == 5, done.err
         assert "a pip that Python 3.7 admits" in done.err and "--find-links DIR" in done.err
         assert "argument 1" not in done.err
     with serve_index(tmp_path / "other", wheels[:1]) as index:
