@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any, TypeVar
 
+from offlinepack import summary
 from offlinepack.errors import Finding, Text, text
 from offlinepack.ontarget.errors import ENGLISH, Words
 
@@ -66,10 +68,13 @@ class Console:
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
-        self.words = words(language(lang, sys.stderr))
+        self.lang = language(lang, sys.stderr)
+        self.words = words(self.lang)
         self.terminal = sys.stderr.isatty() and os.environ.get("TERM", "") != "dumb"
         self.color = color and self.terminal and not os.environ.get("NO_COLOR")
         self.started = time.monotonic()
+        self.report: Path | None = None
+        """where the summary of the run is written too"""
 
     def _paint(self, kind: str, words: str) -> str:
         return f"\x1b[{_COLORS[kind]}m{words}\x1b[0m" if self.color else words
@@ -95,8 +100,16 @@ class Console:
     def failure(self, code: int, findings: Sequence[Finding]) -> None:
         """An error: its findings on stderr and, with --json, the same on stdout."""
         self.findings(findings)
+        self.conclude({"ok": False, "exit_code": code, "findings": [one.to_json() for one in findings]})
+
+    def conclude(self, document: dict[str, Any]) -> None:
+        """The summary of the run: on stdout with --json, and in the file that was asked for."""
+        if self.report:
+            self.report.parent.mkdir(parents=True, exist_ok=True)
+            whole = {"schema": 1, "command": self.command, **document}
+            self.report.write_bytes(summary.write(self.report, whole))
         if self.wants_json:
-            self.json({"ok": False, "exit_code": code, "findings": [one.to_json() for one in findings]})
+            self.json(document)
 
     def result(self, *lines: str | Text) -> None:
         """The result for a person, on stdout."""

@@ -33,6 +33,7 @@ from offlinepack.errors import (
     warning,
 )
 from offlinepack.evidence import Evidence
+from offlinepack.evidence.policy import Rules
 from offlinepack.evidence.provenance import Told
 from offlinepack.examine import Examined, clashes, examined
 from offlinepack.included import Included
@@ -113,6 +114,8 @@ class Request:
     """bytes of a part"""
     rehearse: bool = False
     """the static rehearsal comes before the bundle has its name; its verdict goes in"""
+    rules: Rules | None = None
+    """what the bundle has to keep to; else there is none"""
     floor_follows_files: bool = False
     """the target is this machine's own: its libc floor is what the chosen files need, not what it has"""
 
@@ -330,6 +333,9 @@ def _built(request: Request, output: Path, store: Store, watch: Watch) -> Built:
         clock.passed("compile")
     each = [(one,) for one in targets] if "{target}" in str(output) else [targets]
     drafts = [_drafted(request, parts, some, codes, told, store, watch) for some in each]
+    if request.rules:
+        judged = all_of(caught(functools.partial(request.rules.judge, one.evidence)) for one in drafts)
+        findings += itertools.chain.from_iterable(judged)
     packed = tuple(_written(request, output, one, watch) for one in drafts)
     clock.passed("pack")
     findings += [

@@ -26,6 +26,7 @@ COMMANDS = {
     "verify": ("bundle", "Check that a bundle is complete and unaltered"),
     "inspect": ("bundle", "Tell what a bundle holds, or what runs in an environment"),
     "diff": ("bundle", "Tell what changed between two bundles"),
+    "report": ("evidence", "Write the page for the person who has to say yes"),
     "rehearse": ("bundle", "Know before the crossing that each target will take the bundle"),
     "sign": ("bundle", "Sign a bundle with an SSH key"),
     "merge": ("bundle", "Join bundles that were made for different targets"),
@@ -98,6 +99,7 @@ def _settings(command: str, args: list[str], parent: click.Context | None) -> di
         return {}
     if parent:
         parent.meta["offlinepack.indexes"] = settings.indexes(path)
+        parent.meta["offlinepack.policy"] = settings.policy(path)
     root = click.Context(cli)
     commands = {name: cli.get_command(root, name) for name in COMMANDS}
     return settings.defaults(path, {name: one for name, one in commands.items() if one}, command)

@@ -11,10 +11,11 @@ from typing import Any
 
 import click
 
-from offlinepack import bundle, cli, console, pack, sources, targets
+from offlinepack import bundle, cli, console, pack, sources, summary, targets
 from offlinepack.cli import options
 from offlinepack.cli.options import FILE, What
 from offlinepack.errors import Text, UsageError, error, text
+from offlinepack.evidence.policy import Rules
 from offlinepack.indexes import Indexes
 from offlinepack.ontarget import manifest
 from offlinepack.rehearse import Verdict
@@ -144,6 +145,14 @@ def _own(environment: Path | None) -> targets.Target:
 @options.how
 @options.label
 @options.with_
+@options.rules
+@options.one(
+    "--report",
+    type=FILE,
+    metavar="FILE",
+    rare=True,
+    help="Write the summary there too, by suffix: .json, .md, .xml (JUnit); also where it failed.",
+)
 @options.one(
     "-o", "--output", metavar="FILE", help="Where the bundle goes; {name}, {version} and {target} are filled in."
 )
@@ -157,11 +166,14 @@ def build(
     how: pack.How,
     label: pack.Label,
     extra: options.With,
+    rules: Rules | None,
+    report: Path | None,
     output: str | None,
     dry_run: bool,
 ) -> None:
     """Pack the requirements and all that they need, for each target, into one bundle."""
     speaker = cli.console(ctx)
+    speaker.report = summary.check(report) if report else None
     wanted = replace(
         request(what, asked, indexes, how, label, speaker),
         includes=extra.includes,
@@ -169,6 +181,7 @@ def build(
         sign=extra.sign,
         split=extra.split,
         rehearse=extra.rehearse,
+        rules=rules,
     )
     if dry_run:
         plans = pack.lock(wanted, speaker.track)
@@ -281,43 +294,42 @@ def tell_plan(plans: tuple[pack.Plan, ...], sizes: dict[str, int | None], speake
 def tell_built(built: pack.Built, speaker: console.Console) -> None:
     """The summary: what, for which machines, size, sha256, seconds, and what to type on the other side."""
     machines = {one.tag: one.machines for one in built.targets}
-    if speaker.wants_json:
-        first = built.bundles[0]
-        speaker.json(
+    first = built.bundles[0]
+    document = {
+        "ok": True,
+        **_archive(first.archive),
+        "name": first.manifest.name,
+        "version": first.manifest.version,
+        "folder": first.manifest.folder,
+        "bundles": [
+            {**_archive(one.archive), "targets": [target.tag for target in one.manifest.targets]}
+            for one in built.bundles
+        ],
+        "targets": [
             {
-                "ok": True,
-                **_archive(first.archive),
-                "name": first.manifest.name,
-                "version": first.manifest.version,
-                "folder": first.manifest.folder,
-                "bundles": [
-                    {**_archive(one.archive), "targets": [target.tag for target in one.manifest.targets]}
-                    for one in built.bundles
-                ],
-                "targets": [
+                "name": one.name,
+                "tag": one.tag,
+                "machines": str(machines[one.tag]),
+                "packages": [
                     {
-                        "name": one.name,
-                        "tag": one.tag,
-                        "machines": str(machines[one.tag]),
-                        "packages": [
-                            {
-                                "name": each.name,
-                                "version": each.version,
-                                "file": _base(each.file),
-                                "sha256": hashes[each.file],
-                            }
-                            for each in one.install
-                        ],
+                        "name": each.name,
+                        "version": each.version,
+                        "file": _base(each.file),
+                        "sha256": hashes[each.file],
                     }
-                    for packed in built.bundles
-                    for hashes in [{one.path: one.sha256 for one in packed.manifest.files}]
-                    for one in packed.manifest.targets
+                    for each in one.install
                 ],
-                **({"rehearsal": [one.to_json() for one in built.verdicts]} if built.verdicts else {}),
-                "findings": [one.to_json() for one in built.findings],
-                "seconds": {**built.seconds, "total": round(speaker.seconds, 3)},
             }
-        )
+            for packed in built.bundles
+            for hashes in [{one.path: one.sha256 for one in packed.manifest.files}]
+            for one in packed.manifest.targets
+        ],
+        **({"rehearsal": [one.to_json() for one in built.verdicts]} if built.verdicts else {}),
+        "findings": [one.to_json() for one in built.findings],
+        "seconds": {**built.seconds, "total": round(speaker.seconds, 3)},
+    }
+    speaker.conclude(document)
+    if speaker.wants_json:
         return
     for packed in built.bundles:
         if speaker.loudness < 0:

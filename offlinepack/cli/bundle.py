@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from offlinepack import bundle, cli, console, handover, roots, signing
-from offlinepack.cli.options import FILE, option
+from offlinepack.cli.options import FILE, POLICY, SNAPSHOT, option
 from offlinepack.errors import Finding, InstallError, IntegrityError, MachineError, error, raise_all, text
 from offlinepack.ontarget import manifest
 from offlinepack.ontarget import signature as signatures
 
 if TYPE_CHECKING:
+    from offlinepack.evidence import Evidence
     from offlinepack.rehearse import Verdict
 
 KEYS = (
@@ -41,15 +42,46 @@ def checked(speaker: console.Console, opened: bundle.Bundle) -> tuple[int, list[
     return count, raise_all(IntegrityError, findings)
 
 
-@click.command(cls=cli.Command, params=list(KEYS))
+def known(speaker: console.Console, opened: bundle.Bundle) -> Evidence:
+    """What a bundle tells of itself; it is read once, to its end."""
+    from offlinepack.evidence import Evidence, of_bundle
+
+    found: list[Evidence] = []
+
+    def files() -> Iterator[manifest.File]:
+        for one in of_bundle(opened):
+            if isinstance(one, Evidence):
+                found.append(one)
+            else:
+                yield one
+
+    total = float(sum(one.size for one in opened.manifest.files))
+    for _ in speaker.track(text("looking into {path}", path=opened.path), files(), total, lambda one: one.size):
+        pass
+    return found[0]
+
+
+@click.command(cls=cli.Command, params=[*KEYS, POLICY, SNAPSHOT])
 @click.argument("bundle_path", metavar="BUNDLE", type=FILE)
 @click.pass_context
-def verify(ctx: click.Context, /, bundle_path: Path, verify_key: tuple[str, ...], signature: str | None) -> None:
+def verify(
+    ctx: click.Context,
+    /,
+    bundle_path: Path,
+    verify_key: tuple[str, ...],
+    signature: str | None,
+    policy: Path | None,
+    vulnerabilities: Path | None,
+) -> None:
     """Check that a bundle (the tar.gz or its unpacked folder) is complete and unaltered since it was packed."""
     speaker = cli.console(ctx)
     opened = bundle.open_bundle(bundle_path)
     signed = signing.who_signed(opened, verify_key, signature)
     count, findings = checked(speaker, opened)
+    if policy:
+        from offlinepack.evidence.policy import Rules, read
+
+        findings += Rules(read(policy), vulnerabilities).judge(known(speaker, opened))
     speaker.findings([*findings, *signed])
     if signed:
         sentence = text(
@@ -93,10 +125,10 @@ def inspect(ctx: click.Context, path: Path, target: str | None) -> None:
     speaker.findings(checked(speaker, opened)[1])
     listed = opened.manifest
     shown = listed.targets if target is None else (named(listed, target),)
-    rehearsed = _rehearsed(opened)
+    rehearsed, evidence = _rehearsed(opened), known(speaker, opened)
     if speaker.wants_json:
         told = {"rehearsal": [one for one in rehearsed.values() if one["tag"] in {each.tag for each in shown}]}
-        speaker.json({"ok": True, "bundle": str(path), **_described(listed, shown), **(told if rehearsed else {})})
+        speaker.json({"ok": True, "bundle": str(path), **_described(evidence, shown), **(told if rehearsed else {})})
         return
     sizes = {one.path: one.size for one in listed.files}
     speaker.result(
@@ -123,7 +155,9 @@ def inspect(ctx: click.Context, path: Path, target: str | None) -> None:
             speaker.result(f"  {tool.name} {tool.version}  {tool.file}  {console.size(sizes[tool.file])}")
         for each in one.install:
             mark = "*" if each.requested else " "
-            speaker.result(f"{mark} {each.name} {each.version}  {each.file}  {console.size(sizes[each.file])}")
+            look = evidence.looks.get(each.file)
+            licence = f"  {', '.join(look.licences)}" if look and look.licences else ""
+            speaker.result(f"{mark} {each.name} {each.version}  {each.file}  {console.size(sizes[each.file])}{licence}")
         for need in one.needs:
             speaker.result(text("  needs {soname} from the system: {help}", soname=need.soname, help=need.help or ""))
 
@@ -152,7 +186,14 @@ def named(listed: manifest.Manifest, name: str) -> manifest.Target:
     )
 
 
-def _described(listed: manifest.Manifest, shown: tuple[manifest.Target, ...]) -> dict[str, Any]:
+def _told(evidence: Evidence, path: str) -> dict[str, Any]:
+    """What is known of a file beside the plan: for programs, as in the report."""
+    look, story = evidence.looks.get(path), evidence.stories.get(path)
+    return {"licences": list(look.licences) if look else [], "provenance": story}
+
+
+def _described(evidence: Evidence, shown: tuple[manifest.Target, ...]) -> dict[str, Any]:
+    listed = evidence.manifest
     files = {one.path: one for one in listed.files}
     return {
         "name": listed.name,
@@ -169,10 +210,18 @@ def _described(listed: manifest.Manifest, shown: tuple[manifest.Target, ...]) ->
                 "python_min": one.python_min,
                 "facts": one.facts._asdict(),
                 "install": [
-                    {**each._asdict(), "sha256": files[each.file].sha256, "size": files[each.file].size}
+                    {
+                        **each._asdict(),
+                        "sha256": files[each.file].sha256,
+                        "size": files[each.file].size,
+                        **_told(evidence, each.file),
+                    }
                     for each in one.install
                 ],
-                "tools": [{**each._asdict(), "sha256": files[each.file].sha256} for each in one.tools],
+                "tools": [
+                    {**each._asdict(), "sha256": files[each.file].sha256, **_told(evidence, each.file)}
+                    for each in one.tools
+                ],
                 "needs": [each._asdict() for each in one.needs],
             }
             for one in shown

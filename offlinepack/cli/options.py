@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -20,6 +20,9 @@ from offlinepack.indexes import Indexes
 from offlinepack.pack import How, Label
 from offlinepack.store import Store
 from offlinepack.targets import Target
+
+if TYPE_CHECKING:
+    from offlinepack.evidence.policy import Rules
 
 Body = Callable[..., Any]
 FILE = click.Path(path_type=Path)
@@ -369,6 +372,28 @@ label = group(
     ),
     option("--install-to", metavar="DIR", rare=True, help="Where install puts the environment if it is not told."),
 )
+
+
+def _rules(policy: Path | None, vulnerabilities: Path | None) -> Rules | None:
+    from offlinepack.evidence import policy as policies
+
+    if policy:
+        return policies.Rules(policies.read(policy), vulnerabilities)
+    table = click.get_current_context().meta.get("offlinepack.policy")
+    return policies.Rules(policies.of_table(*table), vulnerabilities) if table else None
+
+
+POLICY = option(
+    "--policy", type=FILE, metavar="FILE", rare=True, help="What may be in it, as rules in TOML; else exit 13."
+)
+SNAPSHOT = option(
+    "--vulnerabilities",
+    type=FILE,
+    metavar="FILE",
+    rare=True,
+    help="What is known of vulnerabilities: pip-audit's JSON or OSV records; else pip-audit is asked.",
+)
+rules = group("rules", _rules, POLICY, SNAPSHOT)
 
 
 @dataclass(frozen=True)

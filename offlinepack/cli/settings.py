@@ -20,7 +20,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-TABLES = {"sources", "policy", "index"}
+TABLES = {"sources", "index"}
 """keys of [tool.offlinepack] that are read by the stage that they are about, not as options"""
 
 
@@ -90,6 +90,12 @@ def indexes(path: Path) -> dict[str, Any]:
     return {**found, "beside": path.absolute().parent}
 
 
+def policy(path: Path) -> tuple[dict[str, Any], str] | None:
+    """The table `policy`, and what to call the place; None where there is none (a string is the option's: a file)."""
+    found = read(path).get("policy")
+    return (found, f"{path.name}, [tool.offlinepack.policy]") if isinstance(found, dict) else None
+
+
 PACKING = ("build", "lock")
 """the commands that settings are about: a key of theirs (venv, the environment to freeze) means nothing elsewhere"""
 
@@ -104,7 +110,7 @@ def defaults(path: Path, commands: Mapping[str, click.Command], command: str) ->
     findings: list[Finding] = []
     found: dict[str, Any] = {}
     for key, value in table.items():
-        if key in TABLES:
+        if key in TABLES or (key == "policy" and isinstance(value, dict)):
             continue
         where = f"{path.name}:{_line(path, key)}"
         if key not in known:

@@ -226,3 +226,170 @@ def test_an_index_that_cannot_tell_more_than_the_lock_is_not_asked_for_every_pag
     index.status[names[0]] = ("archived", "")
     assert offlinepack("build", *names, *LINUX, "--no-cache").code == 0
     assert sum(index.count(name) for name in names) - few == 2 * len(names)
+
+
+# ------------------------------------------------------------------------------------------------ policy
+
+
+@pytest.fixture
+def quarry(index: ServedIndex, tmp_path: Path) -> ServedIndex:
+    """ore (MIT, with native code's look-alike, a .pth and tests/) needs pebble, which says nothing of its licence."""
+    files = {
+        "ore/__init__.py": "",
+        "ore.pth": "import ore\n",
+        "tests/__init__.py": "",
+        "ore/fast.so": b"\x7fELF" + bytes(80),
+    }
+    headers = {"License-Expression": "MIT", "Summary": "Ore & <more>", "Home-page": "https://example.org/ore"}
+    ore = make_wheel(tmp_path / "more", "ore", "2.0", requires=["pebble"], headers=headers, files=files)
+    index.add(ore, upload_time="2021-01-01T00:00:00Z", yanked="it <b>leaks</b>")
+    index.add(
+        make_wheel(tmp_path / "more", "ore", "1.0", requires=["pebble"], headers=headers, files={"ore/__init__.py": ""})
+    )
+    index.status["ore"] = ("deprecated", "use slag")
+    return index
+
+
+def test_a_policy_stops_the_build_with_the_whole_list(quarry: ServedIndex, offlinepack: Run) -> None:
+    Path("policy.toml").write_text('allowed-licenses = ["Apache-2.0"]\nyanked = false\ndenied-projects = ["pebble"]\n')
+    done = offlinepack("build", "ore==2.0", *LINUX, "--policy", "policy.toml", "--report", "r.json", "--json")
+    assert done.code == 13 and not list(Path().glob("*.tar.gz*"))
+    found = {(one["code"], one["subject"]) for one in done.json["findings"] if one["level"] == "error"}
+    assert {
+        ("policy-licence", "ore 2.0"),
+        ("policy-yanked", "ore 2.0"),
+        ("policy-project", "pebble 1.0"),
+        ("policy-licence-unknown", "pebble 1.0"),
+    } <= found
+    assert json.loads(Path("r.json").read_text()) == done.json, "the report is written where it failed, too"
+    assert offlinepack("build", "ore==2.0", *LINUX, "--policy", "policy.toml", "--report", "r.xml").code == 13
+    assert f'failures="{len(found)}"' in Path("r.xml").read_text()
+
+
+def test_the_same_policy_speaks_when_a_bundle_is_verified(quarry: ServedIndex, offlinepack: Run) -> None:
+    assert offlinepack("build", "ore==2.0", *LINUX).code == 0
+    Path("policy.toml").write_text('[policy]\ndenied-projects = ["ore<3"]\n')
+    done = offlinepack("verify", "ore-offline.tar.gz", "--policy", "policy.toml")
+    assert done.code == 13 and "ore 2.0 is not allowed" in done.err
+    Path("policy.toml").write_text('denied-projects = ["ore<3"]\n[exceptions]\nore = "we know"\n')
+    done = offlinepack("verify", "ore-offline.tar.gz", "--policy", "policy.toml")
+    assert done.code == 0 and "we know" in done.err
+    Path("policy.toml").write_text('denied-project = ["ore"]\nyanked = 3\n')
+    done = offlinepack("verify", "ore-offline.tar.gz", "--policy", "policy.toml")
+    assert done.code == 3 and "denied-project" in done.err and "yanked" in done.err
+
+
+def test_the_projects_own_policy(quarry: ServedIndex, offlinepack: Run) -> None:
+    Path("pyproject.toml").write_text('[tool.offlinepack]\n[tool.offlinepack.policy]\ndenied-projects = ["ore"]\n')
+    assert offlinepack("build", "ore==2.0", *LINUX).code == 13
+    assert offlinepack("build", "stone", *LINUX).code == 0
+
+
+def test_vulnerabilities_of_a_snapshot(quarry: ServedIndex, offlinepack: Run) -> None:
+    vulns = [{"id": "CVE-2026-1", "fix_versions": ["3.0"], "aliases": [], "description": "It breaks."}]
+    snapshot = {"date": "2026-02-03", "dependencies": [{"name": "ore", "version": "2.0", "vulns": vulns}]}
+    Path("snapshot.json").write_text(json.dumps(snapshot))
+    Path("policy.toml").write_text('vulnerabilities = "high"\n')
+    rules = ("--policy", "policy.toml", "--vulnerabilities", "snapshot.json")
+    done = offlinepack("build", "ore==2.0", *LINUX, *rules)
+    assert done.code == 13 and "CVE-2026-1" in done.err and "2026-02-03" in done.err
+    assert offlinepack("build", "ore==1.0", *LINUX, *rules).code == 0
+
+
+def test_the_summary_of_a_build_that_went_well(index: ServedIndex, offlinepack: Run) -> None:
+    for suffix in ("json", "md", "xml"):
+        assert offlinepack("build", "stone", *LINUX, "--report", f"out/r.{suffix}").code == 0
+    assert json.loads(Path("out/r.json").read_text())["ok"] is True
+    assert "| stone | 1.0 |" in Path("out/r.md").read_text()
+    assert 'tests="2" failures="0"' in Path("out/r.xml").read_text()
+    assert offlinepack("build", "stone", *LINUX, "--report", "r.txt").code == 2
+
+
+# ------------------------------------------------------------------------------------------------ report
+
+
+def page(words: str) -> Any:
+    """The page as a tree; html5lib's strict parser raises where anything is not as the standard has it."""
+    import html5lib
+
+    parser = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False)
+    return parser.parse(words)
+
+
+def words_of(tree: Any) -> str:
+    return " ".join(" ".join(tree.find("body").itertext()).split())
+
+
+def test_a_page_that_tells_what_deserves_a_look(quarry: ServedIndex, offlinepack: Run) -> None:
+    assert offlinepack("build", "ore==2.0", *LINUX, "--app-version", "7").code == 0
+    done = offlinepack("report", "ore-7-offline.tar.gz", "-o", "report.html")
+    assert done.code == 0, done.err
+    source = Path("report.html").read_text("utf-8")
+    tree = page(source)
+    words = words_of(tree)
+    assert tree.get("lang") == "en" and "ore 7" in words
+    assert "ore 2.0 was withdrawn by its maintainers (yanked): it <b>leaks</b>." in words
+    assert "The project of ore 2.0 is deprecated on its index: use slag." in words
+    assert "ore 2.0 brings ore.pth, which runs at every start of Python." in words
+    assert "top-level names that are not its own: tests" in words
+    assert "Nothing says under which licence these are: pebble 1.0" in words
+    assert "Ore & <more>" in words and "2021-01-01" in words
+    assert "index of your own" in words and str(quarry.port) not in source
+    # for keyboards, screen readers and machines without a network
+    assert not tree.findall(".//script") and "http" not in source.partition("</style>")[0]
+    assert [one.tag for one in tree.iter() if one.tag in ("h1", "h2")].count("h1") == 1
+    for table in tree.iter("table"):
+        assert table.find("caption") is not None
+        assert all(one.get("scope") in ("col", "row") for one in table.iter("th"))
+    ids = [one.get("id") for one in tree.iter() if one.get("id")]
+    assert len(ids) == len(set(ids))
+    assert {one.get("href")[1:] for one in tree.iter("a") if one.get("href", "").startswith("#")} <= set(ids)
+
+
+def test_the_page_in_chinese(quarry: ServedIndex, offlinepack: Run) -> None:
+    assert offlinepack("build", "ore==2.0", *LINUX).code == 0
+    assert offlinepack("report", "ore-offline.tar.gz", "-o", "r.html", "--lang", "zh").code == 0
+    tree = page(Path("r.html").read_text("utf-8"))
+    assert tree.get("lang") == "zh-CN" and "许可证" in words_of(tree) and "已被维护者撤回" in words_of(tree)
+    assert "Everything in it" not in words_of(tree)
+
+
+def test_the_report_as_json_and_markdown(quarry: ServedIndex, offlinepack: Run) -> None:
+    assert offlinepack("build", "ore==2.0", *LINUX).code == 0
+    assert offlinepack("report", "ore-offline.tar.gz", "-o", "r.json").code == 0
+    found = json.loads(Path("r.json").read_text("utf-8"))
+    assert (found["schema"], found["bundle"]["name"]) == (1, "ore")
+    projects = {one["name"]: one for one in found["projects"]}
+    assert projects["pebble"]["because_of"] == ["ore", "pebble"]
+    (release,) = projects["ore"]["releases"]
+    assert release["licences"] == ["MIT"] and release["native"] == 1 and release["age_days"] > 1800
+    done = offlinepack("report", "ore-offline.tar.gz")
+    assert done.code == 0 and done.out.startswith("# ore") and "| ore | 2.0 |" not in done.out
+    assert "[ore](https://example.org/ore) | 2.0 |" in done.out
+    done = offlinepack("report", "ore-offline.tar.gz", "--json")
+    assert {**found, "ok": True} == done.json
+    assert offlinepack("report", "ore-offline.tar.gz", "-o", "r.pdf").code == 2
+
+
+def test_what_was_approved_last_may_be_a_bundle_a_manifest_or_a_report(quarry: ServedIndex, offlinepack: Run) -> None:
+    assert offlinepack("build", "ore==1.0", *LINUX, "--app-version", "1").code == 0
+    assert offlinepack("build", "ore==2.0", *LINUX, "--app-version", "2").code == 0
+    old = "ore-1-offline.tar.gz"
+    assert offlinepack("report", old, "-o", "old.json").code == 0
+    Path("manifest.json").write_bytes(inside(old)["manifest.json"])
+    for against in (old, "manifest.json", "old.json"):
+        done = offlinepack("report", "ore-2-offline.tar.gz", "--against", against, "-o", "new.html")
+        assert done.code == 0, done.err
+        tree = page(Path("new.html").read_text("utf-8"))
+        assert tree.find(".//section/h2").text == "What changed since ore 1", "it comes first"
+        assert "1 of 2 changed" in words_of(tree)
+    Path("other.json").write_text('{"manifest": {}}')
+    assert offlinepack("report", "ore-2-offline.tar.gz", "--against", "other.json").code == 9
+
+
+def test_inspect_knows_the_same(quarry: ServedIndex, offlinepack: Run) -> None:
+    assert offlinepack("build", "ore==2.0", *LINUX).code == 0
+    (target,) = offlinepack("inspect", "ore-offline.tar.gz", "--json").json["targets"]
+    ore = target["install"][1]
+    assert ore["licences"] == ["MIT"] and ore["provenance"]["yanked_reason"] == "it <b>leaks</b>"
+    assert "MIT" in offlinepack("inspect", "ore-offline.tar.gz").out

@@ -18,6 +18,7 @@ ONTARGET = sorted((HOUSE / "ontarget").glob("*.py"))
 FLOORS = [
     {"cli", "__main__"},
     {"console", "api"},
+    {"summary"},
     {"pack", "handover"},
     {"origins"},
     {"supply"},

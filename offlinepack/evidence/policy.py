@@ -1,0 +1,387 @@
+"""What an organisation admits: a few rules in TOML; and what in a bundle breaks them, all of it at once.
+
+allowed-licenses = ["MIT", "BSD-*", "Apache-2.0", "PSF-2.0"]   # SPDX; nothing else
+denied-licenses = ["AGPL-*"]
+denied-projects = ["pycrypto", "requests<2.32"]
+built-from-source = false          # no wheels that were built by offlinepack
+yanked = false                     # no releases that were withdrawn
+minimum-age = 7                    # days since the upload
+maximum-age = 1825
+attestations = true                # for every file; or a list of projects
+vulnerabilities = "high"           # none that is known of this level or above: low, medium, high, critical
+[exceptions]
+paramiko = "LGPL; the lawyers said yes"      # this project breaks rules, for this reason
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from offlinepack.errors import Finding, PolicyError, SourceError, Text, error, note, raise_all, text
+from offlinepack.evidence import Evidence, licences
+from offlinepack.evidence.look import Look
+from offlinepack.evidence.sbom import releases
+from offlinepack.evidence.vulnerabilities import LEVELS, Lookup, look_up
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The rules; what is None or empty is no rule."""
+
+    allowed_licenses: tuple[str, ...] = ()
+    denied_licenses: tuple[str, ...] = ()
+    denied_projects: tuple[Requirement, ...] = ()
+    built_from_source: bool = True
+    yanked: bool = True
+    minimum_age: int | None = None
+    """days"""
+    maximum_age: int | None = None
+    attestations: tuple[str, ...] | bool = False
+    """True: every file's; else of these projects"""
+    vulnerabilities: str = ""
+    """the lowest level that is not admitted"""
+    exceptions: Mapping[str, str] = field(default_factory=dict)
+    """normalised name -> the reason"""
+
+
+def read(path: Path) -> Policy:
+    """The policy in this file (at its top, [policy] or [tool.offlinepack.policy]); SourceError with all mistakes."""
+    try:
+        document: dict[str, Any] = tomllib.loads(path.read_text("utf-8-sig"))
+    except OSError as problem:
+        raise SourceError(
+            error("no-policy", path, "The policy {subject} cannot be read: {words}.", words=problem.strerror or problem)
+        ) from problem
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
+        raise SourceError(
+            error("bad-toml", path, "{subject} is not TOML: {words}.", "Mend that line.", words=problem)
+        ) from problem
+    tool = document.get("tool")
+    inner = tool.get("offlinepack", {}).get("policy") if isinstance(tool, dict) else document.get("policy")
+    return of_table(document if inner is None and tool is None else inner or {}, str(path))
+
+
+def _strings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+_FLAG, _LIST = text("true or false"), text("a list of strings")
+_KEYS: dict[str, tuple[Callable[[Any], bool], Text]] = {
+    "allowed-licenses": (_strings, _LIST),
+    "denied-licenses": (_strings, _LIST),
+    "denied-projects": (_strings, _LIST),
+    "built-from-source": (lambda one: isinstance(one, bool), _FLAG),
+    "yanked": (lambda one: isinstance(one, bool), _FLAG),
+    "minimum-age": (lambda one: type(one) is int and one >= 0, text("a number of days")),
+    "maximum-age": (lambda one: type(one) is int and one >= 0, text("a number of days")),
+    "attestations": (lambda one: isinstance(one, bool) or _strings(one), text("true, false or a list of projects")),
+    "vulnerabilities": (lambda one: one in LEVELS, text("low, medium, high or critical")),
+    "exceptions": (
+        lambda one: isinstance(one, dict) and all(isinstance(why, str) and why.strip() for why in one.values()),
+        text("a table: project = the reason"),
+    ),
+}
+
+
+def of_table(table: Mapping[str, Any], origin: str) -> Policy:
+    """The policy of a TOML table; SourceError with every unknown key and every value that means nothing."""
+    bad: list[Finding] = []
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in _KEYS:
+            bad.append(
+                error(
+                    "unknown-rule",
+                    origin,
+                    "{subject}: a policy has no rule '{key}'.",
+                    _RULES,
+                    key=key,
+                    rules=list(_KEYS),
+                )
+            )
+        elif not _KEYS[key][0](value):
+            bad.append(
+                error(
+                    "bad-rule", origin, "{subject}: the rule '{key}' takes {expected}.", key=key, expected=_KEYS[key][1]
+                )
+            )
+        else:
+            values[key.replace("-", "_")] = tuple(value) if isinstance(value, list) else value
+    projects = []
+    for one in values.get("denied_projects", ()):
+        try:
+            projects.append(Requirement(one))
+        except InvalidRequirement:
+            expected = text("project names, with versions or without")
+            bad.append(
+                error("bad-rule", origin, "{subject}: the rule '{key}' takes {expected}.", key=one, expected=expected)
+            )
+    if bad:
+        raise SourceError(*bad)
+    values["denied_projects"] = tuple(projects)
+    values["exceptions"] = {canonicalize_name(name): why for name, why in values.get("exceptions", {}).items()}
+    if isinstance(values.get("attestations"), tuple):
+        values["attestations"] = tuple(canonicalize_name(one) for one in values["attestations"])
+    return Policy(**values)
+
+
+_RULES = "Rules are: {rules}."
+
+
+@dataclass(frozen=True)
+class Rules:
+    """A policy, and where to look for what is known of vulnerabilities."""
+
+    policy: Policy
+    snapshot: Path | None = None
+    """None: pip-audit is asked, where the policy needs it"""
+
+    def judge(self, evidence: Evidence) -> list[Finding]:
+        """The notes, or PolicyError with everything that the policy does not admit. Ages are those of today."""
+        today = date.today()
+        known = vulnerabilities(evidence, self.snapshot, today) if self.policy.vulnerabilities else None
+        return raise_all(PolicyError, check(evidence, self.policy, today, known))
+
+
+def vulnerabilities(evidence: Evidence, snapshot: Path | None, today: date) -> Lookup:
+    """What is known of all releases in a bundle; nobody is asked about those that are not from the public index."""
+    named = releases(evidence)
+    public = {
+        release
+        for path, release in named.items()
+        if any((story or {}).get("index") for story in _with_source(evidence.stories.get(path)))
+    }
+    ours = {one for path, one in named.items() if (evidence.stories.get(path) or {}).get("origin") == "included"}
+    return look_up(set(named.values()) - ours, public, snapshot, today)
+
+
+def _with_source(story: Mapping[str, Any] | None) -> tuple[Mapping[str, Any] | None, ...]:
+    return story, (story or {}).get("source")
+
+
+@dataclass(frozen=True)
+class _Release:
+    """One file under judgement."""
+
+    name: str
+    version: str
+    file: str
+    look: Look
+    story: Mapping[str, Any]
+
+    @property
+    def called(self) -> str:
+        return f"{self.name} {self.version}"
+
+    @property
+    def uploaded(self) -> str | None:
+        """Of a wheel that was built here, its source counts."""
+        source = self.story.get("source") or {}
+        found = self.story.get("upload_time") or source.get("upload_time")
+        return found if isinstance(found, str) else None
+
+    def either(self, key: str) -> Any:
+        """What the index says of the file, or of the source that it was built from."""
+        return self.story.get(key) or (self.story.get("source") or {}).get(key)
+
+
+def check(evidence: Evidence, policy: Policy, today: date, known: Lookup | None) -> list[Finding]:
+    """Everything in the bundle that the policy does not admit: errors; what is excepted: a note each, with its reason.
+
+    `known` is needed where the policy speaks of vulnerabilities. What nobody can tell (an upload time, a licence) is
+    not admitted where there is a rule about it.
+    """
+    named = releases(evidence)
+    found: dict[str, Finding] = {}
+    for path, (name, version) in sorted(named.items(), key=lambda one: (one[1], one[0])):
+        story = evidence.stories.get(path) or {}
+        if story.get("origin") == "included":  # files of ours, carried along
+            continue
+        one = _Release(name, version, path.rpartition("/")[2], evidence.looks.get(path) or Look(), story)
+        for each in _broken(one, policy, today):
+            found.setdefault(each.say(), each)
+    for each in _vulnerable(policy, known):
+        found.setdefault(each.say(), each)
+    return [_excepted(one, policy) for one in found.values()]
+
+
+def _excepted(one: Finding, policy: Policy) -> Finding:
+    name = one.subject.partition(" ")[0]
+    if name not in policy.exceptions:
+        return one
+    return note(
+        "policy-exception",
+        one.subject,
+        "Excepted from the policy ({reason}): {broken}",
+        reason=policy.exceptions[name],
+        broken=one.sentence,
+    )
+
+
+def _broken(one: _Release, policy: Policy, today: date) -> Iterator[Finding]:
+    yield from _licence(one, policy)
+    for denied in policy.denied_projects:
+        if canonicalize_name(denied.name) == one.name and _admits(denied, one.version):
+            yield error(
+                "policy-project",
+                one.called,
+                "{subject} is not allowed: the policy denies {rule}.",
+                _REPLACE,
+                rule=denied,
+            )
+    if not policy.built_from_source and one.story.get("origin") == "built":
+        yield error(
+            "policy-built",
+            one.called,
+            "{subject} was built from source here, which the policy does not allow.",
+            "Take a version with a wheel, or have the wheel built and published by somebody who may.",
+        )
+    if not policy.yanked and one.either("yanked"):
+        yield error(
+            "policy-yanked",
+            one.called,
+            "{subject} was withdrawn by its maintainers (yanked): {reason}.",
+            "Take another version.",
+            reason=one.either("yanked_reason") or text("no reason given"),
+        )
+    yield from _age(one, policy, today)
+    wanted = policy.attestations is True or (isinstance(policy.attestations, tuple) and one.name in policy.attestations)
+    if wanted and not one.either("attestations"):
+        yield error(
+            "policy-attestation",
+            one.called,
+            "{subject} has no attestation that was verified ({file}).",
+            "Pack with offlinepack[provenance] installed, or take a release that its publisher attests to.",
+            file=one.file,
+        )
+
+
+_REPLACE = "Take another version or another project, or have the policy changed."
+
+
+def _admits(rule: Requirement, version: str) -> bool:
+    try:
+        return rule.specifier.contains(Version(version), prereleases=True)
+    except InvalidVersion:
+        return True
+
+
+def _licence(one: _Release, policy: Policy) -> Iterator[Finding]:
+    terms = one.look.licences
+
+    def matches(rules: tuple[str, ...]) -> Callable[[str], bool]:
+        return lambda word: any(fnmatch.fnmatchcase(word.lower(), rule.lower()) for rule in rules)
+
+    if not terms and (policy.allowed_licenses or policy.denied_licenses):
+        yield error(
+            "policy-licence-unknown",
+            one.called,
+            "{subject} does not say under which licence it is.",
+            "Look at its project, then make an exception with the reason.",
+        )
+    elif policy.allowed_licenses and not licences.allowed(terms, matches(policy.allowed_licenses)):
+        yield error(
+            "policy-licence",
+            one.called,
+            "{subject} is under {licences}, which the policy does not allow.",
+            _REPLACE,
+            licences=terms,
+        )
+    elif policy.denied_licenses:
+        denied = matches(policy.denied_licenses)
+        if not licences.allowed(terms, lambda word: not denied(word)):
+            yield error(
+                "policy-licence",
+                one.called,
+                "{subject} is under {licences}, which the policy denies.",
+                _REPLACE,
+                licences=terms,
+            )
+
+
+def _age(one: _Release, policy: Policy, today: date) -> Iterator[Finding]:
+    if policy.minimum_age is None and policy.maximum_age is None:
+        return
+    days = age(one.uploaded, today)
+    if days is None:
+        yield error(
+            "policy-age-unknown",
+            one.called,
+            "Nobody says when {subject} was uploaded, and the policy has a rule about its age.",
+            "Take it from an index that gives upload times, or make an exception with the reason.",
+        )
+    elif policy.minimum_age is not None and days < policy.minimum_age:
+        yield error(
+            "policy-too-young",
+            one.called,
+            "{subject} is {days} days old; the policy wants {least} at least.",
+            "Wait, or take an older version: --uploaded-prior-to DATE.",
+            days=days,
+            least=policy.minimum_age,
+        )
+    elif policy.maximum_age is not None and days > policy.maximum_age:
+        yield error(
+            "policy-too-old",
+            one.called,
+            "{subject} is {days} days old; the policy wants {most} at most.",
+            "Take a newer version, or one of another project.",
+            days=days,
+            most=policy.maximum_age,
+        )
+
+
+def age(uploaded: str | None, today: date) -> int | None:
+    """Days since an upload; None where that is not known."""
+    try:
+        return (today - datetime.fromisoformat(uploaded[:10]).date()).days if uploaded else None
+    except ValueError:
+        return None
+
+
+def _vulnerable(policy: Policy, known: Lookup | None) -> Iterator[Finding]:
+    if not policy.vulnerabilities:
+        return
+    if known is None or not known.date:
+        yield error(
+            "policy-vulnerabilities-unknown",
+            "vulnerabilities",
+            "The policy has a rule about vulnerabilities, and nothing is known about them: {why}.",
+            "Install offlinepack[audit] on a host with a network, or give a snapshot with --vulnerabilities FILE.",
+            why=known.problem if known and known.problem else text("nobody was asked"),
+        )
+        return
+    least = LEVELS.index(policy.vulnerabilities)
+    for one in known.known:
+        # whose level nobody says may be of any
+        if not one.level or LEVELS.index(one.level) >= least:
+            yield error(
+                "policy-vulnerability",
+                f"{one.name} {one.version}",
+                "{subject} is known to be vulnerable: {id} ({level}, as of {date}).",
+                "Take {fixed}." if one.fixed else _REPLACE,
+                id=[one.id, *one.aliases[:2]],
+                level=one.level or text("level unknown"),
+                date=known.date,
+                fixed=list(one.fixed),
+            )
+    for name, version in known.unknown:
+        yield note(
+            "vulnerabilities-not-looked-up",
+            f"{name} {version}",
+            "Whether {subject} is known to be vulnerable was not looked up.",
+        )
