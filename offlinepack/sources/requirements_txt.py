@@ -226,6 +226,15 @@ def _bad_line(text: str, shown: str, origin: str, bad: Exception) -> Finding:
         return error(
             "no-such-path", origin, "{subject}: there is no file or folder {line}.", "Correct the path.", **facts
         )
+    if unset := req_file.ENV_VAR_RE.findall(text):
+        return error(
+            "variable-not-set",
+            origin,
+            "{subject}: {line} names {variables}, and no such environment variable is set.",
+            "Set it for this command, or write its value there.",
+            variables=[variable for variable, _ in unset],
+            **facts,
+        )
     if re.match(r"[\w.\[\],-]+\s*=\s*[\w.]", text):
         return error("single-equals", origin, "{subject}: {line} has one = sign.", "Write == for a version.", **facts)
     return error(

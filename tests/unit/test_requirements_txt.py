@@ -134,6 +134,11 @@ def test_variables_are_filled_in_but_not_shown(monkeypatch: pytest.MonkeyPatch) 
     assert "s3cret" not in repr(asked) and "s3cret" not in str(asked)
 
 
+def test_a_version_from_a_variable_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOT_SET", raising=False)
+    assert findings(write("r.txt", "stone==${NOT_SET}\n")) == [("variable-not-set", "r.txt:1")]
+
+
 def test_a_variable_that_is_not_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOT_SET", raising=False)
     (asked,) = sources.read(write("r.txt", "stone @ https://host.example/${NOT_SET}/stone-1.0.tar.gz\n")).asked
