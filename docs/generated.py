@@ -127,7 +127,7 @@ def bundle() -> str:
     for one in (manifest.Manifest, manifest.Target, manifest.Distribution, manifest.Tool, manifest.Need, manifest.File,
                 manifest.Facts):
         parts.append(f"## {one.__name__}\n\n{inspect.cleandoc(one.__doc__ or '')}\n\n| key | type | |\n| --- | --- | --- |")
-        body = source[source.index(f"class {one.__name__}(") :]
+        body = source[source.index(f"class {one.__name__}(") :].split("\nclass ")[0]
         for field in one._fields:
             comment = re.search(rf"^    {field}: [^#\n]*#\s*(.*)$", body, re.M)
             kind = re.sub(r"typing\.|ForwardRef\(|\)|'", "", str(one.__annotations__[field]))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import HERE, HOME, KEPT, LAB, alone, run
+from .conftest import HERE, HOME, LAB, offlinepack, run
 
 COUNT = 3
 MACHINES = [f"10.77.0.{10 + number}" for number in range(1, COUNT + 1)]
@@ -96,12 +96,9 @@ PLAY = """
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("fleet")
-def test_the_ansible_role(fleet: Callable[..., str], tmp_path: Path) -> None:
-    tool = KEPT / "ansible"
-    with alone("ansible"):
-        if not (tool / "bin" / "ansible-playbook").exists():
-            run([sys.executable, "-m", "venv", tool])
-            run([tool / "bin" / "python", "-m", "pip", "install", "-q", "ansible-core"], env={**os.environ, "HOME": HOME})
+def test_the_ansible_role(fleet: Callable[..., str], packed: Callable[..., Path], tmp_path: Path) -> None:
+    tool = tmp_path / "ansible"
+    offlinepack("install", packed("ansible", "ansible-core"), "--venv", tool, "--python", sys.executable)
     (tmp_path / "play.yml").write_text(PLAY)
     (tmp_path / "told").mkdir()
     keys, options = fleet.__dict__["keys"], fleet.__dict__["options"]

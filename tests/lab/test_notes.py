@@ -76,7 +76,8 @@ def test_nginx_uwsgi_django_and_a_rolling_upgrade(
     binds = {old: "/media/old:ro", new: "/media/new:ro"}
     target = machine("--root", root("bookworm"), kept=True)
     # the lab's Debian has no package database: its packages are unpacked, where a real one says dpkg -i
-    target.shell("for one in /media/old/files/debs/*.deb; do dpkg-deb -x $one /; done; ldconfig", binds=binds)
+    unpack = "dpkg-deb --fsys-tarfile $one | tar -xf - -C / --keep-directory-symlink"
+    target.shell(f"for one in /media/old/files/debs/*.deb; do {unpack}; done; ldconfig", binds=binds)
     target("python3", "/media/old/install.py", "--venv", "/srv/app/venv", binds=binds)
 
     seconds = inside(target, "uwsgi", binds)
