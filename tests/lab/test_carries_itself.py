@@ -18,7 +18,7 @@ export LC_ALL=C.UTF-8 OFFLINEPACK_CACHE_DIR=/srv/app/store
 /srv/app/venv/bin/offlinepack verify /media/bundle
 /srv/app/venv/bin/offlinepack inspect /srv/app/venv | tail -1
 # the wheels that came along make a bundle again, there, for another machine
-/srv/app/venv/bin/offlinepack build click packaging --no-index -f /media/bundle/wheels -f /media/bundle/tools \\
+/srv/app/venv/bin/offlinepack build click packaging --no-index -f /media/bundle/wheels \\
     --target debian12 --name again
 /srv/app/venv/bin/offlinepack install again-offline.tar.gz --venv /srv/app/other --python python3
 /srv/app/other/bin/python -c 'import click, packaging; print("and it runs")'
