@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from offlinepack.errors import Finding, IntegrityError, error
 from offlinepack.ontarget import manifest as layout
 from offlinepack.ontarget.manifest import Distribution, File, Manifest, Tool
-from offlinepack.ontarget.verify import Bound, check_folder
+from offlinepack.ontarget.verify import Bound, check_folder, is_zipped
 from offlinepack.ontarget.wheel import Wheel, check_contents, clashes, read_wheel, same_version
 
 from . import documents
@@ -93,6 +93,8 @@ def of_documents(bundle: Bundle, sound: Collection[str] | None = None) -> Iterat
                 yield from documents.check(file.path, bundle.read(file), bundle.manifest)
             except IntegrityError as found:
                 yield from found.findings
+            except FileNotFoundError:
+                pass  # said already
 
 
 def _of_archive(bundle: Bundle) -> Iterator[File | Finding]:
@@ -104,7 +106,7 @@ def _of_archive(bundle: Bundle) -> Iterator[File | Finding]:
         try:
             for member in bundle.members():
                 try:
-                    if is_wheel(member.file):
+                    if is_zipped(member.file):
                         yield from wheels.take(member)
                     elif documents.serves_other_tools(member.file.path):
                         yield from documents.check(member.file.path, member.read(), bundle.manifest)

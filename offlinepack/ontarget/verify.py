@@ -61,6 +61,11 @@ def open_folder(folder):  # type: (Any) -> Manifest
         raise BundleError(error("not-a-bundle", folder, "{subject} is no bundle: it has no manifest.json.", _AGAIN))
 
 
+def is_zipped(file):  # type: (File) -> bool
+    """Whether this has to be a wheel, whatever its name: one to install, a tool, compiled code."""
+    return file.kind in _ZIPPED or file.path.startswith((layout.WHEELS + "/", layout.TOOLS + "/"))
+
+
 def small(path, most=MOST_SIGNATURE):  # type: (str, int) -> bytes
     """The bytes of a signature in the bundle; IntegrityError where it is no plain file of such a size."""
     facts = os.lstat(path)
@@ -94,12 +99,11 @@ def check_folder(folder, manifest, contents=False):  # type: (Any, Manifest, boo
                 found.append(error("wheel-other", one[0], _OTHER, _AGAIN, found=(name, version), planned=one[1:]))
             mine, above, strange = places.get(one[0] if one[0] not in apart else "", ((), (), False))
             suspects.update([one[0]] if strange and target.facts.os == "windows" else ())
-            for these, known_to in ((mine, (first, folders)), (above, (first,))):
-                for key in these:
-                    others = {each.get(key, one[0]) for each in known_to} - {one[0]}
-                    suspects.update(others.union(one[:1]) if others else ())
-            first.update((key, first.get(key, one[0])) for key in mine)
-            folders.update((key, folders.get(key, one[0])) for key in above)
+            pairs = ((mine, first), (mine, folders), (above, first))
+            met = [taken[key] for these, taken in pairs for key in these if key in taken]
+            suspects.update(met, one[:1] if met else ())
+            first.update((key, one[0]) for key in mine)
+            folders.update((key, one[0]) for key in above)
         wheels = [read_wheel(os.path.join(root, path)) for path in sorted(suspects)]
         found += [one for one in clashes(wheels, target.facts.os) if one not in found]
     yield Checked(None, None, tuple(found))
@@ -158,7 +162,7 @@ def _file(root, file, contents, bound):  # type: (str, File, bool, Bound) -> Che
             return Checked(file, None, ())  # said already
         if facts.st_size != file.size:
             found.append(error("wrong-size", file.path, _SIZE, _AGAIN, found=facts.st_size, expected=file.size))
-        elif file.kind in _ZIPPED or file.path.startswith((layout.WHEELS + "/", layout.TOOLS + "/")):
+        elif is_zipped(file):
             wheel = read_wheel(path, sha256=file.sha256)
             found += [*wheel.notes, *(bound.admit(wheel) or (check_contents(wheel) if contents else ()))]
         elif layout.hash_file(path)[1] != file.sha256:

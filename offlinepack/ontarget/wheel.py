@@ -168,7 +168,8 @@ def _read(archive, path, filename, refuse):  # type: (Archive, str, str, Refuse)
 
 
 def _field(header, key, refuse):  # type: (bytes, str, Refuse) -> str
-    found = re.findall(("^%s:[ \t]*(.*?)[ \t\r]*$" % key).encode("ascii"), header, re.I | re.M)
+    # a reader of mail ends lines at a carriage return as well
+    found = re.findall((r"(?:^|\r)%s[ \t]*:[ \t]*(.*?)[ \t\r]*$" % key).encode("ascii"), header, re.I | re.M)
     if len(found) > 1 or (not found and key != "Root-Is-Purelib"):
         refuse("metadata", text("{key} has to be given once", key=key))
     return found[0].decode("utf-8", "replace") if found else ""
@@ -233,7 +234,10 @@ def _scripts(data, refuse):  # type: (bytes, Refuse) -> Iterator[Tuple[str, str,
     for line in data.decode("utf-8", "replace").splitlines():
         line = line.strip()
         if line.startswith("["):
-            section = line
+            section, letters = line, re.sub("[^a-z_]", "", line.lower())
+            # readers differ in what they make of other spellings, and of DEFAULT, which stands for all
+            if letters in ("console_scripts", "gui_scripts", "default") and line != "[%s]" % letters:
+                refuse("entry-point", text("its section {line} is read in more than one way", line=line[:200]))
         elif line and line[0] not in "#;" and section in ("[console_scripts]", "[gui_scripts]"):
             command, _, reference = (part.strip() for part in line.partition("="))
             plain = _COMMAND.match(command) and command.isprintable() and command not in (".", "..")

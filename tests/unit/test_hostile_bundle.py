@@ -1,0 +1,109 @@
+"""Every hostile bundle, whole: refused in sentences, packed and unpacked, by the host's readers and by the target side's."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from offlinepack import bundle
+from offlinepack.errors import BundleError, Finding, IntegrityError
+from offlinepack.evidence.diff import diff
+from offlinepack.ontarget import installation, report
+from offlinepack.ontarget.verify import open_folder
+
+from ..bundles import Parts, gz, make_bundle, taken_apart
+from ..hostile_bundle import Hostile, clashes, documents, folders, manifests, tars, wheels
+
+Refused = (IntegrityError, BundleError)
+SECONDS = 10
+"""of processor time; most need none"""
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("sound"))[0]
+
+
+@pytest.fixture(scope="module")
+def base(packed: Path) -> Parts:
+    return taken_apart(packed)
+
+
+class Options:
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.verify_key, self.signature, self.require_signature = str(folder), None, None, False
+
+
+def by_the_target_side(folder: Path) -> tuple[Finding, ...]:
+    """What offlinepack.pyz verify would refuse it with; none: it would take it."""
+    try:
+        installation.check(Options(folder), open_folder(folder), report.Voice(-2), contents=True)
+    except Refused as refused:
+        return refused.findings
+    return ()
+
+
+def by_the_host(path: Path) -> tuple[Finding, ...]:
+    try:
+        bundle.open_bundle(path).check()
+    except Refused as refused:
+        return refused.findings
+    return ()
+
+
+def looked_at(hostile: Hostile, place: Path, packed: Path) -> Iterator[tuple[str, tuple[Finding, ...]]]:
+    if hostile.archive is not None:
+        path = place / "notes.tar.gz"
+        path.write_bytes(hostile.archive)
+        yield "packed", by_the_host(path)
+    if hostile.folder:
+        path = place / "notes-1.2"
+        path.mkdir()
+        hostile.folder(path)
+        if not hostile.host_only:
+            yield "target side", by_the_target_side(path)
+        if "signature" not in hostile.name:  # the command line looks at those: cli.bundle.who_signed
+            yield "unpacked", by_the_host(path)
+
+
+def test_the_sound_one_is_taken(base: Parts, packed: Path, tmp_path: Path) -> None:
+    hostile = Hostile("sound", base.data, gz(base.rehashed().tar()), lambda folder: base.unpacked(folder))
+    assert [found for _, found in looked_at(hostile, tmp_path, packed)] == [(), (), ()]
+
+
+FAMILIES = [(tars, 150), (wheels, 280), (clashes, 30), (manifests, 150), (documents, 60), (folders, 55)]
+
+
+@pytest.mark.parametrize(("family", "least"), FAMILIES, ids=lambda one: getattr(one, "__name__", str(one)))
+def test_refused(
+    family: Callable[[Parts], Iterator[Hostile]], least: int, base: Parts, packed: Path, tmp_path: Path
+) -> None:
+    missed, names = [], set()
+    for number, hostile in enumerate(family(base)):
+        names.add(hostile.name)
+        place = tmp_path / str(number)
+        place.mkdir()
+        began = time.process_time()
+        for form, found in looked_at(hostile, place, packed):
+            if not any(one.level == "error" and one.subject for one in found):
+                missed.append(f"{hostile.name}, {form}")
+            elif not all(one.say().isprintable() and re.search("[a-z]", one.say()) for one in found):
+                missed.append(f"{hostile.name}, {form}: {found}")
+        if time.process_time() - began > SECONDS:
+            missed.append(f"{hostile.name}: {time.process_time() - began} s")
+    assert not missed, "\n".join(missed)
+    assert len(names) >= least
+
+
+def test_diff_refuses_it_too(base: Parts, packed: Path, tmp_path: Path) -> None:
+    for number, hostile in enumerate([*list(documents(base))[:2], *list(clashes(base))[:2]]):
+        path = tmp_path / f"{number}.tar.gz"
+        assert hostile.archive
+        path.write_bytes(hostile.archive)
+        for pair in ((packed, path), (path, packed)):
+            with pytest.raises(Refused):
+                diff(*pair)
