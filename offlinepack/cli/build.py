@@ -38,7 +38,9 @@ def gather(what: What, indexes: Indexes, how: pack.How, speaker: console.Console
     environment = what.venv
     if parts:
         found = functools.reduce(operator.add, parts)
-        taken = [*what.requirements, *what.files, *_given(what)]
+        taken: list[object] = [
+            sources.without_secrets(str(one)) for one in (*what.requirements, *what.files, *_given(what))
+        ]
         speaker.say(_taken(what, taken, Path.cwd()))
     else:
         discovered = discover.discover(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,14 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def base(packed: Path) -> Parts:
     return taken_apart(packed)
+
+
+@pytest.fixture(scope="module")
+def light(base: Parts) -> Parts:
+    """Without what most attacks are not about: a bundle is written some thousand times here."""
+    heavy = ("ontarget/", "README", "install.", "sbom", "provenance/")
+    kept = {path: data for path, data in base.files.items() if not path.startswith(heavy)}
+    return Parts(base.folder, dict(base.manifest), kept).rehashed()
 
 
 class Options:
@@ -66,7 +75,8 @@ def looked_at(hostile: Hostile, place: Path, packed: Path) -> Iterator[tuple[str
         hostile.folder(path)
         if not hostile.host_only:
             yield "target side", by_the_target_side(path)
-        if "signature" not in hostile.name:  # the command line looks at those: cli.bundle.who_signed
+        # the command line looks at signatures: cli.bundle.who_signed; of wheels it sees what the target side sees
+        if not re.search("signature|wheel_|two_|windows_|entry_|metadata_", hostile.name):
             yield "unpacked", by_the_host(path)
 
 
@@ -80,10 +90,10 @@ FAMILIES = [(tars, 150), (wheels, 280), (clashes, 30), (manifests, 150), (docume
 
 @pytest.mark.parametrize(("family", "least"), FAMILIES, ids=lambda one: getattr(one, "__name__", str(one)))
 def test_refused(
-    family: Callable[[Parts], Iterator[Hostile]], least: int, base: Parts, packed: Path, tmp_path: Path
+    family: Callable[[Parts], Iterator[Hostile]], least: int, base: Parts, light: Parts, packed: Path, tmp_path: Path
 ) -> None:
     missed, names = [], set()
-    for number, hostile in enumerate(family(base)):
+    for number, hostile in enumerate(family(base if family in (tars, folders) else light)):
         names.add(hostile.name)
         place = tmp_path / str(number)
         place.mkdir()
@@ -93,6 +103,7 @@ def test_refused(
                 missed.append(f"{hostile.name}, {form}")
             elif not all(one.say().isprintable() and re.search("[a-z]", one.say()) for one in found):
                 missed.append(f"{hostile.name}, {form}: {found}")
+        shutil.rmtree(place)
         if time.process_time() - began > SECONDS:
             missed.append(f"{hostile.name}: {time.process_time() - began} s")
     assert not missed, "\n".join(missed)
