@@ -306,6 +306,9 @@ def merge(ctx: click.Context, bundles: tuple[Path, ...], output: Path) -> None:
 @click.option("--root", type=FILE, metavar="DIR", help="Live in this root file system of the target, instead of here.")
 @click.option("--smoke", multiple=True, metavar="CMD", help="Live, then run this there: 'python -m myapp check'.")
 @click.option("--report", type=FILE, metavar="FILE", help="Write the verdicts as JSON there too.")
+@click.option(
+    "--cache-dir", cls=cli.Option, type=FILE, metavar="DIR", rare=True, help="Where it stands what is known of wheels."
+)
 @click.pass_context
 def rehearse(
     ctx: click.Context,
@@ -315,6 +318,7 @@ def rehearse(
     root: Path | None,
     smoke: tuple[str, ...],
     report: Path | None,
+    cache_dir: Path | None,
 ) -> None:
     """Know before the crossing: pip, seeing each target, installs from the bundle alone; wheels are placed in memory.
 
@@ -323,6 +327,7 @@ def rehearse(
     from offlinepack import pack
     from offlinepack.rehearse import document, static
     from offlinepack.rehearse import live as stage
+    from offlinepack.store import Store
 
     speaker = cli.console(ctx)
     if root:
@@ -330,7 +335,8 @@ def rehearse(
     opened = bundle.open_bundle(bundle_path)
     shown = opened.manifest.targets if target is None else (named(opened.manifest, target),)
     what = text("rehearsing {targets}", targets=[one.name for one in shown])
-    verdicts = list(speaker.track(what, static.rehearse(opened, shown), len(shown)))
+    with Store.open(cache_dir or Store.default_folder()) as store:
+        verdicts = list(speaker.track(what, static.rehearse(opened, shown, store=store), len(shown)))
     live = live or bool(root or smoke)
     if live:
         what = text("rehearsing live {targets}", targets=[one.name for one in shown])
@@ -346,6 +352,7 @@ def rehearse(
                 bundle_path,
                 "No target of {subject} could be rehearsed live: {place} has no Python that fits {targets}.",
                 "--root DIR takes a root file system of the target.",
+                "\n".join(f"{each.target}: {each.not_checked[-1].say(speaker.words)}" for each in verdicts),
                 place=root or text("this computer"),
                 targets=[one.name for one in shown],
             )

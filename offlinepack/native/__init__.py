@@ -33,7 +33,7 @@ else:
 __all__ = ["SCAN", "Binary", "Need", "Needs", "Scan", "help_for", "is_usual", "needs", "read", "read_file", "scan"]
 __all__ += ["undefined"]
 
-SCAN = 2
+SCAN = 3
 """grows when what `scan` finds out changes, so that facts in the store are found out again"""
 
 
@@ -123,16 +123,19 @@ _PYTHON = re.compile(r"/(Python|libpython3[\d.]+t?\.dylib)\Z")
 
 
 def _judge(scans: Mapping[str, Scan], target: Target) -> Needs:
-    here = {  # the tree as it will be installed; files for other machines are data
+    here = {  # the tree as it will be installed; files for other machines and systems are data
         binary.path: (name, binary)
         for name, found in scans.items()
         for binary in found.binaries
-        if binary.machine == target.facts.machine
+        if (binary.system, binary.machine) == (target.facts.os, target.facts.machine)
     }
     named: dict[str, list[str]] = {}
     for path, (_, binary) in here.items():
         for called in {_called(path, target), binary.soname} - {""}:
             named.setdefault(called, []).append(path)
+    for paths in named.values():  # of two of one name, the one that has what it wants itself: it is loaded first
+        if len(paths) > 1:
+            paths.sort(key=lambda path: sum(_lacks(one, named, target) for one in here[path][1].needed))
     certain = _closure([path for path, (_, binary) in here.items() if binary.starts], here, named)
     for found in scans.values():  # libraries without a module, opened by the distribution's own Python code
         own = [one.path for one in found.binaries if one.path in here]
@@ -176,7 +179,11 @@ def _judge(scans: Mapping[str, Scan], target: Target) -> Needs:
         found_needs.append(need)
         findings += _lacking(need, target)
     for name, sonames in sorted(partly.items()):
-        rest = sorted(sonames - set(wanted) - set(target.probe.get("sonames", _usual())))
+        rest = sorted(
+            {posixpath.basename(one) for one in sonames}
+            - set(map(posixpath.basename, wanted))
+            - set(target.probe.get("sonames", _usual()))
+        )
         if rest:
             findings.append(
                 note(
@@ -187,6 +194,10 @@ def _judge(scans: Mapping[str, Scan], target: Target) -> Needs:
                 )
             )
     return Needs(tuple(found_needs), tuple(findings), libc)
+
+
+def _lacks(soname: str, named: Mapping[str, list[str]], target: Target) -> bool:
+    return posixpath.basename(soname) not in named and not _of_the_system(soname, target)
 
 
 def _called(path: str, target: Target) -> str:
@@ -258,7 +269,7 @@ def _libc_too_old(name: str, binary: Binary, wanted: str, target: Target, certai
 
 
 def _macos_too_old(name: str, binary: Binary, wanted: str, target: Target, certain: bool) -> Finding:
-    return warning(
+    found = warning(
         "macos-too-old",
         name,
         "{subject}: {file} was made for macOS {wanted} or newer, and {target} has {version}.",
@@ -268,6 +279,7 @@ def _macos_too_old(name: str, binary: Binary, wanted: str, target: Target, certa
         target=target.name,
         version=target.facts.macos_version,
     )
+    return found if certain else found._replace(level="note")
 
 
 _INSTALL = "Install it there: {help}"

@@ -20,6 +20,8 @@ class Binary:
 
     path: str
     """where it lies below the environment: lib/python/site-packages/..., bin/..."""
+    system: str
+    """whose format it is: linux, windows or macos"""
     machine: str
     """as in wheel tags; '' where no wheel has a tag for it"""
     soname: str

@@ -80,7 +80,7 @@ def read(path: str, data: Any) -> Binary:
     program = any(kind == _PT_INTERP for kind, *_ in segments)
     kind_of_machine = _MACHINES.get((machine, 64 if wide else 32, order), "")
     if _DT_STRTAB not in first:  # statically linked: it wants nothing
-        return Binary(path, kind_of_machine, "", (), (), (), False, program, False)
+        return Binary(path, "linux", kind_of_machine, "", (), (), (), False, program, False)
     begin = place(first[_DT_STRTAB])
     strings = bytes(data[begin : begin + min(first.get(_DT_STRSZ, 0), _MOST_STRINGS)])
 
@@ -103,6 +103,7 @@ def read(path: str, data: Any) -> Binary:
     module = bool(named and re.search(rb"\bPyInit(U?)_" + re.escape(named[1].encode()) + rb"\0", strings))
     return Binary(
         path=path,
+        system="linux",
         machine=kind_of_machine,
         soname=string(first[_DT_SONAME]) if _DT_SONAME in first else "",
         needed=tuple(string(value) for tag, value in tags if tag == _DT_NEEDED),

@@ -54,6 +54,7 @@ def _slice(path: str, data: Any, base: int) -> Binary:
     program = kind == 2
     return Binary(
         path=path,
+        system="macos",
         machine=_MACHINES.get(machine, ""),
         soname=own.rpartition("/")[2],
         needed=tuple(needed),

@@ -47,6 +47,7 @@ def read(path: str, data: Any) -> Binary:
     program = not traits & 0x2000
     return Binary(
         path=path,
+        system="windows",
         machine=_MACHINES.get(machine, ""),
         soname=path.rpartition("/")[2].lower(),
         needed=tuple(names),

@@ -50,6 +50,10 @@ class Verdict:
             lines = [first, *tried]
         elif self.says == "installs":
             lines = [text("{target}: installs: its plan is complete and its files can lie side by side.", **facts)]
+        elif self.says == "forecast":
+            lines = [
+                text("{target}: forecast: installs if its system is as stands below; its plan is complete.", **facts)
+            ]
         elif self.says == "fails":
             lines = [text("{target}: fails.", **facts)]
         else:
@@ -63,10 +67,12 @@ class Verdict:
 
     @property
     def says(self) -> str:
-        """`fails`, `runs`, `installs`, or `unknown`; never more than was seen."""
+        """`fails`, `runs`, `installs`, `forecast` (it installs if the system is as a rule), or `unknown`."""
         if self.installs is False or self.runs is False:
             return "fails"
-        return "runs" if self.runs else "installs" if self.installs else "unknown"
+        if self.runs or not self.installs:
+            return "runs" if self.runs else "unknown"
+        return "forecast" if any(one.code != "library-usual" for one in self.forecast) else "installs"
 
     def to_json(self) -> dict[str, Any]:
         """No times: the same bundle gives the same words."""

@@ -1,8 +1,9 @@
 """A script for an environment that is rehearsed: imports each module in a process of its own, runs commands.
 
-`python inside.py GIVEN TOLD`: two paths of JSON files. GIVEN: `modules`, `smoke` (commands for the shell), `limit` and
-`patience` (seconds for an import, for a command), `jobs`, `guard` (whether sockets are refused in each Python), `home`
-(a folder that they may write). TOLD: for each of both lists, in order, what became of it. Standard library, Python 3.6.
+`python inside.py GIVEN TOLD`: two paths of JSON files. GIVEN: `modules` (each with those that want it), `smoke` (lines
+for the shell), `limit` and `patience` (seconds for an import, for a line), `jobs`, `guard` (whether sockets are refused
+in each Python), `home` (a folder that they may write). TOLD: for each of both lists, in order, what became of it.
+Standard library, Python 3.6 and newer.
 """
 
 import json
@@ -51,12 +52,17 @@ _guard()
 # What imports one module and writes down how that went. What the module prints, or does at its end, does not matter.
 _IMPORT = r"""
 import faulthandler, importlib, json, os, sys, traceback
-name, told, limit = sys.argv[1], sys.argv[2], float(sys.argv[3])
+name, told, limit, after = sys.argv[1], sys.argv[2], float(sys.argv[3]), sys.argv[4:]
 sys.argv[1:] = []
 faulthandler.dump_traceback_later(limit * 0.9)
+for one in after:
+    try:
+        importlib.import_module(one)
+    except Exception:
+        pass
 try:
     importlib.import_module(name)
-    found = {}
+    found = {"chain": []}
 except BaseException as bad:
     own, at = ("<string>", "<frozen importlib._bootstrap>", importlib.__file__), bad.__traceback__
     while at and at.tb_frame.f_code.co_filename.startswith(own):
@@ -86,10 +92,19 @@ def main(given, told):  # type: (str, str) -> None
         out.write(GUARD if asked["guard"] else "")
 
     def imported(at):  # type: (int) -> Dict[str, Any]
-        module, file, work = asked["modules"][at], os.path.join(home, "%d.json" % at), os.path.join(home, "%d" % at)
+        module, after = asked["modules"][at]
+        found = alone("%d" % at, module, [])
+        if after and found.get("chain"):  # a part of what needs it may not be imported before that: psycopg_binary
+            again = alone("%d.2" % at, module, after)
+            found = again if again.get("chain") == [] else found
+        return found
+
+    def alone(name, module, after):  # type: (str, str, List[str]) -> Dict[str, Any]
+        file, work = os.path.join(home, name + ".json"), os.path.join(home, name)
         os.makedirs(work)
         code = (GUARD if asked["guard"] else "") + _IMPORT
-        found = run([sys.executable, "-I", "-c", code, module, file, str(asked["limit"])], asked["limit"], work, {})
+        command = [sys.executable, "-I", "-c", code, module, file, str(asked["limit"])]
+        found = run(command + after, asked["limit"], work, {})
         if os.path.isfile(file) and os.path.getsize(file):
             with open(file) as source:
                 found.update(json.load(source))

@@ -166,7 +166,9 @@ def _rehearsed(verdict: Verdict, target: Planned, stage: _Stage, smoke: Sequence
     ]
     errors = [one for one in found if one.level == "error"]
     if code == 10 and all(one.code in ("does-not-fit", "nothing-fits") for one in errors):
-        return replace(verdict, not_checked=(*verdict.not_checked, _not_run(stage)))
+        return replace(verdict, not_checked=(*verdict.not_checked, _not_run(target, report, stage)))
+    if stage.root:  # now a system of the target was asked
+        verdict = replace(verdict, forecast=(), not_checked=verdict.not_checked[:1])
     for kind in (ComputerError, IntegrityError, BundleError):
         if code == kind.exit_code:
             raise kind(*errors)
@@ -186,9 +188,13 @@ def _rehearsed(verdict: Verdict, target: Planned, stage: _Stage, smoke: Sequence
     slower = EMULATED if stage.emulated else 1
     limit, patience = LIMIT * slower, PATIENCE * slower
     modules = [(name, one) for name, names in sorted(verdict.modules.items()) for one in names]
+    wanting: dict[str, list[str]] = {}
+    for one in target.install:
+        for needed in one.requires:
+            wanting.setdefault(needed, []).extend(verdict.modules.get(one.name, ()))
     told = stage.try_out(
         {
-            "modules": [one for _, one in modules],
+            "modules": [(one, wanting.get(name, [])) for name, one in modules],
             "smoke": list(smoke),
             "limit": limit,
             "patience": patience,
@@ -200,6 +206,13 @@ def _rehearsed(verdict: Verdict, target: Planned, stage: _Stage, smoke: Sequence
         for (name, module), one in zip(modules, told["modules"], strict=True)
         if not one.get("ended") or one.get("chain")
     ]
+    broken = {(one.name, one.module) for one in failures}
+    works = {name for name, module in modules if (name, module) not in broken}
+    # in a folder that many share (google), beside modules that work: a part for an extra that was not asked for
+    failures = [
+        replace(one, level="warning") if one.kind == "module" and "." in one.module and one.name in works else one
+        for one in failures
+    ]
     findings = [
         *_told(failures, target, stage, limit),
         *_smoked(smoke, told["smoke"], stage, patience),
@@ -209,7 +222,7 @@ def _rehearsed(verdict: Verdict, target: Planned, stage: _Stage, smoke: Sequence
         verdict,
         runs=not any(one.level == "error" for one in findings),
         findings=(*verdict.findings, *found, *findings),
-        not_checked=tuple(_left_open(verdict, stage, smoke)),
+        not_checked=tuple(_left_open(target, stage, smoke)),
         live=_how(report, stage, imported, smoke),
     )
 
@@ -238,13 +251,18 @@ def _how(report: Mapping[str, Any], stage: _Stage, imported: int, smoke: Sequenc
     }
 
 
-def _not_run(stage: _Stage) -> Text:
+def _not_run(target: Planned, report: Mapping[str, Any], stage: _Stage) -> Text:
+    minor = ".".join(target.facts.python.split(".")[:2])
+    misfits = [one["sentence"] for one in report.get("findings", ()) if one["code"] == "does-not-fit"]
+    nearest = next((one for one in misfits if f"(Python {minor}." in one), None)
+    if nearest:
+        return text("whether it runs: {words}", words=nearest)
     if stage.root:
         return text("whether it runs: {root} has no Python that fits this target", root=stage.root)
     return text("whether it runs: this computer has no Python that fits; --root DIR takes a root file system that has")
 
 
-def _left_open(verdict: Verdict, stage: _Stage, smoke: Sequence[str]) -> Iterator[Text]:
+def _left_open(target: Planned, stage: _Stage, smoke: Sequence[str]) -> Iterator[Text]:
     """What even a live rehearsal cannot tell."""
     if not smoke:
         yield text("what the application does beyond being imported (--smoke CMD)")
@@ -253,7 +271,7 @@ def _left_open(verdict: Verdict, stage: _Stage, smoke: Sequence[str]) -> Iterato
     else:
         yield text("any machine but this one, and what its system has installed")
     if stage.emulated and stage.root:
-        yield text("the target's own processor: {machine} was emulated", machine=verdict.tag.rpartition("-")[2])
+        yield text("the target's own processor: {machine} was emulated", machine=target.facts.machine)
 
 
 # ------------------------------------------------------------------------------------------- what went wrong, in words

@@ -156,6 +156,7 @@ def _verdict(planned: Planned, target: Target, answer: Answer, known: _Known) ->
     rests_on_rule = [one for one in needs.findings if one.code == "library-needed"]
     rests_on_rule += [] if asked else _taken_for_granted(needs.needs)
     findings += [one for one in needs.findings if one not in rests_on_rule]
+    rests_on_rule += _of_a_patch_release(planned, wheels)
     not_checked = [text("whether its modules can be imported (--live)")]
     if not asked and (needs.needs or planned.facts.os != "linux"):
         not_checked.append(text("which shared libraries that very machine has: its probe would tell"))
@@ -171,6 +172,35 @@ def _verdict(planned: Planned, target: Target, answer: Answer, known: _Known) ->
         modules={one.name: names[one.file].top for one in planned.install if one.file in names},
         not_checked=tuple(not_checked),
     )
+
+
+def _of_a_patch_release(planned: Planned, wheels: Mapping[str, Wheel]) -> list[Finding]:
+    """Where only the newer patch releases of the target's Python will do, and any was asked for."""
+    if planned.facts.python.count(".") > 1 or planned.python_min.count(".") < 2:
+        return []
+    first = f"{planned.facts.python}.0"
+    names = [
+        one.name for one in planned.install if one.file in wheels and not _python_of(wheels[one.file]).contains(first)
+    ]
+    return [
+        note(
+            "python-patch",
+            ", ".join(names) or planned.name,
+            "{subject}: Python {wanted} or newer is wanted; an older {minor} will be refused.",
+            "If {target} has an older one, name it: --python-version {minor}.Z, or its probe's file.",
+            wanted=planned.python_min,
+            minor=planned.facts.python,
+            target=planned.name,
+        )
+    ]
+
+
+def _python_of(wheel: Wheel) -> SpecifierSet:
+    raw, _ = parse_email(wheel.metadata)
+    try:
+        return SpecifierSet(raw.get("requires_python", ""))
+    except InvalidSpecifier:
+        return SpecifierSet()
 
 
 def _taken_for_granted(needs: Sequence[Need]) -> list[Finding]:
@@ -427,11 +457,7 @@ def _consistent(name: str, version: str, wheel: Wheel, target: Target) -> list[F
                 why=why,
             )
         )
-    raw, _ = parse_email(wheel.metadata)
-    try:
-        python = SpecifierSet(raw.get("requires_python", ""))
-    except InvalidSpecifier:
-        python = SpecifierSet()
+    python = _python_of(wheel)
     if not python.contains(target.environment["python_full_version"], prereleases=True):
         found.append(
             error(

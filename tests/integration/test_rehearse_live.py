@@ -33,11 +33,16 @@ asyncio.new_event_loop().close()
 
 @pytest.fixture
 def packed(tmp_path: Path) -> Bundle:
-    """A bundle for this interpreter of projects: name -> the text of its module, or its files."""
+    """A bundle for this interpreter of projects: name -> the text of its module, that and what it needs, or its files."""
 
     def make(projects: dict[str, Any], **named: Any) -> Path:
         wheels = [
-            make_wheel(tmp_path / "w", name, files={f"{name}.py": one} if isinstance(one, str) else one)
+            make_wheel(
+                tmp_path / "w",
+                name,
+                files=one if isinstance(one, dict) else {f"{name}.py": one if isinstance(one, str) else one[0]},
+                requires=one[1] if isinstance(one, tuple) else (),
+            )
             for name, one in projects.items()
         ]
         return make_bundle(tmp_path, wheels, pip=pip_wheel(), requested=list(projects), **named)
@@ -77,6 +82,7 @@ def test_what_fails_is_told_apart(
             "quit": "import sys\nsys.exit('not this way')\n",
             "crash": "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n",
             "carried": {"carried.py": "", "tests/__init__.py": "import pytest\n"},
+            "shared": {"common/works.py": "", "common/extra.py": "import nowhere2\n"},
             "pot": {"potapi.py": "import pot\n"},
             "noise": "print('{}' * 9)\nimport threading, time\nthreading.Thread(target=time.sleep, args=(999,)).start()\n",
         }
@@ -99,6 +105,7 @@ def test_what_fails_is_told_apart(
         "quit": ("error", "import-side-effect"),
         "crash": ("error", "import-side-effect"),
         "carried": ("warning", "import-module"),
+        "shared": ("warning", "import-module"),
         "pot": ("warning", "import-module"),
         smoke[0]: ("error", "smoke-failed"),
         smoke[1]: ("error", "smoke-hangs"),
@@ -122,13 +129,14 @@ def test_what_fails_is_told_apart(
 def test_a_sound_bundle_runs_and_the_words_do_not_overstate(
     packed: Bundle, offlinepack: Callable[..., Ran], tmp_path: Path
 ) -> None:
-    bundle, report = packed({"sound": NEAR, "other": ""}), tmp_path / "report.json"
+    part = "import sys\nif 'other' not in sys.modules: raise ImportError('import other first')\n"
+    bundle, report = packed({"part": part, "sound": NEAR, "other": ("", ["part"])}), tmp_path / "report.json"
     before = sorted(str(one) for one in bundle.rglob("*"))
     done = offlinepack("rehearse", bundle, "--live", "--smoke", "python -m other", "--report", report)
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     assert lines[0].startswith("here: runs: installed on this computer with Python ")
-    assert "and without a network" in lines[0] and lines[0].endswith(", 2 modules imported.")
+    assert "and without a network" in lines[0] and lines[0].endswith(", 3 modules imported.")
     assert lines[1:] == [
         "  python -m other: exit code 0",
         "  not checked: any machine but this one, and what its system has installed",

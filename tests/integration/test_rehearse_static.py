@@ -257,3 +257,25 @@ def test_the_document_has_no_time_and_is_the_same_again(tmp_path: Path) -> None:
 )
 def test_a_verdict_says_no_more_than_was_seen(installs: bool | None, runs: bool | None, says: str) -> None:
     assert Verdict("debian12", "tag", installs, runs).says == says
+
+
+def test_what_only_newer_patch_releases_take_is_a_forecast(tmp_path: Path) -> None:
+    files = {"stone": make_wheel(tmp_path / "w", "stone", requires_python=">=3.11.5")}
+    plan = planned(files)._replace(python_min="3.11.5")
+    (verdict,) = verdicts(tmp_path, [plan], [*files.values()])
+    assert verdict.says == "forecast"
+    assert [one.say() for one in verdict.forecast] == [
+        "stone: Python 3.11.5 or newer is wanted; an older 3.11 will be refused. "
+        f"If {plan.name} has an older one, name it: --python-version 3.11.Z, or its probe's file."
+    ]
+
+
+def test_an_extra_of_a_dependency_is_not_superfluous(tmp_path: Path) -> None:
+    wheels = tmp_path / "w"
+    files = {
+        "fern": make_wheel(wheels, "fern"),
+        "moss": make_wheel(wheels, "moss", extras={"wet": ["fern"]}),
+        "stone": make_wheel(wheels, "stone", requires=["moss[wet]"], extras={"soft": ["moss[wet]"]}),
+    }
+    verdict = one(tmp_path, files, requires={"stone": ("moss",), "moss": ("fern",)})
+    assert (verdict.says, codes(verdict)) == ("installs", [])

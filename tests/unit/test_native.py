@@ -371,6 +371,29 @@ def test_files_for_other_machines_are_data(shelf: Shelf, target: Target) -> None
     assert [one.soname for one in native.needs(shelf.wheels, arm).needs] == ["libfoo.so.1"]
 
 
+def test_files_for_other_systems_are_data(shelf: Shelf, target: Target) -> None:
+    attach = make_macho(["/opt/x/libfoo.dylib"], system=(15, 0), machine=0x01000007)
+    shelf.put("stone", {"stone/__init__.py": "", "stone/attach.dylib": attach}, tag="py3-none-any")
+    assert native.needs(shelf.wheels, target) == native.Needs((), (), "")
+    mac = targets.combine(names=["macos14-x86_64:3.11"])[0]
+    assert [(one.level, one.code) for one in native.needs(shelf.wheels, mac).findings] == [
+        ("note", "macos-too-old"),
+        ("note", "library-optional"),
+    ]
+
+
+def test_of_two_dlls_of_one_name_the_complete_one_counts(shelf: Shelf) -> None:
+    files = {
+        "stone/__init__.py": "from . import _part\n",
+        "stone/_part.cp311-win_amd64.pyd": make_pe(["inner.dll"]),
+        "stone/inner.dll": make_pe(["outer.dll"]),
+        "stone.libs/inner.dll": make_pe(["outer-0123.dll"]),
+        "stone.libs/outer-0123.dll": make_pe(["kernel32.dll"]),
+    }
+    shelf.put("stone", files, tag="cp311-cp311-win_amd64")
+    assert native.needs(shelf.wheels, targets.combine(names=["windows:3.11"])[0]).needs == ()
+
+
 def test_pure_wheels_have_no_needs(shelf: Shelf) -> None:
     shelf.put("stone", {"stone.py": ""}, tag="py3-none-any")
     for name in ("windows:3.11", "macos14:3.11", "debian12"):
