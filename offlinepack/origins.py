@@ -85,7 +85,10 @@ def evidence(draft: Manifest, files: Iterable[StoredFile], told: Mapping[str, To
     listed = {one.path: stored[one.path.rpartition("/")[2]] for one in draft.files if one.kind in _DISTRIBUTIONS}
     return Evidence(
         draft,
-        {path: looks.look(one, store) for path, one in listed.items() if one.name.endswith(".whl")},
+        {
+            path: looks.look(one, store) if one.name.endswith(".whl") else looks.of_sdist(one.path)
+            for path, one in listed.items()
+        },
         {path: told[one.name].story.to_json() for path, one in listed.items() if one.name in told},
     )
 

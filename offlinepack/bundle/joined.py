@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from offlinepack.errors import Finding, IntegrityError, Text, UsageError, error, text
@@ -12,14 +12,17 @@ from offlinepack.targets import Target as Machine
 
 from . import documents
 from .reading import Bundle
-from .writing import Member, completed
+from .writing import Member, completed, member_of
 
 
-def join(bundles: Sequence[Bundle]) -> tuple[Manifest, Iterator[Member]]:
+def join(
+    bundles: Sequence[Bundle], describe: Callable[[Manifest], Mapping[str, bytes]] | None = None
+) -> tuple[Manifest, Iterator[Member]]:
     """One bundle of several that are called the same: all their targets, each file once; for `write`.
 
-    Signatures, SBOM and rehearsal are not taken over: what they speak of is another bundle. UsageError where bundles do
-    not belong together: another name, version, place, sequence; two plans for a target; two contents for a path.
+    Signatures, SBOM and rehearsal are not taken over: what they speak of is another bundle; `describe` makes documents
+    of the joined manifest. Where two tell a file's story otherwise, the first is kept. UsageError where bundles do not
+    belong together: another name, version, place, sequence; two plans for a target; two contents for a path.
     """
     first = bundles[0].manifest
     bad: list[Finding] = []
@@ -42,15 +45,20 @@ def join(bundles: Sequence[Bundle]) -> tuple[Manifest, Iterator[Member]]:
                 continue
             if _home(file.path, in_wheels) != file.path:
                 continue
-            # bytecode of two patch releases of one Python may differ; either will do
-            if found.setdefault(file.path, (file, each))[0] != file and file.kind != "bytecode":
+            # bytecode of two patch releases of one Python may differ, and what an index says changes; either will do
+            kept = found.setdefault(file.path, (file, each))[0]
+            if kept != file and file.kind not in ("bytecode", "document"):
                 bad.append(_apart(each.path, text("it has another {file}", file=file.path)))
         urls.update(documents.addresses(dict(_locks(each)), each.manifest))
     if bad:
         raise UsageError(*bad)
     ordered = sorted(targets.values(), key=lambda one: Machine(one.name, one.facts).demands)
     members = [Member(file, _Elsewhere(each)) for file, each in found.values()]
-    manifest, whole = completed(first._replace(targets=tuple(ordered), files=()), members, urls)
+    draft = first._replace(targets=tuple(ordered), files=())
+    if describe:
+        held = sorted((file for file, _ in found.values()), key=lambda one: one.path)
+        members += [member_of(path, data) for path, data in describe(draft._replace(files=tuple(held))).items()]
+    manifest, whole = completed(draft, members, urls)
     return manifest, _streamed(whole)
 
 

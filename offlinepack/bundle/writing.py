@@ -123,20 +123,20 @@ def assemble(
         Member(File(place, kept[one].size, kept[one].sha256, kind_of(place) or "", True), kept[one].path)
         for one, place in places.items()
     ]
-    members += [_member(path, content) for path, content in (extra or {}).items()]
+    members += [member_of(path, content) for path, content in (extra or {}).items()]
     addresses = {places[one]: url for one, url in (urls or {}).items() if one in places}
     draft = Manifest(layout.FORMAT, name, version, sequence, install_to, placed, ())
     if describe:
         held = sorted((one.file for one in members), key=lambda one: one.path)
-        members += [_member(path, data) for path, data in describe(draft._replace(files=tuple(held))).items()]
+        members += [member_of(path, data) for path, data in describe(draft._replace(files=tuple(held))).items()]
     return completed(draft, members, addresses)
 
 
 def completed(draft: Manifest, members: list[Member], urls: Mapping[str, str]) -> tuple[Manifest, tuple[Member, ...]]:
     """With the target side, the documents and the sums; `draft` lists no files yet, `urls`: path -> address."""
     listed = draft._replace(files=tuple(member.file for member in members))
-    members += [_member(path, data) for path, data in (*_code(), *documents.write(listed, urls).items())]
-    members.append(_member(layout.SUMS, layout.sums(member.file for member in members)))
+    members += [member_of(path, data) for path, data in (*_code(), *documents.write(listed, urls).items())]
+    members.append(member_of(layout.SUMS, layout.sums(member.file for member in members)))
     members.sort(key=lambda member: member.file.path)
     if refused := list(_refused([member.file for member in members])):
         raise UsageError(*refused)
@@ -163,7 +163,8 @@ def _refused(files: Sequence[File]) -> Iterator[Finding]:
             )
 
 
-def _member(path: str, content: bytes | Path) -> Member:
+def member_of(path: str, content: bytes | Path) -> Member:
+    """What lies at this path of a bundle, from its bytes or a file on disk."""
     kind = kind_of(path)
     if not kind:
         raise ValueError(f"{path} is no place in a bundle")

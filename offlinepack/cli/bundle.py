@@ -274,7 +274,24 @@ def sign(ctx: click.Context, bundle_path: Path, key: Path, embed: bool) -> None:
 def merge(ctx: click.Context, bundles: tuple[Path, ...], output: Path) -> None:
     """Join bundles of one name that were made for different targets, on different machines for example."""
     speaker = cli.console(ctx)
-    listed, members = bundle.join([bundle.open_bundle(one) for one in bundles])
+    from offlinepack.evidence import Evidence, sbom
+
+    opened = [bundle.open_bundle(one) for one in bundles]
+    parts = [known(speaker, one) for one in opened]
+
+    def describe(draft: manifest.Manifest) -> dict[str, bytes]:
+        # a tool that another bundle installs lies in wheels/
+        looks = {path.rpartition("/")[2]: look for one in parts for path, look in one.looks.items()}
+        stories = {path.rpartition("/")[2]: story for one in parts[::-1] for path, story in one.stories.items()}
+        named = {one.path: one.path.rpartition("/")[2] for one in draft.files}
+        whole = Evidence(
+            draft,
+            {path: looks[name] for path, name in named.items() if name in looks},
+            {path: stories[name] for path, name in named.items() if name in stories},
+        )
+        return {manifest.SBOM: sbom.write(whole)}
+
+    listed, members = bundle.join(opened, describe)
     total = float(sum(one.size for one in listed.files))
     steps = speaker.track(text("packing {path}", path=output), members, total, lambda one: one.file.size)
     written = bundle.write(output, listed, steps)

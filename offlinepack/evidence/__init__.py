@@ -52,6 +52,10 @@ def of_bundle(bundle: Bundle) -> Iterator[File | Evidence]:
                 path = member.place(Path(folder))
                 found[file.path] = looks.of(read_wheel(path))
                 path.unlink()
+            elif file.kind == "sdist":
+                path = member.place(Path(folder))
+                found[file.path] = looks.of_sdist(path)
+                path.unlink()
             elif (file.path in wanted or file.path == layout.REHEARSAL) and file.size < _LARGEST:
                 documents[file.path] = _document(member.read())
             else:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import re
 import sys
+import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -83,6 +85,28 @@ def look(file: StoredFile, store: Store | None = None) -> Look:
     """A stored wheel: from the store's facts where it was looked at before."""
     kept = store.fact(file.sha256, "look", VERSION) if store else None
     return from_json(kept) if kept else kept_of(read_wheel(file.path, filename=file.name), file, store)
+
+
+def of_sdist(path: Path) -> Look:
+    """What the PKG-INFO of an sdist says; the rest is known once it is built."""
+    try:
+        with tarfile.open(path) as tar:
+            for one in tar:
+                if one.isreg() and re.fullmatch(r"[^/]+/PKG-INFO", one.name) and one.size < _LARGEST_TEXT:
+                    source = tar.extractfile(one)
+                    raw = parse_email(source.read() if source else b"")[0]
+                    licence = licences.of(raw, lambda: [])
+                    return Look(
+                        normalised(raw.get("name", "")),
+                        raw.get("version", ""),
+                        " ".join(raw.get("summary", "").split())[:300],
+                        _homepage(raw),
+                        licence.terms,
+                        licence.source,
+                    )
+    except (OSError, tarfile.TarError, EOFError, zlib.error):
+        pass
+    return Look()
 
 
 def kept_of(wheel: Wheel, file: StoredFile, store: Store | None) -> Look:

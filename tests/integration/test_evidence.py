@@ -228,6 +228,30 @@ def test_an_index_that_cannot_tell_more_than_the_lock_is_not_asked_for_every_pag
     assert sum(index.count(name) for name in names) - few == 2 * len(names)
 
 
+def test_a_joined_bundle_has_an_sbom_of_its_own(index: ServedIndex, offlinepack: Run) -> None:
+    for target in ("debian12", "windows:3.12"):
+        assert offlinepack("build", "granite", "--target", target, "-o", f"{target[:6]}.tar.gz").code == 0
+    # what the index says changes; the bundles still belong together
+    done = offlinepack("merge", "debian.tar.gz", "window.tar.gz", "-o", "all.tar.gz")
+    assert done.code == 0, done.err
+    sbom = valid(inside("all.tar.gz")["sbom.cdx.json"])
+    assert {one["name"] for one in sbom["components"]} == {"granite", "gravel", "pip"}
+    assert len(sbom["metadata"]["properties"]) == 2
+    assert told("all.tar.gz", "granite-2.0-py3-none-any.whl")["origin"] == "index"
+    assert offlinepack("verify", "all.tar.gz").code == 0
+
+
+def test_a_source_that_the_target_builds_has_its_licence_too(
+    index: ServedIndex, offlinepack: Run, tmp_path: Path
+) -> None:
+    index.add(make_sdist(tmp_path, "clay", "1.0"))
+    done = offlinepack("build", "clay", "--sdist", "include")
+    assert done.code == 0, done.err
+    sbom = valid(inside("clay-offline.tar.gz")["sbom.cdx.json"])
+    assert "clay" in {one["name"] for one in sbom["components"]}
+    assert offlinepack("report", "clay-offline.tar.gz", "-o", "r.html").code == 0
+
+
 # ------------------------------------------------------------------------------------------------ policy
 
 
