@@ -194,9 +194,7 @@ def again(requirements: Requirements, closed: Closure) -> Requirements | None:
     return replace(requirements, asked=requirements.asked + asked, constraints=requirements.constraints + constraints)
 
 
-def admits(
-    chosen: Iterable[Metadata], requirements: Requirements, target: Target, name: str, version: Version
-) -> bool:
+def admits(chosen: Iterable[Metadata], requirements: Requirements, target: Target, name: str, version: Version) -> bool:
     """Whether the others, and what was asked, would take this version of a project just as well."""
     closed = close([replace(one, version=version) if one.name == name else one for one in chosen], requirements, target)
     return not any(one.found == version and canonicalize_name(one.requirement.name) == name for one in closed.missing)

@@ -76,9 +76,12 @@ def lock(
     with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
         here, ways = Path(folder), indexes.for_target(target.evaluate)
         run = _Run(requirements, target, ways, here, cache_dir or here / "cache", offline, retries, timeout)
-        run.write()
         for _ in range(MOST_ROUNDS):
             answer = run(rounds)
+            rounds.allowed |= set(answer.told.get("either", ()))
+            if lacks := answer.told.get("lacks"):
+                rounds.above[lacks[0]] = lacks[1]
+                continue
             if "pins" in answer.told and not rounds.findings:
                 return _pylock(_least_sources(answer, run, rounds).told["pins"])
             if "pins" in answer.told or not _learn(answer, run, rounds):
@@ -102,6 +105,8 @@ class _Rounds:
     """projects whose sources may be used, beyond those of --no-binary"""
     excluded: set[str] = field(default_factory=set)
     """projects that were found wrong; the next run does without them and finds the next"""
+    above: dict[str, str] = field(default_factory=dict)
+    """project -> the version that lacks an extra which newer ones have"""
     findings: list[Finding] = field(default_factory=list)
     kinds: set[type[OfflinepackError]] = field(default_factory=set)
 
@@ -125,15 +130,13 @@ class _Run:
     retries: int
     timeout: float
 
-    def write(self) -> None:
-        """The files that pip reads."""
-        constraints = [one.line for one in self.requirements.constraints]
-        (self.folder / "constraints.txt").write_text("".join(f"{one}\n" for one in constraints), "utf-8")
-
     def __call__(self, rounds: _Rounds) -> Answer:
         wanted = self.requirements
         lines = [one.line for one in wanted.asked if one.name not in rounds.excluded]
         (self.folder / "requirements.in").write_text("".join(f"{one}\n" for one in lines), "utf-8")
+        bounds = [one.line for one in wanted.constraints]
+        bounds += [f"{name}>{version}" for name, version in sorted(rounds.above.items())]
+        (self.folder / "constraints.txt").write_text("".join(f"{one}\n" for one in bounds), "utf-8")
         pip = [*_formats(wanted), "--prefer-binary", "--cache-dir", str(self.cache / "pip")]
         files = ["--constraint", "constraints.txt", *(["--pre"] if wanted.pre else [])]
         if wanted.no_deps:  # which pip-compile does not know
@@ -161,6 +164,10 @@ class _Run:
             sources={} if ways.no_index else {name: url_of[index] for name, index in ways.sources.items()},
             missing={one.url: one.missing for one in ways.indexes if one.missing},
             either=tuple(sorted(rounds.allowed)),
+            # once it takes sources at all, an older release of what needs one is no better way
+            eager=bool(rounds.allowed)
+            and ":all:" not in (*self.requirements.only_binary, *self.requirements.no_binary),
+            wheels=self.requirements.only_binary,
             excluded=tuple(sorted(rounds.excluded)),
             before=self.requirements.uploaded_prior_to,
             offline=self.offline,
@@ -186,12 +193,19 @@ def _formats(wanted: Requirements) -> list[str]:
 def _least_sources(answer: Answer, run: _Run, rounds: _Rounds) -> Answer:
     """Of several projects whose sources were allowed on the way, only those that the solution cannot do without."""
     if len(rounds.allowed) > 1:
-        for name in sorted(rounds.allowed):
+        used = {pin["name"] for pin in answer.told["pins"] if not any(_is_wheel(one) for one in pin["files"])}
+        for name in sorted(rounds.allowed & used):
+            if not any(one.is_wheel and run.target.accepts(one.filename) is not None for one in run.files(name)):
+                continue
             other = run(replace(rounds, allowed=rounds.allowed - {name}))
             if "pins" in other.told:
                 rounds.allowed.discard(name)
                 answer = other
     return answer
+
+
+def _is_wheel(file: Mapping[str, Any]) -> bool:
+    return str(file["name"]).endswith(".whl")
 
 
 # ------------------------------------------------------------------------------------------------- the lock
@@ -215,10 +229,8 @@ def _package(pin: Mapping[str, Any]) -> Package:
         remarks["yanked"] = max(withdrawn)
     if pin["newer"]:
         remarks["newer-without-wheel"] = pin["newer"]
-    wheels = [PackageWheel(**_file(one)) for one in pin["files"] if one["name"].endswith(".whl")]
-    sdists = sorted(
-        (one for one in pin["files"] if not one["name"].endswith(".whl")), key=lambda one: ".tar.gz" not in one["name"]
-    )
+    wheels = [PackageWheel(**_file(one)) for one in pin["files"] if _is_wheel(one)]
+    sdists = sorted((one for one in pin["files"] if not _is_wheel(one)), key=lambda one: ".tar.gz" not in one["name"])
     return Package(
         **facts,
         version=Version(pin["version"]),

@@ -46,6 +46,7 @@ _CANDIDATE = re.compile(
     rf"^TRACE Found candidate for package ({NAME}) with range (.*) after \d+ steps: (\S+) version", re.M
 )
 _INCOMPATIBLE = re.compile(rf"^TRACE Returning incompatible candidate for package ({NAME}) with range (.*) after", re.M)
+_NO_EXTRA = re.compile(rf"The package `({NAME})==([^`]+)` does not have an extra named `([^`]+)`")
 _YANKED = re.compile(rf"^warning: `({NAME})(?:\[[^\]]*\])?==([^`]+)` is yanked(?: \(reason: \"(.*)\"\))?", re.M)
 
 
@@ -80,6 +81,11 @@ def lock(
                     asked = {one.name for one in requirements.asked} | rounds.sourced
                     if late := {one.name for one in made.packages if one.name in indexes.sources} - asked:
                         rounds.sourced |= late
+                        continue
+                    above, sources = _lost_extras(done.stderr, run, rounds), _avoided(made, done.stderr, run, rounds)
+                    if above or sources:
+                        rounds.above |= above
+                        rounds.allowed |= sources
                         continue
                     made = _least_sources(made, run, rounds, Path(folder))
                     _only_what_uv_sees(run, _refused(made, done.stderr))
@@ -156,12 +162,49 @@ def named(
     return replace(requirements, asked=tuple(one if one.requirement else name_of(one) for one in requirements.asked))
 
 
+def _lost_extras(said: str, run: Run, rounds: Rounds) -> dict[str, str]:
+    """Project -> a version without an extra that newer ones have: going back to it would silently install less."""
+    lost: dict[str, str] = {}
+    for name, version, extra in _NO_EXTRA.findall(flat_words(words(said))):
+        line = f"{name}[{extra}]>{version}"
+        asked = [one for one in run.requirements.asked if one.name == name and not one.url]
+        alone = replace(run.requirements, asked=(Asked(line, "", Requirement(line)), *asked))
+        with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
+            # whatever its form: sources of all projects
+            done = replace(run, requirements=alone, target=None)(Path(folder), replace(rounds, above={}))
+        told = flat_words(words(done.stderr))
+        # without a solution: whether it is for the sake of what the extra brings
+        brings = re.search(rf"\b{name}\[{re.escape(extra)}\]\S* depends on (?!{name}\b)", told)
+        found = "No solution found" not in told and not any(one[0] == name for one in _NO_EXTRA.findall(told))
+        if found or brings:
+            lost[name] = version
+    return lost
+
+
+def _avoided(made: Pylock, said: str, run: Run, rounds: Rounds) -> set[str]:
+    """Where sources are taken at all: projects without any wheel for whose sake uv went back to an older release."""
+    taken = {one.name for one in made.packages}
+    names = {canonicalize_name(name) for name, _ in _INCOMPATIBLE.findall(said)} - taken - rounds.allowed
+    if not rounds.allowed or run.target is None:
+        return set()
+    return {name for name in names if run.requirements.allows_source(name) and not _has_wheel(name, run)}
+
+
+def _has_wheel(name: str, run: Run) -> bool:
+    """Whether any release of the project has a wheel for the target, or there is nothing of it at all."""
+    files = files_of(name, run)
+    fitting = [one for one in files if one.is_wheel and run.target and run.target.accepts(one.filename) is not None]
+    return bool(fitting) or not files
+
+
 def _least_sources(made: Pylock, run: Run, rounds: Rounds, folder: Path) -> Pylock:
     """Of several projects whose sources were allowed on the way, only those that the solution cannot do without."""
     pinned = {one.name for one in run.requirements.asked if one.requirement and "==" in str(one.requirement.specifier)}
     if len(rounds.allowed) < 2:
         return made
     for name in sorted(rounds.allowed - pinned):
+        if not _has_wheel(name, run):  # an older release of what needs it is no better way
+            continue
         (folder / "pylock.toml").unlink(missing_ok=True)  # else uv prefers what stands there
         if run(folder, replace(rounds, allowed=rounds.allowed - {name})).returncode == 0:
             rounds.allowed.discard(name)

@@ -47,6 +47,8 @@ class Rounds:
     """projects whose sources may be used, beyond those of --no-binary"""
     excluded: set[str] = field(default_factory=set)
     """projects that were found wrong; the next run does without them and finds the next"""
+    above: dict[str, str] = field(default_factory=dict)
+    """project -> the version that lacks an extra which newer ones have"""
     sourced: set[str] = field(default_factory=set)
     """projects that came along and that have an index of their own: uv heeds that for what is named"""
     findings: list[Finding] = field(default_factory=list)
@@ -107,8 +109,10 @@ class Run:
         if project := self.indexes.uv_project([*lines, *sorted(rounds.sourced)]):
             (folder / "pyproject.toml").write_text(project, "utf-8")
             command.append("pyproject.toml")
-        if wanted.constraints:
-            constraints = "".join(f"{one.line}\n" for one in wanted.constraints)
+        bounds = [one.line for one in wanted.constraints]
+        bounds += [f"{name}>{version}" for name, version in sorted(rounds.above.items())]
+        if bounds:
+            constraints = "".join(f"{one}\n" for one in bounds)
             (folder / "constraints.txt").write_text(constraints, "utf-8")
             command += ["--constraints", "constraints.txt"]
         if rounds.excluded:

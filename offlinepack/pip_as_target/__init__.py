@@ -44,6 +44,9 @@ class Rules:
     """index -> statuses that mean, beside 404 and 410: there is no such project here"""
     either: tuple[str, ...] = ()
     """normalised names of projects that may come as wheel or sdist, whatever --only-binary says"""
+    eager: bool = False
+    """so may every project that has no wheel at all for the target, but for those of `wheels`"""
+    wheels: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     """normalised names of projects that nobody is to ask for"""
     before: str | None = None
@@ -63,7 +66,8 @@ class Answer:
     stderr: str
     told: Mapping[str, Any]
     """what was seen inside pip: `pins` of a solution; `causes` of a conflict; `index` that failed, `marker` that
-    cannot be settled, `unread` file while offline; `raised`: the classes of an exception that ended the command"""
+    cannot be settled, `unread` file while offline; `either`: what was allowed to be a source; `lacks`: project, version
+    and the extra that newer releases have; `raised`: the classes of an exception that ended the command"""
 
     def end(self, lines: int = 20) -> str:
         """The last lines that were said, for a finding's log."""

@@ -17,6 +17,7 @@ import json
 import os
 import re
 import struct
+import sys
 import tarfile
 import threading
 import zipfile
@@ -39,6 +40,8 @@ _ANCHOR = re.compile(rb"""<a\s[^>]*?\bhref\s*=\s*["']([^"']*)["'].*?</a\s*>(?:\s
 _UPLOADED = re.compile(rb"""\bdata-upload-time\s*=\s*["']([^"']+)""")
 _METADATA = re.compile(r"[^/]+\.dist-info/METADATA")
 _PLAIN = {"Accept-Encoding": "identity"}
+_BUILT = f"built-{sys.version_info[0]}.{sys.version_info[1]}"
+"""metadata that a backend gave to this Python"""
 
 Stop = Callable[..., Any]
 Entry = dict[str, Any] | bytes
@@ -74,6 +77,10 @@ class Reading:
     def __init__(self, rules: dict[str, Any], tags: Sequence[str], version: tuple[int, ...], stop: Stop) -> None:
         self.rules, self.tags, self.version, self.stop = rules, tags, version, stop
         self.kept = Kept(rules["cache"])
+        self.either: set[str] = set(rules["either"])
+        """projects that may come as wheel or sdist"""
+        self.extras: dict[str, set[str]] = {}
+        """project -> what releases that were looked at provide"""
         self.left: dict[str, dict[str, Entry]] = {}
         """project -> version as written -> what a page says of a file that was left out"""
         self.listed: dict[str, tuple[int | None, str | None]] = {}
@@ -168,8 +175,18 @@ class Reading:
         metadata: dict[str, Future[Any]] = {}
         pool = ThreadPoolExecutor(THREADS)
 
+        def search(finder: Any, name: str) -> Any:
+            found = find(finder, name)
+            if found or not self.rules["eager"] or name in self.either or name in self.rules["wheels"]:
+                return found
+            # a project without any wheel for the target: what pip remembers of it is forgotten
+            self.either.add(name)
+            getattr(finder, "_all_candidates", {}).pop(name, None)
+            getattr(find, "cache_clear", bool)()
+            return find(finder, name)
+
         def look(factory: Any, name: str, specifier: Any) -> Any:
-            found = find(factory._finder, name)
+            found = search(factory._finder, name)
             evaluator = factory._finder.make_candidate_evaluator(name, specifier=specifier)
             best = evaluator.compute_best_candidate(found).best_candidate
             if best is not None and best.link.is_wheel and best.link.url not in metadata:
@@ -185,7 +202,7 @@ class Reading:
                     candidates[name] = pool.submit(look, factory, name, asked.specifier)
 
         def find_all_candidates(finder: Any, name: str) -> Any:
-            return candidates[name].result() if name in candidates else find(finder, name)
+            return candidates[name].result() if name in candidates else search(finder, name)
 
         def fetch_metadata_only(preparer: Any, asked: Any) -> Any:
             if asked.link.url in metadata:
@@ -199,15 +216,26 @@ class Reading:
 
         def get_dependencies(provider: Any, candidate: Any) -> Any:
             excluded = self.rules["excluded"]
+            self._with_its_extras(candidate)
             needed = [one for one in depend(provider, candidate) if one.project_name not in excluded]
             ahead(provider._factory, needed)
             return needed
 
         finder_class.find_all_candidates = find_all_candidates
+        self._keep_what_is_built()
         preparer_class._fetch_metadata_only = fetch_metadata_only
         factory_class.collect_root_requirements = collect_root_requirements
         provider_class.get_dependencies = get_dependencies
         self._replace_fetching(collector)
+
+    def _with_its_extras(self, candidate: Any) -> None:
+        """An older release without an extra that a newer one has is no way out: pip would silently install less."""
+        if asked := getattr(candidate, "extras", None):
+            provided = set(candidate.base.dist.iter_provided_extras())
+            known = self.extras.setdefault(candidate.project_name, set())
+            if lacking := (asked - provided) & known:
+                self.stop(lacks=[candidate.project_name, str(candidate.version), min(lacking)])
+            known |= provided
 
     def _replace_fetching(self, collector: Any) -> None:
         links_class, session_class = collector.LinkCollector, module("_internal.network.session").PipSession
@@ -304,6 +332,8 @@ class Reading:
             return prepare(preparer, asked)
         key = link.hash if link.hash_name == "sha256" else ""
         content = self.kept.get("metadata", key)
+        if content is None and not link.is_wheel:
+            content = self.kept.get(_BUILT, key)
         if content is None:
             beside = prepare(preparer, asked) if link.is_wheel and not link.is_file else None
             if beside is not None:
@@ -316,6 +346,20 @@ class Reading:
             self.kept.put("metadata", key, content)
         name = asked.req.name if asked.req else link.filename.partition("-")[0]
         return module("_internal.metadata").get_metadata_distribution(content, link.filename, name)
+
+    def _keep_what_is_built(self) -> None:
+        """What a source's backend said once it need not say again: each time is a build environment."""
+        prepare = module("_internal.operations.prepare")
+        build = prepare._get_prepared_distribution
+
+        def get_prepared_distribution(asked: Any, *rest: Any, **named: Any) -> Any:
+            built, link = build(asked, *rest, **named), asked.link
+            if link is not None and not link.is_wheel and not asked.is_direct and link.hash_name == "sha256":
+                content = (built.read_text("METADATA") or "").encode("utf-8", "surrogateescape")
+                self.kept.put(_BUILT, link.hash if content else "", content)
+            return built
+
+        prepare._get_prepared_distribution = get_prepared_distribution
 
     # -------------------------------------------------------------------------------------- what was found
 
@@ -447,13 +491,36 @@ def _of_wheel(file: Any) -> bytes:
 
 
 def _of_sdist(content: bytes) -> bytes | None:
-    # Core metadata 2.2: a field that an sdist's PKG-INFO does not call Dynamic is the same in every wheel built from it
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        [member] = [one for one in archive.getmembers() if re.fullmatch(r"[^/]+/PKG-INFO", one.name) and one.isfile()]
-        file = archive.extractfile(member)
-        told = file.read() if file else b""
+        found = {}
+        for member in archive.getmembers():
+            if re.fullmatch(r"[^/]+/(PKG-INFO|pyproject\.toml)", member.name) and (file := archive.extractfile(member)):
+                found[member.name.partition("/")[2]] = file.read()
+    told = found["PKG-INFO"]
+    return told if vouched(told, found.get("pyproject.toml", b"")) else None
+
+
+def vouched(told: bytes, project: bytes) -> bool:
+    """Whether an sdist's PKG-INFO says of needs what every wheel of it will say; `project`: its pyproject.toml."""
+    # pyproject.toml: a field of [project] that is not listed as dynamic must not be changed by a build backend
+    table = _toml(project).get("project")
+    if isinstance(table, dict) and not {"dependencies", "optional-dependencies", "requires-python"} & set(
+        table.get("dynamic", ())
+    ):
+        return True
+    # Core metadata 2.2: a field that an sdist's PKG-INFO does not call Dynamic is the same in every wheel built from it
     headers = BytesHeaderParser().parsebytes(told)
     dynamic = {one.strip().lower() for one in headers.get_all("Dynamic", [])}
     version = tuple(int(part) for part in headers.get("Metadata-Version", "1.0").split(".")[:2])
-    settled = version >= (2, 2) and not dynamic & {"requires-dist", "requires-python", "provides-extra"}
-    return told if settled else None
+    return version >= (2, 2) and not dynamic & {"requires-dist", "requires-python", "provides-extra"}
+
+
+def _toml(content: bytes) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        return dict(tomllib.loads(content.decode()))
+    except ValueError:
+        return {}

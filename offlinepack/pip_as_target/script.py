@@ -64,7 +64,7 @@ class Script:
             ("the marker environment", self.replace_markers, self.prove_markers),
             ("the list of tags", self.replace_tags, self.prove_tags),
             ("the Python version", self.replace_version, self.prove_version),
-            ("the choice of formats", self.replace_formats, self.prove_formats),
+            ("the choice of formats", lambda: self.replace_formats(reading.either), self.prove_formats),
             ("the reader of pages", reading.replace_pages, reading.prove_pages),
             ("the search of indexes", reading.replace_search, reading.prove_search),
             ("the resolver", lambda: self.watch_resolver(reading), lambda: None),
@@ -185,10 +185,10 @@ class Script:
         expect(target_python.py_version_info, self.version, "TargetPython")
         expect(candidates.RequiresPythonCandidate(None).version.release, self.version, "RequiresPythonCandidate")
 
-    def replace_formats(self) -> None:
+    def replace_formats(self, either: set[str]) -> None:
         """`either`: pip's options know only-wheels, only-sdists, and everything for everyone."""
         control = module("_internal.models.format_control").FormatControl
-        either, allowed = frozenset(self.rules["either"]), control.get_allowed_formats
+        allowed = control.get_allowed_formats
 
         def get_allowed_formats(formats: Any, canonical_name: str) -> Any:
             return frozenset({"binary", "source"}) if canonical_name in either else allowed(formats, canonical_name)
@@ -211,7 +211,9 @@ class Script:
         report, resolve = factory.get_installation_error, resolver.resolve
 
         def get_installation_error(self_: Any, conflict: Any, constraints: Any, *rest: Any, **named: Any) -> Any:
-            self.tell(causes=[_cause(one, self_, constraints) for one in conflict.causes])
+            self.tell(
+                either=sorted(reading.either), causes=[_cause(one, self_, constraints) for one in conflict.causes]
+            )
             return report(self_, conflict, constraints, *rest, **named)
 
         def resolve_and_tell(self_: Any, *rest: Any, **named: Any) -> Any:
@@ -220,7 +222,7 @@ class Script:
             except Exception as raised:
                 self.tell_of(raised)
                 raise
-            self.tell(pins=list(_pins(self_, reading)))
+            self.tell(pins=list(_pins(self_, reading)), either=sorted(reading.either))
             return done
 
         factory.get_installation_error, resolver.resolve = get_installation_error, resolve_and_tell

@@ -253,11 +253,9 @@ def test_nothing_answers() -> None:
 
 
 def test_sources_that_cannot_be_read(index: ServedIndex, tmp_path: Path) -> None:
-    broken = make_sdist(tmp_path / "b", "broken", "1.0", backend="setuptools", fails="no compiler here")
     folder = make_sdist(tmp_path / "p", "slate", "1.0", unpacked=True)
     (folder / "backend" / "in_tree.py").write_text("raise SystemExit('this backend is broken')")
     cases = {
-        f"broken @ {broken.as_uri()}": "metadata-build-failed",
         f"slate @ {folder.as_uri()}": "metadata-build-failed",
         f"nothing @ {(tmp_path / 'nothing').as_uri()}": "nothing-there",
         f"nothing @ {index.file_url('nothing-1.0.tar.gz')}": "nothing-there",
