@@ -31,6 +31,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 import platformdirs
 from mousebender import simple
 from packaging.markers import InvalidMarker, Marker
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
@@ -135,6 +136,13 @@ class IndexFile:
     def version(self) -> Version | None:
         """The version in its file name; None where that is not one."""
         return _version(self.filename)
+
+    def admits(self, python: str) -> bool:
+        """Whether its Requires-Python admits X.Y.Z; one that no tool can read does."""
+        try:
+            return SpecifierSet(self.requires_python or "").contains(python, prereleases=True)
+        except InvalidSpecifier:
+            return True
 
     @property
     def uploaded(self) -> datetime | None:

@@ -392,10 +392,15 @@ def versions_apart(listed: manifest.Manifest) -> list[Text]:
                 if one.name == name:
                     where.setdefault(one.version, []).append(target.name)
         if len(where) > 1:
+            # most of them are "elsewhere", where that is shorter
+            most = max(where, key=lambda version: (len(where[version]), where[version]))
+            rest = most if len(where[most]) > 1 else None
             apart = [
                 text("{version} for {targets}", version=version, targets=for_)
                 for version, for_ in sorted(where.items())
+                if version != rest
             ]
+            apart += [text("{version} elsewhere", version=rest)] if rest else []
             lines.append(text("  {name}: {apart}", name=name, apart=apart))
     return lines
 

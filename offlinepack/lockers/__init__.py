@@ -79,7 +79,6 @@ def _with_other_indexes(
     """The first index that has the name wins; what merging them would have chosen is left for selection to tell."""
     from offlinepack import fetch
     from offlinepack.indexes import projects_elsewhere
-    from offlinepack.lockers.uv_run import admits
 
     if indexes.no_index or len([one for one in indexes.indexes if not one.explicit]) < 2:
         return made
@@ -96,7 +95,7 @@ def _with_other_indexes(
                 for other in projects_elsewhere(package.name, indexes, client)
                 for one in other.files
                 if other.index and one.version and not one.yanked and not one.version.is_prerelease
-                if one.is_wheel and target.accepts(one.filename) is not None and admits(one, target)
+                if one.is_wheel and target.accepts(one.filename) is not None and one.admits(target.python_full)
                 if all(each.contains(one.version, prereleases=True) for each in its)
             ),
             default=None,

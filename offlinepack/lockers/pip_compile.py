@@ -400,15 +400,8 @@ def _admitted(files: Iterable[IndexFile], causes: Iterable[Mapping[str, Any]], r
     early = tuple(
         one for one in wanted if limit is None or one.index is None or (one.uploaded and one.uploaded < limit)
     )
-    here = tuple(one for one in early if _for_python(one, run.target.environment["python_full_version"]))
+    here = tuple(one for one in early if one.admits(run.target.python_full))
     return _Admitted(every, wanted, early, here)
-
-
-def _for_python(file: IndexFile, python: str) -> bool:
-    try:
-        return SpecifierSet(file.requires_python or "").contains(python, prereleases=True)
-    except InvalidSpecifier:
-        return True
 
 
 def _asked_by(name: str, causes: Iterable[Mapping[str, Any]], run: _Run) -> list[str]:

@@ -29,7 +29,6 @@ from offlinepack.lockers.uv_run import (
     NAME,
     Rounds,
     Run,
-    admits,
     cache_of,
     files_of,
     flat_words,
@@ -278,7 +277,9 @@ def _passed_over(made: Pylock, said: str, run: Run) -> dict[str, str]:
         }
         # uv says the same of what was withdrawn, and of what is for another Python
         files = files_of(package.name, run) if without and run.target else []
-        without &= {one.version for one in files if not one.yanked and run.target and admits(one, run.target)}
+        without &= {
+            one.version for one in files if not one.yanked and run.target and one.admits(run.target.python_full)
+        }
         return str(max(without)) if without else None
 
     if not suspects:

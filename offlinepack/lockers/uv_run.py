@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.pylock import Pylock, PylockValidationError
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from offlinepack.errors import Finding, OfflinepackError, ResolutionError, error
 from offlinepack.sources import Requirements, uv_program, without_secrets
@@ -204,16 +203,6 @@ def files_of(name: str, run: Run) -> list[IndexFile]:
             return indexes.project_files(name, run.indexes, client)
     except OfflinepackError:
         return []
-
-
-def admits(file: IndexFile, target: Target) -> bool:
-    """Its Requires-Python, where the index gives a readable one, admits the target."""
-    try:
-        return SpecifierSet(file.requires_python or "").contains(
-            target.environment["python_full_version"], prereleases=True
-        )
-    except InvalidSpecifier:
-        return True
 
 
 def words(said: str) -> str:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from build import BuildBackendException, BuildException
-from packaging.metadata import parse_email
 from packaging.utils import canonicalize_name
 
 from offlinepack.errors import BuildError, Finding, error
+from offlinepack.pip_as_target.reading import vouched
 from offlinepack.sdist.bench import Bench
 from offlinepack.sdist.failures import last_lines
 from offlinepack.sdist.interpreters import find
@@ -73,15 +73,12 @@ def describe(
 
 
 def _settled(folder: Path) -> str | None:
-    """The sdist's own PKG-INFO, where that is what any wheel of it will say: PEP 643, nothing that matters dynamic."""
+    """The sdist's own PKG-INFO, where it says of needs what every wheel of it will say."""
     try:
-        text = (folder / "PKG-INFO").read_text("utf-8")
+        told, project = (folder / "PKG-INFO").read_bytes(), folder / "pyproject.toml"
+        return told.decode() if vouched(told, project.read_bytes() if project.exists() else b"") else None
     except (OSError, UnicodeDecodeError):
         return None
-    raw, _ = parse_email(text)
-    dynamic = {one.lower() for one in raw.get("dynamic", [])}
-    version = tuple(int(part) for part in raw.get("metadata_version", "1.0").split(".") if part.isdigit())
-    return text if version >= (2, 2) and not dynamic & {"requires-dist", "requires-python", "provides-extra"} else None
 
 
 def _unknown(name: str, target: Target, log: Path, failure: Exception) -> Finding:

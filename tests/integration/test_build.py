@@ -142,9 +142,9 @@ def test_with_target_in_the_name_there_is_a_bundle_for_each_target(index: Served
         "boulder-1.2-cp311-manylinux_2_36_x86_64.tar.gz",
         "boulder-1.2-cp311-manylinux_2_28_x86_64.tar.gz",
     ]
-    assert leavings() == {
-        f"{one}{end}" for one in bundles for end in (".001", ".002", ".sha256")
-    }, "pip's wheel is larger than one part"
+    assert leavings() == {f"{one}{end}" for one in bundles for end in (".001", ".002", ".sha256")}, (
+        "pip's wheel is larger than one part"
+    )
     for one in bundles:
         assert subprocess.run(["sha256sum", "-c", f"{one}.sha256"], capture_output=True, check=False).returncode == 0
         assert offlinepack("verify", f"{one}.001").code == 0
@@ -464,3 +464,13 @@ def test_a_mirror_without_a_pip_for_the_target_is_told_as_that(offlinepack: Run,
     with serve_index(tmp_path / "other", wheels[:1]) as index:
         done = offlinepack("build", "no-such-thing", "-i", index.url, *LINUX)
         assert done.code == 4 and "no-such-thing" in done.err and "a pip that Python 3.11 admits" in done.err
+
+
+def test_versions_that_differ_between_targets(index: ServedIndex, offlinepack: Run, tmp_path: Path) -> None:
+    index.add(make_wheel(tmp_path / "more", "boulder", "2.0", tag="cp311-cp311-manylinux_2_28_x86_64"))
+    index.add(make_wheel(tmp_path / "more", "boulder", "2.0", tag="cp312-cp312-manylinux_2_28_x86_64"))
+    names = ["cp311-manylinux_2_17_x86_64", "cp311-manylinux_2_28_x86_64", "cp312-manylinux_2_34_x86_64"]
+    built = offlinepack("build", "boulder", *(part for name in names for part in ("--target", name)))
+    assert built.code == 0, built.err
+    assert f"  boulder: 1.0 for {names[0]}, 2.0 elsewhere" in built.out
+    assert f"boulder 1.0 was taken for {names[0]}; 2.0 has no wheel that fits there" in built.err

@@ -15,7 +15,7 @@ import pytest
 
 from offlinepack import pip_as_target
 from offlinepack.pip_as_target import Answer, Rules, bare, clean_environment, redacted
-from offlinepack.pip_as_target.reading import Kept, _moment, _of_entry, _of_sdist, _of_wheel, _version_in, below
+from offlinepack.pip_as_target.reading import Kept, _moment, _of_entry, _of_sdist, _of_wheel, _version_in, below, vouched
 from tests.making import make_sdist, make_wheel
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
@@ -134,9 +134,13 @@ def test_kept_things_are_found_again(tmp_path: Path) -> None:
 def test_metadata_of_a_wheel_and_of_an_sdist_that_vouches_for_it(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, "stone", requires=["pebble"])
     assert b"Requires-Dist: pebble" in _of_wheel(wheel.open("rb"))
-    assert _of_sdist(make_sdist(tmp_path, "stone", requires=["pebble"]).read_bytes()) is None, (
-        "metadata 2.1 vouches not"
-    )
+    assert _of_sdist(sdist("Metadata-Version: 2.1\nName: stone\nVersion: 1\n")) is None, "metadata 2.1 vouches not"
+    settled = make_sdist(tmp_path, "stone", requires=["pebble"])
+    assert b"pebble" in (_of_sdist(settled.read_bytes()) or b""), "its pyproject.toml does"
+    told = b"Metadata-Version: 2.1\nName: stone\nVersion: 1\n"
+    assert vouched(told, b"[project]\nname = 'stone'\ndynamic = ['version']\n")
+    assert not vouched(told, b"[project]\nname = 'stone'\ndynamic = ['dependencies']\n")
+    assert not vouched(told, b"[build-system]\nrequires = ['setuptools']\n")
     assert b"pebble" in (
         _of_sdist(sdist("Metadata-Version: 2.2\nName: stone\nVersion: 1\nRequires-Dist: pebble\n")) or b""
     )
