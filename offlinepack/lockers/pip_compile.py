@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import shlex
 import tempfile
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -46,6 +47,8 @@ MOST_ROUNDS = 60
 """after so many unknown projects and gaps the rest is left for the next run"""
 _PYTHON = "<Python from Requires-Python>"
 """what pip calls the Python that a release wants"""
+_PATIENCE = 25
+"""releases that are given up for want of one project's wheel, before its source is taken instead"""
 _NETWORK = {
     "NetworkConnectionError",
     "ConnectionError",
@@ -77,13 +80,18 @@ def lock(
         here, ways = Path(folder), indexes.for_target(target.evaluate)
         run = _Run(requirements, target, ways, here, cache_dir or here / "cache", offline, retries, timeout)
         for _ in range(MOST_ROUNDS):
+            begun = time.monotonic()
             answer = run(rounds)
             rounds.allowed |= set(answer.told.get("either", ()))
             if lacks := answer.told.get("lacks"):
                 rounds.above[lacks[0]] = lacks[1]
                 continue
+            if "without" in answer.told:
+                rounds.patient = not (sources := _sources_of(answer.told["without"], run, rounds))
+                rounds.allowed |= sources
+                continue
             if "pins" in answer.told and not rounds.findings:
-                return _pylock(_least_sources(answer, run, rounds).told["pins"])
+                return _pylock(_least_sources(answer, run, rounds, time.monotonic() - begun).told["pins"])
             if "pins" in answer.told or not _learn(answer, run, rounds):
                 break
     findings = sorted(rounds.findings, key=lambda one: (one.code, one.subject))
@@ -105,6 +113,8 @@ class _Rounds:
     """projects whose sources may be used, beyond those of --no-binary"""
     excluded: set[str] = field(default_factory=set)
     """projects that were found wrong; the next run does without them and finds the next"""
+    patient: bool = False
+    """whether a long way back over older releases is gone to its end"""
     above: dict[str, str] = field(default_factory=dict)
     """project -> the version that lacks an extra which newer ones have"""
     findings: list[Finding] = field(default_factory=list)
@@ -130,7 +140,7 @@ class _Run:
     retries: int
     timeout: float
 
-    def __call__(self, rounds: _Rounds) -> Answer:
+    def __call__(self, rounds: _Rounds, timeout: float | None = None) -> Answer:
         wanted = self.requirements
         lines = [one.line for one in wanted.asked if one.name not in rounds.excluded]
         (self.folder / "requirements.in").write_text("".join(f"{one}\n" for one in lines), "utf-8")
@@ -152,7 +162,7 @@ class _Run:
         environment.update(PIP_RETRIES=str(self.retries), PIP_DEFAULT_TIMEOUT=f"{self.timeout:g}")
         rules = self.rules(rounds)
         return pip_as_target.run(
-            self.target, [*command, *arguments], environment=environment, cwd=self.folder, rules=rules
+            self.target, [*command, *arguments], environment=environment, cwd=self.folder, rules=rules, timeout=timeout
         )
 
     def rules(self, rounds: _Rounds) -> Rules:
@@ -168,6 +178,7 @@ class _Run:
             eager=bool(rounds.allowed)
             and ":all:" not in (*self.requirements.only_binary, *self.requirements.no_binary),
             wheels=self.requirements.only_binary,
+            patience=0 if rounds.patient else _PATIENCE,
             excluded=tuple(sorted(rounds.excluded)),
             before=self.requirements.uploaded_prior_to,
             offline=self.offline,
@@ -190,14 +201,15 @@ def _formats(wanted: Requirements) -> list[str]:
     return ["--only-binary", ":all:", *(part for name in wanted.no_binary for part in ("--no-binary", name))]
 
 
-def _least_sources(answer: Answer, run: _Run, rounds: _Rounds) -> Answer:
+def _least_sources(answer: Answer, run: _Run, rounds: _Rounds, seconds: float) -> Answer:
     """Of several projects whose sources were allowed on the way, only those that the solution cannot do without."""
     if len(rounds.allowed) > 1:
         used = {pin["name"] for pin in answer.told["pins"] if not any(_is_wheel(one) for one in pin["files"])}
         for name in sorted(rounds.allowed & used):
             if not any(one.is_wheel and run.target.accepts(one.filename) is not None for one in run.files(name)):
                 continue
-            other = run(replace(rounds, allowed=rounds.allowed - {name}))
+            # a way that is so much longer leads back to releases that nobody wants
+            other = run(replace(rounds, allowed=rounds.allowed - {name}), timeout=max(15.0, 2 * seconds))
             if "pins" in other.told:
                 rounds.allowed.discard(name)
                 answer = other
@@ -331,6 +343,15 @@ def _about_causes(causes: Iterable[Mapping[str, Any]], answer: Answer, run: _Run
         rounds.add(kind, *findings)
     rounds.excluded |= names
     return True
+
+
+def _sources_of(names: Iterable[str], run: _Run, rounds: _Rounds) -> set[str]:
+    """Of these projects those that have nothing but sources, where these may be taken."""
+    try:
+        found = {name: _admitted(run.files(name), (), run) for name in names} if not run.offline else {}
+    except FetchError:
+        return set()
+    return {name for name, files in found.items() if files.needs_source(run, rounds)}
 
 
 @dataclass(frozen=True)

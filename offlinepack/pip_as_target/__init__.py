@@ -47,6 +47,8 @@ class Rules:
     eager: bool = False
     """so may every project that has no wheel at all for the target, but for those of `wheels`"""
     wheels: tuple[str, ...] = ()
+    patience: int = 0
+    """after so many releases given up for want of a wheel of one project pip stops and tells; 0: never"""
     excluded: tuple[str, ...] = ()
     """normalised names of projects that nobody is to ask for"""
     before: str | None = None
@@ -67,7 +69,8 @@ class Answer:
     told: Mapping[str, Any]
     """what was seen inside pip: `pins` of a solution; `causes` of a conflict; `index` that failed, `marker` that
     cannot be settled, `unread` file while offline; `either`: what was allowed to be a source; `lacks`: project, version
-    and the extra that newer releases have; `raised`: the classes of an exception that ended the command"""
+    and the extra that newer releases have; `without`: projects without a wheel, when patience ended; `raised`: the
+    classes of an exception that ended the command"""
 
     def end(self, lines: int = 20) -> str:
         """The last lines that were said, for a finding's log."""
@@ -82,11 +85,13 @@ def run(
     environment: Mapping[str, str],
     cwd: Path,
     rules: Rules | None = None,
+    timeout: float | None = None,
 ) -> Answer:
     """Run `pip …` or `pip-compile …` (the first of `arguments`) as if on the target.
 
     `environment` is added to this process's own, of which nothing that speaks to pip or Python is kept; logins in its
-    index addresses reach pip by a file that only this user may read. ResolutionError: pip cannot be shown the target.
+    index addresses reach pip by a file that only this user may read. After `timeout` seconds it is ended, and has told
+    nothing. ResolutionError: pip cannot be shown the target.
     """
     with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
         given, told = Path(folder, "given.json"), Path(folder, "told.json")
@@ -99,16 +104,20 @@ def run(
             "told": str(told),
         }
         given.write_text(json.dumps(facts, default=str), "utf-8")
-        done = subprocess.run(
-            [sys.executable, "-I", "-X", "utf8", str(Path(__file__).with_name("script.py")), str(given)],
-            env=_without_secrets({**clean_environment(), **environment}, Path(folder, "netrc")),
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="backslashreplace",
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, "-I", "-X", "utf8", str(Path(__file__).with_name("script.py")), str(given)],
+                env=_without_secrets({**clean_environment(), **environment}, Path(folder, "netrc")),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                encoding="utf-8",
+                errors="backslashreplace",
+                check=False,
+                timeout=timeout,
+            )
+        except subprocess.TimeoutExpired:
+            return Answer(1, "", "", {})
         seen = json.loads(told.read_text("utf-8")) if told.exists() else {}
     if done.returncode == BLIND:
         raise ResolutionError(
