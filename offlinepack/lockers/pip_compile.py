@@ -47,8 +47,6 @@ MOST_ROUNDS = 60
 """after so many unknown projects and gaps the rest is left for the next run"""
 _PYTHON = "<Python from Requires-Python>"
 """what pip calls the Python that a release wants"""
-_PATIENCE = 25
-"""releases that are given up for want of one project's wheel, before its source is taken instead"""
 _NETWORK = {
     "NetworkConnectionError",
     "ConnectionError",
@@ -86,10 +84,6 @@ def lock(
             if lacks := answer.told.get("lacks"):
                 rounds.above[lacks[0]] = lacks[1]
                 continue
-            if "without" in answer.told:
-                rounds.patient = not (sources := _sources_of(answer.told["without"], run, rounds))
-                rounds.allowed |= sources
-                continue
             if "pins" in answer.told and not rounds.findings:
                 return _pylock(_least_sources(answer, run, rounds, time.monotonic() - begun).told["pins"])
             if "pins" in answer.told or not _learn(answer, run, rounds):
@@ -113,8 +107,6 @@ class _Rounds:
     """projects whose sources may be used, beyond those of --no-binary"""
     excluded: set[str] = field(default_factory=set)
     """projects that were found wrong; the next run does without them and finds the next"""
-    patient: bool = False
-    """whether a long way back over older releases is gone to its end"""
     above: dict[str, str] = field(default_factory=dict)
     """project -> the version that lacks an extra which newer ones have"""
     findings: list[Finding] = field(default_factory=list)
@@ -174,11 +166,9 @@ class _Run:
             sources={} if ways.no_index else {name: url_of[index] for name, index in ways.sources.items()},
             missing={one.url: one.missing for one in ways.indexes if one.missing},
             either=tuple(sorted(rounds.allowed)),
-            # once it takes sources at all, an older release of what needs one is no better way
-            eager=bool(rounds.allowed)
-            and ":all:" not in (*self.requirements.only_binary, *self.requirements.no_binary),
+            # a project without any wheel is no reason to go back to older releases of what needs it
+            eager=":all:" not in (*self.requirements.only_binary, *self.requirements.no_binary),
             wheels=self.requirements.only_binary,
-            patience=0 if rounds.patient else _PATIENCE,
             excluded=tuple(sorted(rounds.excluded)),
             before=self.requirements.uploaded_prior_to,
             offline=self.offline,
@@ -343,15 +333,6 @@ def _about_causes(causes: Iterable[Mapping[str, Any]], answer: Answer, run: _Run
         rounds.add(kind, *findings)
     rounds.excluded |= names
     return True
-
-
-def _sources_of(names: Iterable[str], run: _Run, rounds: _Rounds) -> set[str]:
-    """Of these projects those that have nothing but sources, where these may be taken."""
-    try:
-        found = {name: _admitted(run.files(name), (), run) for name in names} if not run.offline else {}
-    except FetchError:
-        return set()
-    return {name for name, files in found.items() if files.needs_source(run, rounds)}
 
 
 @dataclass(frozen=True)

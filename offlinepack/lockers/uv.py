@@ -181,19 +181,19 @@ def _lost_extras(said: str, run: Run, rounds: Rounds) -> dict[str, str]:
 
 
 def _avoided(made: Pylock, said: str, run: Run, rounds: Rounds) -> set[str]:
-    """Where sources are taken at all: projects without any wheel for whose sake uv went back to an older release."""
+    """Projects without any wheel for whose sake uv went back to an older release of what needs them."""
     taken = {one.name for one in made.packages}
     names = {canonicalize_name(name) for name, _ in _INCOMPATIBLE.findall(said)} - taken - rounds.allowed
-    if not rounds.allowed or run.target is None:
+    if run.target is None:
         return set()
-    return {name for name in names if run.requirements.allows_source(name) and not _has_wheel(name, run)}
+    return {name for name in names if run.requirements.allows_source(name) and _source_only(name, run)}
 
 
-def _has_wheel(name: str, run: Run) -> bool:
-    """Whether any release of the project has a wheel for the target, or there is nothing of it at all."""
+def _source_only(name: str, run: Run) -> bool:
+    """Whether the project has sources, and no release of it a wheel for the target."""
     files = files_of(name, run)
     fitting = [one for one in files if one.is_wheel and run.target and run.target.accepts(one.filename) is not None]
-    return bool(fitting) or not files
+    return not fitting and any(not one.is_wheel for one in files)
 
 
 def _least_sources(made: Pylock, run: Run, rounds: Rounds, folder: Path) -> Pylock:
@@ -202,7 +202,7 @@ def _least_sources(made: Pylock, run: Run, rounds: Rounds, folder: Path) -> Pylo
     if len(rounds.allowed) < 2:
         return made
     for name in sorted(rounds.allowed - pinned):
-        if not _has_wheel(name, run):  # an older release of what needs it is no better way
+        if _source_only(name, run):  # an older release of what needs it is no better way
             continue
         (folder / "pylock.toml").unlink(missing_ok=True)  # else uv prefers what stands there
         if run(folder, replace(rounds, allowed=rounds.allowed - {name})).returncode == 0:

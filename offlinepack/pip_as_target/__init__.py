@@ -47,8 +47,6 @@ class Rules:
     eager: bool = False
     """so may every project that has no wheel at all for the target, but for those of `wheels`"""
     wheels: tuple[str, ...] = ()
-    patience: int = 0
-    """after so many releases given up for want of a wheel of one project pip stops and tells; 0: never"""
     excluded: tuple[str, ...] = ()
     """normalised names of projects that nobody is to ask for"""
     before: str | None = None
@@ -69,8 +67,7 @@ class Answer:
     told: Mapping[str, Any]
     """what was seen inside pip: `pins` of a solution; `causes` of a conflict; `index` that failed, `marker` that
     cannot be settled, `unread` file while offline; `either`: what was allowed to be a source; `lacks`: project, version
-    and the extra that newer releases have; `without`: projects without a wheel, when patience ended; `raised`: the
-    classes of an exception that ended the command"""
+    and the extra that newer releases have; `raised`: the classes of an exception that ended the command"""
 
     def end(self, lines: int = 20) -> str:
         """The last lines that were said, for a finding's log."""

@@ -22,7 +22,6 @@ import tarfile
 import threading
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from email.parser import BytesHeaderParser
@@ -80,8 +79,6 @@ class Reading:
         self.kept = Kept(rules["cache"])
         self.either: set[str] = set(rules["either"])
         """projects that may come as wheel or sdist"""
-        self.without: set[str] = set()
-        """projects of which nothing fits"""
         self.extras: dict[str, set[str]] = {}
         """project -> what releases that were looked at provide"""
         self.left: dict[str, dict[str, Entry]] = {}
@@ -180,8 +177,6 @@ class Reading:
 
         def search(finder: Any, name: str) -> Any:
             found = find(finder, name)
-            if not found:
-                self.without.add(name)
             if found or not self.rules["eager"] or name in self.either or name in self.rules["wheels"]:
                 return found
             # a project without any wheel for the target: what pip remembers of it is forgotten
@@ -228,25 +223,10 @@ class Reading:
 
         finder_class.find_all_candidates = find_all_candidates
         self._keep_what_is_built()
-        self._end_long_ways_back()
         preparer_class._fetch_metadata_only = fetch_metadata_only
         factory_class.collect_root_requirements = collect_root_requirements
         provider_class.get_dependencies = get_dependencies
         self._replace_fetching(collector)
-
-    def _end_long_ways_back(self) -> None:
-        """Release after release of one project is given up for the sake of another that has no wheel at all."""
-        reporter_class = module("_internal.resolution.resolvelib.reporter").PipReporter
-        reject, counted = reporter_class.rejecting_candidate, Counter[str]()
-
-        def rejecting_candidate(reporter: Any, criterion: Any, candidate: Any) -> None:
-            names = {one.requirement.project_name for one in criterion.information} & self.without
-            counted.update(names)
-            if self.rules["patience"] and any(counted[name] >= self.rules["patience"] for name in names):
-                self.stop(without=sorted(self.without - set(self.rules["excluded"])))
-            reject(reporter, criterion, candidate)
-
-        reporter_class.rejecting_candidate = rejecting_candidate
 
     def _with_its_extras(self, candidate: Any) -> None:
         """An older release without an extra that a newer one has is no way out: pip would silently install less."""

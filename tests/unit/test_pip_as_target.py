@@ -15,7 +15,16 @@ import pytest
 
 from offlinepack import pip_as_target
 from offlinepack.pip_as_target import Answer, Rules, bare, clean_environment, redacted
-from offlinepack.pip_as_target.reading import Kept, _moment, _of_entry, _of_sdist, _of_wheel, _version_in, below, vouched
+from offlinepack.pip_as_target.reading import (
+    Kept,
+    _moment,
+    _of_entry,
+    _of_sdist,
+    _of_wheel,
+    _version_in,
+    below,
+    vouched,
+)
 from tests.making import make_sdist, make_wheel
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
