@@ -87,7 +87,9 @@ def lock(
             if "pins" in answer.told and not rounds.findings:
                 return _pylock(_least_sources(answer, run, rounds, time.monotonic() - begun).told["pins"])
             if "pins" in answer.told or not _learn(answer, run, rounds):
-                break
+                if not rounds.eager or rounds.kinds != {BuildError}:
+                    break
+                rounds = _Rounds(eager=False)  # where a source cannot be read, older releases may do without it
     findings = sorted(rounds.findings, key=lambda one: (one.code, one.subject))
     # what has no solution at all outweighs what merely has no file
     for kind in (IntegrityError, SourceError, FetchError, BuildError, ResolutionError, SelectionError):
@@ -107,6 +109,8 @@ class _Rounds:
     """projects whose sources may be used, beyond those of --no-binary"""
     excluded: set[str] = field(default_factory=set)
     """projects that were found wrong; the next run does without them and finds the next"""
+    eager: bool = True
+    """whether a project without any wheel may come as its source at once"""
     above: dict[str, str] = field(default_factory=dict)
     """project -> the version that lacks an extra which newer ones have"""
     findings: list[Finding] = field(default_factory=list)
@@ -167,7 +171,7 @@ class _Run:
             missing={one.url: one.missing for one in ways.indexes if one.missing},
             either=tuple(sorted(rounds.allowed)),
             # a project without any wheel is no reason to go back to older releases of what needs it
-            eager=":all:" not in (*self.requirements.only_binary, *self.requirements.no_binary),
+            eager=rounds.eager and ":all:" not in (*self.requirements.only_binary, *self.requirements.no_binary),
             wheels=self.requirements.only_binary,
             excluded=tuple(sorted(rounds.excluded)),
             before=self.requirements.uploaded_prior_to,

@@ -64,7 +64,7 @@ def lock(
     seen = nearest(target)
     if seen is None:
         raise ResolutionError(_does_not_know(target))
-    rounds = Rounds()
+    rounds, before = Rounds(), None
     indexes = indexes.for_target(target.evaluate)
     requirements = named(
         requirements, indexes, offline=offline, cache_dir=cache_dir, retries=retries, timeout=timeout, python=python
@@ -83,6 +83,8 @@ def lock(
                         continue
                     above, sources = _lost_extras(done.stderr, run, rounds), _avoided(made, done.stderr, run, rounds)
                     if above or sources:
+                        # what is to be read of sources may fail where wheels alone would do
+                        before = before if above else before or (made, done.stderr)
                         rounds.above |= above
                         rounds.allowed |= sources
                         continue
@@ -91,6 +93,8 @@ def lock(
                     return _with_remarks(made, done.stderr, run)
             if done.returncode == 0 or not learn(done.stderr, run, rounds):
                 break
+    if before is not None and FetchError not in rounds.kinds:
+        return _with_remarks(*before, run)
     _only_what_uv_sees(run, [one.subject for one in rounds.findings])
     findings = sorted(rounds.findings, key=lambda one: (one.code, one.subject))
     # what has no solution at all outweighs what merely has no file
