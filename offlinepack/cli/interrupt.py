@@ -15,6 +15,8 @@ from typing import Any
 
 HEARD = 0.5
 """seconds that other programs have to end by themselves: a terminal's Ctrl-C went to them too"""
+UNWOUND = 3.0
+"""seconds that the main thread has, after that, to remove what it was writing; one that waits for a server is left"""
 PATIENCE = 15.0
 """seconds that an installation has, after that, to clear away what it began"""
 
@@ -52,7 +54,7 @@ class Orderly:
             for one in running:
                 if one not in told or (late > HEARD and not _installs(one)):
                     _send(one, KILL)
-        if not self.ended.wait(HEARD):
+        if not self.ended.wait(UNWOUND):
             for one in descendants():
                 _send(one, KILL)
             self.clear()
