@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import threading
 import time
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
 
@@ -201,6 +202,29 @@ def sync(folder):  # type: (str) -> None
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), folder)
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def writing_back(folder):  # type: (str) -> Iterator[None]
+    """While the block runs, what it writes goes to the disk already; the last sync is short then."""
+    over, failures = threading.Event(), []  # type: threading.Event, List[OSError]
+
+    def work():  # type: () -> None
+        while not over.wait(1.0) and not failures:
+            try:
+                sync(folder)
+            except OSError as failed:
+                failures.append(failed)  # told once, and by this one only
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    for failed in failures:
+        raise failed
 
 
 def switch(place, generation):  # type: (Place, str) -> None

@@ -5,13 +5,13 @@ Each of them leaves what is whole with a RECORD, so an interrupted run goes on w
 
 import os
 import time
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Sequence, Set
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
 from . import by_pip, environment, installed, linked, match, place, report, seed
 from .by_pip import Attempt
 from .errors import Finding, InstallError, IntegrityError, error, raise_all, text
 from .manifest import Distribution, Manifest, Target, Tool, bytecode_path
-from .wheel import Wheel, check_contents
+from .wheel import Wheel, check_contents, read_wheel
 
 AUTO = "fast"
 """the engine that --engine auto means"""
@@ -157,8 +157,7 @@ def _fill(work, programs, wanted, former):
         say(text("{count} distributions, by the fast engine.", count=len(wheels)))
         requested = [one.name for one in wanted if one.requested]
         before, compiling = time.time(), not options.no_compile
-        compiled = {one.name: bytecode_path(work.target.tag, one.file) for one in wanted}
-        ready = {name: work.wheels[path] for name, path in compiled.items() if path in work.wheels}
+        ready = dict(_carried(work, wanted)) if compiling else {}
         where, jobs = place.layout(python), int(options.jobs or 0)
         for wheel, bad in place.place(wheels, where, work.wheels[tools[0].file], requested, compiling, jobs, ready):
             if bad is None:
@@ -188,6 +187,18 @@ def _fill(work, programs, wanted, former):
         say(text("{count} distributions, by pip.", count=len(wanted)))
     for attempt in by_pip.install(pip, wanted):
         yield attempt
+
+
+def _carried(work, wanted):  # type: (Work, Iterable[Distribution]) -> Iterator[Tuple[str, Wheel]]
+    """Of these the bytecode that came with the bundle; what is not sound is made here instead."""
+    listed = {one.path: one.sha256 for one in work.manifest.files}
+    for one in wanted:
+        path = bytecode_path(work.target.tag, one.file)
+        if path in listed:
+            try:
+                yield one.name, read_wheel(work.path(path), sha256=listed[path])
+            except IntegrityError as bad:
+                work.voice.findings(each._replace(level="note") for each in bad.findings)
 
 
 def _judge(work, programs):  # type: (Work, by_pip.Programs) -> List[Finding]

@@ -174,7 +174,8 @@ def _locked(work, programs):  # type: (Work, by_pip.Programs) -> int
         environment.remove(programs.logs)
         os.makedirs(programs.logs)
         try:
-            failed = generation.build(work, programs, bool(known), _former(work, state))
+            with environment.writing_back(place.beside):
+                failed = generation.build(work, programs, bool(known), _former(work, state))
         except (KeyboardInterrupt, OSError, errors.OfflinepackError) as ended:
             _undisturbed()
             if not known and not place.foreign:

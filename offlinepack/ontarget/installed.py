@@ -87,9 +87,10 @@ def altered(root, versions, records=None, hashes=True):
 
 
 def spread(work, names):  # type: (Callable[[str], Any], List[str]) -> Iterator[Tuple[str, Any]]
-    """Each name and what `work` makes of it (JSON must be able to carry that), by a process for each core."""
+    """Each name and what `work` makes of it (JSON must be able to carry that), by two processes for each core: while
+    one waits for the disk, the other works."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    count = min(cores, 8, len(names) // 8)
+    count = min(2 * cores, 16, len(names) // 8)
     if count < 2 or not hasattr(os, "fork"):
         for name in names:
             yield name, work(name)

@@ -21,7 +21,7 @@ _AGAIN = "Copy the bundle again from where it was made."
 _SIZE = "{subject} has {found} bytes instead of {expected}: cut off, or altered."
 _OTHER = "{subject} holds {found}; the manifest plans it as {planned}."
 _BOMB = "{subject}: with it the bundle would unpack to more than an honest one of its size does."
-_ZIPPED = ("wheel", "tool", "bytecode")
+_ZIPPED = ("wheel", "tool")
 MOST_SIGNATURE = 64 << 10  # bytes
 _MOST = 50  # findings about names: a wrong folder would give thousands
 
@@ -162,7 +162,7 @@ def _file(root, file, contents, bound):  # type: (str, File, bool, Bound) -> Che
             return Checked(file, None, ())  # said already
         if facts.st_size != file.size:
             found.append(error("wrong-size", file.path, _SIZE, _AGAIN, found=facts.st_size, expected=file.size))
-        elif is_zipped(file):
+        elif is_zipped(file) and (contents or file.kind != "bytecode"):
             wheel = read_wheel(path, sha256=file.sha256)
             found += [*wheel.notes, *(bound.admit(wheel) or (check_contents(wheel) if contents else ()))]
         elif layout.hash_file(path)[1] != file.sha256:
