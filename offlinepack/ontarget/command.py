@@ -6,7 +6,7 @@ import signal
 import traceback
 from typing import Any, List, NoReturn, Optional, Sequence, Tuple
 
-from . import environment, installation, installed, interpreter, report, verify
+from . import environment, installation, installed, interpreter, report, seed, verify
 from .errors import BUG, DONE, INTERRUPTED, ComputerError, IntegrityError, OfflinepackError, UsageError, error, text
 
 VERSION = "0.1.0"
@@ -170,7 +170,7 @@ def _run(options, voice):  # type: (Any, report.Voice) -> int
 
 
 def _rollback(options, voice):  # type: (Any, report.Voice) -> int
-    place = environment.locate(options.venv or os.environ.get("VIRTUAL_ENV") or ".venv")
+    place = environment.locate(options.venv or _beside() or os.environ.get("VIRTUAL_ENV") or ".venv")
     state = environment.read_state(place)
     voice.facts.update(venv=place.venv, generation=state["current"], former=state["former"])
     if options.list:
@@ -190,6 +190,9 @@ def _rollback(options, voice):  # type: (Any, report.Voice) -> int
         state = environment.read_state(place)
         known, before = state["generations"][wanted], state["generations"].get(state["current"])
         bad = installed.altered(place.root(wanted), known["distributions"], known["records"])
+        python = seed.interpreter(place.root(wanted))
+        if not os.path.exists(python):  # a link to a Python that is there no more
+            bad["python"] = [python]
         if bad:
             raise IntegrityError(*[error(
                 "altered", one, "{subject} is not as it was installed there: {files}.", "Install that bundle again.",
@@ -207,12 +210,20 @@ def _rollback(options, voice):  # type: (Any, report.Voice) -> int
     return DONE
 
 
+def _beside():  # type: () -> Optional[str]
+    """The environment that this very program lies beside: <venv>.d/offlinepack.pyz."""
+    program = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    folder = os.path.dirname(program)
+    kept = os.path.basename(program) == installation.PROGRAM and os.path.isfile(os.path.join(folder, "state.json"))
+    return folder[:-2] if kept and folder.endswith(".d") else None
+
+
 def _release(record):  # type: (Any) -> str
     return " ".join(one for one in (record["bundle"], record["version"]) if one) if record else "?"
 
 
 def _inspect(options, voice):  # type: (Any, report.Voice) -> int
-    place = environment.locate(options.venv or os.environ.get("VIRTUAL_ENV") or ".venv")
+    place = environment.locate(options.venv or _beside() or os.environ.get("VIRTUAL_ENV") or ".venv")
     state = environment.read_state(place)
     known = state["generations"].get(state["current"])
     if not known:

@@ -21,7 +21,7 @@ _AGAIN = "Copy the bundle again from where it was made."
 _SIZE = "{subject} has {found} bytes instead of {expected}: cut off, or altered."
 _OTHER = "{subject} holds {found}; the manifest plans it as {planned}."
 _BOMB = "{subject}: with it the bundle would unpack to more than an honest one of its size does."
-_ZIPPED = ("wheel", "tool")
+_ZIPPED = ("wheel", "tool", "bytecode")
 MOST_SIGNATURE = 64 << 10  # bytes
 _MOST = 50  # findings about names: a wrong folder would give thousands
 

@@ -146,6 +146,26 @@ def test_what_was_damaged_is_found_and_repaired(bundle: Callable[..., Path], tmp
     assert "stone" in refused.err and told(venv / "bin" / "app") == "app 2.0"
 
 
+def test_the_program_beside_knows_its_environment(bundle: Callable[..., Path], tmp_path: Path) -> None:
+    one, two, venv = bundle("1.0"), bundle("2.0"), tmp_path / "venv"
+    install(one, "--venv", venv)
+    install(two, "--venv", venv)
+    shutil.rmtree(tmp_path / "media")
+    program = (sys.executable, f"{venv}.d/offlinepack.pyz")
+    first = told(*program, "rollback", "--list").splitlines()
+    assert [" current" in one for one in sorted(first, key=lambda one: "1.0" in one)] == [True, False]
+    assert "from notes 2.0 to notes 1.0" in told(*program, "rollback")
+    assert told(venv / "bin" / "app") == "app 1.0"
+    assert f"{venv}: notes 1.0, since" in told(*program, "inspect")
+    former = next(line.split()[0] for line in first if "2.0" in line)
+    python = Path(f"{venv}.d", former, "bin", "python")
+    python.rename(python.with_name("gone"))
+    refused = subprocess.run([*program, "rollback", "--to", former], capture_output=True, text=True)
+    assert refused.returncode == 7 and "python is not as it was" in refused.stderr
+    python.with_name("gone").rename(python)
+    assert "to notes 2.0" in told(*program, "rollback", "--to", former)
+
+
 def test_force_installs_again(bundle: Callable[..., Path], tmp_path: Path) -> None:
     one, venv = bundle(), tmp_path / "venv"
     install(one, "--venv", venv)
