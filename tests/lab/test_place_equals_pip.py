@@ -78,6 +78,8 @@ def wheels() -> list[Path]:
             pins = folder / "pins.txt"
             run(
                 [
+                    sys.executable,
+                    "-m",
                     "uv",
                     "pip",
                     "compile",
