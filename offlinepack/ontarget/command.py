@@ -8,6 +8,7 @@ from typing import Any, List, NoReturn, Optional, Sequence, Tuple
 
 from . import environment, installation, installed, interpreter, report, seed, verify
 from .errors import BUG, DONE, INTERRUPTED, ComputerError, IntegrityError, OfflinepackError, UsageError, error, text
+from .program import PROGRAM
 
 VERSION = "0.1.0"
 Options = Sequence[Tuple[str, Optional[str], Any]]
@@ -214,7 +215,7 @@ def _beside():  # type: () -> Optional[str]
     """The environment that this very program lies beside: <venv>.d/offlinepack.pyz."""
     program = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     folder = os.path.dirname(program)
-    kept = os.path.basename(program) == installation.PROGRAM and os.path.isfile(os.path.join(folder, "state.json"))
+    kept = os.path.basename(program) == PROGRAM and os.path.isfile(os.path.join(folder, "state.json"))
     return folder[:-2] if kept and folder.endswith(".d") else None
 
 
