@@ -192,8 +192,7 @@ def _rollback(options, voice):  # type: (Any, report.Voice) -> int
         known, before = state["generations"][wanted], state["generations"].get(state["current"])
         bad = installed.altered(place.root(wanted), known["distributions"], known["records"])
         python = seed.interpreter(place.root(wanted))
-        if not os.path.exists(python):  # a link to a Python that is there no more
-            bad["python"] = [python]
+        bad.update({} if os.path.exists(python) else {"python": [python]})  # a link to a Python that is gone
         if bad:
             raise IntegrityError(*[error(
                 "altered", one, "{subject} is not as it was installed there: {files}.", "Install that bundle again.",
@@ -213,9 +212,8 @@ def _rollback(options, voice):  # type: (Any, report.Voice) -> int
 
 def _beside():  # type: () -> Optional[str]
     """The environment that this very program lies beside: <venv>.d/offlinepack.pyz."""
-    program = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    folder = os.path.dirname(program)
-    kept = os.path.basename(program) == PROGRAM and os.path.isfile(os.path.join(folder, "state.json"))
+    folder, name = os.path.split(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    kept = name == PROGRAM and os.path.isfile(os.path.join(folder, "state.json"))
     return folder[:-2] if kept and folder.endswith(".d") else None
 
 
