@@ -37,7 +37,7 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServedI
         make_wheel(folder, "handle", "2.0"),
         make_wheel(folder, "sand", "3.0"),
         make_sdist(folder, "loop", build_requires=["loop"]),
-        make_sdist(folder, "sphinx", fails="no riddle was given"),
+        make_sdist(folder, "sphinx", backend="setuptools", fails="no riddle was given"),
         extension(folder),
     ]
     with serve_index(tmp_path, files) as served:
@@ -108,5 +108,5 @@ def test_where_the_closure_cannot_be_known(
 ) -> None:
     done = offlinepack("build", name, "--sdist", "include", "-o", tmp_path / "b.tar.gz")
     assert done.code == 8, done.err
-    assert said in done.err or "has to be built to know" in done.err
+    assert said in done.err
     assert not (tmp_path / "b.tar.gz").exists()
