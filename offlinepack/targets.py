@@ -120,6 +120,8 @@ class System:
     """X.Y that its vendor offers for it"""
     default: str | None = None
     """the X.Y that is meant where none is named"""
+    own_python: str | None = None
+    """X.Y.Z of the system's own interpreter, where that stays the same as long as the system is kept"""
     synonyms: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
     """for each fact, where it stands"""
@@ -185,8 +187,9 @@ class Target:
 
     @property
     def python_full(self) -> str:
-        """X.Y.Z: the patch release that is meant, else the newest that is known."""
-        return _newest_patch(self.facts.python, self.facts.implementation)
+        """X.Y.Z: the patch release that is meant or that the machine told, else the newest that is known."""
+        told = dict(self.given).get("python_full_version")
+        return told or _newest_patch(self.facts.python, self.facts.implementation)
 
     @property
     def _nodot(self) -> str:
@@ -503,6 +506,15 @@ class _Written(NamedTuple):
     python: Python | None = None
     default: Python | None = None
     offered: tuple[str, ...] = ()
+    own: str | None = None
+    """X.Y.Z of the system's own interpreter"""
+
+    def target(self, python: Python, name: str) -> Target:
+        """Its target with this Python; the system's own X.Y means the patch release that it comes with."""
+        made = _make(self.platform, python, name)
+        if self.own is None or python != _python(self.own.rpartition(".")[0]):
+            return made
+        return replace(made, given=(("implementation_version", self.own), ("python_full_version", self.own)))
 
 
 def parse(asked: str, python_version: str = "") -> Target:
@@ -635,8 +647,8 @@ def _named(asked: str, pythons: Sequence[Python]) -> list[Target]:
                     known=list(known),
                 )
             )
-        return [_make(written.platform, python, asked)]
-    return [_make(written.platform, one, f"{asked}:{one.spelled}") for one in pythons]
+        return [written.target(python, asked)]
+    return [written.target(one, f"{asked}:{one.spelled}") for one in pythons]
 
 
 def _read_text(asked: str) -> _Written | Target:
@@ -648,7 +660,8 @@ def _read_text(asked: str) -> _Written | Target:
     if entry := _in_catalogue(base):
         system, machine = entry
         default = _python(system.default) if system.default else None
-        return _Written(system.platform(machine), _python(version) if version else None, default, system.pythons)
+        python = _python(version) if version else None
+        return _Written(system.platform(machine), python, default, system.pythons, system.own_python)
     if platform := _platform(base):
         return _Written(platform, _python(version) if version else None)
     if Path(asked).is_file():
@@ -708,7 +721,10 @@ def _distinct(found: Sequence[Target]) -> tuple[Target, ...]:
     distinct: dict[str, Target] = {}
     for target in found:
         same = distinct.setdefault(target.tag, target)
-        if (same.facts, same.given) != (target.facts, target.given):
+        if same.facts == target.facts and not (same.given and target.given):
+            # any patch release, and the one that a system comes with: what suits that one suits a newer one too
+            same = replace(same, given=same.given or target.given)
+        elif (same.facts, same.given) != (target.facts, target.given):
             raise UsageError(
                 error(
                     "targets-alike",

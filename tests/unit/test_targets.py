@@ -286,15 +286,28 @@ def test_the_nearest_of_those_that_do_not_fit() -> None:
     assert parse(LINUX).nearest([wheel("py3-none-any")]) is None
 
 
+def test_a_system_whose_python_stays_means_that_patch_release() -> None:
+    debian, any_patch = parse("debian12"), parse("cp311-manylinux_2_36_x86_64")
+    assert debian.facts == any_patch.facts and debian.facts.python == "3.11"
+    assert (debian.python_full, any_patch.python_full) == ("3.11.2", "3.11.18")
+    assert parse("debian12:3.11") == replace(debian, name="debian12:3.11")
+    assert parse("debian12:3.12").python_full == "3.12.16"
+    assert parse("debian12:pp3.11").python_full != "3.11.2"
+    assert parse("debian12:3.11.9").python_full == "3.11.9"
+    for names in (["debian12", any_patch.name], [any_patch.name, "debian12"]):
+        (both,) = combine(names=names)
+        assert both.python_full == "3.11.2"
+
+
 def test_markers_are_those_of_the_target() -> None:
     assert parse("debian12-arm64").environment == {
         "implementation_name": "cpython",
-        "implementation_version": "3.11.18",
+        "implementation_version": "3.11.2",
         "os_name": "posix",
         "platform_machine": "aarch64",
         "platform_python_implementation": "CPython",
         "platform_system": "Linux",
-        "python_full_version": "3.11.18",
+        "python_full_version": "3.11.2",
         "python_version": "3.11",
         "sys_platform": "linux",
     }
