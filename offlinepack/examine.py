@@ -57,7 +57,8 @@ class Examined:
 
         return read_metadata(self.header)
 
-    def wheel(self) -> wheel.Wheel:
+    @cached_property
+    def read(self) -> wheel.Wheel:
         """The wheel as the strict reader sees it."""
         return wheel.read_wheel(self.file.path, filename=self.file.name)
 
@@ -101,7 +102,7 @@ def clashes(of: Sequence[Examined], system: str, store: Store) -> list[Finding]:
         for root in one.roots:
             seen[root] = seen.get(root, 0) + 1
     close = [one for one in of if any(root == _ANYWHERE or seen[root] > 1 for root in one.roots)]
-    found = landing.clashes([one.wheel() for one in sorted(close, key=lambda one: one.file.name)], system)
+    found = landing.clashes([one.read for one in sorted(close, key=lambda one: one.file.name)], system)
     if not found:
         store.keep_fact(key, "apart", True, _READER)
     return found

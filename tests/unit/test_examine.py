@@ -68,7 +68,7 @@ def test_only_wheels_with_a_root_in_common_are_compared(
     for _ in range(2):
         found = examine.clashes(both, system, store)
         assert [each.level for each in found] == levels
-        assert found == wheel.clashes([each.wheel() for each in reversed(both)], system)
+        assert found == wheel.clashes([each.read for each in reversed(both)], system)
 
 
 def test_scripts_of_two_wheels(store: Store, tmp_path: Path) -> None:
