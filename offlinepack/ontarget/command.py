@@ -6,7 +6,7 @@ import signal
 import traceback
 from typing import Any, List, NoReturn, Optional, Sequence, Tuple
 
-from . import environment, installation, installed, interpreter, report, seed, verify
+from . import environment, installation, interpreter, report, seed, verify
 from .errors import BUG, DONE, INTERRUPTED, ComputerError, IntegrityError, OfflinepackError, UsageError, error, text
 from .program import PROGRAM
 
@@ -190,9 +190,7 @@ def _rollback(options, voice):  # type: (Any, report.Voice) -> int
     with environment.hold(place):
         state = environment.read_state(place)
         known, before = state["generations"][wanted], state["generations"].get(state["current"])
-        bad = installed.altered(place.root(wanted), known["distributions"], known["records"])
-        python = seed.interpreter(place.root(wanted))
-        bad.update({} if os.path.exists(python) else {"python": [python]})  # a link to a Python that is gone
+        bad = seed.altered(place.root(wanted), known)
         if bad:
             raise IntegrityError(*[error(
                 "altered", one, "{subject} is not as it was installed there: {files}.", "Install that bundle again.",
@@ -227,7 +225,7 @@ def _inspect(options, voice):  # type: (Any, report.Voice) -> int
     known = state["generations"].get(state["current"])
     if not known:
         raise UsageError(error("not-installed-here", place.venv, "offlinepack has installed nothing in {subject}."))
-    bad = installed.altered(place.root(state["current"]), known["distributions"], known["records"])
+    bad = seed.altered(place.root(state["current"]), known)
     voice.facts.update(known, venv=place.venv, generation=state["current"], former=state["former"], altered=bad)
     facts = {"installed": known["installed"], "generation": state["current"], "python": known["python"]}
     voice.result(text(

@@ -72,15 +72,15 @@ class Work(NamedTuple):
 
 
 def build(work, programs, known, former):
-    # type: (Work, by_pip.Programs, bool, Mapping[str, Any]) -> List[Finding]
+    # type: (Work, by_pip.Programs, Mapping[str, Any], Mapping[str, Any]) -> List[Finding]
     """Put all that is missing into the generation; what could not be installed, and what pip check says.
 
-    `known`: it was whole once and may be in use. `former`: the record of the release before, {} where there is none.
+    `known`: its record, where it was whole once and may be in use. `former`: that of the release before. Else {}.
     """
     root, options, foreign = work.root, work.options, work.place.foreign
     base = [] if known or foreign else _ground(work, programs)  # type: List[str]
-    if known and not foreign and not os.path.exists(seed.interpreter(root)):
-        seed.create(root, work.choice.facts, programs.run)
+    if known and not foreign:
+        work.voice.findings(seed.mend(root, known.get("base", {}), work.choice.facts, programs.run))
     bad = set(work.versions if options.force else installed.altered(root, work.versions))
     if not foreign:
         installed.discard(root, bad)
@@ -109,25 +109,15 @@ def _ground(work, programs):  # type: (Work, by_pip.Programs) -> List[str]
     journal, root = work.place.path("journal.json"), work.root
     found = environment.read_json(journal)
     base = found.get("base", {})
-    if found.get("generation") == work.generation and base and _contents(root, base) == base:
+    if found.get("generation") == work.generation and base and seed.contents(root, base) == base:
         work.voice.say(text("Going on where the run before stopped."))
         return list(base)
     environment.remove(root)
     environment.write_json(journal, {"schema": 1, "generation": work.generation, "base": {}})
     work.voice.findings(seed.create(root, work.choice.facts, programs.run))
-    base = _contents(root, installed.listing(root))
+    base = seed.contents(root, installed.listing(root))
     environment.write_json(journal, {"schema": 1, "generation": work.generation, "base": base})
     return list(base)
-
-
-def _contents(root, paths):  # type: (str, Iterable[str]) -> Dict[str, str]
-    """Of these relative paths those that are there: sha256 of a file, where a link leads, '' of a folder."""
-    found = {}  # type: Dict[str, str]
-    for one in paths:
-        path = os.path.join(root, one)
-        if os.path.lexists(path):
-            found[one] = os.readlink(path) if os.path.islink(path) else installed.sha256(path)
-    return found
 
 
 def _fill(work, programs, wanted, former):

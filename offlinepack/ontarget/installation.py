@@ -167,15 +167,15 @@ def _locked(work, programs):  # type: (Work, by_pip.Programs) -> int
     """All that writes. Interrupted, or refused by this computer, it takes back what it began."""
     state, place, voice, new = _admitted(work), work.place, work.voice, work.generation
     known, journal = state["generations"].get(new), place.path("journal.json")
-    bad = installed.altered(work.root, work.versions, known["records"]) if known else {}
+    bad = seed.altered(work.root, known) if known else {}
     failed = []  # type: List[Finding]
-    if not known or bad or work.options.force or not os.path.exists(seed.interpreter(work.root)):
+    if not known or bad or work.options.force:
         environment.prune(place, [state["current"], state["former"], new])
         environment.remove(programs.logs)
         os.makedirs(programs.logs)
         try:
             with environment.writing_back(place.beside):
-                failed = generation.build(work, programs, bool(known), _former(work, state))
+                failed = generation.build(work, programs, known or {}, _former(work, state))
         except (KeyboardInterrupt, OSError, errors.OfflinepackError) as ended:
             _undisturbed()
             if not known and not place.foreign:
@@ -217,13 +217,14 @@ def _lead(work, state, partial):  # type: (Work, Dict[str, Any], bool) -> None
     """Write down what the generation is, lead people to it, say what is left to do."""
     place, new, voice = work.place, work.generation, work.voice
     environment.sync(work.root)
-    infos = installed.dist_infos(work.root)
+    infos, known = installed.dist_infos(work.root), state["generations"].get(new, {})
     state["generations"][new] = {
         "target": work.target.tag,
         "python": work.choice.facts["executable"],
         "installed": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "compiled": not work.options.no_compile,
         "whole": not partial,
+        "base": known.get("base") or environment.read_json(place.path("journal.json")).get("base", {}),
         "distributions": work.versions,
         "files": work.hashes,
         "records": {name: installed.sha256(os.path.join(info[0], "RECORD")) for name, info in infos.items()},

@@ -1,9 +1,10 @@
 """A virtual environment in its final place, without ensurepip: what pip, or the fast engine, then fills."""
 
 import os
-from typing import Any, Callable, Dict, List, Mapping, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Tuple
 
 from . import installed
+from .environment import remove
 from .errors import Finding, InstallError, error, note
 
 SYSCONFIG = "offlinepack-sysconfig.pth"
@@ -26,6 +27,44 @@ def needs_sysconfig(facts):  # type: (Mapping[str, Any]) -> bool
 def lacks_distutils(facts):  # type: (Mapping[str, Any]) -> bool
     """No pip runs on such a Python: 3.6 as Debian packs it, without distutils."""
     return facts["python"].split(".")[:2] == ["3", "6"] and not facts["has"]["distutils"]
+
+
+def contents(root, paths):  # type: (str, Iterable[str]) -> Dict[str, str]
+    """Of these relative paths those that are there: sha256 of a file, where a link leads, '' of a folder."""
+    found = {}  # type: Dict[str, str]
+    for one in paths:
+        path = os.path.join(root, one)
+        if os.path.lexists(path):
+            found[one] = os.readlink(path) if os.path.islink(path) else installed.sha256(path)
+    return found
+
+
+def lost(root, base):  # type: (str, Mapping[str, str]) -> List[str]
+    """What is gone or differs of the environment itself; `base`: contents() of it when it was made, {} where not known.
+
+    Without pyvenv.cfg its interpreter is the system's own: nobody may install with it then.
+    """
+    here = contents(root, base)
+    found = [os.path.join(root, one) for one in sorted(base) if here.get(one) != base[one]]
+    needed = [interpreter(root), os.path.join(root, "pyvenv.cfg")]
+    return found + [one for one in needed if one not in found and not os.path.exists(one)]
+
+
+def altered(root, known):  # type: (str, Mapping[str, Any]) -> Dict[str, List[str]]
+    """Of a generation, by its record in state.json: each distribution, and `python`, itself, that is not whole."""
+    bad = installed.altered(root, known["distributions"], known["records"])
+    gone = lost(root, known.get("base", {}))
+    return dict(bad, python=gone) if gone else bad
+
+
+def mend(root, base, facts, run):
+    # type: (str, Mapping[str, str], Mapping[str, Any], Callable[[str, List[str]], Tuple[int, str, str]]) -> List[Finding]
+    """What is lost of the environment itself is made again; what it holds stays."""
+    gone = lost(root, base)
+    for path in gone:
+        if os.path.islink(path) or not os.path.isdir(path):
+            remove(path)
+    return create(root, facts, run) if gone else []
 
 
 def create(root, facts, run):

@@ -146,6 +146,26 @@ def test_what_was_damaged_is_found_and_repaired(bundle: Callable[..., Path], tmp
     assert "stone" in refused.err and told(venv / "bin" / "app") == "app 2.0"
 
 
+@pytest.mark.parametrize("engine", ["fast", "pip"])
+def test_what_the_environment_itself_lost_is_made_again(
+    bundle: Callable[..., Path], tmp_path: Path, engine: str
+) -> None:
+    one, venv = bundle("1.0"), tmp_path / "venv"
+    install(one, "--venv", venv)
+    for lost in ("bin/activate", "bin/python3", "bin/python", "pyvenv.cfg"):
+        (venv / lost).unlink()
+        told = install(one, "--venv", venv, "--inspect", "--json").json
+        assert str(venv.resolve() / lost) in told["altered"]["python"]
+        assert install(one, "--venv", venv, "--json").json["changed"], lost
+        assert (venv / lost).exists()
+    # without it, the environment's interpreter would place what it gets among the system's own packages
+    (venv / "pyvenv.cfg").unlink()
+    (venv / "bin" / "stone").unlink()
+    install(one, "--venv", venv, "--engine", engine)
+    assert (venv / "bin" / "stone").exists()
+    assert not install(one, "--venv", venv, "--inspect", "--json").json["altered"]
+
+
 def test_the_program_beside_knows_its_environment(bundle: Callable[..., Path], tmp_path: Path) -> None:
     one, two, venv = bundle("1.0"), bundle("2.0"), tmp_path / "venv"
     install(one, "--venv", venv)
