@@ -164,15 +164,15 @@ class Built:
 def lock(request: Request, watch: Watch = unwatched) -> tuple[Plan, ...]:
     """Lock and select for every target, side by side; all conflicts or gaps of all targets at once."""
     tools, asked = _tools(), supply.named(request.requirements, request.indexes, request.how)
-    jobs = [
-        functools.partial(one, requirements, target, request.indexes, request.how)
-        for target in request.targets
-        for one, requirements in ((supply.locked, asked), (_tools_locked, tools))
-    ]
+    # pip is for every machine alike: one lock of it serves all targets of a Python
+    pythons = {(one.facts.implementation, one.python_full): one for one in request.targets}
+    jobs = [functools.partial(supply.locked, asked, one, request.indexes, request.how) for one in request.targets]
+    jobs += [functools.partial(_tools_locked, tools, one, request.indexes, request.how) for one in pythons.values()]
     locks = side_by_side(jobs, text("resolving for {targets}", targets=[one.name for one in request.targets]), watch)
+    own = dict(zip(pythons, locks[len(request.targets) :], strict=True))
     plans = [
-        functools.partial(_plan, target, asked, locks[2 * at], locks[2 * at + 1], tools)
-        for at, target in enumerate(request.targets)
+        functools.partial(_plan, one, asked, made, own[one.facts.implementation, one.python_full], tools)
+        for one, made in zip(request.targets, locks, strict=False)
     ]
     return tuple(all_of(map(caught, plans)))
 
