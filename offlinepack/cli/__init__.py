@@ -272,8 +272,24 @@ def console(ctx: click.Context) -> Console:
             lang=said.get("lang"),
             command=ctx.info_name or "",
         )
+        if root.meta["offlinepack.console"].loudness > 1:
+            _tell_programs()
     made: Console = root.meta["offlinepack.console"]
     return made
+
+
+def _tell_programs() -> None:
+    """From now on a line on stderr for each program that is started: what it was asked, without secrets."""
+    import shlex
+
+    from offlinepack.sources import without_secrets
+
+    def heard(event: str, facts: tuple[Any, ...]) -> None:
+        if event == "subprocess.Popen":
+            asked = [facts[1]] if isinstance(facts[1], str | bytes | os.PathLike) else facts[1]
+            print("$ " + without_secrets(shlex.join(map(os.fsdecode, asked))), file=sys.stderr, flush=True)
+
+    sys.addaudithook(heard)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -14,7 +14,7 @@ import click
 from offlinepack import bundle, cli, console, pack, sources, summary, targets
 from offlinepack.cli import options
 from offlinepack.cli.options import FILE, What
-from offlinepack.errors import Text, UsageError, error, text
+from offlinepack.errors import Text, UsageError, error, text, warning
 from offlinepack.evidence.policy import Rules
 from offlinepack.indexes import Indexes
 from offlinepack.ontarget import manifest
@@ -56,6 +56,15 @@ def gather(what: What, indexes: Indexes, how: pack.How, speaker: console.Console
         found, environment = discovered.requirements, discovered.environment
     for path in what.constraints:
         found = found + asked.constraints(path)
+    if what.exclude and not environment:
+        unused = warning(
+            "exclude-unused",
+            "--exclude",
+            "{subject} {names} leaves nothing out: it is for a frozen environment, and none is packed.",
+            "Take it out of the requirements, or freeze an environment with --venv.",
+            names=what.exclude,
+        )
+        found = replace(found, notes=(*found.notes, unused))
     return _with_policies(found, what), environment
 
 
@@ -228,7 +237,8 @@ def lock(
             )
         )
     plans = pack.lock(wanted, speaker.track)
-    speaker.findings([*wanted.requirements.notes, *(one for plan in plans for one in plan.selection.findings)])
+    findings = [*wanted.requirements.notes, *(one for plan in plans for one in plan.selection.findings)]
+    speaker.findings(findings)
     if dry_run:
         tell_plan(plans, pack.sizes(plans, wanted), speaker)
         return
@@ -248,6 +258,7 @@ def lock(
                 "ok": True,
                 "locks": [{"target": plan.target.tag, "packages": _packages(plan)} for plan in plans],
                 "files": written,
+                "findings": [one.to_json() for one in findings],
             }
         )
 
@@ -364,7 +375,10 @@ def _tell_packed(
         ),
         f"  sha256 {archive.sha256}",
     ]
-    lines += [text("  for {machines}", machines=machines[one.tag]) for one in listed.targets]
+    for target in listed.targets:
+        lines.append(text("  for {machines}", machines=machines[target.tag]))
+        if speaker.loudness > 0:
+            lines += [f"    {one.name} {one.version}  {_base(one.file)}" for one in target.install]
     lines += versions_apart(listed)
     lines += [sentence for one in verdicts for sentence in one.sentences()]
     lines.append(text("on the other side:"))

@@ -12,7 +12,7 @@ import click
 from offlinepack import bundle, cli, console, handover, roots, signing
 from offlinepack.cli.options import FILE, POLICY, SNAPSHOT, option
 from offlinepack.errors import Finding, InstallError, IntegrityError, MachineError, error, raise_all, text
-from offlinepack.ontarget import manifest
+from offlinepack.ontarget import manifest, match
 from offlinepack.ontarget import signature as signatures
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def inspect(ctx: click.Context, path: Path, target: str | None) -> None:
     signatures.own(opened.data, list(opened.signatures.items()))
     speaker.findings(checked(speaker, opened)[1])
     listed = opened.manifest
-    shown = listed.targets if target is None else (named(listed, target),)
+    shown = tuple(match.targets(listed, target))
     rehearsed, evidence = _rehearsed(opened), known(speaker, opened)
     if speaker.wants_json:
         told = {"rehearsal": [one for one in rehearsed.values() if one["tag"] in {each.tag for each in shown}]}
@@ -168,22 +168,6 @@ def _rehearsed(opened: bundle.Bundle) -> dict[str, Any]:
     if file is None:
         return {}
     return {one["tag"]: one for one in json.loads(opened.read(file))["targets"]}
-
-
-def named(listed: manifest.Manifest, name: str) -> manifest.Target:
-    """The target of this name or tag, or MachineError with those there are."""
-    for one in listed.targets:
-        if name in (one.name, one.tag, *one.name.split("+")):
-            return one
-    raise MachineError(
-        error(
-            "no-such-target",
-            name,
-            "This bundle has no target {subject}.",
-            "It has: {targets}.",
-            targets=[f"{one.name} ({one.tag})" for one in listed.targets],
-        )
-    )
 
 
 def _told(evidence: Evidence, path: str) -> dict[str, Any]:
@@ -350,7 +334,7 @@ def rehearse(
     if root:
         roots.check(root)
     opened = bundle.open_bundle(bundle_path)
-    shown = opened.manifest.targets if target is None else (named(opened.manifest, target),)
+    shown = tuple(match.targets(opened.manifest, target))
     what = text("rehearsing {targets}", targets=[one.name for one in shown])
     with Store.open(cache_dir or Store.default_folder()) as store:
         verdicts = list(speaker.track(what, static.rehearse(opened, shown, store=store), len(shown)))

@@ -94,7 +94,8 @@ class Difference:
         if self.old.folder != self.new.folder:
             yield text("{old} is now {new}", old=self.old.folder, new=self.new.folder)
         if self.old.sequence != self.new.sequence:
-            yield text("sequence {old} is now {new}", old=self.old.sequence, new=self.new.sequence)
+            old, new = (text("none") if one.sequence is None else one.sequence for one in (self.old, self.new))
+            yield text("sequence {old} is now {new}", old=old, new=new)
         for tag in sorted({one.tag for one in self.old.targets} - set(self.targets)):
             yield text("target {tag} is gone", tag=tag)
         known = {one.tag for one in self.old.targets}
@@ -232,7 +233,7 @@ def _rewritten(old: Manifest, new: Manifest) -> Iterator[Finding]:
                 )
             elif folder == layout.FILES:
                 yield note("included-changed", path, "{subject} was changed.")
-        elif folder == layout.FILES and (before or after):
+        elif folder == layout.FILES and before != after:
             if after:
                 yield note("included-new", path, "{subject} is new.")
             else:

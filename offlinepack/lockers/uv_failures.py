@@ -29,6 +29,7 @@ NO_WHEEL = re.compile(
     r"(?:usable wheels|wheels with a matching|available wheels|wheels (?:are|is) available|compatible wheels)"
 )
 _NO_VERSION = re.compile(rf"there is no version of ({NAME})(?:\[[^\]]*\])?(===?[^\s,]+)")
+_NOT_READ = re.compile(rf"\b({NAME})(?:===?\S+)? needs to be downloaded from a registry")
 _NEEDS_SOURCE = re.compile(r"hint: Wheels are required for `([^`]+)`")
 _FORBIDDEN = re.compile(r"Building source distributions for `([^`]+)` is disabled")
 _NEEDS = re.compile(
@@ -76,6 +77,9 @@ def learn(said: str, run: Run, rounds: Rounds) -> bool:
     unknown = {canonicalize_name(name) for name in _UNKNOWN.findall(flat)} - rounds.excluded
     without = {canonicalize_name(name): versions for name, versions in NO_WHEEL.findall(flat)}
     pins = {canonicalize_name(name): pin for name, pin in _NO_VERSION.findall(flat)}
+    if run.offline:  # what was never read is no proof that an index lacks it
+        unread = {canonicalize_name(name) for name in _NOT_READ.findall(flat)}
+        unknown |= (unread | {name for name in pins if not files_of(name, run)}) - rounds.excluded
     absent = {**dict.fromkeys(unknown, ""), **pins}
     if any(_is_frozen(name, run) for name in absent):
         rounds.findings += _not_on_an_index(run)

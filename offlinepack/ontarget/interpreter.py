@@ -125,7 +125,7 @@ def _output(command, **environment):  # type: (List[str], str) -> str
 def probe(known):  # type: (Dict[str, Any]) -> Dict[str, Any]
     """The machine besides: its name, what its loader finds, free bytes on disk, and pip's own list of tags."""
     libraries, name = _libraries(known), _os_release().get("PRETTY_NAME") or platform.platform()
-    told = dict(known, schema=1, system=name, sonames=sorted(libraries), symbols=_symbols(libraries))
+    told = dict(dict({"schema": 1}, **known), system=name, sonames=sorted(libraries), symbols=_symbols(libraries))
     places = {"prefix": sys.prefix, "home": os.path.expanduser("~"), "here": os.curdir}
     told["disk_free"] = {name: shutil.disk_usage(path).free for name, path in places.items() if os.path.isdir(path)}
     try:
@@ -202,7 +202,7 @@ def main():  # type: () -> None
     if "--facts" in sys.argv[1:]:
         print(json.dumps(known, sort_keys=True))
     else:
-        print(json.dumps(probe(known), sort_keys=True, indent=1), flush=True)
+        print(json.dumps(probe(known), indent=1), flush=True)
         print("ask for: --target " + spoken(known), file=sys.stderr)
 
 

@@ -63,7 +63,7 @@ def targets(manifest, name):  # type: (Manifest, Optional[str]) -> List[Target]
     if name and re.search(r"[/\\]", name):
         raise UsageError(error("target-is-a-place", name, "--target {subject} is a path.", "The place is --venv."))
     if not found:
-        have = [one.tag for one in manifest.targets]
+        have = ["%s (%s)" % (one.name, one.tag) for one in manifest.targets]
         raise UsageError(error(
             "no-such-target", name, "This bundle has no target {subject}.", "It has: {have}.", have=have))
     return found

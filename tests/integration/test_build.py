@@ -133,6 +133,18 @@ def test_name_version_and_output_are_filled_in(index: ServedIndex, offlinepack: 
     assert "app-offline.tar.gz" in leavings()
 
 
+def test_target_of_a_command_that_reads_a_bundle(index: ServedIndex, offlinepack: Run) -> None:
+    assert offlinepack("build", "stone", "--target", "debian12", "--target", "windows:3.12").code == 0
+    for name in ("windows:3.12", "cp312-win_amd64"):
+        (shown,) = offlinepack("inspect", "stone-offline.tar.gz", "--target", name, "--json").json["targets"]
+        assert shown["tag"] == "cp312-win_amd64"
+    for command in ("inspect", "rehearse", "install"):
+        place = offlinepack(command, "stone-offline.tar.gz", "--target", "./here")
+        assert place.code == 2 and "The place is --venv" in place.err
+        other = offlinepack(command, "stone-offline.tar.gz", "--target", "rhel8")
+        assert other.code == 2 and "windows:3.12 (cp312-win_amd64)" in other.err
+
+
 def test_with_target_in_the_name_there_is_a_bundle_for_each_target(index: ServedIndex, offlinepack: Run) -> None:
     asked = ("boulder", "--target", "debian12", "--target", "rhel8:3.11", "--app-version", "1.2")
     done = offlinepack("build", *asked, "-o", "{name}-{version}-{target}.tar.gz", "--split", "1M", "--json")
@@ -398,6 +410,9 @@ def test_a_store_file_that_its_disk_altered_is_fetched_again(index: ServedIndex,
     os.utime(kept, ns=(status.st_atime_ns, status.st_mtime_ns))
     offline = offlinepack("build", "stone", *LINUX, "--offline")
     assert offline.code == 6 and "pebble" in offline.err and "not in the store" in offline.err
+    for asked in ("boulder", "boulder==1.0"):
+        unread = offlinepack("build", asked, *LINUX, "--offline")
+        assert unread.code == 6 and "--offline forbids" in unread.err
     kept.write_bytes(damaged)
     os.utime(kept, ns=(status.st_atime_ns, status.st_mtime_ns))
     again = offlinepack("build", "stone", *LINUX)

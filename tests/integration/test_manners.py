@@ -112,6 +112,22 @@ def test_no_terminal_no_colours_no_movement(index: ServedIndex) -> None:
     assert done.returncode == 4 and "\x1b" not in done.stderr + done.stdout and "\r" not in done.stderr
 
 
+def test_verbose_tells_the_packages_and_twice_what_programs_were_asked(index: ServedIndex) -> None:
+    plain, more, most = (ran("build", "stone", *said, "-i", index.url) for said in ((), ("-v",), ("-vv",)))
+    assert "    stone " not in plain.stdout and "    stone " in more.stdout and "$ " not in more.stderr
+    told = [line for line in most.stderr.splitlines() if line.startswith("$ ")]
+    assert any("pip compile" in line for line in told)
+
+
+def test_exclude_without_an_environment_is_no_silent_thing(index: ServedIndex) -> None:
+    done = ran("build", "stone", "--exclude", "pebble")
+    assert done.returncode == 0 and "--exclude pebble leaves nothing out" in done.stderr
+
+
+def test_the_json_of_the_probe_starts_as_every_other() -> None:
+    assert ran("probe", "--json").stdout.startswith('{\n "schema": 1,')
+
+
 def on_terminal(*arguments: str, **named: str) -> str:
     """What the program shows on a terminal of 80 columns."""
     pid, terminal = pty.fork()

@@ -167,8 +167,8 @@ def test_libraries_that_the_machine_has_to_bring(old: Release, new: Release) -> 
 
 
 def test_included_files(old: Release, new: Release) -> None:
-    one = old.packed(extra={"files/a": b"1", "files/b": b"2"})
-    two = new.packed(extra={"files/a": b"other", "files/c": b"3"})
+    one = old.packed(extra={"files/a": b"1", "files/b": b"2", "files/same": b"4"})
+    two = new.packed(extra={"files/a": b"other", "files/c": b"3", "files/same": b"4"})
     assert codes(diff(one, two)) == [
         ("included-changed", "files/a"),
         ("included-removed", "files/b"),
