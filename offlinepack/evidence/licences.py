@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +55,7 @@ def of(raw: RawMetadata, texts: Callable[[], Iterable[str]]) -> Licence:
     return Licence((next(iter(found)),), "text") if len(found) == 1 else Licence((), "")
 
 
+@lru_cache(4096)
 def spdx(words: str) -> str:
     """These words as an SPDX expression in its canonical form; '' where they are none."""
     if not words or len(words) > 300:

@@ -281,6 +281,8 @@ def _passed_over(made: Pylock, said: str, run: Run) -> dict[str, str]:
         }
         # uv says the same of what was withdrawn, and of what is for another Python
         files = files_of(package.name, run) if without and run.target else []
+        # some projects have thousands of files: no more names are parsed than may be meant
+        files = [one for one in files if any(f"-{version}" in one.filename for version in without)] or files
         without &= {
             one.version for one in files if not one.yanked and run.target and one.admits(run.target.python_full)
         }
