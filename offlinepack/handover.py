@@ -12,8 +12,15 @@ from importlib import resources
 from pathlib import Path
 
 from offlinepack import bundle, signing
-from offlinepack.errors import MachineError, error, text
+from offlinepack.errors import ComputerError, MachineError, error, raise_all, text
+from offlinepack.ontarget import environment, preflight
+from offlinepack.ontarget.by_pip import UNPACKED
 from offlinepack.supply import Watch, unwatched
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 def run(
@@ -65,18 +72,38 @@ def install(
     if path.is_dir():
         opened.check_plan()
         return run(words, python, path, capture)
-    with _beside(venv, opened.manifest.install_to) as folder:
+    place = environment.locate(venv or opened.manifest.install_to or os.environ.get("VIRTUAL_ENV") or ".venv")
+    raise_all(ComputerError, preflight.rights(place))
+    with _unpacked(place) as folder:
         total = float(sum(one.size for one in opened.manifest.files))
-        for _ in watch(text("unpacking {path}", path=path), opened.unpack(folder), total, lambda one: one.size):
+        what = text("unpacking {path} for {venv}", path=path, venv=place.venv)
+        for _ in watch(what, opened.unpack(folder), total, lambda one: one.size):
             pass
         bundle.open_bundle(folder).check_plan()
         return run(words, python, folder, capture)
 
 
 @contextlib.contextmanager
-def _beside(venv: str | None, install_to: str | None) -> Iterator[Path]:
-    """A folder that is not there yet, on the disk where the environment will lie; gone when the block ends."""
-    place = os.path.abspath(venv or install_to or os.environ.get("VIRTUAL_ENV") or ".venv")  # noqa: PTH100 (links stay)
-    above = next(one for one in Path(place).parents if one.is_dir())
-    with tempfile.TemporaryDirectory(prefix=".offlinepack-", dir=above, ignore_cleanup_errors=True) as work:
-        yield Path(work) / "bundle"
+def _unpacked(place: environment.Place) -> Iterator[Path]:
+    """A folder that is not there yet, in work/ of the environment; gone when the block ends, with all that it took.
+
+    Until then the folder above is locked: another run, or the next one after a kill, sees whether it is in use.
+    """
+    work = Path(place.path("work"))
+    made = [one for one in (work, *work.parents) if not one.exists()]
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=UNPACKED, dir=work, ignore_cleanup_errors=True) as folder:
+            handle = os.open(folder, os.O_RDONLY) if fcntl else -1
+            try:
+                if fcntl:
+                    fcntl.flock(handle, fcntl.LOCK_EX)
+                yield Path(folder) / "bundle"
+            finally:
+                if fcntl:
+                    os.close(handle)
+    finally:
+        if not Path(place.path("lock")).exists():  # refused before anything else was written
+            for one in made:
+                with contextlib.suppress(OSError):
+                    one.rmdir()

@@ -12,9 +12,11 @@ import subprocess
 import time
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from . import installed
+from . import environment, installed
 from .manifest import SDISTS, TOOLS, WHEELS, Distribution, Manifest
 
+UNPACKED = "bundle-"
+"""what the folders in work/ begin with that hold a bundle, of this run or of one that waits"""
 _TAIL = 3000
 """characters of a log's end that are shown"""
 
@@ -43,6 +45,14 @@ class Programs(NamedTuple):
             told.seek(max(0, os.path.getsize(path) - _TAIL))
             words = told.read().decode("utf-8", "replace")
         return code, path, words.partition("\n")[2] if len(words) >= _TAIL else words
+
+    def clear(self, bundle):  # type: (str) -> None
+        """No temporary file stays; bundles that were unpacked there and are in use do."""
+        for name in os.listdir(self.work):
+            path = os.path.join(self.work, name)
+            own = os.path.join(os.path.realpath(bundle), "").startswith(os.path.join(os.path.realpath(path), ""))
+            if not own and not (name.startswith(UNPACKED) and environment.in_use(path)):
+                environment.remove(path)
 
 
 def _with_parent():  # type: () -> Optional[Callable[[], None]]

@@ -122,6 +122,20 @@ def hold(place):  # type: (Place) -> Iterator[int]
         os.close(handle)
 
 
+def in_use(folder):  # type: (str) -> bool
+    """Whether a live process holds this folder itself, as `offlinepack install` does with what it has unpacked."""
+    if not fcntl:
+        return True  # not known: who made it removes it
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def _held(place, handle):  # type: (Place, int) -> Finding
     os.lseek(handle, 0, os.SEEK_SET)
     return error(
@@ -159,7 +173,7 @@ def write_json(path, value):  # type: (str, Any) -> None
     beside = path + ".new"
     try:
         with open(beside, "w", encoding="utf-8") as out:
-            json.dump(value, out, indent=1, sort_keys=True)
+            json.dump(value, out, indent=1)
             out.write("\n")
             out.flush()
             os.fsync(out.fileno())

@@ -4,6 +4,7 @@ rounds, check, switch, report. Nothing is written before the last check, and nob
 import os
 import shlex
 import signal
+import sys
 import time
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Set, Tuple
 
@@ -13,6 +14,7 @@ from . import (
     errors,
     generation,
     installed,
+    interpreter,
     match,
     preflight,
     program,
@@ -45,6 +47,8 @@ def install(options, voice):  # type: (Any, report.Voice) -> int
     voice.facts.update(venv=place.venv, in_place=place.foreign)
     choice = match.choose(allowed, _pythons(options, place, allowed))
     target, python, compiled = choice.target, choice.facts["executable"], not options.no_compile
+    if not (options.python or place.foreign or python == match.base(interpreter.facts())):
+        voice.say(text("This Python, {python}, fits no target of the bundle; another one does.", python=sys.executable))
     voice.say(text(
         "For {target}, with Python {version}: {python}.",
         target=target.tag, version=choice.facts["python"], python=python))
@@ -67,10 +71,11 @@ def install(options, voice):  # type: (Any, report.Voice) -> int
         for name in ("work", "logs", "reports"):
             os.makedirs(place.path(name), exist_ok=True)
         voice.reports = place.path("reports")
+        programs = by_pip.Programs(place.path("work"), place.path("logs"), lock)
         try:
-            return _locked(work, by_pip.Programs(place.path("work"), place.path("logs"), lock))
+            return _locked(work, programs)
         finally:
-            _empty(place.path("work"), options.folder)
+            programs.clear(options.folder)
 
 
 def keys_of(options):  # type: (Any) -> List[str]
@@ -153,14 +158,6 @@ def _admitted(work):  # type: (Work) -> Dict[str, Any]
             "rollback goes back to the release before; --allow-downgrade installs this one all the same.",
             own="-" if own is None else own, seen=seen))
     return state
-
-
-def _empty(folder, bundle):  # type: (str, str) -> None
-    """No temporary file stays; a bundle that was unpacked there does."""
-    for name in os.listdir(folder):
-        path = os.path.join(folder, name)
-        if not os.path.join(os.path.realpath(bundle), "").startswith(os.path.join(os.path.realpath(path), "")):
-            environment.remove(path)
 
 
 def _locked(work, programs):  # type: (Work, by_pip.Programs) -> int

@@ -54,7 +54,7 @@ def room(wheels, sdists, compiled):  # type: (Iterable[Wheel], int, bool) -> Roo
 def check(place, wanted, facts, needs, engine="auto"):
     # type: (Place, Optional[Room], Mapping[str, Any], Sequence[Need], str) -> List[Finding]
     """Every finding at once. `wanted`: what will be written; None where it is there already."""
-    findings = _rights(place) + _system(place) + _libraries(needs, facts)
+    findings = rights(place) + _system(place) + _libraries(needs, facts)
     if engine == "pip" and seed.lacks_distutils(facts):
         findings.append(error(
             "no-distutils", facts["executable"], "{subject} has no distutils, without which its pip cannot run.",
@@ -77,7 +77,8 @@ def _standing(path):  # type: (str) -> str
     return path
 
 
-def _rights(place):  # type: (Place) -> List[Finding]
+def rights(place):  # type: (Place) -> List[Finding]
+    """Where this user may not write, and a place where that could be."""
     found = []
     folders = [_standing(place.beside), _standing(os.path.dirname(place.venv))] + [place.venv] * place.foreign
     for path in dict.fromkeys(folders):
@@ -119,7 +120,8 @@ def _system(place):  # type: (Place) -> List[Finding]
             found.append(note(
                 "umask", place.venv,
                 "The umask is {mask}: other users, a service's among them, will not be able to read {subject}.",
-                "For them: umask 022, then the same command with --force.", mask="%03o" % mask))
+                "For them: umask 022 before this command; what is there already: chmod -R go+rX {beside}",
+                mask="%03o" % mask, beside=place.beside))
     return found
 
 

@@ -110,7 +110,7 @@ class Voice:
                 "no-report", refused.filename, "The report could not be written to {subject}: {reason}.",
                 reason=refused.strerror)])
         if self.wants_json:
-            self._write(sys.stdout, json.dumps(document, indent=1, sort_keys=True))
+            self._write(sys.stdout, json.dumps(document, indent=1))
         return code or (ComputerError.exit_code if self.lost else code)
 
 

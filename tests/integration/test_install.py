@@ -10,14 +10,17 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from offlinepack import handover
+from offlinepack.errors import Text
 from offlinepack.ontarget import environment
 from offlinepack.ontarget.manifest import Need
+from tests import bundles
 from tests.handmade import facts, make_bundle
 from tests.making import make_wheel
 
@@ -32,6 +35,7 @@ class Done:
 
     @property
     def json(self) -> Any:
+        assert self.out.startswith('{\n "schema": 1,')
         return json.loads(self.out)
 
 
@@ -206,6 +210,20 @@ def test_a_dry_run_writes_nothing(bundle: Callable[..., Path], tmp_path: Path) -
 
 
 # --------------------------------------------------------------------------------------------------------- the places
+
+
+def test_a_packed_bundle_is_unpacked_among_what_belongs_to_the_environment(tmp_path: Path) -> None:
+    path, _ = bundles.make_bundle(tmp_path / "media")
+    venv, seen = tmp_path / "not yet" / "venv", set()
+
+    def watch(_: Text, steps: Iterable[Any], *_more: Any) -> Iterator[Any]:
+        for step in steps:
+            seen.update(str(one.relative_to(tmp_path)) for one in tmp_path.glob("[!m]*/*/*"))
+            yield step
+
+    handover.install(path, ["--dry-run", "--venv", str(venv)], venv=str(venv), watch=watch, capture=True)
+    assert seen == {"not yet/venv.d/work"}
+    assert os.listdir(tmp_path) == ["media"]
 
 
 def test_default_places(bundle: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from offlinepack.ontarget import environment, installed, linked
+from offlinepack.ontarget import by_pip, environment, installed, linked
 from offlinepack.ontarget.environment import Place
 from offlinepack.ontarget.errors import ComputerError
 from offlinepack.ontarget.manifest import Distribution, Facts, File, Manifest, Target, Tool
@@ -338,3 +338,19 @@ def test_what_cannot_be_shared_leaves_nothing_behind(tmp_path: Path, monkeypatch
     ((_, why),) = linked.adopt(str(old), str(new), {"stone": "1.0"}, {})
     assert "not permitted" in why
     assert [one for one in installed.listing(str(new)) if (new / one).is_file()] == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a lock of a folder")
+def test_a_bundle_that_another_run_has_unpacked_stays_while_it_lives(tmp_path: Path) -> None:
+    import fcntl
+
+    for name in ("bundle-held", "bundle-left", "bundle-own", "pip-unpack"):
+        (tmp_path / name / "bundle").mkdir(parents=True)
+    handle = os.open(tmp_path / "bundle-held", os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    programs = by_pip.Programs(str(tmp_path), "", 0)
+    programs.clear(str(tmp_path / "bundle-own" / "bundle"))
+    assert sorted(os.listdir(tmp_path)) == ["bundle-held", "bundle-own"]
+    os.close(handle)
+    programs.clear("elsewhere")
+    assert os.listdir(tmp_path) == []
