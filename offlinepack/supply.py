@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,9 @@ from offlinepack.targets import Target
 
 if TYPE_CHECKING:
     from offlinepack import sdist
+
+_RESOLVERS = min(4, os.cpu_count() or 1)
+"""at a time: each opens some fifty connections; more than there are cores wait for the network and each other"""
 
 T = TypeVar("T")
 _OWN_WHEELS = Version("70.1")
@@ -329,7 +333,7 @@ def all_of(results: Iterable[T | OfflinepackError]) -> list[T]:
     return good
 
 
-def side_by_side(jobs: Sequence[Callable[[], T]], what: Text, watch: Watch, workers: int = 4) -> list[T]:
+def side_by_side(jobs: Sequence[Callable[[], T]], what: Text, watch: Watch) -> list[T]:
     """The result of each job, in order; every failure at once."""
-    with ThreadPoolExecutor(min(len(jobs), workers)) as pool:
+    with ThreadPoolExecutor(min(len(jobs), _RESOLVERS)) as pool:
         return all_of(watch(what, pool.map(caught, jobs), len(jobs)))
