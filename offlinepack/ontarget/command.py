@@ -231,6 +231,8 @@ def _inspect(options, voice):  # type: (Any, report.Voice) -> int
     voice.result(text(
         "{venv}: {release}, since {installed}; generation {generation}, {python}.",
         venv=place.venv, release=_release(known), **facts))
+    if not known["whole"]:
+        voice.result(text("It was not whole when it was installed (--keep-going); the same command tries again."))
     for name in sorted(bad):
         voice.result(text("Altered since: {name}: {files}", name=name, files=bad[name][:5]))
     if not bad:

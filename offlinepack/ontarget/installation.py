@@ -166,7 +166,7 @@ def _locked(work, programs):  # type: (Work, by_pip.Programs) -> int
     known, journal = state["generations"].get(new), place.path("journal.json")
     bad = seed.altered(work.root, known) if known else {}
     failed = []  # type: List[Finding]
-    if not known or bad or work.options.force:
+    if not known or bad or work.options.force or not known["whole"]:
         environment.prune(place, [state["current"], state["former"], new])
         environment.remove(programs.logs)
         os.makedirs(programs.logs)

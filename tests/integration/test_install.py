@@ -401,6 +401,11 @@ def test_what_does_not_fit_together(bundle: Callable[..., Path], tmp_path: Path,
     done = install(bundle("1.0", lonely), "--venv", tmp_path / "venv", expect=11)
     assert "pip check" in done.err and "    lonely 1.0 requires nobody" in done.err
     assert not (tmp_path / "venv").exists()
+    install(bundle("1.0", lonely), "--venv", tmp_path / "venv", "--keep-going", expect=11)
+    assert "not whole" in install(bundle("1.0", lonely), "--venv", tmp_path / "venv", "--inspect").out
+    for again in ((), ("--keep-going",)):
+        done = install(bundle("1.0", lonely), "--venv", tmp_path / "venv", *again, expect=11)
+        assert "pip check" in done.err, "it is not forgotten"
 
 
 def test_an_altered_bundle(bundle: Callable[..., Path], tmp_path: Path) -> None:
