@@ -14,7 +14,7 @@ import click
 from offlinepack import bundle, cli, console, pack, sources, summary, targets
 from offlinepack.cli import options
 from offlinepack.cli.options import FILE, What
-from offlinepack.errors import Text, UsageError, error, text, warning
+from offlinepack.errors import Finding, ResolutionError, SourceError, Text, UsageError, error, text, warning
 from offlinepack.evidence.policy import Rules
 from offlinepack.indexes import Indexes
 from offlinepack.ontarget import manifest
@@ -29,12 +29,11 @@ def gather(what: What, indexes: Indexes, how: pack.How, speaker: console.Console
     """
     asked = _Asked(what, indexes, how)
     parts = [sources.from_arguments(what.requirements)] if what.requirements else []
-    parts += [asked.file(path) for path in what.files]
+    parts += asked.files()
     if what.venv:
         parts.append(sources.read_environment(what.venv, exclude=what.exclude))
     if what.project:
-        links = indexes.find_links
-        parts.append(sources.read_project(what.project, extras=what.extras, groups=what.groups, find_links=links))
+        parts += asked.project(what.project)
     environment = what.venv
     if parts:
         found = functools.reduce(operator.add, parts)
@@ -65,6 +64,15 @@ def gather(what: What, indexes: Indexes, how: pack.How, speaker: console.Console
             names=what.exclude,
         )
         found = replace(found, notes=(*found.notes, unused))
+    if what.locked and not found.locked:
+        raise ResolutionError(
+            error(
+                "no-lock",
+                "--locked",
+                "{subject} forbids to resolve, and no lock was given or found.",
+                "Make one with `offlinepack lock` or `uv lock`, and give it with -r.",
+            )
+        )
     return _with_policies(found, what), environment
 
 
@@ -98,6 +106,28 @@ class _Asked:
         what, links = self.what, self.indexes.find_links
         how: dict[str, Any] = {"locked": what.locked, "find_links": links, "page": self.page}
         return sources.read(path, extras=what.extras, groups=what.groups, **how)
+
+    def files(self) -> list[Requirements]:
+        """What stands behind each -r; what is wrong with any of them, all at once."""
+        read: list[Requirements] = []
+        wrong: list[Finding] = []
+        for path in self.what.files:
+            try:
+                read.append(self.file(path))
+            except SourceError as bad:
+                wrong += bad.findings
+        if wrong:
+            raise SourceError(*wrong)
+        return read
+
+    def project(self, folder: Path) -> list[Requirements]:
+        """The folder behind --project; with --locked its lock too, which has to fit: uv knows of its own."""
+        what, links = self.what, self.indexes.find_links
+        locks = [one for one in (folder / "pylock.toml", folder / "uv.lock") if what.locked and one.is_file()][:1]
+        read = [self.file(one) for one in locks]
+        if not locks or locks[0].name == "pylock.toml":
+            read.append(sources.read_project(folder, extras=what.extras, groups=what.groups, find_links=links))
+        return read
 
     def constraints(self, path: Path) -> Requirements:
         """The file behind -c."""
@@ -265,7 +295,7 @@ def lock(
 
 def _packages(plan: pack.Plan) -> list[dict[str, Any]]:
     return [
-        {"name": one.name, "version": str(one.version), "file": one.filename, "sha256": one.sha256}
+        {"name": one.name, "version": one.version and str(one.version), "file": one.filename, "sha256": one.sha256}
         for one in plan.selection.chosen
     ]
 
@@ -299,7 +329,7 @@ def tell_plan(plans: tuple[pack.Plan, ...], sizes: dict[str, int | None], speake
         for one in plan.selection.chosen:
             size = sizes.get(one.filename)
             speaker.result(
-                f"  {one.name} {one.version}  {one.filename}  {console.size(size) if size is not None else '?'}"
+                f"  {one.name} {one.version or '?'}  {one.filename}  {console.size(size) if size is not None else '?'}"
             )
     speaker.result(text("{count} files, {size}; nothing was written", count=len(sizes), size=console.size(total)))
 

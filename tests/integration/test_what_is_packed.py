@@ -256,3 +256,24 @@ def test_every_option_by_its_variable(index: ServedIndex, offlinepack: Run, monk
     assert (done.json["folder"], len(done.json["targets"])) == ("from-env-2", 2)
     done = offlinepack("build", "stone", "--json", "--name", "flag", "--app-version", "3")
     assert done.json["folder"] == "flag-3"
+
+
+def test_locked_without_a_lock_resolves_nothing(index: ServedIndex, offlinepack: Run) -> None:
+    done = offlinepack("build", "stone", *LINUX, "--locked")
+    assert done.code == 4 and "no lock was given or found" in done.err
+
+
+def test_locked_takes_the_lock_of_a_project_while_it_fits(index: ServedIndex, offlinepack: Run) -> None:
+    file = Path("pyproject.toml")
+    file.write_text('[project]\nname = "quarry"\nversion = "1"\ndependencies = ["stone"]\n')
+    assert offlinepack("lock", "stone", *LINUX, "-o", "pylock.toml").code == 0
+    fits = offlinepack("build", "--project", ".", *LINUX, "--locked")
+    assert fits.code == 0 and Path("quarry-1-offline.tar.gz").exists(), fits.err
+    file.write_text(file.read_text().replace('"stone"', '"stone", "moss"'))
+    stale = offlinepack("build", "--project", ".", *LINUX, "--locked")
+    assert stale.code == 4 and "moss" in stale.err, stale.err
+
+
+def test_all_files_that_are_missing_are_named(offlinepack: Run) -> None:
+    done = offlinepack("build", "-r", "one.txt", "-r", "two.txt")
+    assert done.code == 3 and "one.txt" in done.err and "two.txt" in done.err
