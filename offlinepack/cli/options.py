@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,18 @@ def _what(**values: Any) -> What:
     )
 
 
+def _date(ctx: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """A day or an instant of RFC 3339: what cannot be read must not pass as no limit."""
+    try:
+        if value and not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+            raise ValueError(value)
+        datetime.fromisoformat((value or "2000-01-01").upper().replace("Z", "+00:00"))
+    except ValueError:
+        problem = f"{value} is no date; write 2026-01-31 or 2026-01-31T12:00:00Z."
+        raise click.BadParameter(problem, ctx, option) from None
+    return value
+
+
 what = group(
     "what",
     _what,
@@ -176,6 +189,7 @@ what = group(
         "--exclude-newer",
         metavar="DATE",
         rare=True,
+        callback=_date,
         help="Only files that were uploaded before this date.",
     ),
 )

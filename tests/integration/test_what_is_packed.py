@@ -277,3 +277,9 @@ def test_locked_takes_the_lock_of_a_project_while_it_fits(index: ServedIndex, of
 def test_all_files_that_are_missing_are_named(offlinepack: Run) -> None:
     done = offlinepack("build", "-r", "one.txt", "-r", "two.txt")
     assert done.code == 3 and "one.txt" in done.err and "two.txt" in done.err
+
+
+@pytest.mark.parametrize("date", ["yesterday", "2026-13-01", "20260101"])
+def test_a_date_that_cannot_be_read_is_no_missing_limit(offlinepack: Run, date: str) -> None:
+    done = offlinepack("build", "stone", "--uploaded-prior-to", date)
+    assert done.code == 2 and "is no date" in done.err
