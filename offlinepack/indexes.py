@@ -1139,7 +1139,7 @@ def _keyring(provider: str) -> Callable[[str, str | None], tuple[str, str] | Non
         try:
             import keyring  # type: ignore[import-not-found, unused-ignore]
         except Exception:
-            keyring = None
+            keyring = None  # type: ignore[assignment,unused-ignore]
         if keyring is not None:
 
             def ask_module(service: str, user: str | None) -> tuple[str, str] | None:
