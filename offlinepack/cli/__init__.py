@@ -272,24 +272,33 @@ def console(ctx: click.Context) -> Console:
             lang=said.get("lang"),
             command=ctx.info_name or "",
         )
-        if root.meta["offlinepack.console"].loudness > 1:
-            _tell_programs()
+        _tell_programs(root.meta["offlinepack.console"].loudness > 1)
     made: Console = root.meta["offlinepack.console"]
     return made
 
 
-def _tell_programs() -> None:
-    """From now on a line on stderr for each program that is started: what it was asked, without secrets."""
+class _Programs:
+    """Whether the programs that are started are told; a hook, once it is set, stays as long as the process."""
+
+    hooked = told = False
+
+
+def _tell_programs(told: bool) -> None:
+    """From now on, or no longer, a line on stderr for each program that is started: what it was asked, no secrets."""
+    _Programs.told = told
+    if _Programs.hooked or not told:
+        return
     import shlex
 
     from offlinepack.sources import without_secrets
 
     def heard(event: str, facts: tuple[Any, ...]) -> None:
-        if event == "subprocess.Popen":
+        if event == "subprocess.Popen" and _Programs.told:
             asked = [facts[1]] if isinstance(facts[1], str | bytes | os.PathLike) else facts[1]
             print("$ " + without_secrets(shlex.join(map(os.fsdecode, asked))), file=sys.stderr, flush=True)
 
     sys.addaudithook(heard)
+    _Programs.hooked = True
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
