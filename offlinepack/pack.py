@@ -28,6 +28,7 @@ from offlinepack.errors import (
     SourceError,
     UsageError,
     error,
+    note,
     raise_all,
     text,
     warning,
@@ -38,7 +39,7 @@ from offlinepack.evidence.provenance import Told
 from offlinepack.examine import Examined, clashes, examined
 from offlinepack.included import Included
 from offlinepack.indexes import Indexes, is_public
-from offlinepack.lockers import closure
+from offlinepack.lockers import closure, kept
 from offlinepack.ontarget import manifest
 from offlinepack.rehearse import Verdict, document, static
 from offlinepack.selection import Chosen, Selection, select
@@ -118,6 +119,8 @@ class Request:
     """what the bundle has to keep to; else there is none"""
     floor_follows_files: bool = False
     """the target is this machine's own: its libc floor is what the chosen files need, not what it has"""
+    lock_dir: Path | None = None
+    """where the lock of each target is kept, and taken from as long as the same is asked"""
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,9 @@ class Plan:
     tools: Selection
     requirements: Requirements
     """what was locked: the request's, with what earlier rounds found out"""
+    tools_lock: Pylock
+    mark: str = ""
+    """of what was asked, where the lock is kept"""
 
     @property
     def chosen(self) -> tuple[Chosen, ...]:
@@ -164,15 +170,22 @@ class Built:
 def lock(request: Request, watch: Watch = unwatched) -> tuple[Plan, ...]:
     """Lock and select for every target, side by side; all conflicts or gaps of all targets at once."""
     tools, asked = _tools(), supply.named(request.requirements, request.indexes, request.how)
+    marks = [_mark(asked, one, request) for one in request.targets]
+    wanted = [(one, _with_kept(asked, one, mark, request)) for one, mark in zip(request.targets, marks, strict=True)]
     # pip is for every machine alike: one lock of it serves all targets of a Python
-    pythons = {(one.facts.implementation, one.python_full): one for one in request.targets}
-    jobs = [functools.partial(supply.locked, asked, one, request.indexes, request.how) for one in request.targets]
-    jobs += [functools.partial(_tools_locked, tools, one, request.indexes, request.how) for one in pythons.values()]
+    pythons = {(one.facts.implementation, one.python_full): (one, tools) for one in request.targets}
+    for one, each in wanted:
+        held = [found for own in each.pylocks if kept.tag(own) == one.tag and (found := kept.tools(own))]
+        if held:
+            pythons[one.facts.implementation, one.python_full] = one, dataclasses.replace(tools, pylocks=(held[0],))
+    jobs = [functools.partial(supply.locked, each, one, request.indexes, request.how) for one, each in wanted]
+    its = [functools.partial(_tools_locked, each, one, request.indexes, request.how) for one, each in pythons.values()]
+    jobs += its
     locks = side_by_side(jobs, text("resolving for {targets}", targets=[one.name for one in request.targets]), watch)
     own = dict(zip(pythons, locks[len(request.targets) :], strict=True))
     plans = [
-        functools.partial(_plan, one, asked, made, own[one.facts.implementation, one.python_full], tools)
-        for one, made in zip(request.targets, locks, strict=False)
+        functools.partial(_plan, one, each, made, own[one.facts.implementation, one.python_full], tools, mark)
+        for (one, each), made, mark in zip(wanted, locks, marks, strict=False)
     ]
     return tuple(all_of(map(caught, plans)))
 
@@ -224,8 +237,32 @@ def _tools_locked(tools: Requirements, target: Target, indexes: Indexes, how: Ho
         ) from failure
 
 
-def _plan(target: Target, asked: Requirements, locked: Pylock, tools_lock: Pylock, tools: Requirements) -> Plan:
-    return Plan(target, locked, select(locked, target, asked), select(tools_lock, target, tools), asked)
+def _plan(
+    target: Target, asked: Requirements, locked: Pylock, tools_lock: Pylock, tools: Requirements, mark: str
+) -> Plan:
+    chosen, own = select(locked, target, asked), select(tools_lock, target, tools)
+    return Plan(target, locked, chosen, own, asked, tools_lock, mark)
+
+
+def _mark(asked: Requirements, target: Target, request: Request) -> str:
+    """What tells whether a kept lock still is of what is asked; '' where none is kept, or somebody gave one."""
+    if request.lock_dir is None or asked.pylocks:
+        return ""
+    return kept.mark(asked, target, request.indexes, request.how.resolver)
+
+
+def _with_kept(asked: Requirements, target: Target, mark: str, request: Request) -> Requirements:
+    found = kept.find(request.lock_dir, target, mark) if request.lock_dir and mark else None
+    if found is None:
+        return asked
+    told = note(
+        "lock-kept",
+        target.name,
+        "The lock of {subject} that a former run kept is of just what is asked: its versions are packed again.",
+        "To have newer ones, remove {path}.",
+        path=request.lock_dir,
+    )
+    return dataclasses.replace(asked, pylocks=(found,), notes=(*asked.notes, told))
 
 
 def lock_text(plan: Plan) -> str:
@@ -236,7 +273,7 @@ def lock_text(plan: Plan) -> str:
             return {key: fetch.redacted(one) if key == "url" else clean(one) for key, one in value.items()}
         return [clean(one) for one in value] if isinstance(value, (list, tuple)) else value
 
-    return tomli_w.dumps(clean(plan.pylock.to_dict()))
+    return tomli_w.dumps(clean(kept.document(plan.pylock, plan.target, plan.tools_lock, plan.mark)))
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -337,6 +374,10 @@ def _built(request: Request, output: Path, store: Store, watch: Watch) -> Built:
         judged = all_of(caught(functools.partial(request.rules.judge, one.evidence)) for one in drafts)
         findings += itertools.chain.from_iterable(judged)
     packed = tuple(_written(request, output, one, watch) for one in drafts)
+    for plan in plans:
+        if request.lock_dir and plan.mark:
+            write_whole(request.lock_dir / manifest.pylock_name(plan.target.tag), lock_text(plan).encode())
+        findings += [one for one in plan.requirements.notes if one not in request.requirements.notes]
     clock.passed("pack")
     findings += [
         one for at, plan in enumerate(plans) for one in plan.selection.findings if _holds(one, parts[at], read)

@@ -197,6 +197,13 @@ def _own(environment: Path | None) -> targets.Target:
 @options.one(
     "-o", "--output", metavar="FILE", help="Where the bundle goes; {name}, {version} and {target} are filled in."
 )
+@options.one(
+    "--lock-dir",
+    type=FILE,
+    metavar="DIR",
+    rare=True,
+    help="Keep the locks there: the same input packs the same versions again, until it changes.",
+)
 @options.one("--dry-run", is_flag=True, help="Tell what would be packed, and its size; write nothing.")
 @click.pass_context
 def build(
@@ -210,6 +217,7 @@ def build(
     rules: Rules | None,
     report: Path | None,
     output: str | None,
+    lock_dir: Path | None,
     dry_run: bool,
 ) -> None:
     """Pack the requirements and all that they need, for each target, into one bundle."""
@@ -223,6 +231,7 @@ def build(
         split=extra.split,
         rehearse=extra.rehearse,
         rules=rules,
+        lock_dir=lock_dir,
     )
     if dry_run:
         plans = pack.lock(wanted, speaker.track)

@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from offlinepack.errors import Finding, ResolutionError, SelectionError, SourceError, error, raise_all
+from offlinepack.lockers import kept
 from offlinepack.sources import Asked, Requirements
 
 if TYPE_CHECKING:
@@ -111,16 +112,35 @@ def _with_other_indexes(
 
 def _held(requirements: Requirements, target: Target) -> list[Package] | None:
     """The packages of the given lock that the target takes, their markers settled; None where no lock was given."""
-    pylock = requirements.pylock
-    if pylock is None:
+    if not requirements.pylocks:
         return None
-    raise_all(SelectionError, _other_machine(pylock, target))
+    pylock = _given(requirements.pylocks, target)
     groups = requirements.groups if requirements.groups is not None else tuple(pylock.default_groups or ())
     return [
         replace(one, marker=None)
         for one in pylock.packages
         if one.marker is None or target.evaluate(one.marker, extras=requirements.extras, groups=groups)
     ]
+
+
+def _given(pylocks: Sequence[Pylock], target: Target) -> Pylock:
+    """Of the given locks the one that was made for this very target, else the one that is for its machine."""
+    own = [one for one in pylocks if kept.tag(one) == target.tag]
+    wrong = {at: _other_machine(one, target) for at, one in enumerate(pylocks)}
+    found = own if len(own) == 1 else [one for at, one in enumerate(pylocks) if not wrong[at]]
+    if not found:
+        raise SelectionError(*(one for each in wrong.values() for one in each))
+    if len(found) > 1:
+        raise SourceError(
+            error(
+                "two-locks",
+                target.name,
+                "{count} of the locks that were given are for {subject}, and one bundle follows one lock.",
+                "Give one of them.",
+                count=len(found),
+            )
+        )
+    return found[0]
 
 
 def _other_machine(pylock: Pylock, target: Target) -> list[Finding]:
@@ -189,7 +209,7 @@ def _beyond(requirements: Requirements, held: list[Package], target: Target) -> 
         for one in held
         if one.version is not None
     )
-    return replace(requirements, pylock=None, asked=missing, constraints=(*requirements.constraints, *pins))
+    return replace(requirements, pylocks=(), asked=missing, constraints=(*requirements.constraints, *pins))
 
 
 def _with(held: list[Package], more: Sequence[Package]) -> Pylock:

@@ -115,7 +115,7 @@ def close(chosen: Iterable[Metadata], requirements: Requirements, target: Target
     """
     here = {one.name: one for one in chosen}
     roots = _roots(requirements, here, target)
-    whole = requirements.no_deps or requirements.pylock is not None
+    whole = requirements.no_deps or bool(requirements.pylocks)
     reached: dict[NormalizedName, set[str]] = {}
     edges: dict[NormalizedName, set[NormalizedName]] = {}
     missing: dict[tuple[str, str], Missing] = {}

@@ -11,7 +11,7 @@ from packaging.pylock import Pylock
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
-from offlinepack.errors import Finding, SourceError, error
+from offlinepack.errors import Finding, SourceError
 
 Page = Callable[[str], bytes]
 """what stands at an address; given by the caller, since nothing here speaks HTTP"""
@@ -104,8 +104,8 @@ class Requirements:
 
     asked: tuple[Asked, ...] = ()
     constraints: tuple[Asked, ...] = ()
-    pylock: Pylock | None = None
-    """a lock that was given; its pins are kept"""
+    pylocks: tuple[Pylock, ...] = ()
+    """the locks that were given, each for other targets; their pins are kept"""
     extras: tuple[str, ...] = ()
     """extras of the given lock"""
     groups: tuple[str, ...] | None = None
@@ -135,12 +135,6 @@ class Requirements:
 
     def __add__(self, other: Requirements) -> Requirements:
         """Both together; what the second says of a single value wins, of policies the stricter."""
-        if self.pylock and other.pylock:
-            raise SourceError(
-                error(
-                    "two-locks", "pylock", "Two locks were given, and one bundle follows one lock.", "Give one of them."
-                )
-            )
         mine, its = ({one.name: getattr(side, one.name) for one in fields(Requirements)} for side in (self, other))
         for key, value in its.items():
             if isinstance(value, tuple):
@@ -161,7 +155,7 @@ class Requirements:
         """A single requirement by name gives the bundle its name, as long as nothing else is asked for."""
         return (
             len(self.asked) == 1
-            and self.pylock is None
+            and not self.pylocks
             and not self.asked[0].frozen
             and self.name in (None, self.asked[0].name)
             and self.version is None

@@ -102,7 +102,7 @@ def _read_pylock(path: Path, extras: Sequence[str], groups: Sequence[str], locke
             )
         )
     return Requirements(
-        pylock=_absolute(pylock, path.parent),
+        pylocks=(_absolute(pylock, path.parent),),
         extras=tuple(canonicalize_name(one) for one in extras),
         groups=tuple(groups) or None,
         locked=locked,
@@ -217,7 +217,7 @@ def _read_uv_lock(
     asked = pyproject.own_requirements(folder, extras, groups) if not pyproject.is_packaged(folder) else ()
     return Requirements(
         asked=asked,
-        pylock=_with_wheels(_absolute(fits, folder), found, find_links),
+        pylocks=(_with_wheels(_absolute(fits, folder), found, find_links),),
         name=found.name,
         version=found.version,
         locked=locked,

@@ -186,6 +186,42 @@ def test_lock_writes_a_pylock_and_nothing_else(index: ServedIndex, offlinepack: 
     assert sorted(os.listdir("locks")) == ["pylock.cp311-manylinux_2_36_x86_64.toml", "pylock.cp312-win_amd64.toml"]
 
 
+def test_the_locks_of_several_targets_make_one_bundle(index: ServedIndex, offlinepack: Run, tmp_path: Path) -> None:
+    """Each target follows its own lock, with the pip of then; neither a new release nor a new pip changes a byte."""
+    both = ("--target", "debian12", "--target", "windows:3.12")
+    assert offlinepack("lock", "stone", *both, "-d", "locks").code == 0
+    given = [part for name in sorted(os.listdir("locks")) for part in ("-r", f"locks/{name}")]
+    assert offlinepack("build", "stone", *both, *given, "--locked", "-o", "a.tar.gz").code == 0
+    index.add(make_wheel(tmp_path / "wheels", "pebble", "1.1"))
+    index.add(make_wheel(tmp_path / "wheels", "pip", "99"))
+    assert offlinepack("build", "stone", *both, *given, "--locked", "-o", "b.tar.gz").code == 0
+    assert Path("a.tar.gz").read_bytes() == Path("b.tar.gz").read_bytes()
+    done = offlinepack("build", *given, "--target", "rhel8:3.9")
+    assert (done.code, done.err.count("The lock is for Python")) == (5, 2)
+    Path("pylock.toml").write_bytes(Path(given[1]).read_bytes().replace(b"_36_", b"_99_"))
+    done = offlinepack("build", "-r", "pylock.toml", *given, "--target", "debian11:3.11")
+    assert (done.code, "2 of the locks" in done.err) == (3, True), done.err
+
+
+def test_a_kept_lock_holds_until_something_else_is_asked(index: ServedIndex, offlinepack: Run, tmp_path: Path) -> None:
+    def packed(*more: str) -> tuple[str, bool]:
+        done = offlinepack("build", "stone", *LINUX, *more, "--json")
+        assert done.code == 0, done.err
+        return done.json["sha256"], "lock-kept" in [one["code"] for one in done.json["findings"]]
+
+    first = packed()
+    assert packed("--lock-dir", "locks") == first
+    index.add(make_wheel(tmp_path / "wheels", "pebble", "1.1"))
+    assert packed("--lock-dir", "locks") == (first[0], True)
+    newer = packed()
+    assert newer[0] != first[0]
+    assert packed("--lock-dir", "locks", "--pre") == newer
+    (lock,) = Path("locks").iterdir()
+    lock.write_text("not TOML")
+    assert packed("--lock-dir", "locks") == newer
+    assert 'version = "1.1"' in lock.read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

@@ -27,9 +27,9 @@ def test_the_inputs_are_options_of_build() -> None:
     build = cli.cli.get_command(click.Context(cli.cli), "build")
     assert build
     options = {one.removeprefix("--") for option in build.params for one in option.opts}
-    own = {"requirements", "sign-key", "args", "previous", "working-directory", "cache", "python", "package"}
+    own = {"requirements", "sign-key", "args", "previous", "working-directory", "cache", "keep-lock", "python", "package"}
     assert set(ACTION["inputs"]) - own <= options
-    assert set(ACTION["outputs"]) == {"path", "sha256", "signature", "report"}
+    assert set(ACTION["outputs"]) == {"path", "sha256", "signature", "report", "lock"}
     for step in SHELL:
         assert step["shell"] == "bash" and "${{" not in step["run"], "inputs reach the shell as variables only"
         assert step["run"].startswith("set -euo pipefail")
@@ -147,6 +147,29 @@ def test_the_action(runner: Runner, index: ServedIndex, tmp_path: Path) -> None:
     assert outputs["path"] == "quarry-1.3-offline.tar.gz" and outputs["signature"] == ""
 
 
+def test_the_action_keeps_the_lock(runner: Runner, index: ServedIndex, tmp_path: Path) -> None:
+    """Both folders of its caches come back: the same input packs the same versions and bytes; another one is locked anew."""
+    python: Any = runner.python  # type: ignore[attr-defined]
+    caches = [step["with"] for step in ACTION["runs"]["steps"] if "uses" in step]
+    assert [one["path"].rpartition(".")[2].removesuffix(" }}") for one in caches] == ["work }}/store", "lock"]
+    assert "steps.where.outputs.period" in caches[1]["key"] and "steps.where.outputs.period" in caches[1]["restore-keys"]
+    (runner.folder / "requirements.txt").write_text("stone\n")
+    asked = {"python": python, "requirement": "requirements.txt", "target": "debian12\nwindows:3.12"}
+    code, first, _, said = runner.run(**asked)
+    assert code == 0, said
+    index.add(make_wheel(tmp_path / "wheels", "pebble", "1.1"))
+    code, second, _, said = runner.run(**asked)
+    assert code == 0 and "lock" in said and second == first, said
+    code, third, _, said = runner.run(**asked, keep_lock="never")
+    assert code == 0 and third["sha256"] != first["sha256"], said
+    (runner.folder / "requirements.txt").write_text("stone\ngranite\n")
+    code, fourth, _, said = runner.run(**asked)
+    assert code == 0 and fourth["sha256"] != third["sha256"], said
+    locks = runner.folder / "temp" / "offlinepack" / "lock"
+    assert len(list(locks.iterdir())) == 2 and 'version = "1.1"' in max(locks.iterdir()).read_text()
+    assert runner.run(**asked, keep_lock="a while")[0] == 2
+
+
 def test_the_action_fails_as_build_does(runner: Runner) -> None:
     python: Any = runner.python  # type: ignore[attr-defined]
     assert runner.run(python=python, requirements="no-such-thing")[0] == 4
@@ -172,26 +195,27 @@ def test_gitlab(runner: Runner, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list((runner.folder / "dist").glob("*.tar.gz"))) == 2
+    assert len(list((runner.folder / ".offlinepack" / "lock").glob("*-W*/pylock.*.toml"))) == 2
 
 
-def test_the_recipe(runner: Runner, tmp_path: Path) -> None:
+def test_the_recipe(runner: Runner, index: ServedIndex, tmp_path: Path) -> None:
     python: Any = runner.python  # type: ignore[attr-defined]
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python3").symlink_to(python)
     (runner.folder / "requirements.txt").write_text("stone\n")
     environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "OFFLINEPACK_SPLIT": "1M"}
     recipe = ["sh", HERE / "docs" / "ci" / "recipe.sh"]
-    for version, previous in (("1.0", ()), ("1.1", ("dist/app-1.0.tar.gz",))):
+    for version, previous in (("1.0", ()), ("1.1", ("dist/stone-1.0-cp311-manylinux_2_36_x86_64.tar.gz",))):
         done = subprocess.run(
             [*recipe, version, *previous],
             cwd=runner.folder,
-            env={**environment, "OFFLINEPACK_OUTPUT": ""},
+            env={**environment, "OFFLINEPACK_TARGET": "debian12"},
             capture_output=True,
             text=True,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        if version == "1.0":
-            first = next((runner.folder / "dist").glob("*.sha256"))
-            (runner.folder / "first").write_text(str(first))
-        break
+        index.add(make_wheel(tmp_path / "wheels", "pebble", "1.1"))
+    assert "pebble" not in done.stdout, "the lock of the week holds"
+    (lock,) = (runner.folder / ".offlinepack" / "lock").iterdir()
+    assert re.fullmatch(r"\d{4}-W\d\d", lock.name) and 'version = "1.0"' in next(lock.iterdir()).read_text()

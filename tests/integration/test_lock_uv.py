@@ -275,6 +275,6 @@ def test_a_lock_that_was_given_is_only_put_in_order(index: ServedIndex) -> None:
 
     made = locked(index, "stone")
     backwards = replace(made, packages=list(reversed(made.packages)))
-    asked = sources.Requirements(pylock=backwards)
+    asked = sources.Requirements(pylocks=(backwards,))
     again = lockers.lock(asked, targets.parse(LINUX), Indexes.from_settings(index_url="http://127.0.0.1:9/simple/"))
     assert again.to_dict() == made.to_dict()

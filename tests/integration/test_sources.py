@@ -228,7 +228,7 @@ def test_a_uv_lock_that_no_longer_fits(index: ServedIndex, uv_locked: Path) -> N
     assert [one.code for one in stale.notes] == ["lock-does-not-fit"]
     found = failure(lambda: sources.read(uv_locked / "uv.lock", locked=True))
     assert (found.exit_code, found.findings[0].code) == (4, "lock-does-not-fit")
-    assert sources.read(uv_locked / "uv.lock").pylock
+    assert sources.read(uv_locked / "uv.lock").pylocks
 
 
 def test_a_uv_lock_of_a_project_that_is_no_package(index: ServedIndex, uv_locked: Path, tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_a_lock_and_a_requirement_beside_it(index: ServedIndex, tmp_path: Path) 
 def test_a_lock_for_another_python_or_environment(index: ServedIndex) -> None:
     made = locked(index, sources.from_arguments(["click==8.0"]))
     for target, code in ((WINDOWS, "environment"), ("cp312-manylinux_2_28_x86_64", "python")):
-        found = failure(lambda target=target: locked(index, Requirements(pylock=made), target))
+        found = failure(lambda target=target: locked(index, Requirements(pylocks=(made,)), target))
         assert (found.exit_code, [one.code for one in found.findings]) == (5, [f"lock-for-other-{code}"])
 
 

@@ -171,7 +171,7 @@ def test_a_given_lock_is_installed_whole() -> None:
     from packaging.pylock import Pylock
 
     given = Requirements(
-        pylock=Pylock.from_dict({"lock-version": "1.0", "created-by": "x", "packages": []}),
+        pylocks=(Pylock.from_dict({"lock-version": "1.0", "created-by": "x", "packages": []}),),
     )
     chosen = [made("stone", "1", "pebble"), made("pebble"), made("sand")]
     found = close(chosen, given, targets.parse(LINUX))

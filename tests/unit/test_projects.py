@@ -167,9 +167,10 @@ directory = {path = "."}
 def test_a_lock(folder: Path) -> None:
     (folder / "pylock.prod.toml").write_text(LOCK)
     found = sources.read(folder / "pylock.prod.toml", extras=["Fire"], groups=["dev"])
-    assert found.pylock and found.pylock.packages[0].wheels and found.pylock.packages[1].directory
-    assert found.pylock.packages[0].wheels[0].path == str(folder / "wheels/stone-1.0-py3-none-any.whl")
-    assert found.pylock.packages[1].directory.path == str(folder)
+    ((first, second),) = (one.packages for one in found.pylocks)
+    assert first.wheels and second.directory
+    assert first.wheels[0].path == str(folder / "wheels/stone-1.0-py3-none-any.whl")
+    assert second.directory.path == str(folder)
     assert (found.extras, found.groups) == (("fire",), ("dev",))
     assert sources.read(folder / "pylock.prod.toml").groups is None
 
@@ -193,12 +194,6 @@ def test_a_lock_without_that_extra(folder: Path) -> None:
     with pytest.raises(SourceError) as caught:
         sources.read(folder / "pylock.toml", extras=["fyre"], groups=["dve"])
     assert "--extra fyre, --group dve" in caught.value.findings[0].say()
-
-
-def test_two_locks_are_one_too_many(folder: Path) -> None:
-    (folder / "pylock.toml").write_text(LOCK)
-    one = sources.read(folder / "pylock.toml")
-    assert codes(lambda: one + one) == ["two-locks pylock"]
 
 
 # -------------------------------------------------------------------------------------- nothing was said
