@@ -1,4 +1,4 @@
-"""The summary of a run as a file: JSON, Markdown for a page of CI, JUnit for its table of tests."""
+"""The summary of a run (build, rehearse) as a file: JSON, Markdown for a page of CI, JUnit for its table of tests."""
 
 from __future__ import annotations
 
@@ -45,10 +45,9 @@ def _title(document: Mapping[str, Any]) -> str:
 def _markdown(document: Mapping[str, Any]) -> str:
     lines = [f"## {_title(document)}", ""]
     if document.get("bundle"):
-        lines += [
-            f"- `{document['bundle']}`, {document.get('size', 0):,} bytes",
-            f"- sha256 `{document.get('sha256', '')}`",
-        ]
+        size = f", {document['size']:,} bytes" if "size" in document else ""
+        lines += [f"- `{document['bundle']}`{size}"]
+        lines += [f"- sha256 `{document['sha256']}`"] if "sha256" in document else []
     if document.get("exit_code"):
         lines.append(f"- exit code {document['exit_code']}")
     findings = document.get("findings") or []
@@ -58,6 +57,9 @@ def _markdown(document: Mapping[str, Any]) -> str:
             f"- **{one['level']}**: {_plain(one['sentence'])} {_plain(one['advice'])}".rstrip() for one in findings
         ]
     for target in document.get("targets") or []:
+        if "verdict" in target:
+            lines += ["", f"### {target['target']}", "", *(f"- {_plain(one.strip())}" for one in target["sentences"])]
+            continue
         lines += ["", f"### {target['name']}", "", f"{target.get('machines', target['tag'])}", ""]
         lines += ["| project | version | file |", "| --- | --- | --- |"]
         lines += [
@@ -71,8 +73,13 @@ def _plain(words: str) -> str:
 
 
 def _junit(document: Mapping[str, Any]) -> str:
-    """Each distribution of each target is a test that passed; each error one that failed."""
+    """Each distribution of each target is a test that passed, or its verdict; each error one that failed."""
+    verdicts = [one for one in document.get("targets") or [] if one.get("verdict", "fails") != "fails"]
     cases = [
+        f"  <testcase classname={quoteattr(one['tag'])} name={quoteattr(one['target'] + ': ' + one['verdict'])}/>"
+        for one in verdicts
+    ]
+    cases += [
         f"  <testcase classname={quoteattr(target['tag'])} name={quoteattr(one['name'] + ' ' + one['version'])}/>"
         for target in document.get("targets") or []
         for one in target.get("packages") or []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from offlinepack import bundle, cli, console, handover, roots, signing
+from offlinepack import bundle, cli, console, handover, roots, signing, summary
 from offlinepack.cli.options import FILE, POLICY, SNAPSHOT, option
 from offlinepack.errors import Finding, InstallError, IntegrityError, MachineError, error, raise_all, text
 from offlinepack.ontarget import manifest, match
@@ -306,7 +306,9 @@ def merge(ctx: click.Context, bundles: tuple[Path, ...], output: Path) -> None:
 @click.option("--live", is_flag=True, help="Also install it in a throw-away place, no network; import every module.")
 @click.option("--root", type=FILE, metavar="DIR", help="Live in this root file system of the target, instead of here.")
 @click.option("--smoke", multiple=True, metavar="CMD", help="Live, then run this there: 'python -m myapp check'.")
-@click.option("--report", type=FILE, metavar="FILE", help="Write the verdicts as JSON there too.")
+@click.option(
+    "--report", type=FILE, metavar="FILE", help="Write the verdicts there too, by suffix: .json, .md, .xml (JUnit)."
+)
 @click.option(
     "--cache-dir", cls=cli.Option, type=FILE, metavar="DIR", rare=True, help="Where it stands what is known of wheels."
 )
@@ -325,12 +327,12 @@ def rehearse(
 
     With --live (--root and --smoke mean it too) the bundle's own install.py runs as well; every module is imported.
     """
-    from offlinepack import pack
-    from offlinepack.rehearse import document, static
     from offlinepack.rehearse import live as stage
+    from offlinepack.rehearse import static
     from offlinepack.store import Store
 
     speaker = cli.console(ctx)
+    speaker.report = summary.check(report) if report else None
     if root:
         roots.check(root)
     opened = bundle.open_bundle(bundle_path)
@@ -342,28 +344,31 @@ def rehearse(
     if live:
         what = text("rehearsing live {targets}", targets=[one.name for one in shown])
         verdicts = list(speaker.track(what, stage.rehearse(opened, verdicts, root, smoke), len(shown)))
-    if report:
-        pack.write_whole(report, document(verdicts))
-    speaker.findings([one for each in verdicts for one in each.findings])
-    code = _code(verdicts)
+    findings, code = [one for each in verdicts for one in each.findings], _code(verdicts)
     if not code and live and not any(each.runs for each in verdicts):
-        raise MachineError(
+        code = MachineError.exit_code
+        findings.append(
             error(
                 "nothing-rehearsed",
                 bundle_path,
                 "No target of {subject} could be rehearsed live: {place} has no Python that fits {targets}.",
                 "--root DIR takes a root file system of the target.",
-                "\n".join(f"{each.target}: {each.not_checked[-1].say(speaker.words)}" for each in verdicts),
                 place=root or text("this computer"),
                 targets=[one.name for one in shown],
             )
         )
+    speaker.findings(findings)
     for each in verdicts:
         speaker.result(*each.sentences())
-    if speaker.wants_json:
-        told = {"bundle": str(bundle_path), "targets": [one.to_json() for one in verdicts]}
-        found = [one.to_json() for each in verdicts for one in each.findings]
-        speaker.json({"ok": not code, **({"exit_code": code} if code else {}), **told, "findings": found})
+    speaker.conclude(
+        {
+            "ok": not code,
+            **({"exit_code": code} if code else {}),
+            "bundle": str(bundle_path),
+            "targets": [{**one.to_json(), "sentences": [each.say() for each in one.sentences()]} for one in verdicts],
+            "findings": [one.to_json() for one in findings],
+        }
+    )
     ctx.exit(code)
 
 

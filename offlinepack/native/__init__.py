@@ -336,7 +336,8 @@ def help_for(soname: str, target: Target) -> str | None:
         found = (help for pattern, help in _libraries()[target.facts.os]["help"].items() if re.search(pattern, soname))
         return next(found, None)
     managers: dict[str, dict[str, Any]] = _libraries()["managers"]
-    own = [name for name, manager in managers.items() if re.match(manager["systems"], target.name)]
+    system = str(target.probe.get("spoken") or target.name)
+    own = [name for name, manager in managers.items() if re.match(manager["systems"], system)][:1]
     if not own:
         own = ["apk"] if target.facts.libc == "musl" else ["apt", "dnf"]
     packages = _packages(soname)
@@ -344,11 +345,11 @@ def help_for(soname: str, target: Target) -> str | None:
     commands = []
     for name in own:
         manager = managers[name]
-        package = packages.get(manager["packages"])
+        package = next((packages[kind] for kind in manager["packages"] if kind in packages), "")
+        if not package and "capability" in manager:
+            package = manager["capability"].format(soname=soname, mark=mark)
         if package:
             commands.append(manager["install"].format(package))
-        elif "capability" in manager:
-            commands.append(manager["install"].format(manager["capability"].format(soname=soname, mark=mark)))
     return ", or ".join(commands) or None
 
 

@@ -123,10 +123,11 @@ def _output(command, **environment):  # type: (List[str], str) -> str
 
 
 def probe(known):  # type: (Dict[str, Any]) -> Dict[str, Any]
-    """The machine besides: its name, what its loader finds, free bytes on disk, and pip's own list of tags."""
+    """The machine besides: its names, what its loader finds, free bytes on disk, and pip's own list of tags."""
     libraries, name = _libraries(known), _os_release().get("PRETTY_NAME") or platform.platform()
     told = dict(dict({"schema": 1}, **known), system=name, sonames=sorted(libraries), symbols=_symbols(libraries))
     places = {"prefix": sys.prefix, "home": os.path.expanduser("~"), "here": os.curdir}
+    told["spoken"] = spoken(known)
     told["disk_free"] = {name: shutil.disk_usage(path).free for name, path in places.items() if os.path.isdir(path)}
     try:
         tags = importlib.import_module("pip._internal.utils.compatibility_tags").get_supported()
@@ -202,8 +203,9 @@ def main():  # type: () -> None
     if "--facts" in sys.argv[1:]:
         print(json.dumps(known, sort_keys=True))
     else:
-        print(json.dumps(probe(known), indent=1), flush=True)
-        print("ask for: --target " + spoken(known), file=sys.stderr)
+        told = probe(known)
+        print(json.dumps(told, indent=1), flush=True)
+        print("ask for: --target " + told["spoken"], file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Will it install, and run, over there? A Bundle and a target of it -> Verdict, before it crosses the gap.
 
 static.py lets pip resolve from the bundle alone, seeing the target, and places every wheel in memory. live.py installs
-it in a throw-away place without a network and imports every module; inside.py is its script there.
+it in a throw-away place without a network and imports every module; inside.py is its script there, failures.py says
+why a module could not be imported.
 """
 
 from __future__ import annotations

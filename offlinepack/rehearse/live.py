@@ -10,23 +10,24 @@ import json
 import os
 import platform
 import re
-import signal
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from offlinepack import native, roots
+from offlinepack import ontarget, roots
 from offlinepack.bundle import Bundle
-from offlinepack.errors import BundleError, ComputerError, Finding, IntegrityError, Text, error, text
-from offlinepack.ontarget.manifest import INSTALL_PY, INSTALL_SH, Need
+from offlinepack.errors import BundleError, ComputerError, Finding, IntegrityError, MachineError, Text, error, text
+from offlinepack.ontarget.manifest import INSTALL_PY, INSTALL_SH, MANIFEST, SIGNATURES, Manifest, Need, write
 from offlinepack.ontarget.manifest import Target as Planned
-from offlinepack.rehearse import Verdict
-from offlinepack.targets import Target
+from offlinepack.ontarget.report import WORDS
+from offlinepack.rehearse import Verdict, failures
 
 LIMIT, PATIENCE = 60.0, 600.0
 """seconds for one import, and for one command of --smoke"""
@@ -56,7 +57,7 @@ def rehearse(
                 continue
             target = planned[verdict.tag]
             with tempfile.TemporaryDirectory(prefix="offlinepack-live-", ignore_cleanup_errors=True) as place:
-                stage = _Stage(folder, Path(place), root, _foreign(target))
+                stage = _Stage(folder, bundle.manifest, Path(place), root, _foreign(target))
                 yield _rehearsed(verdict, target, stage, smoke)
 
 
@@ -80,6 +81,7 @@ class _Stage:
     """Where one target is rehearsed."""
 
     bundle: Path
+    manifest: Manifest
     place: Path
     """the throw-away folder"""
     root: Path | None
@@ -101,8 +103,8 @@ class _Stage:
         """A path below the throw-away folder as it is called there."""
         return f"{_OF_PLACE}/{path.relative_to(self.place)}" if self.root else str(path)
 
-    def install(self, tag: str) -> tuple[int, Mapping[str, Any], str]:
-        """Exit code of the bundle's install.py, its report ({} where it wrote none), what it said."""
+    def install(self, tag: str) -> _Outcome:
+        """What the bundle's install.py came to."""
         report = self.place / "report.json"
         options = ["--target", tag, "--venv", self.inside(self.place / "venv"), "--report", self.inside(report)]
         if self.root:
@@ -110,7 +112,16 @@ class _Stage:
         else:
             done = self.run([sys.executable, "-I", "-B", str(self.bundle / INSTALL_PY), *options])
         told = json.loads(report.read_text("utf-8")) if report.is_file() else {}
-        return done.returncode, told, done.stdout.decode("utf-8", "replace")
+        report.unlink(missing_ok=True)
+        return _Outcome(done.returncode, told, done.stdout.decode("utf-8", "replace"))
+
+    def undemanding(self) -> _Stage:
+        """The same with a copy of the bundle that asks nothing of the system: imports show what is not there."""
+        bare = self.place / "bundle"
+        shutil.copytree(self.bundle, bare, ignore=shutil.ignore_patterns(MANIFEST, *SIGNATURES))
+        targets = tuple(one._replace(needs=()) for one in self.manifest.targets)
+        (bare / MANIFEST).write_bytes(write(self.manifest._replace(targets=targets)))
+        return replace(self, bundle=bare)
 
     def try_out(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         """What inside.py found out there."""
@@ -129,7 +140,7 @@ class _Stage:
                     self.where,
                     "The rehearsal on {subject} ended before its end (exit code {status}).",
                     "Its last words are below.",
-                    log=_end(done.stdout.decode("utf-8", "replace")),
+                    log=failures.end(done.stdout.decode("utf-8", "replace")),
                     status=done.returncode,
                 )
             )
@@ -158,33 +169,74 @@ class _Stage:
         )
 
 
+@dataclass(frozen=True)
+class _Outcome:
+    """How one run of install.py ended."""
+
+    code: int
+    report: Mapping[str, Any]
+    """{} where it wrote none"""
+    said: str
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Those that say something of the bundle; what it notes of the throw-away place is left out."""
+        return [
+            Finding(
+                *(one["level"], one["code"], one["subject"]),
+                sentence=_text(one["sentence"]),
+                advice=_text(one["advice"]),
+                log=one.get("log", ""),
+            )
+            for one in self.report.get("findings", ())
+            if one["level"] != "note"
+        ]
+
+    @property
+    def errors(self) -> list[Finding]:
+        return [one for one in self.findings if one.level == "error"]
+
+
 def _rehearsed(verdict: Verdict, target: Planned, stage: _Stage, smoke: Sequence[str]) -> Verdict:
-    code, report, said = stage.install(target.tag)
-    found = [
-        Finding(one["level"], one["code"], one["subject"], _said(one), _do(one), one.get("log", ""))
-        for one in _heard(report)
-    ]
-    errors = [one for one in found if one.level == "error"]
-    if code == 10 and all(one.code in ("does-not-fit", "nothing-fits") for one in errors):
-        return replace(verdict, not_checked=(*verdict.not_checked, _not_run(target, report, stage)))
+    done = stage.install(target.tag)
+    found, lacking = done.findings, list[Finding]()
+    codes = {one.code for one in done.errors}
+    if done.code == MachineError.exit_code and codes <= {"does-not-fit", "nothing-fits"}:
+        return replace(verdict, not_checked=(*verdict.not_checked, _not_run(target, done.report, stage)))
     if stage.root:  # now a system of the target was asked
         verdict = replace(verdict, forecast=(), not_checked=verdict.not_checked[:1])
+    missed = set[str]()
+    if done.code == MachineError.exit_code and codes and codes <= {"library-missing", "symbol-missing"}:
+        lacking = _lacking(done.errors, target, stage)
+        missed = {one.subject for one in done.errors}
+        missed |= {symbol for need in target.needs if need.soname in missed for symbol in need.symbols}
+        found = [one for one in found if one.level != "error"]
+        done = stage.undemanding().install(target.tag)
     for kind in (ComputerError, IntegrityError, BundleError):
-        if code == kind.exit_code:
-            raise kind(*errors)
-    if code:
-        found = _lacking(errors, target, stage) or [
+        if done.code == kind.exit_code:
+            raise kind(*done.errors)
+    if done.code:
+        lacking += _lacking(done.errors, target, stage) or [
             error(
                 "install-failed",
                 target.name,
                 "The bundle could not be installed on {place} (exit code {status}).",
                 "Its last words are below.",
-                log=_end(said),
+                log=failures.end(done.said),
                 place=stage.where,
-                status=code,
+                status=done.code,
             )
         ]
-        return replace(verdict, runs=False, findings=(*verdict.findings, *found), live=_how(report, stage, 0, smoke))
+        return replace(
+            verdict,
+            runs=False,
+            findings=(*verdict.findings, *lacking),
+            not_checked=(
+                text("whether its modules can be imported: it could not be installed"),
+                *verdict.not_checked[1:],
+            ),
+            live=_how(done.report, stage, 0, smoke),
+        )
     slower = EMULATED if stage.emulated else 1
     limit, patience = LIMIT * slower, PATIENCE * slower
     modules = [(name, one) for name, names in sorted(verdict.modules.items()) for one in names]
@@ -201,43 +253,32 @@ def _rehearsed(verdict: Verdict, target: Planned, stage: _Stage, smoke: Sequence
             "jobs": os.cpu_count() or 1,
         }
     )
-    failures = [
-        _failure(name, module, one, verdict, target)
+    failed = [
+        failures.of(name, module, one, verdict)
         for (name, module), one in zip(modules, told["modules"], strict=True)
         if not one.get("ended") or one.get("chain")
     ]
-    broken = {(one.name, one.module) for one in failures}
+    broken = {(one.name, one.module) for one in failed}
     works = {name for name, module in modules if (name, module) not in broken}
     # in a folder that many share (google), beside modules that work: a part for an extra that was not asked for
-    failures = [
+    failed = [
         replace(one, level="warning") if one.kind == "module" and "." in one.module and one.name in works else one
-        for one in failures
+        for one in failed
     ]
+    others = [one for one in failed if one.cause not in missed or one.kind not in ("library", "symbol")]
     findings = [
-        *_told(failures, target, stage, limit),
+        *lacking,
+        *failures.told(others, target, stage.where, limit),
         *_smoked(smoke, told["smoke"], stage, patience),
     ]
-    imported = len(modules) - len(failures)
+    imported = len(modules) - len(failed)
     return replace(
         verdict,
         runs=not any(one.level == "error" for one in findings),
         findings=(*verdict.findings, *found, *findings),
         not_checked=tuple(_left_open(target, stage, smoke)),
-        live=_how(report, stage, imported, smoke),
+        live=_how(done.report, stage, imported, smoke),
     )
-
-
-def _heard(report: Mapping[str, Any]) -> list[Mapping[str, str]]:
-    """install.py's findings that say something of the bundle; what it notes of the throw-away place is left out."""
-    return [one for one in report.get("findings", ()) if one["level"] != "note"]
-
-
-def _said(one: Mapping[str, str]) -> Text:
-    return Text("{words}", {"words": one["sentence"]})
-
-
-def _do(one: Mapping[str, str]) -> Text:
-    return Text("{words}" if one["advice"] else "", {"words": one["advice"]})
 
 
 def _how(report: Mapping[str, Any], stage: _Stage, imported: int, smoke: Sequence[str]) -> dict[str, Any]:
@@ -256,7 +297,7 @@ def _not_run(target: Planned, report: Mapping[str, Any], stage: _Stage) -> Text:
     misfits = [one["sentence"] for one in report.get("findings", ()) if one["code"] == "does-not-fit"]
     nearest = next((one for one in misfits if f"(Python {minor}." in one), None)
     if nearest:
-        return text("whether it runs: {words}", words=nearest)
+        return text("whether it runs: {words}", words=_text(nearest))
     if stage.root:
         return text("whether it runs: {root} has no Python that fits this target", root=stage.root)
     return text("whether it runs: this computer has no Python that fits; --root DIR takes a root file system that has")
@@ -277,189 +318,26 @@ def _left_open(target: Planned, stage: _Stage, smoke: Sequence[str]) -> Iterator
 # ------------------------------------------------------------------------------------------- what went wrong, in words
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """One import that failed, and of which kind the cause is."""
-
-    name: str
-    """of the distribution"""
-    module: str
-    kind: str
-    """library, symbol, module, side-effect, time-out"""
-    cause: str
-    """what is the same for all that failed of it: a soname, a module's name, an exception with its words"""
-    level: str
-    log: str = ""
-
-
-# What the loaders of glibc, musl, macOS and Windows say; a group for what is missing.
-_NO_LIBRARY = re.compile(
-    r"([^\s/'\":]+): cannot open shared object file"
-    r"|Error loading shared library ([^\s/'\":]+)"
-    r"|Library not loaded: (\S+)"
-    r"|cannot load library '([^']+)'"
-    r"|[Ff]ailed to find (lib\w+)"
-)
-_NO_SYMBOL = re.compile(
-    r"version [`']([\w.]+)' not found|undefined symbol: (\w+)|Error relocating \S+: (\w+): symbol not found"
-    r"|[Ss]ymbol not found: (\w+)"
-)
-_NO_DLL = "DLL load failed"
-_NOT_MEANT = {"test", "tests", "testing", "conftest", "example", "examples", "docs", "benchmark", "benchmarks"}
-"""top-level modules that are carried by mistake: nobody imports them, and what they need is not declared"""
-_OTHER_SYSTEMS = {
-    "winreg",
-    "_winreg",
-    "msvcrt",
-    "nt",
-    "winsound",
-    "_winapi",
-    "_overlapped",
-    "posix",
-    "fcntl",
-    "pwd",
-    "grp",
-}
-_OTHER_SYSTEMS |= {"termios", "resource", "java"}
+@cache
+def _templates() -> list[tuple[int, str, re.Pattern[str]]]:
+    """The sentences of the target side, with what each looks like when it is filled; the most telling first."""
+    found = []
+    for template in json.loads(Path(ontarget.__file__).with_name(WORDS).read_text("utf-8")):
+        parts, seen = re.split(r"\{(\w+)\}", template), set[str]()
+        pattern = ""
+        for at, part in enumerate(parts):
+            pattern += re.escape(part) if at % 2 == 0 else f"(?P={part})" if part in seen else f"(?P<{part}>.*?)"
+            seen |= {part} if at % 2 else set()
+        found.append((sum(map(len, parts[::2])), template, re.compile(pattern, re.S)))
+    return sorted(found, key=lambda one: (-one[0], one[1]))
 
 
-def _failure(name: str, module: str, one: Mapping[str, Any], verdict: Verdict, target: Planned) -> _Failure:
-    level = "warning" if module in _NOT_MEANT else "error"
-    chain, code = one.get("chain", ()), one["code"]
-    if not one.get("ended"):
-        if code is None:
-            return _Failure(name, module, "time-out", "", level, _end(one["said"]))
-        words = f"{signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        return _Failure(name, module, "ended", words, level, _end(one["said"]))
-    for each in reversed(chain):  # the first cause stands last
-        if each["type"] in ("ImportError", "OSError"):
-            if missing := _NO_LIBRARY.search(each["words"]):
-                return _Failure(name, module, "library", next(filter(None, missing.groups())), level)
-            if missing := _NO_SYMBOL.search(each["words"]):
-                return _Failure(name, module, "symbol", next(filter(None, missing.groups())), level, each["words"])
-            if _NO_DLL in each["words"]:
-                return _Failure(name, module, "library", "a DLL", level, each["words"])
-    first = chain[0]
-    lacks = (each["lacks"] for each in chain if _is_import(first) and each["lacks"])
-    lacking = first["lacks"] or next(lacks, None)
-    if lacking:
-        top = lacking.partition(".")[0]
-        alone = top in _OTHER_SYSTEMS or (_same_name(top, name) and top not in _tops(verdict))
-        return _Failure(name, module, "module", lacking, "warning" if alone else level, one["trace"])
-    return _Failure(name, module, "side-effect", f"{first['type']}: {first['words']}", level, _end(one["trace"]))
-
-
-def _is_import(one: Mapping[str, Any]) -> bool:
-    return bool(one["type"] in ("ImportError", "ModuleNotFoundError"))
-
-
-def _same_name(module: str, name: str) -> bool:
-    """A module that a program of the distribution brings while it runs: uwsgi, inside uWSGI."""
-    return re.sub(r"[-_.]+", "-", module).lower() == name
-
-
-def _tops(verdict: Verdict) -> set[str]:
-    return {one.partition(".")[0] for names in verdict.modules.values() for one in names}
-
-
-def _told(failures: Sequence[_Failure], target: Planned, stage: _Stage, limit: float) -> list[Finding]:
-    """A finding for each cause; all that failed of it in one."""
-    causes: dict[tuple[str, str, str], list[_Failure]] = {}
-    for one in failures:
-        # a module that hangs, or ends its process, does so for itself
-        key = one.cause if one.kind not in ("time-out", "ended") else f"{one.cause} {one.module}"
-        causes.setdefault((one.kind, key, one.level), []).append(one)
-    machine = Target(target.name, target.facts)
-    findings = []
-    for (kind, _, level), alike in sorted(causes.items()):
-        first = alike[0]
-        subject = ", ".join(dict.fromkeys(one.name for one in alike))
-        facts: dict[str, Any] = {
-            "modules": [one.module for one in alike],
-            "place": stage.where,
-            "cause": first.cause,
-            "limit": round(limit),
-        }
-        help = native.help_for(first.cause, machine) if kind == "library" else _brings(first.cause)
-        findings.append(_worded(kind, subject, first, help, facts)._replace(level=level))
-    return findings
-
-
-def _worded(kind: str, subject: str, first: _Failure, help: str | None, facts: dict[str, Any]) -> Finding:
-    if kind == "library":
-        return error(
-            "import-library",
-            subject,
-            "{subject}: {modules} cannot be imported on {place}, which lacks {cause}.",
-            "Install it there: {help}" if help else "Install the package of that system that brings it.",
-            first.log,
-            help=help,
-            **facts,
-        )
-    if kind == "symbol":
-        return error(
-            "import-symbol",
-            subject,
-            "{subject}: {modules} cannot be imported on {place}: a library there lacks {cause}.",
-            "Take an older version of {subject}, or a newer system.",
-            first.log,
-            **facts,
-        )
-    if kind == "module":
-        return error(
-            "import-module",
-            subject,
-            "{subject}: {modules} cannot be imported on {place}: the module {cause} is missing.",
-            "Install it there: {help}" if help else "Add the project that brings it to what is packed.",
-            _end(first.log),
-            help=help,
-            **facts,
-        )
-    if kind == "time-out":
-        return error(
-            "import-hangs",
-            subject,
-            "{subject}: importing {modules} on {place} had not ended after {limit} s.",
-            "Where it stood is below; a module should not wait for anything while it is imported.",
-            first.log,
-            **facts,
-        )
-    if kind == "ended":
-        return error(
-            "import-side-effect",
-            subject,
-            "{subject}: importing {modules} on {place} ended its Python: {cause}.",
-            "Its last words are below.",
-            first.log,
-            **facts,
-        )
-    return error(
-        "import-side-effect",
-        subject,
-        "{subject}: importing {modules} on {place} does something that fails there: {cause}.",
-        "Its last words are below.",
-        first.log,
-        **facts,
-    )
-
-
-_PARTS_OF_PYTHON = {
-    "tkinter": "python3-tk",
-    "_tkinter": "python3-tk",
-    "distutils": "python3-distutils",
-    "venv": "python3-venv",
-}
-_PARTS_OF_PYTHON |= {"_curses": "python3-curses", "_gdbm": "python3-gdbm", "lib2to3": "python3-lib2to3"}
-
-
-def _brings(module: str) -> str | None:
-    """Modules of Python itself that systems pack separately."""
-    top = module.partition(".")[0]
-    if top == "distutils":
-        return text("setuptools, or on older systems the package python3-distutils").say()
-    if top in _PARTS_OF_PYTHON:
-        return text("the package {package}", package=_PARTS_OF_PYTHON[top]).say()
-    return None
+def _text(words: str) -> Text:
+    """What install.py said, and its report gives in English, as the sentence that it was to say in any language."""
+    for literal, template, pattern in _templates():
+        if literal >= 8 and (match := pattern.fullmatch(words)):
+            return Text(template, {name: _text(one) if " " in one else one for name, one in match.groupdict().items()})
+    return Text("{words}" if words else "", {"words": words})
 
 
 def _smoked(smoke: Sequence[str], told: Sequence[Mapping[str, Any]], stage: _Stage, limit: float) -> Iterator[Finding]:
@@ -470,7 +348,7 @@ def _smoked(smoke: Sequence[str], told: Sequence[Mapping[str, Any]], stage: _Sta
                 command,
                 "On {place} this had not ended after {limit} s: {subject}",
                 "Its last words are below.",
-                _end(one["said"]),
+                failures.end(one["said"]),
                 place=stage.where,
                 limit=round(limit),
             )
@@ -480,7 +358,7 @@ def _smoked(smoke: Sequence[str], told: Sequence[Mapping[str, Any]], stage: _Sta
                 command,
                 "On {place} this ended with exit code {status}: {subject}",
                 "Its last words are below.",
-                _end(one["said"]),
+                failures.end(one["said"]),
                 place=stage.where,
                 status=one["code"],
             )
@@ -504,7 +382,3 @@ def _lacking(errors: Sequence[Finding], target: Planned, stage: _Stage) -> list[
             )
         found.append(one)
     return found
-
-
-def _end(words: str, lines: int = 15) -> str:
-    return "\n".join(words.rstrip().splitlines()[-lines:])

@@ -8,10 +8,12 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
-from offlinepack import roots
+from offlinepack import console, roots
+from offlinepack.bundle import open_bundle
 from offlinepack.ontarget.manifest import Need
 from offlinepack.rehearse import live
 from tests.handmade import facts, make_bundle
@@ -143,23 +145,50 @@ def test_a_sound_bundle_runs_and_the_words_do_not_overstate(
     ]
     assert sorted(str(one) for one in bundle.rglob("*")) == before
     (told,) = json.loads(report.read_text())["targets"]
+    for suffix in ("md", "xml"):
+        assert offlinepack("rehearse", bundle, "--report", tmp_path / f"r.{suffix}").code == 0
+    assert "here: installs: its plan is complete" in (tmp_path / "r.md").read_text()
+    (case,) = ElementTree.parse(tmp_path / "r.xml").iter("testcase")
+    assert case.get("name") == "here: installs" and not list(case)
     assert told["verdict"] == "runs" and not {"seconds", "time", "date"} & set(told["live"])
 
 
-def test_what_preflight_finds_is_said_before_anything_is_imported(
-    packed: Bundle, offlinepack: Callable[..., Ran]
-) -> None:
+def test_what_preflight_finds_does_not_hide_what_imports_show(packed: Bundle, offlinepack: Callable[..., Ran]) -> None:
     need = Need("libnowhere.so.7", (), ("sound",), "apt install libnowhere7")
-    done = offlinepack("rehearse", packed({"sound": ""}, needs=[need]), "--live")
-    sentence = "sound needs libnowhere.so.7, which this computer lacks. Install it there: apt install libnowhere7"
-    assert (done.code, done.err.splitlines()[-1]) == (11, f"error: {sentence}")
+    loads = "import ctypes\nctypes.CDLL('libnowhere.so.7')\n"
+    bundle = packed({"sound": loads, "other": "import sound\n", "broken": "import nowhere\n", "good": ""}, needs=[need])
+    done = offlinepack("rehearse", bundle, "--live", "--smoke", "python -c 'import good'", "--json")
+    (verdict,) = done.json["targets"]
+    assert (done.code, verdict["verdict"], verdict["live"]["imported"]) == (11, "fails", 1)
+    assert [one["sentence"] for one in done.json["findings"]] == [
+        "sound needs libnowhere.so.7, which this computer lacks.",
+        "broken: broken cannot be imported on this computer: the module nowhere is missing.",
+    ]
+    assert done.json["findings"][0]["advice"] == "Install it there: apt install libnowhere7"
+    assert not [one for one in verdict["not_checked"] if "imported (--live)" in one]
 
 
-def test_a_target_that_this_computer_cannot_run(packed: Bundle, offlinepack: Callable[..., Ran]) -> None:
+def test_what_install_py_says_is_said_in_the_language_of_this_side(packed: Bundle) -> None:
+    bundle = packed({"sound": ("", ["nowhere"])})
+    verdicts = [live.Verdict("here", tag := open_bundle(bundle).manifest.targets[0].tag, True, modules={"sound": ()})]
+    (seen,) = live.rehearse(open_bundle(bundle), verdicts)
+    (found,) = seen.findings
+    assert (seen.runs, seen.tag, found.code) == (False, tag, "pip-check")
+    assert found.say(console.words("zh")).startswith("pip check 报告已安装的内容互不相容。")
+    assert [one.say() for one in seen.not_checked] == ["whether its modules can be imported: it could not be installed"]
+
+
+def test_a_target_that_this_computer_cannot_run(
+    packed: Bundle, offlinepack: Callable[..., Ran], tmp_path: Path
+) -> None:
     bundle = packed({"sound": ""}, target={"python": "3.99"})
-    done = offlinepack("rehearse", bundle, "--live")
+    done = offlinepack("rehearse", bundle, "--live", "--report", tmp_path / "r.json")
     assert done.code == 10
     assert "could be rehearsed live: this computer has no Python that fits here. --root DIR takes" in done.err
+    told = json.loads((tmp_path / "r.json").read_text())
+    assert (told["exit_code"], told["targets"][0]["runs"]) == (10, None)
+    assert told["findings"][0]["code"] == "nothing-rehearsed"
+    assert any(one.startswith("  not checked: whether it runs: ") for one in done.out.splitlines())
     assert offlinepack("rehearse", bundle).code == 0
 
 
