@@ -236,13 +236,12 @@ def _request(
     how = pack.How(resolver, offline=offline, cache_dir=Path(cache_dir) if cache_dir else Store.default_folder())
     page = functools.partial(pack.page, indexes=indexes, how=how)
     asked = [sources.from_arguments(list(requirements))]
-    asked += [sources.read(Path(one), extras=extras, groups=groups, page=page) for one in files]
+    wheels = pack.own_wheels(indexes, how)
+    asked += [sources.read(Path(one), extras=extras, groups=groups, own=wheels, page=page) for one in files]
     if venv is not None:
         asked.append(sources.read_environment(Path(venv)))
     if project is not None:
-        asked.append(
-            sources.read_project(Path(project), extras=extras, groups=groups, find_links=indexes.find_links)
-        )
+        asked.append(sources.read_project(Path(project), extras=extras, groups=groups, own=wheels))
     if not asked[0].asked:
         del asked[0]
     if not asked:

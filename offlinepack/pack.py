@@ -43,7 +43,7 @@ from offlinepack.lockers import closure, kept
 from offlinepack.ontarget import manifest
 from offlinepack.rehearse import Verdict, document, static
 from offlinepack.selection import Chosen, Selection, select
-from offlinepack.sources import Requirements, from_arguments
+from offlinepack.sources import OwnWheels, Requirements, from_arguments
 from offlinepack.store import Store, StoredFile
 from offlinepack.supply import How, Supplied, Watch, all_of, caught, side_by_side, unwatched
 from offlinepack.targets import Target
@@ -307,6 +307,16 @@ def page(url: str, indexes: Indexes, how: How) -> bytes:
             )
         )
     return found.text.encode()
+
+
+def own_wheels(indexes: Indexes, how: How) -> OwnWheels:
+    """Where wheels of a project that is packed may lie, and who tells a version that only its build knows."""
+
+    def version_of(folder: Path) -> str | None:
+        with Store.open(how.cache_dir) as store, supply.client(indexes, how) as client:
+            return supply.Supply(store, client, indexes, how).version_of(folder)
+
+    return OwnWheels(indexes.find_links, version_of)
 
 
 def build(request: Request, output: Path, watch: Watch = unwatched) -> Built:

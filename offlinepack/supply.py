@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from packaging.metadata import parse_email
 from packaging.pylock import PackageArchive, PackageDirectory, PackageVcs, Pylock
 from packaging.utils import NormalizedName
 from packaging.version import Version
 
-from offlinepack import examine, fetch
+from offlinepack import examine, fetch, targets
 from offlinepack.errors import BuildError, Finding, OfflinepackError, Text, error, note, text
 from offlinepack.indexes import Indexes
 from offlinepack.lockers import lock
@@ -235,6 +236,15 @@ class Supply:
             within = one.file.subdirectory or "" if isinstance(one.file, PackageArchive) else ""
             built = sdist.build(kept[one.filename], target, shop, subdirectory=within)
         return Supplied(one.name, built.wheel, one, dict(built.origin), built.findings)
+
+    def version_of(self, folder: Path) -> str | None:
+        """The version of a project's folder, as its backend says when a wheel is to be made (PEP 517)."""
+        from offlinepack import sdist  # what builds is loaded where something is built
+
+        python = self.how.build_pythons[0] if self.how.build_pythons and not self.how.build_root else None
+        target = targets.of_interpreter(python) if python else targets.running()
+        metadata = sdist.prepared(folder, target, replace(self._workshop(), root=None))
+        return parse_email(metadata)[0].get("version")
 
     def _carry(self, one: Chosen, target: Target, kept: Mapping[str, StoredFile]) -> Supplied:
         """The source, and for the target all that its build takes: wheels, and sources with what theirs take."""

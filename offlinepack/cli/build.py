@@ -33,7 +33,7 @@ def gather(what: What, indexes: Indexes, how: pack.How, speaker: console.Console
     if what.venv:
         parts.append(sources.read_environment(what.venv, exclude=what.exclude))
     if what.project:
-        parts += asked.project(what.project)
+        parts.append(asked.project(what.project))
     environment = what.venv
     if parts:
         found = functools.reduce(operator.add, parts)
@@ -49,7 +49,7 @@ def gather(what: What, indexes: Indexes, how: pack.How, speaker: console.Console
             groups=what.groups,
             exclude=what.exclude,
             locked=what.locked,
-            find_links=indexes.find_links,
+            own=asked.own,
         )
         speaker.say(discovered.said)
         found, environment = discovered.requirements, discovered.environment
@@ -86,7 +86,9 @@ def _taken(what: What, taken: list[object], folder: Path) -> Text:
 
 
 def _given(what: What) -> list[str]:
-    return [f"{flag} {path}" for flag, path in (("--venv", what.venv), ("--project", what.project)) if path]
+    lock = sources.lock_of(what.project, what.locked) if what.project else None
+    project = f"{what.project} ({lock.name})" if lock else what.project
+    return [f"{flag} {path}" for flag, path in (("--venv", what.venv), ("--project", project)) if path]
 
 
 @dataclass(frozen=True)
@@ -97,14 +99,19 @@ class _Asked:
     indexes: Indexes
     how: pack.How
 
+    @property
+    def own(self) -> sources.OwnWheels:
+        """Where wheels of a project that is packed may lie."""
+        return pack.own_wheels(self.indexes, self.how)
+
     def page(self, url: str) -> bytes:
         """A requirements file that an address names."""
         return pack.page(url, self.indexes, self.how)
 
     def file(self, path: Path) -> Requirements:
         """The file behind -r."""
-        what, links = self.what, self.indexes.find_links
-        how: dict[str, Any] = {"locked": what.locked, "find_links": links, "page": self.page}
+        what = self.what
+        how: dict[str, Any] = {"locked": what.locked, "own": self.own, "page": self.page}
         return sources.read(path, extras=what.extras, groups=what.groups, **how)
 
     def files(self) -> list[Requirements]:
@@ -120,14 +127,12 @@ class _Asked:
             raise SourceError(*wrong)
         return read
 
-    def project(self, folder: Path) -> list[Requirements]:
-        """The folder behind --project; with --locked its lock too, which has to fit: uv knows of its own."""
-        what, links = self.what, self.indexes.find_links
-        locks = [one for one in (folder / "pylock.toml", folder / "uv.lock") if what.locked and one.is_file()][:1]
-        read = [self.file(one) for one in locks]
-        if not locks or locks[0].name == "pylock.toml":
-            read.append(sources.read_project(folder, extras=what.extras, groups=what.groups, find_links=links))
-        return read
+    def project(self, folder: Path) -> Requirements:
+        """The folder behind --project."""
+        what = self.what
+        return sources.read_project(
+            folder, extras=what.extras, groups=what.groups, locked=what.locked, own=self.own
+        )
 
     def constraints(self, path: Path) -> Requirements:
         """The file behind -c."""

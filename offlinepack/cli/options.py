@@ -160,7 +160,7 @@ what = group(
         help="Versions that may be used, if anything asks for the project.",
     ),
     option("--venv", type=FILE, metavar="DIR", help="Freeze this virtual environment."),
-    option("--project", type=FILE, metavar="DIR", help="The project in this folder and what it needs."),
+    option("--project", type=FILE, metavar="DIR", help="This project and what it needs, as its uv.lock has it."),
     option("--extra", multiple=True, metavar="NAME", help="An extra of the project."),
     option("--group", multiple=True, metavar="NAME", help="A dependency group of the project (PEP 735)."),
     option("--locked", is_flag=True, help="Use the lock as it is; exit 4 if it no longer fits what is asked."),

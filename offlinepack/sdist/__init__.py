@@ -24,7 +24,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from offlinepack import native
 from offlinepack.errors import BuildError, Finding, SelectionError, error, text
 from offlinepack.sdist.bench import Bench, Provide
-from offlinepack.sdist.carried import Described, describe
+from offlinepack.sdist.carried import Described, describe, prepared
 from offlinepack.sdist.failures import explain, last_lines
 from offlinepack.sdist.graft import repair
 from offlinepack.sdist.interpreters import Interpreter, find, makes
@@ -32,7 +32,7 @@ from offlinepack.sdist.source import checkout, unpacked, workplace
 from offlinepack.store import Store, StoredFile
 from offlinepack.targets import Target
 
-__all__ = ["Built", "Described", "Interpreter", "Workshop", "build", "checkout", "describe"]
+__all__ = ["Built", "Described", "Interpreter", "Workshop", "build", "checkout", "describe", "prepared"]
 
 _MADE = 1
 """grows when wheels come out otherwise than before, so that those in the store are built again"""

@@ -6,9 +6,11 @@ no program in reach but its own: what it would otherwise find on this host is th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +22,7 @@ from offlinepack.errors import BuildError, Finding, error
 from offlinepack.pip_as_target.reading import vouched
 from offlinepack.sdist.bench import Bench
 from offlinepack.sdist.failures import last_lines
-from offlinepack.sdist.interpreters import find
+from offlinepack.sdist.interpreters import Interpreter, find
 from offlinepack.sdist.source import unpacked, workplace
 from offlinepack.store import StoredFile
 
@@ -53,23 +55,44 @@ def describe(
     known = workshop.store.fact(source.sha256, kind) if isinstance(source, StoredFile) else None
     if isinstance(source, StoredFile) and known:
         return Described(source, known["metadata"], tuple(known["requires"]))
+    with _asking(source, interpreter, target, workshop, name, _unknown) as (top, bench):
+        folder = top / subdirectory if subdirectory else top
+        requires = bench.requires_of(folder, workshop.config_settings)
+        metadata = _settled(folder) or bench.metadata_of(folder, workshop.config_settings)
+        file = source if isinstance(source, StoredFile) else workshop.store.take(bench.sdist_of(folder))
+    workshop.store.keep_fact(file.sha256, kind, {"metadata": metadata, "requires": requires})
+    return Described(file, metadata, tuple(requires))
+
+
+def prepared(folder: Path, target: Target, workshop: Workshop) -> str:
+    """METADATA of the wheel that a project's folder becomes (PEP 517); BuildError where its backend cannot say."""
+    interpreter = next(find(target, workshop.pythons, workshop.root))
+    with _asking(folder, interpreter, target, workshop, folder.resolve().name, _no_metadata) as (place, bench):
+        bench.requires_of(place, workshop.config_settings)
+        return bench.metadata_of(place, workshop.config_settings)
+
+
+@contextlib.contextmanager
+def _asking(
+    source: StoredFile | Path,
+    interpreter: Interpreter,
+    target: Target,
+    workshop: Workshop,
+    name: str,
+    unknown: Callable[[str, Target, Path, str], Finding],
+) -> Iterator[tuple[Path, Bench]]:
+    """The source unpacked, and a bench to ask its backend at; where that fails, BuildError with what `unknown` says."""
     log = workshop.logs / f"{canonicalize_name(name)}-asked-for-{target.tag}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     key = source.sha256 if isinstance(source, StoredFile) else str(source.resolve())
     with workplace(key) as work, log.open("wb") as written:
         folder, stamp = unpacked(source, work, name)
-        folder = folder / subdirectory if subdirectory else folder
         environment = {"SOURCE_DATE_EPOCH": str(stamp), "TMPDIR": str(work / "tmp"), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
-        bench = Bench(interpreter, work, written, environment, workshop.provide)
         try:
-            requires = bench.requires_of(folder, workshop.config_settings)
-            metadata = _settled(folder) or bench.metadata_of(folder, workshop.config_settings)
-            file = source if isinstance(source, StoredFile) else workshop.store.take(bench.sdist_of(folder))
+            yield folder, Bench(interpreter, work, written, environment, workshop.provide)
         except (BuildException, BuildBackendException, subprocess.SubprocessError, OSError) as failure:
             written.flush()
-            raise BuildError(_unknown(name, target, log, failure)) from failure
-    workshop.store.keep_fact(file.sha256, kind, {"metadata": metadata, "requires": requires})
-    return Described(file, metadata, tuple(requires))
+            raise BuildError(unknown(name, target, log, _said(log, failure))) from failure
 
 
 def _settled(folder: Path) -> str | None:
@@ -81,17 +104,32 @@ def _settled(folder: Path) -> str | None:
         return None
 
 
-def _unknown(name: str, target: Target, log: Path, failure: Exception) -> Finding:
+def _said(log: Path, failure: Exception) -> str:
     said = log.read_text("utf-8", "replace")
     inner = failure.exception if isinstance(failure, BuildBackendException) else failure
     if not isinstance(inner, subprocess.CalledProcessError):
         said += f"\n{inner or failure}\n"
+    return last_lines(said)
+
+
+def _unknown(name: str, target: Target, log: Path, said: str) -> Finding:
     return error(
         "build-closure-unknown",
         name,
         "{subject} cannot be carried as a source for {target}: its backend could not say here what its build takes.",
         "Build it here (--sdist build, --root DIR), or ask for a version with a wheel. The whole log is {path}.",
-        log=last_lines(said),
+        log=said,
         target=target.name,
+        path=str(log),
+    )
+
+
+def _no_metadata(name: str, target: Target, log: Path, said: str) -> Finding:
+    return error(
+        "version-unknown",
+        name,
+        "The version of the project {subject} is known only to its build, and that could not say it here.",
+        "Mend its build, or write the version into pyproject.toml. The whole log is {path}.",
+        log=said,
         path=str(log),
     )

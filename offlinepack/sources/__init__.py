@@ -17,6 +17,19 @@ Page = Callable[[str], bytes]
 """what stands at an address; given by the caller, since nothing here speaks HTTP"""
 
 
+@dataclass(frozen=True)
+class OwnWheels:
+    """Where a project's own wheels may lie, ready to be taken instead of its folder."""
+
+    find_links: Sequence[str] = field(default=(), repr=False)
+    """folders; addresses are passed over"""
+    version_of: Callable[[Path], str | None] | None = None
+    """asks a project's build for the version that only it knows; given by the caller, since nothing here builds"""
+
+
+NO_WHEELS = OwnWheels()
+
+
 @dataclass(frozen=True, repr=False)
 class Asked:
     """One requirement or constraint, and where it stands."""
@@ -205,21 +218,20 @@ def read(
     extras: Sequence[str] = (),
     groups: Sequence[str] = (),
     locked: bool = False,
-    find_links: Sequence[str] = (),
+    own: OwnWheels = NO_WHEELS,
     page: Page | None = None,
 ) -> Requirements:
     """The file behind -r, in the format that its name says; SourceError with all that is wrong in it.
 
-    `extras` and `groups` are for a project or a lock, whose own wheel may lie in one of the `find_links` folders;
-    `locked` forbids to go beyond a lock.
+    `extras` and `groups` are for a project or a lock, whose `own` wheels are taken; `locked` keeps to a lock.
     """
     from offlinepack.sources import locks, pyproject, requirements_txt
 
     locks.refuse_foreign(path)
     if locks.is_lock(path):
-        return locks.read(path, extras=extras, groups=groups, locked=locked, find_links=find_links)
+        return locks.read(path, extras=extras, groups=groups, locked=locked, own=own)
     if path.name == "pyproject.toml":
-        return pyproject.read(path.parent, extras=extras, groups=groups, find_links=find_links)
+        return pyproject.read(path.parent, extras=extras, groups=groups, own=own)
     return requirements_txt.read(path, page=page)
 
 
@@ -231,12 +243,31 @@ def read_constraints(path: Path, page: Page | None = None) -> Requirements:
 
 
 def read_project(
-    folder: Path, *, extras: Sequence[str] = (), groups: Sequence[str] = (), find_links: Sequence[str] = ()
+    folder: Path,
+    *,
+    extras: Sequence[str] = (),
+    groups: Sequence[str] = (),
+    locked: bool = False,
+    own: OwnWheels = NO_WHEELS,
 ) -> Requirements:
-    """The project behind --project: itself, what it depends on, these extras and dependency groups."""
-    from offlinepack.sources import pyproject
+    """The project behind --project: itself, what it depends on, these extras and dependency groups; as it locked them.
 
-    return pyproject.read(folder, extras=extras, groups=groups, find_links=find_links)
+    uv.lock is the project's own and is kept to; pylock.toml, which may be for one machine, with `locked`.
+    """
+    from offlinepack.sources import locks, pyproject
+
+    lock = lock_of(folder, locked)
+    found = locks.read(lock, extras=extras, groups=groups, locked=locked, own=own) if lock else None
+    if found and lock and lock.name == "uv.lock":  # uv knows of the project itself
+        return found
+    project = pyproject.read(folder, extras=extras, groups=groups, own=own)
+    return found + project if found else project
+
+
+def lock_of(folder: Path, locked: bool) -> Path | None:
+    """The lock in a project's folder that its pins are taken from."""
+    names = ("pylock.toml", "uv.lock") if locked else ("uv.lock",)
+    return next((folder / one for one in names if (folder / one).is_file()), None)
 
 
 def read_environment(folder: Path, *, exclude: Sequence[str] = ()) -> Requirements:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from offlinepack import sources
 from offlinepack.errors import SourceError, Text, error, text
-from offlinepack.sources import Requirements, freeze, locks, pyproject
+from offlinepack.sources import NO_WHEELS, OwnWheels, Requirements, freeze, locks, pyproject
 
 _FILES = ("pylock.toml", "uv.lock", "requirements.txt")
 
@@ -32,7 +32,7 @@ def discover(
     groups: Sequence[str] = (),
     exclude: Sequence[str] = (),
     locked: bool = False,
-    find_links: Sequence[str] = (),
+    own: OwnWheels = NO_WHEELS,
 ) -> Discovered:
     """The requirements of this folder, else of the active environment; SourceError with the list of places.
 
@@ -43,9 +43,9 @@ def discover(
     if there:
         taken = folder / there[0]
         if there[0] == "pyproject.toml":
-            requirements = sources.read_project(folder, extras=extras, groups=groups, find_links=find_links)
+            requirements = sources.read_project(folder, extras=extras, groups=groups, own=own)
         else:
-            requirements = sources.read(taken, extras=extras, groups=groups, locked=locked, find_links=find_links)
+            requirements = sources.read(taken, extras=extras, groups=groups, locked=locked, own=own)
         return Discovered(requirements, _said(there[0], passed))
     if foreign:
         locks.refuse_foreign(folder / foreign[0])

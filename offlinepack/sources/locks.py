@@ -14,7 +14,7 @@ from packaging.version import Version
 
 from offlinepack.errors import Finding, ResolutionError, SourceError, error, warning
 from offlinepack.ontarget.manifest import hash_file
-from offlinepack.sources import Requirements, pyproject, uv_program
+from offlinepack.sources import NO_WHEELS, OwnWheels, Requirements, pyproject, uv_program
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -72,16 +72,16 @@ def read(
     extras: Sequence[str] = (),
     groups: Sequence[str] = (),
     locked: bool = False,
-    find_links: Sequence[str] = (),
+    own: OwnWheels = NO_WHEELS,
 ) -> Requirements:
     """A lock's packages with their pins, paths made absolute; SourceError, or ResolutionError with `locked`.
 
-    uv.lock names its project's folder; where one of the local `find_links` has a wheel of that release, it is taken.
+    uv.lock names its project's folder; where `own` has a wheel of that release, it is taken.
     """
     if not path.is_file():
         raise SourceError(error("no-such-file", path, "There is no file {file}.", "Correct the path.", file=path))
     if path.name == "uv.lock":
-        return _read_uv_lock(path, extras, groups, locked, find_links)
+        return _read_uv_lock(path, extras, groups, locked, own)
     return _read_pylock(path, extras, groups, locked)
 
 
@@ -158,14 +158,11 @@ def _absolute(pylock: Pylock, folder: Path) -> Pylock:
     return replace(pylock, packages=[moved(one) for one in pylock.packages])
 
 
-def _with_wheels(pylock: Pylock, project: pyproject.Label, find_links: Sequence[str]) -> Pylock:
+def _with_wheels(pylock: Pylock, project: pyproject.Label, wheels: Sequence[Path]) -> Pylock:
     """The project's own release as the wheels that are there, instead of its folder."""
-    ready = [
-        PackageWheel(path=str(one), name=one.name, hashes={"sha256": hash_file(one)[1]})
-        for one in pyproject.wheels(project, find_links)
-    ]
-    if not ready or not project.version:
+    if not wheels or not project.version:
         return pylock
+    ready = [PackageWheel(path=str(one), name=one.name, hashes={"sha256": hash_file(one)[1]}) for one in wheels]
     version = Version(project.version)
     packages = [
         replace(one, directory=None, version=version, wheels=ready)
@@ -177,9 +174,10 @@ def _with_wheels(pylock: Pylock, project: pyproject.Label, find_links: Sequence[
 
 
 def _read_uv_lock(
-    path: Path, extras: Sequence[str], groups: Sequence[str], locked: bool, find_links: Sequence[str]
+    path: Path, extras: Sequence[str], groups: Sequence[str], locked: bool, own: OwnWheels
 ) -> Requirements:
     folder = path.parent.resolve()
+    pyproject.check_names(folder, extras, groups)
     fits = _export(folder, extras, groups, "--locked")
     notes: list[Finding] = []
     if isinstance(fits, str):
@@ -213,11 +211,11 @@ def _read_uv_lock(
             )
         )
         fits = frozen
-    found = pyproject.label(folder)
+    found, wheels = pyproject.release(folder, own)
     asked = pyproject.own_requirements(folder, extras, groups) if not pyproject.is_packaged(folder) else ()
     return Requirements(
         asked=asked,
-        pylocks=(_with_wheels(_absolute(fits, folder), found, find_links),),
+        pylocks=(_with_wheels(_absolute(fits, folder), found, wheels),),
         name=found.name,
         version=found.version,
         locked=locked,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from packaging.dependency_groups import DependencyGroupResolver
 from packaging.errors import ExceptionGroup
@@ -14,7 +16,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from packaging.version import InvalidVersion, Version
 
 from offlinepack.errors import Finding, SourceError, error, note
-from offlinepack.sources import Asked, Requirements, requirements_txt
+from offlinepack.sources import NO_WHEELS, Asked, OwnWheels, Requirements, requirements_txt
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -30,23 +32,23 @@ class Label(NamedTuple):
 
 
 def read(
-    folder: Path, *, extras: Sequence[str] = (), groups: Sequence[str] = (), find_links: Sequence[str] = ()
+    folder: Path, *, extras: Sequence[str] = (), groups: Sequence[str] = (), own: OwnWheels = NO_WHEELS
 ) -> Requirements:
     """The project in this folder, with these extras and dependency groups.
 
-    The project itself is asked for as a folder to be built; where one of the local `find_links` folders has a wheel of
-    the same name and version, that release is asked for. A project without [build-system] is no package: its
-    dependencies alone are asked for.
+    The project itself is asked for as a folder to be built; where one of the folders of `own` has a wheel of the same
+    name and version, that release is asked for. A project without [build-system] is no package: its dependencies alone
+    are asked for.
     """
     table = _table(folder)
-    project = table.get("project", {})
-    wrong = _unknown_extras(folder, project, extras)
+    wrong = _unknown_extras(folder, table.get("project", {}), extras)
     asked: tuple[Asked, ...] = ()
     notes: tuple[Finding, ...] = ()
     found = label(folder)
     try:
         if is_packaged(folder):
-            asked = (_itself(folder, found, extras, find_links), *_of_groups(table, groups))
+            found, ready = release(folder, own)
+            asked = (_itself(folder, found, extras, bool(ready)), *_of_groups(table, groups))
         else:
             asked = own_requirements(folder, extras, groups)
             notes = (
@@ -62,6 +64,18 @@ def read(
     if wrong:
         raise SourceError(*wrong)
     return Requirements(asked=asked, name=found.name, version=found.version, notes=notes)
+
+
+def check_names(folder: Path, extras: Sequence[str], groups: Sequence[str]) -> None:
+    """SourceError with the extras and dependency groups that the project does not have."""
+    table = _table(folder)
+    wrong = _unknown_extras(folder, table.get("project", {}), extras)
+    try:
+        _of_groups(table, groups)
+    except SourceError as bad:
+        wrong += bad.findings
+    if wrong:
+        raise SourceError(*wrong)
 
 
 def has_project(folder: Path) -> bool:
@@ -137,9 +151,9 @@ def _parsed(line: str) -> Requirement | None:
         return None
 
 
-def _itself(folder: Path, found: Label, extras: Sequence[str], find_links: Sequence[str]) -> Asked:
+def _itself(folder: Path, found: Label, extras: Sequence[str], ready: bool) -> Asked:
     behind = f"[{','.join(sorted(map(canonicalize_name, extras)))}]" if extras else ""
-    if wheels(found, find_links):
+    if ready:
         line = f"{found.name}{behind}=={found.version}"
         return Asked(line, "pyproject.toml [project]", Requirement(line))
     address = folder.resolve().as_uri()
@@ -147,20 +161,30 @@ def _itself(folder: Path, found: Label, extras: Sequence[str], find_links: Seque
     return Asked(line, "pyproject.toml [project]", Requirement(line) if found.name else None)
 
 
-def wheels(found: Label, find_links: Sequence[str]) -> list[Path]:
-    """Ready wheels of this very release in the local folders among `find_links`."""
-    ready = []
+def release(folder: Path, own: OwnWheels) -> tuple[Label, list[Path]]:
+    """The project's label and the ready wheels of that very release.
+
+    A version that only the build knows is asked for where a wheel of the project lies ready, and nowhere else.
+    """
+    found = label(folder)
+    wheels = list(_wheels(found, own.find_links))
+    if wheels and not found.version and own.version_of:
+        told = own.version_of(folder)
+        found = found._replace(version=str(Version(told)) if told else None)
+    return found, [path.absolute() for version, path in wheels if str(version) == found.version]
+
+
+def _wheels(found: Label, find_links: Sequence[str]) -> Iterator[tuple[Version, Path]]:
+    """Wheels of this project in the local folders among `find_links`."""
     for place in find_links:
-        if "://" in place or not Path(place).is_dir():
-            continue
-        for path in sorted(Path(place).glob("*.whl")):
+        folder = Path(url2pathname(urlsplit(place).path)) if place.startswith("file:") else Path(place)
+        for path in sorted(folder.glob("*.whl")) if folder.is_dir() else ():
             try:
                 name, version, _, _ = parse_wheel_filename(path.name)
             except InvalidWheelFilename:
                 continue
-            if name == found.name and str(version) == found.version:
-                ready.append(path.absolute())
-    return ready
+            if name == found.name:
+                yield version, path
 
 
 def _of_groups(table: dict[str, Any], groups: Sequence[str]) -> tuple[Asked, ...]:

@@ -19,7 +19,7 @@ from offlinepack.errors import OfflinepackError
 from offlinepack.indexes import Indexes
 from offlinepack.lockers import closure
 from offlinepack.selection import select
-from offlinepack.sources import Requirements, uv_program
+from offlinepack.sources import OwnWheels, Requirements, uv_program
 from tests.making import ServedIndex, make_sdist, make_wheel, serve_index
 
 LINUX, WINDOWS = "cp311-manylinux_2_28_x86_64", "cp311-win_amd64"
@@ -151,7 +151,7 @@ def test_the_project_s_wheel_from_links(index: ServedIndex, tmp_path: Path) -> N
     project = make_sdist(tmp_path / "project", "mine", "4.0", requires=["click"], unpacked=True)
     dist = tmp_path / "dist"
     make_wheel(dist, "mine", "4.0", requires=["stone"])
-    asked = sources.read_project(project, find_links=[str(dist)])
+    asked = sources.read_project(project, own=OwnWheels([str(dist)]))
     indexes = Indexes.from_settings(index_url=index.url, find_links=[str(dist)])
     made = lockers.lock(asked, targets.parse(LINUX), indexes, resolver="uv")
     assert names(made) == ["mine==4.0", "stone==2.0"]

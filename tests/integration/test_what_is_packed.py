@@ -162,23 +162,46 @@ def test_a_packaged_project_with_its_uv_lock_for_two_systems(
     assert done.code == 4 and "does not fit pyproject.toml any more" in done.err
 
 
+@pytest.mark.parametrize("version", ["static", "dynamic"])
 @pytest.mark.parametrize(
     "source", [("--project", "project"), ("-r", "project/pyproject.toml"), ("-r", "project/uv.lock")]
 )
 def test_the_project_s_own_wheel_from_find_links(
-    source: tuple[str, str], index: ServedIndex, offlinepack: Run, tmp_path: Path
+    source: tuple[str, str], version: str, index: ServedIndex, offlinepack: Run, tmp_path: Path
 ) -> None:
     """As a maintainer's CI has it: the wheel that was released goes in, byte for byte; nothing is built."""
     make_sdist(Path("project"), "quarry", "4.0", requires=["stone"], unpacked=True)
+    if version == "dynamic":
+        text = Path("project/pyproject.toml").read_text()
+        Path("project/pyproject.toml").write_text(text.replace("version = '4.0'", 'dynamic = ["version"]'))
     wheel = make_wheel(tmp_path / "dist", "quarry", "4.0", requires=["stone"])
     make_wheel(tmp_path / "dist", "quarry", "5.0")
     uv_locked(Path("project"), index, tmp_path / "uv-cache")
+    # the index has this release too, in other bytes
+    index.add(make_wheel(tmp_path / "elsewhere", "quarry", "4.0", requires=["stone", "granite"]))
     done = offlinepack("build", *source, *LINUX, "-f", wheel.parent, "--json")
     assert done.code == 0, done.err
     assert "building" not in done.err
     with tarfile.open(done.json["bundle"]) as bundle:
         member = bundle.extractfile(f"quarry-4.0/wheels/{wheel.name}")
         assert member is not None and member.read() == wheel.read_bytes()
+
+
+def test_a_project_of_another_version_than_the_wheel_that_lies_ready(
+    index: ServedIndex, offlinepack: Run, tmp_path: Path
+) -> None:
+    """Its build says which version it is; where it cannot, that is told."""
+    make_sdist(Path("project"), "quarry", "4.0", requires=["stone"], unpacked=True)
+    text = Path("project/pyproject.toml").read_text()
+    Path("project/pyproject.toml").write_text(text.replace("version = '4.0'", 'dynamic = ["version"]'))
+    wheel = make_wheel(tmp_path / "dist", "quarry", "5.0", requires=["stone"])
+    done = offlinepack("build", "--project", "project", *LINUX, "-f", wheel.parent, "--json")
+    assert done.code == 0, done.err
+    assert done.json["folder"] == "quarry-4.0" and "building quarry" in done.err
+    Path("project/backend/in_tree.py").write_text("raise SystemExit('no tag was found')")
+    done = offlinepack("build", "--project", "project", *LINUX, "-f", wheel.parent)
+    assert done.code == 8
+    assert "The version of the project project is known only to its build" in done.err and "no tag was found" in done.err
 
 
 def test_extras_and_groups_of_a_project(index: ServedIndex, offlinepack: Run) -> None:
@@ -272,6 +295,26 @@ def test_locked_takes_the_lock_of_a_project_while_it_fits(index: ServedIndex, of
     file.write_text(file.read_text().replace('"stone"', '"stone", "moss"'))
     stale = offlinepack("build", "--project", ".", *LINUX, "--locked")
     assert stale.code == 4 and "moss" in stale.err, stale.err
+
+
+def test_a_project_keeps_to_its_uv_lock_and_says_so(index: ServedIndex, offlinepack: Run, tmp_path: Path) -> None:
+    make_sdist(Path("project"), "quarry", "4.0", requires=["stone"], extras={"web": ["granite"]}, unpacked=True)
+    uv_locked(Path("project"), index, tmp_path / "uv-cache")
+    index.add(make_wheel(tmp_path / "later", "stone", "2.0"))
+
+    def packed(*arguments: str) -> dict[str, str]:
+        done = offlinepack("build", *arguments, *LINUX, "--dry-run", "--json")
+        assert done.code == 0, done.err
+        first.append(done.err.splitlines()[0])
+        return {one["name"]: one["version"] for one in done.json["targets"][0]["packages"]}
+
+    first: list[str] = []
+    pins = packed("--project", "project", "--extra", "web")
+    assert set(pins) == {"quarry", "stone", "pebble", "granite"} and pins["stone"] == "1.0"
+    assert first == ["packing --project project (uv.lock)"]
+    assert packed("-r", "project/pyproject.toml")["stone"] == "2.0"
+    wrong = offlinepack("build", "--project", "project", "--extra", "wbe", "--group", "dve", *LINUX)
+    assert wrong.code == 3 and "no extra wbe; it has: web" in wrong.err and "no dependency group dve" in wrong.err
 
 
 def test_all_files_that_are_missing_are_named(offlinepack: Run) -> None:

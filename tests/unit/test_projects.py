@@ -8,7 +8,7 @@ import pytest
 
 from offlinepack import sources
 from offlinepack.errors import SourceError
-from offlinepack.sources import discover, pyproject
+from offlinepack.sources import OwnWheels, discover, pyproject
 
 PROJECT = """
 [build-system]
@@ -68,10 +68,34 @@ def test_a_wheel_of_the_same_version_is_taken(folder: Path, tmp_path: Path) -> N
     dist = tmp_path / "dist"
     dist.mkdir()
     (dist / "my_app-1.1.0-py3-none-any.whl").touch()
-    assert lines(sources.read_project(project(folder), find_links=[str(dist)])) == [f"my-app @ {folder.as_uri()}"]
+    assert lines(sources.read_project(project(folder), own=OwnWheels([str(dist)]))) == [f"my-app @ {folder.as_uri()}"]
     (dist / "my_app-1.2.0-py3-none-any.whl").touch()
-    found = sources.read_project(project(folder), extras=["web"], find_links=[str(dist), "https://host.example/"])
-    assert lines(found) == ["my-app[web]==1.2.0"]
+    for place in (str(dist), dist.as_uri()):
+        found = sources.read_project(project(folder), extras=["web"], own=OwnWheels([place, "https://host.example/"]))
+        assert lines(found) == ["my-app[web]==1.2.0"]
+
+
+def test_a_version_that_only_the_build_knows_is_asked_for_where_a_wheel_lies_ready(
+    folder: Path, tmp_path: Path
+) -> None:
+    asked: list[Path] = []
+
+    def version_of(place: Path) -> str:
+        asked.append(place)
+        return "1.2"
+
+    own = OwnWheels([str(tmp_path)], version_of)
+    project(folder, PROJECT.replace('version = "1.2.0"', 'dynamic = ["version"]'))
+    (tmp_path / "other-1.2-py3-none-any.whl").touch()
+    assert lines(sources.read_project(folder, own=own)) == [f"my-app @ {folder.as_uri()}"]
+    assert not asked
+    (tmp_path / "my_app-1.1-py3-none-any.whl").touch()
+    found = sources.read_project(folder, own=own)
+    assert (lines(found), found.version) == ([f"my-app @ {folder.as_uri()}"], "1.2")
+    (tmp_path / "my_app-1.2-py3-none-any.whl").touch()
+    found = sources.read_project(folder, own=own)
+    assert (lines(found), found.version) == (["my-app==1.2"], "1.2")
+    assert asked == [folder, folder]
 
 
 def test_a_project_that_is_no_package(folder: Path) -> None:
