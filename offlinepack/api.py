@@ -184,7 +184,6 @@ def install(
     done = handover.install(
         Path(bundle),
         words,
-        venv=str(venv) if venv is not None else None,
         python=str(python) if python is not None else None,
         keys=keys,
         signature=str(signature) if signature is not None else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,8 +13,8 @@ from importlib import resources
 from pathlib import Path
 
 from offlinepack import bundle, signing
-from offlinepack.errors import ComputerError, MachineError, error, raise_all, text
-from offlinepack.ontarget import environment, preflight
+from offlinepack.errors import MachineError, OfflinepackError, error, text
+from offlinepack.ontarget import admission, command, environment, preflight, report
 from offlinepack.ontarget.by_pip import UNPACKED
 from offlinepack.supply import Watch, unwatched
 
@@ -52,7 +53,6 @@ def install(
     path: Path,
     arguments: Sequence[str],
     *,
-    venv: str | None = None,
     python: str | None = None,
     keys: Sequence[str] = (),
     signature: str | None = None,
@@ -61,7 +61,8 @@ def install(
 ) -> subprocess.CompletedProcess[str]:
     """Install the bundle at `path` (tar.gz, first part or folder); `arguments` are install.py's.
 
-    Who signed is asked before anything is unpacked; the target side asks again of what lies there then.
+    Who signed, whether it fits and whether there is room is asked before anything is unpacked; the target side asks
+    again of what lies there then.
     """
     words = list(arguments)
     opened = bundle.open_bundle(path)
@@ -72,8 +73,7 @@ def install(
     if path.is_dir():
         opened.check_plan()
         return run(words, python, path, capture)
-    place = environment.locate(venv or opened.manifest.install_to or os.environ.get("VIRTUAL_ENV") or ".venv")
-    raise_all(ComputerError, preflight.rights(place))
+    place = _foreseen(opened, words)
     with _unpacked(place) as folder:
         total = float(sum(one.size for one in opened.manifest.files))
         what = text("unpacking {path} for {venv}", path=path, venv=place.venv)
@@ -81,6 +81,27 @@ def install(
             pass
         bundle.open_bundle(folder).check_plan()
         return run(words, python, folder, capture)
+
+
+def _foreseen(opened: bundle.Bundle, words: Sequence[str]) -> environment.Place:
+    """Where it goes; an error where this machine cannot take it, as far as that is known before it is unpacked."""
+    options, silent = command.options_of(words, str(opened.path)), report.Voice(-9)
+    try:
+        work = admission.intended(options, opened.manifest, silent)
+        files, target = opened.manifest.files, opened.manifest.files_of(work.target)
+        wheels = {one.path: one.size for one in target if one.path.endswith(".whl")}
+        unpacked, written = sum(one.size for one in files), sum(one.size for one in target)
+        # what wheels hold is asked only where that might be too much
+        roomy = shutil.disk_usage(preflight.nearest(work.place.beside)).free > unpacked + 20 * written
+        sizes = [] if roomy else opened.listings(wheels)
+        room = preflight.room(sizes, written - sum(wheels.values()), not options.no_compile)
+        room = room._replace(spare=room.spare + unpacked, entries=room.entries + len(files))
+        admission.admitted(work, room)
+    except OfflinepackError as refused:
+        silent.heard += refused.findings
+        silent.close(refused.exit_code, options.report)
+        raise
+    return work.place
 
 
 @contextlib.contextmanager

@@ -6,12 +6,14 @@ Nothing is read but regular files that the manifest names, each with the size an
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import stat
 import tempfile
+import zipfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,6 +31,9 @@ from .parts import AGAIN, CHUNK, Input, unreadable, unwritable
 from .writing import Member, place, write
 
 _LONGEST_SIGNATURE = 64 << 10
+_LONGEST_LIST = 8 << 20
+"""bytes of a wheel's end that its list of files is looked for in"""
+_DATA = re.compile(r"\A[^/]+\.data/[^/]+/")
 _SHOWN = 50
 """findings of one kind that are told"""
 
@@ -117,6 +122,19 @@ class Bundle:
                     path = member.place(Path(folder))
                     yield member.file, read_wheel(path)
                     path.unlink()
+
+    def listings(self, wanted: Collection[str]) -> Iterator[list[tuple[str, int]]]:
+        """Of each of these wheels the files and their sizes, as its own list says; nothing is written."""
+        for member in self.members():
+            if member.file.path in wanted:
+                tail = bytearray()
+                for chunk in member.chunks():
+                    tail += chunk
+                    if len(tail) > 2 * _LONGEST_LIST:
+                        del tail[:-_LONGEST_LIST]
+                # a wheel without a list that can be read is told of when it is checked
+                with suppress(zipfile.BadZipFile, ValueError), zipfile.ZipFile(io.BytesIO(tail)) as archive:
+                    yield [(_DATA.sub("", one.filename), one.file_size) for one in archive.infolist()]
 
     def embed(self, signature: bytes) -> None:
         """Put a second signature in, and change nothing else; UsageError where there is one."""

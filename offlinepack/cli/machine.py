@@ -95,7 +95,6 @@ def install(ctx: click.Context, /, bundle_path: Path, python: str | None, **_pas
     done = handover.install(
         bundle_path,
         INSTALL.arguments(ctx),
-        venv=given["venv"],
         python=python,
         keys=given["verify_key"],
         signature=given["signature"],

@@ -57,7 +57,7 @@ def main(argv, folder):  # type: (Sequence[str], Optional[str]) -> int
         for name in ("SIGTERM", "SIGHUP"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), _interrupted)
-        options = _options(argv, folder)
+        options = options_of(argv, folder)
         voice = report.Voice(options.verbose - options.quiet, options.json, options.lang)
         return voice.close(_run(options, voice), options.report)
     except OfflinepackError as bad:
@@ -91,7 +91,8 @@ class _Parser(argparse.ArgumentParser):
             "usage", "options", "This cannot be meant: {reason}.", "--help lists the options.", reason=message))
 
 
-def _options(argv, folder):  # type: (Sequence[str], Optional[str]) -> Any
+def options_of(argv, folder):  # type: (Sequence[str], Optional[str]) -> Any
+    """What a command line asks for, with OFFLINEPACK_* of this machine; UsageError."""
     argv, asked = list(argv), ""
     if argv and argv[0] in WORDS:
         asked = argv.pop(0)

@@ -4,18 +4,16 @@ rounds, check, switch, report. Nothing is written before the last check, and nob
 import os
 import shlex
 import signal
-import sys
 import time
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Set, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Set, Tuple
 
 from . import (
+    admission,
     by_pip,
     environment,
     errors,
     generation,
     installed,
-    interpreter,
-    match,
     preflight,
     program,
     report,
@@ -25,7 +23,7 @@ from . import (
 )
 from .errors import DONE, Finding, Text, error, raise_all, text
 from .generation import Work
-from .manifest import INSTALL_PY, SIGNATURES, Manifest, Target, write
+from .manifest import INSTALL_PY, SIGNATURES, Manifest, write
 from .program import PROGRAM
 from .wheel import Wheel
 
@@ -35,38 +33,16 @@ TRUST = os.path.join(os.environ.get("PROGRAMDATA", "") if os.name == "nt" else "
 def install(options, voice):  # type: (Any, report.Voice) -> int
     """The bundle becomes the current generation of its place; exit code."""
     keys_of(options)
-    manifest = verify.open_folder(options.folder)
-    place, allowed = _where(options, manifest), match.targets(manifest, options.target)
-    if place.foreign:
-        voice.say(text(
-            "Installing {what} into {venv}, which offlinepack did not make: in place, no generations, no rollback.",
-            what=manifest.folder, venv=place.venv))
-    else:
-        voice.say(text("Installing {what} into {venv}.", what=manifest.folder, venv=place.venv))
-    voice.facts.update(bundle=manifest.name, version=manifest.version, sequence=manifest.sequence)
-    voice.facts.update(venv=place.venv, in_place=place.foreign)
-    choice = match.choose(allowed, _pythons(options, place, allowed))
-    target, python, compiled = choice.target, choice.facts["executable"], not options.no_compile
-    if not (options.python or place.foreign or python == match.base(interpreter.facts())):
-        voice.say(text("This Python, {python}, fits no target of the bundle; another one does.", python=sys.executable))
-    voice.say(text(
-        "For {target}, with Python {version}: {python}.",
-        target=target.tag, version=choice.facts["python"], python=python))
-    identity = environment.identify(manifest, target, python, {"compile": compiled})
-    voice.facts.update(target=target.tag, generation=identity, machine=report.machine(choice.facts))
-    wheels = check(options, manifest, voice, contents=options.dry_run)
-    files = manifest.files_of(target)
-    mine = {one.path: wheels[one.path] for one in files if one.path in wheels}
-    work = Work(options, manifest, place, choice, identity, wheels, voice)
-    whole = identity in _admitted(work)["generations"] and not options.force
-    sdists = sum(one.size for one in files if one.path not in mine)
-    room = None if whole else preflight.room(mine.values(), sdists, compiled)
-    found = preflight.check(place, room, choice.facts, target.needs, options.engine or "auto")
-    broken = any(one.level == "error" and one.code in preflight.MACHINE for one in found)
-    voice.findings(raise_all(errors.MachineError if broken else errors.ComputerError, found))
+    work = admission.intended(options, verify.open_folder(options.folder), voice)
+    work = work._replace(wheels=check(options, work.manifest, voice, contents=options.dry_run))
+    files, held = work.manifest.files_of(work.target), work.wheels
+    inside = [[(each.path, each.size) for each in held[one.path].members] for one in files if one.path in held]
+    sdists = sum(one.size for one in files if one.path not in held)
+    voice.findings(admission.admitted(work, preflight.room(inside, sdists, not options.no_compile)))
     if options.dry_run:
         voice.result(text("Everything fits; nothing was written (--dry-run)."))
         return DONE
+    place = work.place
     with environment.hold(place) as lock:
         for name in ("work", "logs", "reports"):
             os.makedirs(place.path(name), exist_ok=True)
@@ -124,45 +100,9 @@ def left(voice):  # type: (report.Voice) -> Text
     return text("Nothing was changed; the same command begins again.")
 
 
-def _where(options, manifest):  # type: (Any, Manifest) -> environment.Place
-    place = environment.locate(options.venv or manifest.install_to or os.environ.get("VIRTUAL_ENV") or ".venv")
-    above = os.path.join(os.path.realpath(os.path.dirname(place.venv)), "")
-    if above.startswith(os.path.join(os.path.realpath(options.folder), "")):
-        raise errors.UsageError(error(
-            "inside-bundle", place.venv, "{subject} lies inside the bundle.", "Choose another place with --venv."))
-    return place
-
-
-def _pythons(options, place, allowed):
-    # type: (Any, environment.Place, List[Target]) -> Iterator[Dict[str, Any]]
-    """The Pythons to choose from: that of a foreign environment, the one that is named, or all that can be found."""
-    named = seed.interpreter(place.venv) if place.foreign else options.python
-    if not named:
-        return match.pythons(allowed)
-    facts = match.ask(named)
-    if facts is None:
-        raise errors.MachineError(error(
-            "no-python", named, "{subject} is no Python 3.6 or newer that runs here.",
-            "Name another one with --python."))
-    return iter([dict(facts, executable=named if place.foreign else match.base(facts))])
-
-
-def _admitted(work):  # type: (Work) -> Dict[str, Any]
-    """The state of the place; a bundle older than the newest that it has seen is refused."""
-    state, own = environment.read_state(work.place), work.manifest.sequence
-    seen = state["sequences"].get(work.manifest.name)
-    older = seen is not None and (own is None or own < seen)
-    if older and state["current"] != work.generation and not work.options.allow_downgrade:
-        raise errors.PolicyError(error(
-            "downgrade", work.what, "{subject} has sequence {own}; this environment has seen {seen}.",
-            "rollback goes back to the release before; --allow-downgrade installs this one all the same.",
-            own="-" if own is None else own, seen=seen))
-    return state
-
-
 def _locked(work, programs):  # type: (Work, by_pip.Programs) -> int
     """All that writes. Interrupted, or refused by this computer, it takes back what it began."""
-    state, place, voice, new = _admitted(work), work.place, work.voice, work.generation
+    state, place, voice, new = admission.seen(work), work.place, work.voice, work.generation
     known, journal = state["generations"].get(new), place.path("journal.json")
     bad = seed.altered(work.root, known) if known else {}
     failed = []  # type: List[Finding]

@@ -4,18 +4,17 @@ import mmap
 import os
 import re
 import subprocess
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
 from . import interpreter, seed
 from .environment import Place
 from .errors import Finding, error, note, text
 from .manifest import Need
-from .wheel import Wheel
 
 MACHINE = ("library-missing", "symbol-missing", "no-venv", "no-distutils")
 """codes of findings that another machine, or another Python, would not have; the rest is this computer's state"""
 _FAT = ("vfat", "exfat", "msdos")
-_SPARE = 16 << 20
+SPARE = 16 << 20
 """bytes for the virtual environment itself, temporary files, logs and reports"""
 _BLOCK = 4096
 _LOAD = """\
@@ -36,31 +35,30 @@ class Room(NamedTuple):
     bytecode: int
     entries: int  # files and folders
     longest: int  # characters of the longest path below site-packages
+    spare: int  # bytes for whatever else will lie there
 
 
-def room(wheels, sdists, compiled):  # type: (Iterable[Wheel], int, bool) -> Room
-    """What these wheels unpack to, bytecode as large as its source; for so many bytes of sdists a guess."""
+def room(wheels, sdists, compiled):  # type: (Iterable[Iterable[Tuple[str, int]]], int, bool) -> Room
+    """What wheels with these files unpack to, bytecode as large as its source; for so many bytes of sdists a guess."""
     files, bytecode, count, longest, folders = 8 * sdists, 0, 0, 0, set()  # type: int, int, int, int, Set[str]
     for wheel in wheels:
-        for member in wheel.members:
-            size = (member.size + _BLOCK - 1) // _BLOCK * _BLOCK
-            count, files, longest = count + 1, files + size, max(longest, len(member.path))
-            folders.add(member.path.rpartition("/")[0])
-            if compiled and member.path.endswith(".py"):
-                count, bytecode, longest = count + 1, bytecode + size, max(longest, len(member.path) + 25)
-    return Room(files, bytecode, count + len(folders) * (2 if compiled else 1), longest)
+        for path, size in wheel:
+            size = (size + _BLOCK - 1) // _BLOCK * _BLOCK
+            count, files, longest = count + 1, files + size, max(longest, len(path))
+            folders.add(path.rpartition("/")[0])
+            if compiled and path.endswith(".py"):
+                count, bytecode, longest = count + 1, bytecode + size, max(longest, len(path) + 25)
+    return Room(files, bytecode, count + len(folders) * (2 if compiled else 1), longest, SPARE)
 
 
 def check(place, wanted, facts, needs, engine="auto"):
-    # type: (Place, Optional[Room], Mapping[str, Any], Sequence[Need], str) -> List[Finding]
-    """Every finding at once. `wanted`: what will be written; None where it is there already."""
-    findings = rights(place) + _system(place) + _libraries(needs, facts)
+    # type: (Place, Room, Mapping[str, Any], Sequence[Need], str) -> List[Finding]
+    """Every finding at once. `wanted`: what will be written."""
+    findings = rights(place) + _system(place) + _disk(place, wanted) + _libraries(needs, facts)
     if engine == "pip" and seed.lacks_distutils(facts):
         findings.append(error(
             "no-distutils", facts["executable"], "{subject} has no distutils, without which its pip cannot run.",
             "Install python3-distutils, or take --engine fast."))
-    if wanted:
-        findings += _disk(place, wanted)
     if not place.foreign and not facts["has"]["venv"]:
         package = "python%s-venv" % ".".join(facts["python"].split(".")[:2])
         findings.append(error(
@@ -70,7 +68,7 @@ def check(place, wanted, facts, needs, engine="auto"):
     return findings
 
 
-def _standing(path):  # type: (str) -> str
+def nearest(path):  # type: (str) -> str
     """The nearest folder above, or the path itself, that exists."""
     while not os.path.isdir(path):
         path = os.path.dirname(path)
@@ -80,7 +78,7 @@ def _standing(path):  # type: (str) -> str
 def rights(place):  # type: (Place) -> List[Finding]
     """Where this user may not write, and a place where that could be."""
     found = []
-    folders = [_standing(place.beside), _standing(os.path.dirname(place.venv))] + [place.venv] * place.foreign
+    folders = [nearest(place.beside), nearest(os.path.dirname(place.venv))] + [place.venv] * place.foreign
     for path in dict.fromkeys(folders):
         if os.access(path, os.W_OK | os.X_OK):
             continue
@@ -96,7 +94,7 @@ def rights(place):  # type: (Place) -> List[Finding]
 
 
 def _system(place):  # type: (Place) -> List[Finding]
-    found, standing = [], _standing(place.beside)
+    found, standing = [], nearest(place.beside)
     kind = _mounted(standing)
     if kind in _FAT:
         found.append(error(
@@ -148,8 +146,8 @@ def _read(path):  # type: (str) -> str
 
 
 def _disk(place, wanted):  # type: (Place, Room) -> List[Finding]
-    found, standing = [], _standing(place.beside)
-    need = wanted.files + wanted.bytecode + _SPARE
+    found, standing = [], nearest(place.beside)
+    need = wanted.files + wanted.bytecode + wanted.spare
     if os.name == "nt":
         import shutil
 
@@ -164,7 +162,7 @@ def _disk(place, wanted):  # type: (Place, Room) -> List[Finding]
         disk = os.statvfs(standing)
         free, nodes = disk.f_bavail * disk.f_frsize, disk.f_favail if disk.f_files else 0
     if free < need:
-        parts = {"files": size(wanted.files), "compiled": size(wanted.bytecode), "spare": size(_SPARE)}  # type: Dict[str, Any]
+        parts = {"files": size(wanted.files), "compiled": size(wanted.bytecode), "spare": size(wanted.spare)}  # type: Dict[str, Any]
         found.append(error(
             "disk-full", standing,
             "{subject} has {free} free; {need} are needed: {files} of files, {compiled} of bytecode, {spare} besides.",

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
+from offlinepack import bundle as reader
 from offlinepack import handover
 from offlinepack.errors import Text
 from offlinepack.ontarget import environment
 from offlinepack.ontarget.manifest import Need
-from tests import bundles
 from tests.handmade import facts, make_bundle
 from tests.making import make_wheel
 
@@ -212,8 +212,10 @@ def test_a_dry_run_writes_nothing(bundle: Callable[..., Path], tmp_path: Path) -
 # --------------------------------------------------------------------------------------------------------- the places
 
 
-def test_a_packed_bundle_is_unpacked_among_what_belongs_to_the_environment(tmp_path: Path) -> None:
-    path, _ = bundles.make_bundle(tmp_path / "media")
+def test_a_packed_bundle_is_unpacked_among_what_belongs_to_the_environment(
+    bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = packed(bundle())
     venv, seen = tmp_path / "not yet" / "venv", set()
 
     def watch(_: Text, steps: Iterable[Any], *_more: Any) -> Iterator[Any]:
@@ -221,9 +223,60 @@ def test_a_packed_bundle_is_unpacked_among_what_belongs_to_the_environment(tmp_p
             seen.update(str(one.relative_to(tmp_path)) for one in tmp_path.glob("[!m]*/*/*"))
             yield step
 
-    handover.install(path, ["--dry-run", "--venv", str(venv)], venv=str(venv), watch=watch, capture=True)
+    done = handover.install(path, ["--dry-run", "--venv", str(venv)], watch=watch, capture=True)
+    assert done.returncode == 0, done.stderr
     assert seen == {"not yet/venv.d/work"}
     assert os.listdir(tmp_path) == ["media"]
+
+
+def packed(folder: Path) -> Path:
+    """The tar.gz of a bundle's folder."""
+    opened = reader.open_bundle(folder)
+    path = folder.parent / f"{folder.name}.tar.gz"
+    reader.write(path, opened.manifest, opened.members())
+    return path
+
+
+def refused(archive: Path, place: Path, *words: object, expect: int) -> Any:
+    """The program's report of a packed bundle that it does not even unpack."""
+    before = place.stat().st_mtime_ns
+    command = [sys.executable, "-m", "offlinepack", "install", archive, "--venv", place / "venv", "--report"]
+    report = archive.parent / "report.json"
+    done = subprocess.run([*map(str, command), str(report), *map(str, words)], capture_output=True, text=True, check=False)
+    assert done.returncode == expect and "Traceback" not in done.stderr, done.stderr
+    assert not os.listdir(place) and place.stat().st_mtime_ns == before, "nothing was ever written there"
+    told = json.loads(report.read_text())
+    assert told["exit_code"] == expect and not told["changed"] and all(one["sentence"] for one in told["findings"])
+    return {one["code"]: one for one in told["findings"]}
+
+
+def test_a_packed_bundle_for_another_machine_is_not_unpacked(bundle: Callable[..., Path], tmp_path: Path) -> None:
+    place = tmp_path / "srv"
+    place.mkdir()
+    found = refused(packed(bundle(target={"machine": "s390x"})), place, expect=10)
+    assert {"nothing-fits", "does-not-fit"} <= set(found)
+    need = Need("libnowhere.so.7", (), ("app",), "apt install libnowhere7")
+    assert "library-missing" in refused(packed(bundle(needs=[need])), place, expect=10)
+    archive = packed(bundle())
+    assert "no-such-target" in refused(archive, place, "--target", "debian99", expect=2)
+    assert "no-python" in refused(archive, place, "--python", "/bin/true", expect=10)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
+def test_a_packed_bundle_that_is_too_large_for_the_disk_is_not_unpacked(
+    bundle: Callable[..., Path], tmp_path: Path, wheels: Path
+) -> None:
+    place = tmp_path / "srv"
+    place.mkdir()
+    small = make_wheel(wheels, "small", files={"small.txt": "as good as nothing, packed\n" * (1 << 20)})
+    large = make_wheel(wheels, "large", size=30 << 20)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=36m", "tmpfs", place], check=True)
+    try:
+        for one in (small, large):
+            found = refused(packed(bundle("1.0", one)), place, expect=12)
+            assert list(found) == ["disk-full"] and found["disk-full"]["subject"] == str(place)
+    finally:
+        subprocess.run(["umount", place], check=True)
 
 
 def test_default_places(bundle: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from offlinepack.ontarget import interpreter, match, preflight
 from offlinepack.ontarget.environment import Place
 from offlinepack.ontarget.errors import MachineError, UsageError
 from offlinepack.ontarget.manifest import Facts, Manifest, Need, Target
-from offlinepack.ontarget.preflight import Room
+from offlinepack.ontarget.preflight import SPARE, Room
 
 LINUX = Facts("cpython", "3.11", False, "linux", "x86_64", "glibc", "2.28", None)
 MACHINE: dict[str, Any] = {
@@ -129,10 +129,10 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "umask", lambda _: 0o22)
 
 
-SMALL = Room(1 << 20, 1 << 20, 100, 40)
+SMALL = Room(1 << 20, 1 << 20, 100, 40, SPARE)
 
 
-def codes(place: Place, room: Room | None = SMALL, needs: tuple[Need, ...] = (), **changed: Any) -> dict[str, str]:
+def codes(place: Place, room: Room = SMALL, needs: tuple[Need, ...] = (), **changed: Any) -> dict[str, str]:
     return {one.code: one.say() for one in preflight.check(place, room, machine(**changed), needs)}
 
 
@@ -158,7 +158,7 @@ def test_the_disk_is_full_and_everything_else_is_told_too(tmp_path: Path, monkey
 @pytest.mark.usefixtures("quiet")
 def test_nothing_is_measured_where_nothing_will_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk(monkeypatch, f_bavail=0)
-    assert codes(Place(str(tmp_path / "venv"), False), room=None) == {}
+    assert codes(Place(str(tmp_path / "venv"), False), room=Room(0, 0, 0, 0, 0)) == {}
 
 
 @pytest.mark.usefixtures("quiet")
@@ -222,13 +222,10 @@ def test_shared_libraries_and_their_symbol_versions(tmp_path: Path, monkeypatch:
 
 
 def test_sizes_are_those_of_the_unpacked_files() -> None:
-    def member(path: str, size: int) -> Any:
-        return SimpleNamespace(path=path, size=size)
-
-    wheels: Any = [SimpleNamespace(members=[member("a/x.py", 1), member("a/b/y.so", 5000), member("a/b/z.py", 4096)])]
+    wheels = [[("a/x.py", 1), ("a/b/y.so", 5000), ("a/b/z.py", 4096)]]
     room = preflight.room(wheels, 0, True)
-    assert room == Room(4096 * 4, 4096 * 2, 5 + 4, len("a/b/z.py") + 25)
-    assert preflight.room(wheels, 0, False) == Room(4096 * 4, 0, 3 + 2, 8)
+    assert room == Room(4096 * 4, 4096 * 2, 5 + 4, len("a/b/z.py") + 25, SPARE)
+    assert preflight.room(wheels, 0, False) == Room(4096 * 4, 0, 3 + 2, 8, SPARE)
     assert preflight.room([], 1000, True).files == 8000
 
 
