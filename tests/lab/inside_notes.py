@@ -123,6 +123,7 @@ def start(instance):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        preexec_fn=lambda: os.setgid(33),  # www-data's, as the unit has it: NGINX's workers reach the sockets
     )
     for _ in range(300):
         if os.path.exists("%s/notes-%d.sock" % (RUN, instance)):
@@ -159,7 +160,7 @@ def stack():
     os.makedirs(RUN)
     start(1)
     start(2)
-    subprocess.run(["nginx", "-c", VENV + "/notes/deploy/nginx.conf", "-g", "user root;"], check=True)
+    subprocess.run(["nginx", "-c", VENV + "/notes/deploy/nginx.conf"], check=True)
     base, found, failures, seen = "http://127.0.0.1:8080", {}, [], []
     found["page"] = answers(base + "/")[1]
     found["static"] = get(base + "/static/notes/notes.css")[1]

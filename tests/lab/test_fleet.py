@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.pages import FENCE, PAGES, code
 
 from .conftest import HERE, HOME, LAB, offlinepack, run
 
@@ -74,8 +77,18 @@ def fleet(root: Callable[..., Path], packed: Callable[..., Path], tmp_path: Path
 
 
 @pytest.mark.xdist_group("fleet")
-def test_the_ssh_loop(fleet: Callable[..., str], tmp_path: Path) -> None:
-    command = ("sh", HERE / "docs" / "fleet" / "install-everywhere", "/mnt/depot", "/srv/app/venv", *MACHINES)
+def test_the_ssh_loop(fleet: Callable[..., str], packed: Callable[..., Path], tmp_path: Path) -> None:
+    """As the page has it, but for the names of its machines and the place of the bundle."""
+    page = PAGES / "how-to" / "fleet.md"
+    (told,) = [one for kind, _, one in FENCE.findall(page.read_text("utf-8")) if kind == "sh"]
+    for placed, ours in {
+        "docs/fleet/": f"{HERE}/docs/fleet/",
+        "/mnt/depot/notes-1.3": "/mnt/depot",
+        "machine1 machine2 machine3": " ".join(MACHINES),
+    }.items():
+        assert placed in told
+        told = told.replace(placed, ours)
+    command = ("sh", "-c", told)
     first = fleet(*command, expect=11).splitlines()
     assert [line.split(": ")[1] for line in first] == ["installed", "installed", "exit " + first[-1].split()[2].rstrip(":")]
     assert json.loads((tmp_path / "reports" / f"{MACHINES[0]}.json").read_text())["changed"] is True
@@ -83,15 +96,19 @@ def test_the_ssh_loop(fleet: Callable[..., str], tmp_path: Path) -> None:
     assert failed["ok"] is False and failed["findings"]
     again = fleet(*command, expect=11).splitlines()
     assert again[:2] == [f"{one}: nothing to do" for one in MACHINES[:2]] and again[2] == first[2]
-
-
-PLAY = """
-- hosts: all
-  gather_facts: false
-  roles:
-    - role: offlinepack
-      vars: {offlinepack_bundle: /mnt/depot, offlinepack_reports: "{{ playbook_dir }}/told"}
-"""
+    # the same bundle sent to each, and fetched by each, where there is no share
+    archive = packed("fleet", "idna", "--target", "debian12").with_name("bundle.tar.gz")
+    bring = told.replace("/mnt/depot", "/srv/app/in/fleet")
+    shutil.copy(archive, tmp_path / "sent.tar.gz")
+    sent = fleet("sh", "-c", bring, expect=11, ARCHIVE=str(tmp_path / "sent.tar.gz")).splitlines()
+    assert sent == again
+    serve = f"python3 -m http.server -d {tmp_path} 8000 >/dev/null 2>&1 & trap 'kill $!' EXIT; sleep 1; "
+    fetched = fleet(
+        *("sh", "-c", serve + bring.replace("/in/", "/fetched/")),
+        expect=11,
+        ARCHIVE="http://10.77.0.10:8000/sent.tar.gz",
+    )
+    assert fetched.splitlines() == again
 
 
 @pytest.mark.slow
@@ -99,12 +116,15 @@ PLAY = """
 def test_the_ansible_role(fleet: Callable[..., str], packed: Callable[..., Path], tmp_path: Path) -> None:
     tool = tmp_path / "ansible"
     offlinepack("install", packed("ansible", "ansible-core"), "--venv", tool, "--python", sys.executable)
-    (tmp_path / "play.yml").write_text(PLAY)
+    play = code(PAGES / "how-to" / "fleet.md", "yaml")
+    assert "hosts: fleet\n" in play and "/mnt/depot/notes-1.3 " in play
+    play = play.replace("/mnt/depot/notes-1.3 ", "/mnt/depot ").replace("offlinepack_reports: reports ", "offlinepack_reports: told ")
+    (tmp_path / "play.yml").write_text(play.replace("hosts: fleet\n", "hosts: fleet\n  gather_facts: false\n"))
     (tmp_path / "told").mkdir()
     keys, options = fleet.__dict__["keys"], fleet.__dict__["options"]
     shared = f"ansible_user=root ansible_ssh_private_key_file={keys / 'id'} ansible_ssh_common_args='{options}'"
     python = "ansible_python_interpreter=/usr/bin/python3 ansible_pipelining=true"
-    (tmp_path / "hosts").write_text("".join(f"m{at} ansible_host={one} {shared} {python}\n" for at, one in enumerate(MACHINES, 1)))
+    (tmp_path / "hosts").write_text("[fleet]\n" + "".join(f"m{at} ansible_host={one} {shared} {python}\n" for at, one in enumerate(MACHINES, 1)))
     variables = {"ANSIBLE_ROLES_PATH": str(HERE / "docs" / "fleet"), "ANSIBLE_NOCOLOR": "1", "LC_ALL": "C.UTF-8"}
     variables |= {"ANSIBLE_LOCAL_TEMP": str(tmp_path / "tmp"), "ANSIBLE_HOME": str(tmp_path / "home")}
     command = (tool / "bin" / "ansible-playbook", "-i", tmp_path / "hosts", tmp_path / "play.yml")
@@ -122,3 +142,6 @@ def test_the_ansible_role(fleet: Callable[..., str], packed: Callable[..., Path]
     assert json.loads((tmp_path / "told" / "m3.json").read_text())["ok"] is False
     second = recap()
     assert "changed=0" in second[0] and "changed=0" in second[1] and "failed=1" in second[2], second
+    shutil.copy(packed("fleet", "idna", "--target", "debian12").with_name("bundle.tar.gz"), tmp_path / "sent.tar.gz")
+    third = recap("-e", f"offlinepack_archive={tmp_path / 'sent.tar.gz'} offlinepack_bundle=/srv/app/in/fleet")
+    assert "changed=0" in third[0] and "failed=0" in third[0] and "failed=1" in third[2], third
