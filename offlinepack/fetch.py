@@ -29,6 +29,7 @@ from urllib.request import url2pathname
 import truststore
 import urllib3
 from urllib3 import exceptions as http
+from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from offlinepack import __version__
 from offlinepack.errors import (
@@ -175,6 +176,64 @@ class _Passing(Exception):
 
 class _Stopped(Exception):
     """Nobody waits for this file any more."""
+
+
+class _Names:
+    """Each host's name is looked up once for all connections: many a resolver drops what comes in a burst.
+
+    Then the whole run stands for the 5 s until it is asked again.
+    """
+
+    LASTING, FAILED = 60.0, 1.0
+    """seconds that an answer counts, and that none does: those who waited for it need not ask too"""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: dict[str, tuple[float, tuple[str, ...]]] = {}
+
+    def addresses(self, name: str, port: int) -> tuple[str, ...]:
+        """In the system's order; none where the name cannot be looked up."""
+        with self._lock:
+            until, found = self._known.get(name, (0.0, ()))
+            if time.monotonic() >= until:
+                try:
+                    told = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+                    found = tuple(dict.fromkeys(str(one[4][0]) for one in told))
+                except (OSError, UnicodeError):
+                    found = ()
+                self._known[name] = (time.monotonic() + (self.LASTING if found else self.FAILED), found)
+            return found
+
+
+_NAMES = _Names()
+
+
+class _Connection(HTTPConnection):
+    def _new_conn(self) -> socket.socket:
+        name = self._dns_host
+        unknown = socket.gaierror(socket.EAI_NONAME, "the name cannot be looked up")
+        failure: http.HTTPError = http.NameResolutionError(name, self, unknown)
+        for address in _NAMES.addresses(name, self.port):
+            self._dns_host = address
+            try:
+                return super()._new_conn()
+            except (http.NewConnectionError, http.ConnectTimeoutError) as problem:
+                failure = problem
+            finally:
+                self._dns_host = name
+        raise failure
+
+
+class _SecureConnection(_Connection, HTTPSConnection):
+    pass
+
+
+class _Plain(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _Secure(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
 
 
 class Client:
@@ -410,13 +469,15 @@ class Client:
             if key not in self._pools:
                 context = _unchecked() if key[1] else self._context
                 if proxy is None:
-                    self._pools[key] = urllib3.PoolManager(32, maxsize=64, ssl_context=context)
+                    pools = urllib3.PoolManager(32, maxsize=64, ssl_context=context)
                 else:
                     address, login = parted(proxy)
                     headers = urllib3.make_headers(proxy_basic_auth=f"{login.user}:{login.password}") if login else None
-                    self._pools[key] = urllib3.ProxyManager(
+                    pools = urllib3.ProxyManager(
                         address, 32, proxy_headers=headers, maxsize=64, ssl_context=context, proxy_ssl_context=context
                     )
+                pools.pool_classes_by_scheme = {"http": _Plain, "https": _Secure}
+                self._pools[key] = pools
             return self._pools[key]
 
     @functools.cached_property

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from packaging.metadata import parse_email
 from packaging.pylock import PackageArchive, PackageDirectory, PackageVcs, Pylock
@@ -20,6 +20,7 @@ from offlinepack.errors import BuildError, Finding, OfflinepackError, Text, erro
 from offlinepack.indexes import Indexes
 from offlinepack.lockers import lock
 from offlinepack.lockers import named as names_of
+from offlinepack.lockers.means import Means, Pages
 from offlinepack.selection import Chosen, Selection, select
 from offlinepack.sources import Requirements, from_arguments
 from offlinepack.store import Store, StoredFile
@@ -73,6 +74,19 @@ class How:
     """a root file system of the target to build in"""
     build_constraints: tuple[Path, ...] = ()
     config_settings: Mapping[str, str | list[str]] = field(default_factory=dict)
+    pages: Pages = field(default_factory=Pages, compare=False)
+
+    def means(self, indexes: Indexes) -> Means:
+        """For the resolvers: patience as the command line has it, else pip's settings, else as the client has it."""
+        retries = indexes.retries if self.retries is None else self.retries
+        return Means(
+            self.offline,
+            self.cache_dir,
+            fetch.RETRIES if retries is None else retries,
+            self.timeout or indexes.timeout or fetch.TIMEOUT,
+            Path(self.build_pythons[0]) if self.build_pythons else None,
+            self.pages,
+        )
 
 
 @dataclass(frozen=True)
@@ -93,37 +107,12 @@ class Supplied:
 
 def locked(requirements: Requirements, target: Target, indexes: Indexes, how: How) -> Pylock:
     """The lock of these requirements for one target."""
-    return lock(
-        requirements,
-        target,
-        indexes,
-        resolver=how.resolver,
-        offline=how.offline,
-        cache_dir=how.cache_dir,
-        **_patience(indexes, how),
-        python=Path(how.build_pythons[0]) if how.build_pythons else None,
-    )
-
-
-def _patience(indexes: Indexes, how: How) -> dict[str, Any]:
-    """What the command line says of retries and seconds, else pip's settings, else as the client has it."""
-    retries = indexes.retries if how.retries is None else how.retries
-    return {
-        "retries": fetch.RETRIES if retries is None else retries,
-        "timeout": how.timeout or indexes.timeout or fetch.TIMEOUT,
-    }
+    return lock(requirements, target, indexes, how.means(indexes), how.resolver)
 
 
 def named(requirements: Requirements, indexes: Indexes, how: How) -> Requirements:
     """The same, with the names of addresses and folders that had none."""
-    return names_of(
-        requirements,
-        indexes,
-        offline=how.offline,
-        cache_dir=how.cache_dir,
-        **_patience(indexes, how),
-        python=Path(how.build_pythons[0]) if how.build_pythons else None,
-    )
+    return names_of(requirements, indexes, how.means(indexes))
 
 
 def client(indexes: Indexes, how: How) -> fetch.Client:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packaging.markers import Marker
 from packaging.pylock import Package, Pylock
@@ -17,6 +17,7 @@ from packaging.version import Version
 
 from offlinepack.errors import Finding, ResolutionError, SelectionError, SourceError, error, raise_all
 from offlinepack.lockers import kept
+from offlinepack.lockers.means import Means
 from offlinepack.sources import Asked, Requirements
 
 if TYPE_CHECKING:
@@ -28,42 +29,34 @@ def lock(
     requirements: Requirements,
     target: Target,
     indexes: Indexes,
-    *,
+    means: Means,
     resolver: str = "auto",
-    offline: bool = False,
-    cache_dir: Path | None = None,
-    retries: int = 5,
-    timeout: float = 15.0,
-    python: Path | None = None,
 ) -> Pylock:
     """One version of each project for the target, with its files; ResolutionError, SelectionError, FetchError.
 
-    `cache_dir` is where the resolvers keep what they have read (None: nothing is kept). `python` is the interpreter
-    that reads the metadata of sources. The pins of a lock that was given are kept; what it lacks is resolved in.
+    The pins of a lock that was given are kept; what it lacks is resolved in.
     """
     held = _held(requirements, target)
     if held is not None:
         requirements = _beyond(requirements, held, target)
         if not requirements.asked:
             return in_order(_with(held, ()), target)
-    how: dict[str, Any] = {"offline": offline, "cache_dir": cache_dir, "retries": retries, "timeout": timeout}
-    how["python"] = python
     if requirements.require_hashes:
         _all_hashed(requirements, target)
-    made = _made(requirements, target, indexes, resolver, how)
-    if not offline:
-        made = _with_other_indexes(made, requirements, target, indexes, retries, timeout)
+    made = _made(requirements, target, indexes, means, resolver)
+    if not means.offline:
+        made = _with_other_indexes(made, requirements, target, indexes, means)
     if requirements.require_hashes:
         _nothing_else(made, requirements, target)
     return in_order(_with(held, made.packages) if held is not None else made, target)
 
 
-def _made(requirements: Requirements, target: Target, indexes: Indexes, resolver: str, how: dict[str, Any]) -> Pylock:
+def _made(requirements: Requirements, target: Target, indexes: Indexes, means: Means, resolver: str) -> Pylock:
     from offlinepack.lockers import pip_compile, uv
 
     if resolver == "uv" or (resolver == "auto" and uv.nearest(target) is not None):
         try:
-            return uv.lock(requirements, target, indexes, **how)
+            return uv.lock(requirements, target, indexes, means)
         except ResolutionError as failure:
             # what uv cannot even read, pip may: it is older than the standards
             if resolver == "uv" or not {one.code for one in failure.findings} <= {
@@ -71,11 +64,11 @@ def _made(requirements: Requirements, target: Target, indexes: Indexes, resolver
                 "uv-does-not-know",
             }:
                 raise
-    return pip_compile.lock(requirements, target, indexes, **how)
+    return pip_compile.lock(requirements, target, indexes, means)
 
 
 def _with_other_indexes(
-    made: Pylock, requirements: Requirements, target: Target, indexes: Indexes, retries: int, timeout: float
+    made: Pylock, requirements: Requirements, target: Target, indexes: Indexes, means: Means
 ) -> Pylock:
     """The first index that has the name wins; what merging them would have chosen is left for selection to tell."""
     from offlinepack import fetch
@@ -93,7 +86,10 @@ def _with_other_indexes(
         best = max(
             (
                 (one.version, other.index.url)
-                for other in projects_elsewhere(package.name, indexes, client)
+                for other in means.pages.once(
+                    ("elsewhere", package.name, indexes.of(package.name)),
+                    functools.partial(projects_elsewhere, package.name, indexes, client),
+                )
                 for one in other.files
                 if other.index and one.version and not one.yanked and not one.version.is_prerelease
                 if one.is_wheel and target.accepts(one.filename) is not None and one.admits(target.python_full)
@@ -106,7 +102,8 @@ def _with_other_indexes(
         ours = {**((package.tool or {}).get("offlinepack") or {}), "other-index": [str(best[0]), best[1]]}
         return replace(package, tool={**(package.tool or {}), "offlinepack": ours})
 
-    with fetch.open_client(indexes, retries=retries, timeout=timeout) as client, ThreadPoolExecutor(8) as pool:
+    opened = fetch.open_client(indexes, retries=means.retries, timeout=means.timeout)
+    with opened as client, ThreadPoolExecutor(8) as pool:
         return replace(made, packages=list(pool.map(looked_up, made.packages)))
 
 
@@ -219,23 +216,13 @@ def _with(held: list[Package], more: Sequence[Package]) -> Pylock:
     return Pylock(lock_version=Version("1.0"), created_by="offlinepack", packages=packages)
 
 
-def named(
-    requirements: Requirements,
-    indexes: Indexes,
-    *,
-    offline: bool = False,
-    cache_dir: Path | None = None,
-    retries: int = 5,
-    timeout: float = 15.0,
-    python: Path | None = None,
-) -> Requirements:
+def named(requirements: Requirements, indexes: Indexes, means: Means) -> Requirements:
     """The same, with a name for each address or folder that had none; selection and closure go by names."""
     if all(one.requirement for one in requirements.asked):
         return requirements
     from offlinepack.lockers import uv
 
-    how: dict[str, Any] = {"offline": offline, "cache_dir": cache_dir, "retries": retries, "timeout": timeout}
-    return uv.named(requirements, indexes, python=python, **how)
+    return uv.named(requirements, indexes, means)
 
 
 def _all_hashed(requirements: Requirements, target: Target) -> None:

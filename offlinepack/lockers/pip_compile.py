@@ -36,6 +36,7 @@ from offlinepack.errors import (
     error,
 )
 from offlinepack.indexes import Indexes, IndexFile, check, find_project
+from offlinepack.lockers.means import Means
 from offlinepack.pip_as_target import Answer, Rules
 from offlinepack.sources import Asked, Requirements, without_secrets
 from offlinepack.targets import UnknownMarker
@@ -62,21 +63,16 @@ def lock(
     requirements: Requirements,
     target: Target,
     indexes: Indexes,
-    *,
-    offline: bool = False,
-    cache_dir: Path | None = None,
-    retries: int = 5,
-    timeout: float = 15.0,
-    python: Path | None = None,
+    means: Means,
 ) -> Pylock:
     """A lock for one target; all unknown projects and all gaps at once, else the first conflict.
 
-    `python` is not heeded: pip reads the metadata of sources with the interpreter that it runs in.
+    `means.python` is not heeded: pip reads the metadata of sources with the interpreter that it runs in.
     """
     rounds = _Rounds()
     with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
         here, ways = Path(folder), indexes.for_target(target.evaluate)
-        run = _Run(requirements, target, ways, here, cache_dir or here / "cache", offline, retries, timeout)
+        run = _Run(requirements, target, ways, here, means.cache_dir or here / "cache", means)
         for _ in range(MOST_ROUNDS):
             begun = time.monotonic()
             answer = run(rounds)
@@ -132,9 +128,7 @@ class _Run:
     indexes: Indexes
     folder: Path
     cache: Path
-    offline: bool
-    retries: int
-    timeout: float
+    means: Means
 
     def __call__(self, rounds: _Rounds, timeout: float | None = None) -> Answer:
         wanted = self.requirements
@@ -155,7 +149,7 @@ class _Run:
             command.append("requirements.in")
         (self.folder / "pins.txt").unlink(missing_ok=True)  # else pip-compile prefers what stands there
         arguments, environment = self.indexes.pip_arguments()
-        environment.update(PIP_RETRIES=str(self.retries), PIP_DEFAULT_TIMEOUT=f"{self.timeout:g}")
+        environment.update(PIP_RETRIES=str(self.means.retries), PIP_DEFAULT_TIMEOUT=f"{self.means.timeout:g}")
         rules = self.rules(rounds)
         return pip_as_target.run(
             self.target, [*command, *arguments], environment=environment, cwd=self.folder, rules=rules, timeout=timeout
@@ -175,14 +169,15 @@ class _Run:
             wheels=self.requirements.only_binary,
             excluded=tuple(sorted(rounds.excluded)),
             before=self.requirements.uploaded_prior_to,
-            offline=self.offline,
+            offline=self.means.offline,
             cache=self.cache / "read",
         )
 
     def files(self, name: str) -> list[IndexFile]:
         """What the indexes have of a project; FetchError where one cannot be asked."""
+        means = self.means
         with fetch.open_client(
-            self.indexes, retries=self.retries, timeout=self.timeout, offline=self.offline
+            self.indexes, retries=means.retries, timeout=means.timeout, offline=means.offline
         ) as client:
             found = find_project(name, self.indexes, client)
         return list(found.files) if found else []
@@ -314,7 +309,7 @@ def _about_causes(causes: Iterable[Mapping[str, Any]], answer: Answer, run: _Run
                 found.setdefault(SelectionError, []).append(_wrong_python(needing, one["specifier"], causes, run))
                 names.add(needing)
             continue
-        if run.offline:  # the pages that were kept are pip's
+        if run.means.offline:  # the pages that were kept are pip's
             if not any(one["files"] for one in mine):
                 found.setdefault(FetchError, []).append(_not_read(name, _asked_by(name, causes, run)))
                 names.add(name)
@@ -423,7 +418,7 @@ def _about_index(told: Mapping[str, Any], answer: Answer, run: _Run) -> list[Fin
     """What is wrong with the way to an index; our own client asks again: it knows where it looked for a password."""
     url = told.get("index", {}).get("url", "")
     try:
-        with fetch.open_client(run.indexes, retries=0, timeout=run.timeout) as client:
+        with fetch.open_client(run.indexes, retries=0, timeout=run.means.timeout) as client:
             check([canonicalize_name(url.rstrip("/").rpartition("/")[2])] if url else [], run.indexes, client)
             for link in run.indexes.find_links:
                 if fetch.local_path(link) is None:

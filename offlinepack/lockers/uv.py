@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import sys
 import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,13 +22,13 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from offlinepack.errors import BuildError, FetchError, Finding, ResolutionError, SelectionError, SourceError, error
+from offlinepack.lockers.means import Means
 from offlinepack.lockers.uv_failures import NO_WHEEL, learn
 from offlinepack.lockers.uv_run import (
     MOST_ROUNDS,
     NAME,
     Rounds,
     Run,
-    cache_of,
     files_of,
     flat_words,
     read_lock,
@@ -53,12 +52,7 @@ def lock(
     requirements: Requirements,
     target: Target,
     indexes: Indexes,
-    *,
-    offline: bool = False,
-    cache_dir: Path | None = None,
-    retries: int = 5,
-    timeout: float = 15.0,
-    python: Path | None = None,
+    means: Means,
 ) -> Pylock:
     """A lock for one target that uv knows; all unknown projects and all gaps at once, else the first conflict."""
     seen = nearest(target)
@@ -66,12 +60,9 @@ def lock(
         raise ResolutionError(_does_not_know(target))
     rounds, before = Rounds(), None
     indexes = indexes.for_target(target.evaluate)
-    requirements = named(
-        requirements, indexes, offline=offline, cache_dir=cache_dir, retries=retries, timeout=timeout, python=python
-    )
-    with cache_of(cache_dir) as cache:
-        here = python or Path(sys.executable)
-        run = Run(requirements, target, seen, indexes, offline, cache, retries, timeout, here)
+    requirements = named(requirements, indexes, means)
+    with means.cache("uv") as cache:
+        run = Run(requirements, target, seen, indexes, means, cache)
         for _ in range(MOST_ROUNDS):
             with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
                 done = run(Path(folder), rounds)
@@ -136,25 +127,16 @@ def _only_what_uv_sees(run: Run, names: Iterable[str]) -> None:
                 raise ResolutionError(_does_not_know(run.target))
 
 
-def named(
-    requirements: Requirements,
-    indexes: Indexes,
-    *,
-    offline: bool = False,
-    cache_dir: Path | None = None,
-    retries: int = 5,
-    timeout: float = 15.0,
-    python: Path | None = None,
-) -> Requirements:
+def named(requirements: Requirements, indexes: Indexes, means: Means) -> Requirements:
     """The same with a name for each address or folder that had none; uv asks its build for the metadata."""
     if all(one.requirement for one in requirements.asked):
         return requirements
 
     def name_of(one: Asked) -> Asked:
         alone = Requirements(asked=(one,), no_deps=True)
-        here, rounds = python or Path(sys.executable), Rounds()
-        with cache_of(cache_dir) as cache, tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
-            run = Run(alone, None, None, indexes, offline, cache, retries, timeout, here)
+        rounds = Rounds()
+        with means.cache("uv") as cache, tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
+            run = Run(alone, None, None, indexes, means, cache)
             done = run(Path(folder), rounds)
             if done.returncode:
                 learn(done.stderr, run, rounds)
@@ -271,7 +253,7 @@ def _passed_over(made: Pylock, said: str, run: Run) -> dict[str, str]:
         alone = replace(run.requirements, asked=(Asked(line, "", Requirement(line)),), constraints=(), no_deps=True)
         with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
             # what it has just read is in its cache
-            done = replace(run, requirements=alone, offline=True)(Path(folder), Rounds())
+            done = replace(run, requirements=alone, means=replace(run.means, offline=True))(Path(folder), Rounds())
         flat = flat_words(words(done.stderr))
         without = {
             version

@@ -77,7 +77,7 @@ def learn(said: str, run: Run, rounds: Rounds) -> bool:
     unknown = {canonicalize_name(name) for name in _UNKNOWN.findall(flat)} - rounds.excluded
     without = {canonicalize_name(name): versions for name, versions in NO_WHEEL.findall(flat)}
     pins = {canonicalize_name(name): pin for name, pin in _NO_VERSION.findall(flat)}
-    if run.offline:  # what was never read is no proof that an index lacks it
+    if run.means.offline:  # what was never read is no proof that an index lacks it
         unread = {canonicalize_name(name) for name in _NOT_READ.findall(flat)}
         unknown |= (unread | {name for name in pins if not files_of(name, run)}) - rounds.excluded
     absent = {**dict.fromkeys(unknown, ""), **pins}
@@ -87,7 +87,7 @@ def learn(said: str, run: Run, rounds: Rounds) -> bool:
         return False
     if unknown:
         rounds.findings += [_unknown(name, flat, run) for name in sorted(unknown)]
-        rounds.kinds.add(FetchError if run.offline else ResolutionError)
+        rounds.kinds.add(FetchError if run.means.offline else ResolutionError)
         rounds.excluded |= unknown
         return True
     if set(pins) - rounds.excluded:
@@ -136,11 +136,11 @@ def _about_index(flat: str, said: str, run: Run) -> list[Finding]:
     names = [canonicalize_name(one) for one in _UNKNOWN.findall(flat)]
     names += [canonicalize_name(one) for one in re.findall(rf"no versions of ({NAME})", flat)]
     names += [canonicalize_name(one.rstrip("/").rpartition("/")[2]) for one in addresses if one.endswith("/")]
-    if not run.offline:
+    if not run.means.offline:
         from offlinepack import fetch, indexes
 
         try:
-            with fetch.open_client(run.indexes, retries=0, timeout=run.timeout) as client:
+            with fetch.open_client(run.indexes, retries=0, timeout=run.means.timeout) as client:
                 indexes.check(dict.fromkeys(names), run.indexes, client)
         except FetchError as failure:
             return list(failure.findings)
@@ -215,7 +215,7 @@ def _place(one: Asked) -> str:
 
 def _unknown(name: str, flat: str, run: Run) -> Finding:
     by = _wanted_by(name, flat, run) or ["?"]
-    if run.offline:
+    if run.means.offline:
         return error(
             "not-in-the-store",
             name,

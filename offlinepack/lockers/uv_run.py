@@ -12,8 +12,7 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 from packaging.pylock import Pylock, PylockValidationError
 
 from offlinepack.errors import Finding, OfflinepackError, ResolutionError, error
+from offlinepack.lockers.means import LASTING, Means
 from offlinepack.sources import Requirements, uv_program, without_secrets
 
 if TYPE_CHECKING:
@@ -54,16 +54,6 @@ class Rounds:
     kinds: set[type[OfflinepackError]] = field(default_factory=set)
 
 
-@contextlib.contextmanager
-def cache_of(cache_dir: Path | None) -> Iterator[Path]:
-    """uv's own folder below the one for caches; where none is wanted, one that lasts as long as the rounds."""
-    if cache_dir is not None:
-        yield cache_dir / "uv"
-    else:
-        with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
-            yield Path(folder)
-
-
 @dataclass(frozen=True)
 class Run:
     """One `uv pip compile` and all that does not change between two of them."""
@@ -74,12 +64,9 @@ class Run:
     seen: Target | None
     """the target as uv knows it"""
     indexes: Indexes
-    offline: bool
+    means: Means
     cache: Path
     """what one round has read the next need not read again"""
-    retries: int
-    timeout: float
-    python: Path
 
     @property
     def where(self) -> str:
@@ -93,12 +80,12 @@ class Run:
         command = [
             *(uv_program.find(), "pip", "compile", "--format", "pylock.toml", "-o", "pylock.toml"),
             *("--color", "never", "--no-progress", "--no-python-downloads", "--no-header"),
-            *("--python", str(self.python)),
+            *("--python", str(self.means.python or sys.executable)),
             *(_seen_from(self.seen) if self.seen else []),
-            *_with_lastingfiles_of(arguments, folder),
+            *_with_lasting_answers(arguments, folder),
             *(_formats(wanted, rounds.allowed) if self.target else []),
             *("--cache-dir", str(self.cache)),
-            *(["--offline"] if self.offline else []),
+            *(["--offline"] if self.means.offline else []),
             *(["--no-deps"] if wanted.no_deps else []),
             *(["--prerelease", "allow"] if wanted.pre else []),
             *(["--exclude-newer", wanted.uploaded_prior_to] if wanted.uploaded_prior_to else []),
@@ -121,26 +108,31 @@ class Run:
         environment = {**uv_program.environment(), **index_environment}
         # which releases it passes over stands nowhere else
         environment["RUST_LOG"] = "uv_resolver::candidate_selector=trace"
-        environment.update(UV_HTTP_TIMEOUT=str(max(1, round(self.timeout))), UV_HTTP_RETRIES=str(self.retries))
+        environment["UV_HTTP_TIMEOUT"] = str(max(1, round(self.means.timeout)))
+        environment["UV_HTTP_RETRIES"] = str(self.means.retries)
         if self.target and self.target.facts.macos_version:
             environment["MACOSX_DEPLOYMENT_TARGET"] = self.target.facts.macos_version
-        return subprocess.run(
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
+        with contextlib.nullcontext(True) if self.means.offline else self.means.pages.read(self.cache) as alone:
+            if not alone:  # what they still lack is little, and each connection looks the host's name up
+                environment["UV_CONCURRENT_DOWNLOADS"] = "3"
+            return subprocess.run(
+                command,
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                check=False,
+            )
 
 
-def _with_lastingfiles_of(arguments: list[str], folder: Path) -> list[str]:
-    """The same indexes by a file of settings: only there can be said that what lies at a file's address stays the same.
+def _with_lasting_answers(arguments: list[str], folder: Path) -> list[str]:
+    """The same indexes by a file of settings: only there can be said how long what they answer counts.
 
-    Many a mirror says nothing of how long its answers last, and uv then builds each source again in each round.
+    What lies at a file's address stays the same; its pages do for one run (`means.Pages`). Many a mirror says nothing
+    of it, and uv then asks for each page, and builds each source, again in each round.
     """
     kept: list[str] = []
     tables: list[str] = []
@@ -150,7 +142,7 @@ def _with_lastingfiles_of(arguments: list[str], folder: Path) -> list[str]:
             name, _, url = next(rest).partition("=")
             tables += ["[[index]]", f"name = {json.dumps(name)}", f"url = {json.dumps(url)}"]
             tables += ["default = true"] if one == "--default-index" else []
-            tables += ['cache-control = { files = "max-age=365000000, immutable" }']
+            tables += [f'cache-control = {{ api = "max-age={LASTING}", files = "max-age=365000000, immutable" }}']
         elif one != "--no-config":
             kept.append(one)
     (folder / "uv.toml").write_text("\n".join([*tables, ""]), "utf-8")
@@ -198,9 +190,14 @@ def files_of(name: str, run: Run) -> list[IndexFile]:
     """What an index has of a project; nothing where it cannot be asked."""
     from offlinepack import fetch, indexes
 
-    try:
-        with fetch.open_client(run.indexes, retries=1, timeout=run.timeout, offline=run.offline) as client:
+    means = run.means
+
+    def ask() -> list[IndexFile]:
+        with fetch.open_client(run.indexes, retries=1, timeout=means.timeout, offline=means.offline) as client:
             return indexes.project_files(name, run.indexes, client)
+
+    try:
+        return means.pages.once(("files", name, run.indexes.of(name)), ask)
     except OfflinepackError:
         return []
 

@@ -14,6 +14,7 @@ from packaging.pylock import Package, Pylock
 from offlinepack import lockers, sources, targets
 from offlinepack.errors import BuildError, FetchError, OfflinepackError, ResolutionError, SelectionError
 from offlinepack.indexes import Indexes
+from offlinepack.lockers.means import Means
 from offlinepack.selection import select
 from tests.integration import test_scenarios
 from tests.making import ServedIndex, free_port, make_sdist, make_wheel, serve_index
@@ -48,9 +49,9 @@ def index(tmp_path: Path) -> Iterator[ServedIndex]:
 
 def locked(index: ServedIndex | None, *asked: str, target: str = POWER, policy: Any = None, **how: Any) -> Pylock:
     settings = how.pop("settings", {"index_url": index.url if index else None})
-    how.setdefault("retries", 0)
+    means = Means(**{"retries": 0, **how})
     wanted = replace(sources.from_arguments(asked), **(policy or {}))
-    return lockers.lock(wanted, targets.parse(target), Indexes.from_settings(**settings), resolver="pip", **how)
+    return lockers.lock(wanted, targets.parse(target), Indexes.from_settings(**settings), means, "pip")
 
 
 def failure(kind: type[OfflinepackError], run: Callable[[], object]) -> OfflinepackError:
@@ -71,7 +72,7 @@ def test_auto_takes_pip_where_uv_knows_no_such_machine(index: ServedIndex) -> No
     seen = targets.parse(POWER)
     assert seen.uv_platform() is None
     asked = sources.from_arguments(["stone"])
-    made = lockers.lock(asked, seen, Indexes.from_settings(index_url=index.url), resolver="auto", retries=0)
+    made = lockers.lock(asked, seen, Indexes.from_settings(index_url=index.url), Means(retries=0))
     made.validate()
     assert names(made) == ["pebble==1.0", "stone==1.0"]
     assert made.created_by == "offlinepack"
@@ -85,7 +86,7 @@ def test_both_lockers_write_the_same_lock(index: ServedIndex, tmp_path: Path) ->
     index.files["stone-1.0-py3-none-any.whl"].upload_time = "2024-01-01T00:00:00.123456Z"
     asked, seen = sources.from_arguments(["stone", "gravel"]), targets.parse("cp311-manylinux_2_28_x86_64")
     settings = Indexes.from_settings(index_url=index.url)
-    by = {one: lockers.lock(asked, seen, settings, resolver=one, cache_dir=tmp_path / one) for one in ("uv", "pip")}
+    by = {one: lockers.lock(asked, seen, settings, Means(cache_dir=tmp_path / one), one) for one in ("uv", "pip")}
     for pylock in by.values():
         pylock.validate()
     ours, theirs = (

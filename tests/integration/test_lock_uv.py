@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from packaging.pylock import Pylock
 from offlinepack import lockers, sources, targets
 from offlinepack.errors import BuildError, FetchError, OfflinepackError, ResolutionError
 from offlinepack.indexes import Indexes
+from offlinepack.lockers.means import Means
 from offlinepack.selection import select
 from tests.making import ServedIndex, free_port, make_sdist, make_wheel, serve_index
 
@@ -32,10 +34,9 @@ def index(tmp_path: Path) -> Iterator[ServedIndex]:
 
 def locked(index: ServedIndex | str, *asked: str, target: str = LINUX, **how: Any) -> Pylock:
     settings = how.pop("settings", {"index_url": index if isinstance(index, str) else index.url})
-    how.setdefault("retries", 0)
-    return lockers.lock(
-        sources.from_arguments(asked), targets.parse(target), Indexes.from_settings(**settings), resolver="uv", **how
-    )
+    means = how.pop("means", None) or Means(**{"retries": 0, **how})
+    asked_for = sources.from_arguments(asked)
+    return lockers.lock(asked_for, targets.parse(target), Indexes.from_settings(**settings), means, "uv")
 
 
 def failure(kind: type[OfflinepackError], run: Callable[[], object]) -> OfflinepackError:
@@ -276,5 +277,35 @@ def test_a_lock_that_was_given_is_only_put_in_order(index: ServedIndex) -> None:
     made = locked(index, "stone")
     backwards = replace(made, packages=list(reversed(made.packages)))
     asked = sources.Requirements(pylocks=(backwards,))
-    again = lockers.lock(asked, targets.parse(LINUX), Indexes.from_settings(index_url="http://127.0.0.1:9/simple/"))
+    nowhere = Indexes.from_settings(index_url="http://127.0.0.1:9/simple/")
+    again = lockers.lock(asked, targets.parse(LINUX), nowhere, Means())
     assert again.to_dict() == made.to_dict()
+
+
+def test_one_run_asks_an_index_once_whatever_its_targets_and_the_next_run_asks_anew(
+    index: ServedIndex, tmp_path: Path
+) -> None:
+    one_run = Means(cache_dir=tmp_path / "cache")
+    assert names(locked(index, "stone", means=one_run)) == ["pebble==1.0", "stone==1.0"]
+    assert (index.count("stone"), index.count("pebble")) == (1, 1)
+    index.add(make_wheel(tmp_path / "w", "pebble", "2.0"))
+    for target in ("cp312-win_amd64", "cp313-musllinux_1_2_x86_64", LINUX):
+        assert names(locked(index, "stone", means=one_run, target=target)) == ["pebble==1.0", "stone==1.0"]
+    assert (index.count("stone"), index.count("pebble")) == (1, 1)
+    next_run = Means(cache_dir=tmp_path / "cache")
+    for target in ("cp312-win_amd64", LINUX):
+        assert names(locked(index, "stone", means=next_run, target=target)) == ["pebble==2.0", "stone==1.0"]
+    assert (index.count("stone"), index.count("pebble")) == (2, 2)
+    offline = Means(cache_dir=tmp_path / "cache", offline=True)
+    assert names(locked(index, "stone", means=offline, target="cp312-win_amd64")) == ["pebble==2.0", "stone==1.0"]
+
+
+def test_targets_locked_at_a_time_wait_for_the_first_and_share_what_it_has_read(
+    index: ServedIndex, tmp_path: Path
+) -> None:
+    means = Means(cache_dir=tmp_path / "cache")
+    every = ["cp312-win_amd64", "cp313-musllinux_1_2_x86_64", LINUX, "cp310-macosx_11_0_arm64"]
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda target: locked(index, "stone", means=means, target=target), every))
+    assert [names(one) for one in made] == [["pebble==1.0", "stone==1.0"]] * 4
+    assert (index.count("stone"), index.count("pebble")) == (1, 1)

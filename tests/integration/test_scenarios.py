@@ -18,6 +18,7 @@ from offlinepack import lockers, sources, targets
 from offlinepack.errors import OfflinepackError
 from offlinepack.indexes import Indexes
 from offlinepack.lockers import closure
+from offlinepack.lockers.means import Means
 from offlinepack.selection import Selection, select
 from offlinepack.sources import Requirements
 from tests.making import ServedIndex, make_sdist, make_wheel, serve_index
@@ -92,7 +93,7 @@ def run(asked: Requirements, target: targets.Target, index: ServedIndex, folder:
     """lock -> select -> closure, with the rounds that pack makes when the files say more than the index."""
     indexes = Indexes.from_settings(index_url=index.url)
     while True:
-        pylock = lockers.lock(asked, target, indexes, resolver=resolver, cache_dir=folder / "cache", retries=0)
+        pylock = lockers.lock(asked, target, indexes, Means(cache_dir=folder / "cache", retries=0), resolver)
         selection = select(pylock, target, asked)
         metadata = [metadata_of(index, one.filename) for one in selection.chosen]
         closed = closure.close(metadata, asked, target)

@@ -18,6 +18,7 @@ from offlinepack import lockers, sources, targets
 from offlinepack.errors import OfflinepackError
 from offlinepack.indexes import Indexes
 from offlinepack.lockers import closure
+from offlinepack.lockers.means import Means
 from offlinepack.selection import select
 from offlinepack.sources import OwnWheels, Requirements, uv_program
 from tests.making import ServedIndex, make_sdist, make_wheel, serve_index
@@ -44,7 +45,7 @@ def index(tmp_path: Path) -> Iterator[ServedIndex]:
 
 def locked(index: ServedIndex, asked: Requirements, target: str = LINUX) -> Pylock:
     indexes = Indexes.from_settings(index_url=index.url)
-    return lockers.lock(asked, targets.parse(target), indexes, resolver="uv", retries=0)
+    return lockers.lock(asked, targets.parse(target), indexes, Means(retries=0), "uv")
 
 
 def names(pylock: Pylock) -> list[str]:
@@ -141,9 +142,9 @@ def test_a_project_with_setup_py_gets_its_name(index: ServedIndex, tmp_path: Pat
     (project / "setup.py").write_text("")
     asked = sources.read_project(project)
     assert asked.asked[0].name is None
-    named = lockers.named(asked, Indexes.from_settings(index_url=index.url))
+    named = lockers.named(asked, Indexes.from_settings(index_url=index.url), Means())
     assert named.asked[0].line == f"my-app @ {project.as_uri()}"
-    assert lockers.named(named, Indexes.from_settings(index_url=index.url)) is named
+    assert lockers.named(named, Indexes.from_settings(index_url=index.url), Means()) is named
     assert names(locked(index, asked)) == ["click==8.1", "my-app==None"]
 
 
@@ -153,7 +154,7 @@ def test_the_project_s_wheel_from_links(index: ServedIndex, tmp_path: Path) -> N
     make_wheel(dist, "mine", "4.0", requires=["stone"])
     asked = sources.read_project(project, own=OwnWheels([str(dist)]))
     indexes = Indexes.from_settings(index_url=index.url, find_links=[str(dist)])
-    made = lockers.lock(asked, targets.parse(LINUX), indexes, resolver="uv")
+    made = lockers.lock(asked, targets.parse(LINUX), indexes, Means(), "uv")
     assert names(made) == ["mine==4.0", "stone==2.0"]
 
 
@@ -323,6 +324,6 @@ def test_a_lock_names_files_beside_it(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "pylock.toml").write_text(text)
     monkeypatch.chdir(tmp_path)
     asked = sources.read(Path("pylock.toml"))
-    made = lockers.lock(asked, targets.parse(LINUX), Indexes.from_settings(index_url="http://127.0.0.1:9/"))
+    made = lockers.lock(asked, targets.parse(LINUX), Indexes.from_settings(index_url="http://127.0.0.1:9/"), Means())
     (chosen,) = select(made, targets.parse(LINUX), asked).chosen
     assert (chosen.path, chosen.url) == (str(wheel), None)

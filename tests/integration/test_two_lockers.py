@@ -15,6 +15,7 @@ from packaging.pylock import Pylock
 
 from offlinepack import lockers, sources, targets
 from offlinepack.indexes import Indexes
+from offlinepack.lockers.means import Means
 from offlinepack.selection import select
 from offlinepack.sources import Requirements
 
@@ -64,7 +65,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def locked(asked: Requirements, target: targets.Target, resolver: str, cache: Path) -> Pylock:
-    return lockers.lock(asked, target, Indexes.from_settings(), resolver=resolver, cache_dir=cache)
+    return lockers.lock(asked, target, Indexes.from_settings(), Means(cache_dir=cache), resolver)
 
 
 def pins(pylock: Pylock, target: targets.Target) -> dict[str, str]:

@@ -1,0 +1,88 @@
+"""What every resolver of one run is given beside the question: how it may ask, where it keeps what it has read."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+LASTING = 120
+"""seconds for which a page of an index that was read counts as what the index has"""
+
+
+class Pages:
+    """Within a run an index is asked once: the first resolver asks, those after it take the pages that it has read.
+
+    Else each of twenty targets asks for the same hundred pages, and a release that comes between two of them splits
+    the bundle. uv keeps a page for as long as it was told when it read it, and then not even --refresh asks again: so
+    a run begins by dropping what earlier ones have read within LASTING seconds.
+    """
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._asked = False
+        self._known: dict[Hashable, tuple[threading.Lock, list[Any]]] = {}
+
+    def once(self, key: Hashable, ask: Callable[[], T]) -> T:
+        """What `ask` returned the first time in this run; what it raises is not kept."""
+        lock, answers = self._known.setdefault(key, (threading.Lock(), []))
+        with lock:
+            if not answers:
+                answers.append(ask())
+            answer: T = answers[0]
+            return answer
+
+    @contextlib.contextmanager
+    def read(self, cache: Path) -> Iterator[bool]:
+        """For the time of one resolver, whose cache this is; True for the first, which is alone."""
+        self._turn.acquire()
+        if self._asked:
+            self._turn.release()
+            yield False
+            return
+        try:
+            _drop_recent(cache)
+            yield True
+            self._asked = True
+        finally:
+            self._turn.release()
+
+
+def _drop_recent(cache: Path) -> None:
+    begun = time.time()
+    for page in cache.glob("simple-*/**/*.rkyv"):
+        with contextlib.suppress(FileNotFoundError):  # another run drops them too
+            if page.stat().st_mtime > begun - LASTING:
+                page.unlink()
+
+
+@dataclass(frozen=True)
+class Means:
+    """The same for every target of a run."""
+
+    offline: bool = False
+    """nothing is asked of a network: what earlier runs have read must do"""
+    cache_dir: Path | None = None
+    """where the resolvers keep what they have read; None: nothing is kept"""
+    retries: int = 5
+    timeout: float = 15.0
+    """seconds that a server may keep silent"""
+    python: Path | None = None
+    """the interpreter that reads the metadata of sources; None: the one that this runs in"""
+    pages: Pages = field(default_factory=Pages, compare=False)
+
+    @contextlib.contextmanager
+    def cache(self, name: str) -> Iterator[Path]:
+        """A resolver's own folder below the one for caches; where none is wanted, one for as long as this lasts."""
+        if self.cache_dir is not None:
+            yield self.cache_dir / name
+        else:
+            with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
+                yield Path(folder)
