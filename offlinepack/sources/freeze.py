@@ -11,7 +11,7 @@ import configparser
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,8 @@ class _Installed:
     installer: str
     egg_link: Path | None = None
     """the project's folder, of `setup.py develop`"""
+    extras: tuple[str, ...] = ()
+    """those that it offers; which ones were asked for is written nowhere"""
 
 
 def read(folder: Path, *, exclude: Sequence[str] = ()) -> Requirements:
@@ -88,8 +90,7 @@ def read(folder: Path, *, exclude: Sequence[str] = ()) -> Requirements:
             )
         )
     kept = {name: one for name, one in found.items() if name not in left_out}
-    needs = {name: _needed_here(one, kept, here) for name, one in kept.items()}
-    kept, dropped = _without_ours(kept, needs)
+    kept, dropped = _without_ours(kept, _Web(kept, here).needs())
     if dropped:
         notes.append(
             note(
@@ -99,6 +100,11 @@ def read(folder: Path, *, exclude: Sequence[str] = ()) -> Requirements:
                 names=sorted(dropped),
             )
         )
+    if all(one.requested for one in kept.values()):  # of a whole list of pins, which tells nothing
+        kept = {name: replace(one, requested=False) for name, one in kept.items()}
+    web = _Web(kept, here)
+    extras = web.extras_that_explain()
+    needs = web.needs(extras)
     roots = _roots(kept, needs)
     if odd := [one for _, one in sorted(kept.items()) if not _is_version(one.version)]:
         raise SourceError(
@@ -118,6 +124,18 @@ def read(folder: Path, *, exclude: Sequence[str] = ()) -> Requirements:
         line, finding = _line(one)
         if finding:
             notes.append(finding)
+        if name in extras:
+            line = f"{name}[{','.join(sorted(extras[name]))}]{line.removeprefix(name)}"
+            notes.append(
+                note(
+                    "extra-recognised",
+                    name,
+                    "{subject} was installed with its extra {extras}, as can be told from {names}; "
+                    "each target gets what that means there.",
+                    extras=sorted(extras[name]),
+                    names=sorted(needs[name] - web.needs()[name]),
+                )
+            )
         requirement = Requirement(line)
         entry = Asked(
             line,
@@ -127,7 +145,7 @@ def read(folder: Path, *, exclude: Sequence[str] = ()) -> Requirements:
             requested=name in roots and (one.requested or not _tells_requested(kept)),
             frozen=True,
         )
-        if name in roots or requirement.url:
+        if name in roots or name in extras or requirement.url:
             asked.append(entry)
         else:
             constraints.append(entry)
@@ -227,6 +245,7 @@ def _as_installed(one: Distribution, egg_link: Path | None = None) -> _Installed
         origin if isinstance(origin, dict) and isinstance(origin.get("url"), str) else {},
         (one.read_text("INSTALLER") or "").strip(),
         egg_link,
+        tuple(canonicalize_name(extra) for extra in one.metadata.get_all("Provides-Extra") or ()),
     )
 
 
@@ -271,20 +290,86 @@ def _version(folder: Path) -> str:
 # --------------------------------------------------------------------------------------------- what is wanted
 
 
-def _needed_here(one: _Installed, kept: Mapping[NormalizedName, _Installed], here: Target) -> frozenset[NormalizedName]:
-    """What it needs of the others, under the environment's own markers; extras are not recorded anywhere."""
-    needed = set()
-    for requirement in one.requires:
-        name = canonicalize_name(requirement.name)
-        if name not in kept or name == one.name:
-            continue
+class _Web:
+    """What needs what among the installed, under the environment's own markers."""
+
+    def __init__(self, kept: Mapping[NormalizedName, _Installed], here: Target) -> None:
+        self.kept, self.here = kept, here
+        self._known: dict[tuple[NormalizedName, str], tuple[Requirement, ...]] = {}
+
+    def needs(
+        self, extras: Mapping[NormalizedName, Iterable[str]] | None = None
+    ) -> dict[NormalizedName, frozenset[NormalizedName]]:
+        """Project -> the others that it needs, with the extras that others want of it, and with these."""
+        wanted = {name: {"", *(extras or {}).get(name, ())} for name in self.kept}
+        queue = [(name, extra) for name, some in wanted.items() for extra in some]
+        found: dict[NormalizedName, set[NormalizedName]] = {name: set() for name in self.kept}
+        for name, extra in queue:  # grows
+            for requirement in self._wants(name, extra):
+                to = canonicalize_name(requirement.name)
+                if to not in self.kept:
+                    continue
+                new = {canonicalize_name(one) for one in requirement.extras} - wanted[to]
+                wanted[to] |= new
+                queue += [(to, one) for one in sorted(new)]
+                if to != name:
+                    found[name].add(to)
+        return {name: frozenset(names) for name, names in found.items()}
+
+    def extras_that_explain(self) -> dict[NormalizedName, set[str]]:
+        """Project -> extras without which something would be here that nobody asked for and nothing needs.
+
+        An installer writes down what was asked for, not with which extras. An extra is taken for asked for where all
+        that it brings is installed, in versions that it admits.
+        """
+        found: dict[NormalizedName, set[str]] = {}
+        whole = [
+            (name, extra, brought - {name})
+            for name, one in sorted(self.kept.items())
+            for extra in one.extras
+            if (brought := self._brought(name, extra, ()))
+        ]
+        while True:
+            needed = {to for names in self.needs(found).values() for to in names}
+            loose = {name for name, one in self.kept.items() if name not in needed and not one.requested}
+            hits = [(len(brought & loose), -len(brought), name, extra) for name, extra, brought in whole]
+            best = max(hits, default=(0, 0, "", ""))
+            if not best[0]:
+                return found
+            found.setdefault(canonicalize_name(best[2]), set()).add(best[3])
+
+    def _wants(self, name: NormalizedName, extra: str) -> tuple[Requirement, ...]:
+        """What it requires here; with an extra what that adds."""
+        if (name, extra) not in self._known:
+            plain = self._wants(name, "") if extra else ()
+            self._known[name, extra] = tuple(
+                one for one in self.kept[name].requires if self._holds(one, extra) and one not in plain
+            )
+        return self._known[name, extra]
+
+    def _holds(self, one: Requirement, extra: str) -> bool:
         try:
-            holds = requirement.marker is None or here.evaluate(requirement.marker)
+            return one.marker is None or self.here.evaluate(one.marker, extras=[extra])
         except OfflinepackError:
-            holds = True
-        if holds:
-            needed.add(name)
-    return frozenset(needed)
+            return True
+
+    def _brought(
+        self, name: NormalizedName, extra: str, above: tuple[tuple[str, str], ...]
+    ) -> set[NormalizedName] | None:
+        """All that this extra brings, also by extras of others; None where something of it is not here."""
+        if (name, extra) in above:
+            return set()
+        brought: set[NormalizedName] = set()
+        for one in self._wants(name, extra):
+            to = canonicalize_name(one.name)
+            there = self.kept.get(to)
+            if there is None or not one.specifier.contains(there.version, prereleases=True):
+                return None
+            further = [self._brought(to, canonicalize_name(its), (*above, (name, extra))) for its in one.extras]
+            if None in further:
+                return None
+            brought |= {to}.union(*(some for some in further if some))
+        return brought
 
 
 def _reached(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def put(
     origin: dict[str, Any] | None = None,
     installer: str = "pip",
     tag: str = "py3-none-any",
+    extras: Sequence[str] = (),
 ) -> None:
     """Install: only the files that are read."""
     (place,) = list(folder.rglob("site-packages"))
@@ -41,6 +43,7 @@ def put(
         f"Name: {name}",
         f"Version: {version}",
         *(f"Requires-Dist: {r}" for r in requires),
+        *(f"Provides-Extra: {one}" for one in extras),
     ]
     (info / "METADATA").write_text("\n".join(lines) + "\n")
     (info / "WHEEL").write_text(f"Wheel-Version: 1.0\nTag: {tag}\n")
@@ -76,11 +79,58 @@ def test_what_was_installed_is_asked_for_and_what_came_along_is_pinned(venv: Pat
 
 
 def test_what_nothing_needs_is_asked_for_too_but_was_not_requested(venv: Path) -> None:
-    put(venv, "celery", "5.4", "kombu", "redis; extra == 'redis'", requested=True)
+    put(venv, "celery", "5.4", "kombu", requested=True)
     put(venv, "kombu", "5.3")
     put(venv, "redis", "5.0")
     found = sources.read_environment(venv)
     assert [(one.line, one.requested) for one in found.asked] == [("celery==5.4", True), ("redis==5.0", False)]
+
+
+STANDARD = ("httptools; extra == 'standard'", "colorama; sys_platform == 'win32' and extra == 'standard'")
+STANDARD += (
+    "uvloop; sys_platform != 'win32' and extra == 'standard'",
+    "rust; extra == 'all'",
+    "uvicorn[standard]; extra == 'all'",
+)
+
+
+def test_an_extra_is_recognised_by_what_it_brought(venv: Path) -> None:
+    put(venv, "uvicorn", "0.30", "click", *STANDARD, requested=True, extras=["standard", "all"])
+    put(venv, "click", "8.1")
+    put(venv, "httptools", "0.6")
+    put(venv, "uvloop", "0.19")
+    found = sources.read_environment(venv)
+    assert asked(found) == ["uvicorn[standard]==0.30"] and found.asked[0].requested
+    assert constraints(found) == ["click==8.1", "httptools==0.6", "uvloop==0.19"]
+    assert [one.say() for one in found.notes if one.code == "extra-recognised"] == [
+        "uvicorn was installed with its extra standard, as can be told from httptools, uvloop; "
+        "each target gets what that means there."
+    ]
+
+
+@pytest.mark.parametrize("missing", ["httptools", "uvloop"])
+def test_an_extra_that_is_not_whole_was_not_asked_for(venv: Path, missing: str) -> None:
+    put(venv, "uvicorn", "0.30", *STANDARD, requested=True, extras=["standard", "all"])
+    (other,) = {"httptools", "uvloop"} - {missing}
+    put(venv, other, "0.6")
+    assert asked(sources.read_environment(venv)) == sorted([f"{other}==0.6", "uvicorn==0.30"])
+
+
+def test_what_was_requested_or_is_needed_tells_of_no_extra(venv: Path) -> None:
+    put(venv, "uvicorn", "0.30", *STANDARD, requested=True, extras=["standard"])
+    put(venv, "httptools", "0.6", "uvloop", requested=True)
+    put(venv, "uvloop", "0.19")
+    assert asked(sources.read_environment(venv)) == ["httptools==0.6", "uvicorn==0.30"]
+
+
+def test_an_extra_that_another_project_wants(venv: Path) -> None:
+    put(venv, "fastapi", "0.115", "uvicorn[standard]>=0.12; extra == 'standard'", requested=True, extras=["standard"])
+    put(venv, "uvicorn", "0.30", *STANDARD, extras=["standard", "all"])
+    put(venv, "httptools", "0.6")
+    put(venv, "uvloop", "0.19")
+    found = sources.read_environment(venv)
+    assert asked(found) == ["fastapi[standard]==0.115"]
+    assert constraints(found) == ["httptools==0.6", "uvicorn==0.30", "uvloop==0.19"]
 
 
 def test_an_environment_that_tells_nothing_of_what_was_requested(venv: Path) -> None:
@@ -88,6 +138,18 @@ def test_an_environment_that_tells_nothing_of_what_was_requested(venv: Path) -> 
     put(venv, "click", "8.1", installer="conda")
     found = sources.read_environment(venv)
     assert [(one.line, one.requested) for one in found.asked] == [("flask==3.0", True)]
+
+
+def test_an_environment_made_from_a_whole_list_of_pins(venv: Path) -> None:
+    """pip install -r of a freeze: everything was asked for, and on another system not everything is needed."""
+    put(venv, "flask", "3.0", "click", "uvicorn[standard]", requested=True)
+    put(venv, "click", "8.1", "colorama; sys_platform == 'win32'", requested=True)
+    put(venv, "uvicorn", "0.30", *STANDARD, requested=True, extras=["standard"])
+    put(venv, "httptools", "0.6", requested=True)
+    put(venv, "uvloop", "0.19", requested=True)
+    found = sources.read_environment(venv)
+    assert [(one.line, one.requested) for one in found.asked] == [("flask==3.0", True)]
+    assert constraints(found) == ["click==8.1", "httptools==0.6", "uvicorn==0.30", "uvloop==0.19"]
 
 
 def test_circles_are_not_lost(venv: Path) -> None:
