@@ -182,6 +182,7 @@ def lock(request: Request, watch: Watch = unwatched) -> tuple[Plan, ...]:
     its = [functools.partial(_tools_locked, each, one, request.indexes, request.how) for one, each in pythons.values()]
     jobs += its
     locks = side_by_side(jobs, text("resolving for {targets}", targets=[one.name for one in request.targets]), watch)
+    request.how.pages.forget()
     own = dict(zip(pythons, locks[len(request.targets) :], strict=True))
     plans = [
         functools.partial(_plan, one, each, made, own[one.facts.implementation, one.python_full], tools, mark)

@@ -39,6 +39,10 @@ class Pages:
             answer: T = answers[0]
             return answer
 
+    def forget(self) -> None:
+        """Nothing of `once` is kept any longer: of some projects it is thousands of files."""
+        self._known.clear()
+
     @contextlib.contextmanager
     def read(self, cache: Path) -> Iterator[bool]:
         """For the time of one resolver, whose cache this is; True for the first, which is alone."""
