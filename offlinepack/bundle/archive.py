@@ -48,7 +48,7 @@ class Writer:
 
         `packed`: it is compressed already. None: look at its beginning. Nothing beyond `size` is asked for.
         """
-        chunks = iter(chunks)
+        chunks = _even(chunks)
         first = next(chunks, b"")
         if packed is None:
             packed = len(zlib.compress(first[: 1 << 16], 1)) > 0.9 * len(first[: 1 << 16])
@@ -100,6 +100,22 @@ class Writer:
     def _trailer(self, last: bytes) -> None:
         self._put(last + struct.pack("<II", self._crc, self._size & 0xFFFFFFFF))
         self._crc, self._size = 0, 0
+
+
+def _even(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes, each piece but the last of CHUNK: an archive does not tell in what pieces they came."""
+    waiting: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        while size + len(chunk) >= CHUNK:
+            cut = CHUNK - size
+            yield b"".join([*waiting, chunk[:cut]]) if waiting else chunk[:cut]
+            waiting, size, chunk = [], 0, chunk[cut:]
+        if chunk:
+            waiting.append(chunk)
+            size += len(chunk)
+    if waiting:
+        yield b"".join(waiting)
 
 
 def _header(path: str, size: int, mode: int) -> bytes:

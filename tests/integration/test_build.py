@@ -426,6 +426,11 @@ def test_two_bundles_are_compared_and_joined(index: ServedIndex, offlinepack: Ru
     for target in ("debian12", "windows:3.12"):
         assert offlinepack("build", "stone", "--target", target, "-o", f"{target[:3]}.tar.gz").code == 0
     assert offlinepack("merge", "deb.tar.gz", "win.tar.gz", "-o", "both.tar.gz").code == 0
+    assert offlinepack("merge", "win.tar.gz", "deb.tar.gz", "-o", "turned.tar.gz").code == 0
+    both = ("--target", "debian12", "--target", "windows:3.12")
+    assert offlinepack("build", "stone", *both, "-o", "once.tar.gz").code == 0
+    one, two, three = (Path(f"{name}.tar.gz").read_bytes() for name in ("both", "turned", "once"))
+    assert one == two == three, "joined, in whatever order, it is what one build makes"
     assert len(manifest_of(Path("both.tar.gz"))["targets"]) == 2
     assert offlinepack("verify", "both.tar.gz").code == 0
     assert "0 of 2 changed" in offlinepack("diff", "deb.tar.gz", "deb.tar.gz").out
