@@ -295,7 +295,9 @@ def _tell_programs(told: bool) -> None:
     def heard(event: str, facts: tuple[Any, ...]) -> None:
         if event == "subprocess.Popen" and _Programs.told:
             asked = [facts[1]] if isinstance(facts[1], str | bytes | os.PathLike) else facts[1]
-            print("$ " + without_secrets(shlex.join(map(os.fsdecode, asked))), file=sys.stderr, flush=True)
+            # in one piece: programs are started from several threads
+            sys.stderr.write(f"$ {without_secrets(shlex.join(map(os.fsdecode, asked)))}\n")
+            sys.stderr.flush()
 
     sys.addaudithook(heard)
     _Programs.hooked = True

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from offlinepack import bundle, cli, console, pack, sources, summary, targets
-from offlinepack.cli import options
+from offlinepack.cli import options, settings
 from offlinepack.cli.options import FILE, What
 from offlinepack.errors import Finding, ResolutionError, SourceError, Text, UsageError, error, text, warning
 from offlinepack.evidence.policy import Rules
@@ -163,7 +163,8 @@ def request(
 
     Without a target it is for the interpreter of --venv, else of the active environment, else the running one.
     """
-    speaker.findings([*asked.notes, *indexes.notes])
+    misnamed = settings.misnamed(os.environ, build.params)
+    speaker.findings([*misnamed, *asked.notes, *indexes.notes])
     requirements, environment = gather(what, indexes, how, speaker)
     return pack.Request(
         requirements,
@@ -470,8 +471,6 @@ def init(ctx: click.Context) -> None:
 
     They go to the end of pyproject.toml, or into offlinepack.toml where there is none.
     """
-    from offlinepack.cli import settings
-
     speaker, folder = cli.console(ctx), Path.cwd()
     path = folder / ("pyproject.toml" if (folder / "pyproject.toml").is_file() else "offlinepack.toml")
     for one in (folder / "offlinepack.toml", path):

@@ -6,14 +6,14 @@ import difflib
 import re
 import sys
 import textwrap
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from offlinepack.cli import Option
-from offlinepack.errors import Finding, SourceError, error
+from offlinepack.errors import Finding, SourceError, error, warning
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,6 +22,8 @@ else:
 
 TABLES = {"sources", "index"}
 """keys of [tool.offlinepack] that are read by the stage that they are about, not as options"""
+_INDEX = {"name", "url", "default", "explicit", "ignore-error-codes"}
+_INDEX |= {"authenticate", "cache-control", "format", "publish-url"}  # uv's, which say nothing to us
 
 
 def find(folder: Path, given: str | None = None) -> Path | None:
@@ -85,15 +87,20 @@ def indexes(path: Path) -> dict[str, Any]:
         for key, value in found.items()
         if not isinstance(value, expected[key][0])
     ]
+    tables = found["index"] if isinstance(found["index"], list) else []
+    unknown = {key for one in tables if isinstance(one, dict) for key in one} - _INDEX
+    wrong += [_unknown(f"{path.name}:{_line(path, key)}", key, _INDEX) for key in sorted(unknown)]
     if wrong:
         raise SourceError(*wrong)
     return {**found, "beside": path.absolute().parent}
 
 
-def policy(path: Path) -> tuple[dict[str, Any], str] | None:
-    """The table `policy`, and what to call the place; None where there is none (a string is the option's: a file)."""
+def policy(path: Path) -> tuple[dict[str, Any], str, Callable[[str], str]] | None:
+    """The table `policy`, what to call the place, and a key's; None where there is none (a string is the option's)."""
     found = read(path).get("policy")
-    return (found, f"{path.name}, [tool.offlinepack.policy]") if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        return None
+    return found, f"{path.name}, [tool.offlinepack.policy]", lambda key: f"{path.name}:{_line(path, key)}"
 
 
 PACKING = ("build", "lock")
@@ -242,11 +249,36 @@ def _line(path: Path, key: str) -> int:
     table = path.name != "pyproject.toml"
     for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
         if line.strip().startswith("["):
-            table = line.strip().startswith("[tool.offlinepack") or path.name != "pyproject.toml"
+            table = bool(re.match(r"\s*\[+\s*tool\.offlinepack", line)) or path.name != "pyproject.toml"
         word = re.escape(key)
         if table and re.match(rf"\s*(\[+\s*)?(tool\.offlinepack\.)?[\"']?{word}[\"']?\s*[.=\]]", line):
             return number
     return 1
+
+
+def misnamed(variables: Mapping[str, str], parameters: Sequence[click.Parameter]) -> list[Finding]:
+    """A warning for each OFFLINEPACK_ variable that is no option's, but nearly: OFFLINEPACK_TARGETS."""
+    known = {str(one.envvar) for one in parameters if one.envvar}
+    names = [one.removeprefix(_PREFIX) for one in known]
+    near = {
+        one: difflib.get_close_matches(one.removeprefix(_PREFIX), names, 1, 0.85)
+        for one in variables
+        if one.startswith(_PREFIX) and one not in known
+    }
+    return [
+        warning(
+            "unknown-variable",
+            one,
+            "The variable {subject} means nothing to offlinepack.",
+            "Did you mean '{near}'?",
+            near=_PREFIX + found[0],
+        )
+        for one, found in sorted(near.items())
+        if found
+    ]
+
+
+_PREFIX = "OFFLINEPACK_"
 
 
 def template(folder: Path, parameters: Sequence[click.Parameter], here: str) -> str:
@@ -286,7 +318,7 @@ def _seen(folder: Path) -> tuple[dict[str, Any], list[str]]:
             found = {"name": re.sub(r"[-_.]+", "-", str(project["name"])).strip("-").lower(), **found}
         rest = [*there[1:], *(["[project]"] if project else [])]
         return found, [f"passed over: {', '.join(rest)}"] if rest else []
-    if project:
+    if project or any((folder / one).is_file() for one in ("setup.py", "setup.cfg")):
         return {"project": "."}, []
     return {}, ["no requirements.txt, pylock.toml, uv.lock or [project] was found: name what is to be packed"]
 

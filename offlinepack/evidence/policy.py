@@ -15,7 +15,9 @@ paramiko = "LGPL; the lawyers said yes"      # this project breaks rules, for th
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -73,7 +75,13 @@ def read(path: Path) -> Policy:
         ) from problem
     tool = document.get("tool")
     inner = tool.get("offlinepack", {}).get("policy") if isinstance(tool, dict) else document.get("policy")
-    return of_table(document if inner is None and tool is None else inner or {}, str(path))
+    lines = path.read_text("utf-8-sig").splitlines()
+
+    def where(key: str) -> str:
+        at = (number for number, line in enumerate(lines, 1) if re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line))
+        return f"{path}:{next(at, 1)}"
+
+    return of_table(document if inner is None and tool is None else inner or {}, str(path), where)
 
 
 def _strings(value: Any) -> bool:
@@ -98,26 +106,36 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], Text]] = {
 }
 
 
-def of_table(table: Mapping[str, Any], origin: str) -> Policy:
-    """The policy of a TOML table; SourceError with every unknown key and every value that means nothing."""
+def of_table(table: Mapping[str, Any], origin: str, where: Callable[[str], str] | None = None) -> Policy:
+    """The policy of a TOML table; SourceError with every unknown key and every value that means nothing.
+
+    `where` tells file and line of a key.
+    """
+    where = where or (lambda _: origin)
     bad: list[Finding] = []
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in _KEYS:
+            near = ", ".join(difflib.get_close_matches(key, _KEYS, 1, 0.5))
             bad.append(
                 error(
                     "unknown-rule",
-                    origin,
+                    where(key),
                     "{subject}: a policy has no rule '{key}'.",
-                    _RULES,
+                    "Did you mean '{near}'?" if near else _RULES,
                     key=key,
+                    near=near,
                     rules=list(_KEYS),
                 )
             )
         elif not _KEYS[key][0](value):
             bad.append(
                 error(
-                    "bad-rule", origin, "{subject}: the rule '{key}' takes {expected}.", key=key, expected=_KEYS[key][1]
+                    "bad-rule",
+                    where(key),
+                    "{subject}: the rule '{key}' takes {expected}.",
+                    key=key,
+                    expected=_KEYS[key][1],
                 )
             )
         else:

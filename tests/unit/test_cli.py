@@ -112,6 +112,8 @@ def test_settings_of_every_option_are_known_and_checked(run: Run, tmp_path: Path
         ("retries = 1000", 2, "1000"),
         ("[tool.offlinepack.sorces]\na = 1", 2, "Did you mean 'sources'?"),
         ('zzzzzz = "x"', 2, "--help-all"),
+        ("[tool.offlinepack.policy]\nyankd = true", 3, "Did you mean 'yanked'?"),
+        ('[[tool.offlinepack.index]]\nurl = "https://x/"\nexplict = true', 4, "Did you mean 'explicit'?"),
     ],
 )
 def test_a_setting_that_is_wrong_is_named_with_its_line(
@@ -163,6 +165,15 @@ def test_init_without_pyproject(run: Run, tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_text("stone\n")
     code, out, _ = run("init", "--json")
     assert code == 0 and json.loads(out)["settings"] == {"requirement-files": ["requirements.txt"]}
+
+
+def test_a_variable_that_is_nearly_an_option_is_told() -> None:
+    from offlinepack.cli import settings
+    from offlinepack.cli.build import build
+
+    seen = {"OFFLINEPACK_TARGETS": "debian12", "OFFLINEPACK_TARGET": "x", "OFFLINEPACK_LAB": "y", "OFFLINEPACK_VERIFY_KEY": ""}
+    (found,) = settings.misnamed(seen, build.params)
+    assert found.say() == "The variable OFFLINEPACK_TARGETS means nothing to offlinepack. Did you mean 'OFFLINEPACK_TARGET'?"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
