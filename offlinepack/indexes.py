@@ -132,6 +132,11 @@ class IndexFile:
         """Else it is an sdist."""
         return self.filename.endswith(".whl")
 
+    @property
+    def is_compiled(self) -> bool:
+        """A wheel for one kind of platform: the project's source has to be built on that platform."""
+        return self.is_wheel and not self.filename.endswith("-any.whl")
+
     @functools.cached_property
     def version(self) -> Version | None:
         """The version in its file name; None where that is not one."""

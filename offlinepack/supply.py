@@ -86,7 +86,16 @@ class How:
             self.timeout or indexes.timeout or fetch.TIMEOUT,
             Path(self.build_pythons[0]) if self.build_pythons else None,
             self.pages,
+            lambda target: self.pages.once(("builds", target.tag), lambda: self._builds(target)),
         )
+
+    def _builds(self, target: Target) -> bool:
+        """Whether the source of a project with extension modules is of any use for this target."""
+        if self.sdist == "include":
+            return True
+        from offlinepack.sdist import interpreters  # what builds is loaded where something is built
+
+        return interpreters.any_makes(target, self.build_pythons, self.build_root)
 
 
 @dataclass(frozen=True)

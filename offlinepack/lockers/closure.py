@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -351,6 +352,14 @@ def without_marker(requirement: Requirement) -> str:
     """The requirement as people say it, once its marker is settled."""
     extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
     return f"{requirement.name}{extras}{requirement.specifier}"
+
+
+def shortened(releases: Iterable[str]) -> list[str]:
+    """Who asked, as people say it: a project whose releases all do once, by its name."""
+    projects: dict[str, set[str]] = {}
+    for one in releases:
+        projects.setdefault(re.split(r"[\[=<>!~, ]", one)[0], set()).add(one)
+    return sorted({name if len(known) > 3 else one for name, known in projects.items() for one in known})
 
 
 def _say_extras(

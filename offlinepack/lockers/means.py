@@ -9,7 +9,10 @@ import time
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from offlinepack.targets import Target
 
 T = TypeVar("T")
 
@@ -81,6 +84,8 @@ class Means:
     python: Path | None = None
     """the interpreter that reads the metadata of sources; None: the one that this runs in"""
     pages: Pages = field(default_factory=Pages, compare=False)
+    builds: Callable[[Target], bool] = field(default=lambda _: True, compare=False)
+    """whether sources with extension modules can become wheels for a target; where not, only pure ones are taken"""
 
     @contextlib.contextmanager
     def cache(self, name: str) -> Iterator[Path]:

@@ -36,6 +36,7 @@ from offlinepack.errors import (
     error,
 )
 from offlinepack.indexes import Indexes, IndexFile, check, find_project
+from offlinepack.lockers.closure import shortened
 from offlinepack.lockers.means import Means
 from offlinepack.pip_as_target import Answer, Rules
 from offlinepack.sources import Asked, Requirements, without_secrets
@@ -166,6 +167,7 @@ class _Run:
             either=tuple(sorted(rounds.allowed)),
             # a project without any wheel is no reason to go back to older releases of what needs it
             eager=rounds.eager and ":all:" not in (*self.requirements.only_binary, *self.requirements.no_binary),
+            builds=self.means.builds(self.target),
             wheels=self.requirements.only_binary,
             excluded=tuple(sorted(rounds.excluded)),
             before=self.requirements.uploaded_prior_to,
@@ -284,6 +286,14 @@ def _learn(answer: Answer, run: _Run, rounds: _Rounds) -> bool:
         return rounds.add(FetchError, *_about_index(told, answer, run))
     if "unread" in told:
         return rounds.add(FetchError, _not_read(told["unread"].rpartition("/")[2], ["?"]))
+    if "barren" in told:
+        facts = {"specifier": "", "constraint": "", "wanted": "", "files": 0, "why": ""}
+        return _about_causes(
+            [{"project": name, "by": by, **facts} for name, asking in told["barren"].items() for by in asking or [""]],
+            answer,
+            run,
+            rounds,
+        )
     if raised & {"HashErrors", "HashError", "HashMismatch"}:
         return rounds.add(IntegrityError, _other_hash(answer, run))
     if "UnsupportedWheel" in raised:
@@ -315,12 +325,16 @@ def _about_causes(causes: Iterable[Mapping[str, Any]], answer: Answer, run: _Run
                 names.add(name)
             continue
         try:
-            files = _admitted(run.files(name), mine, run)
+            every = run.files(name)
         except FetchError as failure:
             return rounds.add(FetchError, *failure.findings)
+        together, ways = _alternatives(mine)
+        files = _admitted(every, together, run)
         if source := files.needs_source(run, rounds):
             allowed.add(source)
-        elif bad := files.wrong(name, mine, answer, run):
+            continue
+        bad = files.wrong(name, together, _asked_by(name, mine, run), answer, run)
+        if bad := bad or _no_way(name, ways, every, answer, run):
             found.setdefault(bad[0], []).append(bad[1])
             names.add(name)
     if allowed:
@@ -332,6 +346,29 @@ def _about_causes(causes: Iterable[Mapping[str, Any]], answer: Answer, run: _Run
         rounds.add(kind, *findings)
     rounds.excluded |= names
     return True
+
+
+_Causes = list[Mapping[str, Any]]
+
+
+def _alternatives(causes: _Causes) -> tuple[_Causes, list[_Causes]]:
+    """What all hold together; and of each project of which several releases ask, what one or the other asks."""
+    by: dict[str, _Causes] = {}
+    for one in causes:
+        by.setdefault(re.split(r"[\[ ]", one["by"])[0], []).append(one)
+    ways = [each for project, each in by.items() if project and len(each) > 1]
+    return [one for one in causes if not any(one in each for each in ways)], ways
+
+
+def _no_way(name: str, ways: list[_Causes], files: list[IndexFile], answer: Answer, run: _Run) -> _Wrong | None:
+    """What is wrong with a project where each release that asks for it asks for what cannot be taken."""
+    for each in ways:
+        by = _asked_by(name, each, run)
+        wrong = [_admitted(files, [one], run).wrong(name, [one], by, answer, run) for one in each]
+        if None not in wrong:
+            # that a file is missing says more than that one of many pins is of a release that never was
+            return max(filter(None, wrong), key=lambda one: one[0] is SelectionError)
+    return None
 
 
 @dataclass(frozen=True)
@@ -351,6 +388,8 @@ class _Admitted:
         sdists = [one for one in self.here if not one.is_wheel]
         if not sdists or self.fitting(run) or not run.requirements.allows_source(name := sdists[0].project):
             return None
+        if not run.means.builds(run.target) and any(one.is_compiled for one in self.all):
+            return None
         return name if name not in rounds.allowed and name not in run.requirements.no_binary else None
 
     def fitting(self, run: _Run) -> list[IndexFile]:
@@ -363,9 +402,8 @@ class _Admitted:
             and run.target.accepts(one.filename) is not None
         ]
 
-    def wrong(self, name: str, causes: list[Mapping[str, Any]], answer: Answer, run: _Run) -> _Wrong | None:
+    def wrong(self, name: str, causes: _Causes, by: list[str], answer: Answer, run: _Run) -> _Wrong | None:
         """What is wrong with this project by itself; None: a version could be taken, were it not for others."""
-        by = _asked_by(name, causes, run)
         lines = (*run.requirements.asked, *run.requirements.constraints)
         frozen = [one for one in lines if one.name == name and one.frozen]
         versions = sorted({one.version for one in self.all if one.version and not one.yanked}, reverse=True)
@@ -411,7 +449,7 @@ def _asked_by(name: str, causes: Iterable[Mapping[str, Any]], run: _Run) -> list
     if mine:
         return [one.origin if one.shown == one.name else f"{one.origin} ({one.shown})" for one in mine]
     needing = {one["by"].replace(" ", "==") for one in causes if one["by"] and one["project"] == name}
-    return sorted(needing) or ["?"]
+    return shortened(needing) or ["?"]
 
 
 def _about_index(told: Mapping[str, Any], answer: Answer, run: _Run) -> list[Finding]:
@@ -611,7 +649,10 @@ def _gap(name: str, by: list[str], files: _Admitted, answer: Answer, run: _Run) 
             "no-wheel",
             name,
             "{subject}, asked for by {by}, has no wheel for {target}; the nearest is {nearest}, which {why}.",
-            "Choose a target that it fits, or another project.",
+            "Have its source built: there, by --sdist include, or here, by the target's own Python (--build-python PY, "
+            "--root DIR)."
+            if run.requirements.allows_source(name) and any(not one.is_wheel for one in files.here)
+            else "Choose a target that it fits, or another project.",
             nearest=nearest,
             why=run.target.why_not(nearest) or "",
             **facts,

@@ -31,6 +31,7 @@ from offlinepack.lockers.uv_run import (
     Run,
     files_of,
     flat_words,
+    may_be_source,
     read_lock,
     words,
 )
@@ -172,7 +173,7 @@ def _avoided(made: Pylock, said: str, run: Run, rounds: Rounds) -> set[str]:
     names = {canonicalize_name(name) for name, _ in _INCOMPATIBLE.findall(said)} - taken - rounds.allowed
     if run.target is None:
         return set()
-    return {name for name in names if run.requirements.allows_source(name) and _source_only(name, run)}
+    return {name for name in names if _source_only(name, run) and may_be_source(name, run)}
 
 
 def _source_only(name: str, run: Run) -> bool:

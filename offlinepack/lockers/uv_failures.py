@@ -20,7 +20,18 @@ from offlinepack.errors import (
     error,
     text,
 )
-from offlinepack.lockers.uv_run import MOST_ROUNDS, NAME, Rounds, Run, end_of, files_of, flat_words, words
+from offlinepack.lockers.closure import shortened
+from offlinepack.lockers.uv_run import (
+    MOST_ROUNDS,
+    NAME,
+    Rounds,
+    Run,
+    end_of,
+    files_of,
+    flat_words,
+    may_be_source,
+    words,
+)
 from offlinepack.sources import Asked, without_secrets
 
 _UNKNOWN = re.compile(rf"\b({NAME}) was not found in the (?:package registry|provided package locations|cache)")
@@ -54,7 +65,7 @@ def learn(said: str, run: Run, rounds: Rounds) -> bool:
         sources := {
             canonicalize_name(name)
             for name in _FORBIDDEN.findall(flat)
-            if run.requirements.allows_source(canonicalize_name(name)) or _is_direct(name, run)
+            if may_be_source(canonicalize_name(name), run) or _is_direct(name, run)
         }
         - rounds.allowed
     ):
@@ -68,7 +79,7 @@ def learn(said: str, run: Run, rounds: Rounds) -> bool:
         sources := {
             canonicalize_name(name)
             for name in _NEEDS_SOURCE.findall(flat)
-            if run.requirements.allows_source(canonicalize_name(name))
+            if may_be_source(canonicalize_name(name), run)
         }
         - rounds.allowed
     ):
@@ -76,7 +87,10 @@ def learn(said: str, run: Run, rounds: Rounds) -> bool:
         return True
     unknown = {canonicalize_name(name) for name in _UNKNOWN.findall(flat)} - rounds.excluded
     without = {canonicalize_name(name): versions for name, versions in NO_WHEEL.findall(flat)}
+    asked = {one.name for one in run.requirements.asked}
     pins = {canonicalize_name(name): pin for name, pin in _NO_VERSION.findall(flat)}
+    # where it is a pin by one of several releases that lead nowhere the others say more
+    pins = {name: pin for name, pin in pins.items() if name not in without or name in asked}
     if run.means.offline:  # what was never read is no proof that an index lacks it
         unread = {canonicalize_name(name) for name in _NOT_READ.findall(flat)}
         unknown |= (unread | {name for name in pins if not files_of(name, run)}) - rounds.excluded
@@ -200,13 +214,8 @@ def _wanted_by(name: str, flat: str, run: Run) -> list[str]:
     mine = [_place(one) for one in run.requirements.asked if one.name == name]
     if mine:
         return mine
-    return sorted(
-        {
-            f"{by}{versions}".strip(", ")
-            for by, versions, its, _ in _NEEDS.findall(flat)
-            if canonicalize_name(its) == name
-        }
-    )
+    needs = _NEEDS.findall(flat)
+    return shortened(f"{by}{versions}".strip(", ") for by, versions, its, _ in needs if canonicalize_name(its) == name)
 
 
 def _place(one: Asked) -> str:
@@ -299,7 +308,10 @@ def _gap(name: str, flat: str, said: str, run: Run) -> Finding:
             "no-wheel",
             name,
             "{subject}, asked for by {by}, has no wheel for {target}; the nearest is {nearest}, which {why}.",
-            "Choose a target that it fits, or another project.",
+            "Have its source built: there, by --sdist include, or here, by the target's own Python (--build-python PY, "
+            "--root DIR)."
+            if run.requirements.allows_source(canonicalize_name(name)) and _has_source(name, run)
+            else "Choose a target that it fits, or another project.",
             **facts,
         )
     source = "" if run.requirements.allows_source(canonicalize_name(name)) else name
@@ -319,6 +331,11 @@ def _gap(name: str, flat: str, said: str, run: Run) -> Finding:
         log=end_of(said),
         **facts,
     )
+
+
+def _has_source(name: str, run: Run) -> bool:
+    here = run.target.python_full if run.target else ""
+    return any(not one.is_wheel and one.admits(here) for one in files_of(name, run))
 
 
 def _wrong_python(name: str, wanted: str, flat: str, run: Run) -> Finding:

@@ -202,6 +202,16 @@ def files_of(name: str, run: Run) -> list[IndexFile]:
         return []
 
 
+def may_be_source(name: str, run: Run) -> bool:
+    """Whether the source of a project may be taken, and can become a wheel for the target."""
+    wanted = run.requirements
+    if not wanted.allows_source(name):
+        return False
+    if name in wanted.no_binary or run.target is None or run.means.builds(run.target):
+        return True
+    return not any(one.is_compiled for one in files_of(name, run))
+
+
 def words(said: str) -> str:
     """What uv says to people, without its log."""
     return "\n".join(line for line in said.splitlines() if not line.startswith(("TRACE ", "DEBUG ")))

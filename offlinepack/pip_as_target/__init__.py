@@ -46,6 +46,8 @@ class Rules:
     """normalised names of projects that may come as wheel or sdist, whatever --only-binary says"""
     eager: bool = False
     """so may every project that has no wheel at all for the target, but for those of `wheels`"""
+    builds: bool = True
+    """else not those that have wheels for other platforms: their sources cannot be built"""
     wheels: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     """normalised names of projects that nobody is to ask for"""
@@ -67,7 +69,8 @@ class Answer:
     told: Mapping[str, Any]
     """what was seen inside pip: `pins` of a solution; `causes` of a conflict; `index` that failed, `marker` that
     cannot be settled, `unread` file while offline; `either`: what was allowed to be a source; `lacks`: project, version
-    and the extra that newer releases have; `raised`: the classes of an exception that ended the command"""
+    and the extra that newer releases have; `barren`: projects of which nothing can be taken -> who
+    needs them; `raised`: the classes of an exception that ended the command"""
 
     def end(self, lines: int = 20) -> str:
         """The last lines that were said, for a finding's log."""

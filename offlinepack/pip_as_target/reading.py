@@ -20,6 +20,7 @@ import struct
 import sys
 import tarfile
 import threading
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,6 +34,8 @@ from offlinepack.pip_as_target import bare
 from offlinepack.pip_as_target.script import expect, module
 
 THREADS = 4
+PATIENCE = 30.0, 20
+"""so many seconds, and so many releases that need what cannot be had, until pip need not look further"""
 LARGEST_SDIST = 64 << 20
 """bytes; a larger one is left to pip"""
 _ARCHIVES = (".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz", ".egg", ".exe")
@@ -83,6 +86,12 @@ class Reading:
         """project -> what releases that were looked at provide"""
         self.left: dict[str, dict[str, Entry]] = {}
         """project -> version as written -> what a page says of a file that was left out"""
+        self.compiled: set[str] = set()
+        """projects that have wheels for platforms other than the target's"""
+        self.askers: dict[str, set[str]] = {}
+        self.barren: set[str] = set()
+        """projects of which nothing can be taken"""
+        self.since = 0.0
         self.listed: dict[str, tuple[int | None, str | None]] = {}
         """file name -> size in bytes and upload time, where a page gives them and pip drops them"""
 
@@ -96,7 +105,8 @@ class Reading:
         now, known, tags = threading.local(), dict[str, bool](), set(self.tags)
 
         def process_project_url(finder: Any, project_url: Any, link_evaluator: Any) -> Any:
-            now.formats, now.left = link_evaluator._formats, self.left.setdefault(link_evaluator._canonical_name, {})
+            now.name, now.formats = link_evaluator._canonical_name, link_evaluator._formats
+            now.left = self.left.setdefault(now.name, {})
             return process(finder, project_url, link_evaluator)
 
         def fits(name: str) -> bool:
@@ -117,6 +127,8 @@ class Reading:
             name = re.split("[?#]", address, maxsplit=1)[0].rpartition("/")[2]
             if not fits(name):
                 now.left[_version_in(name)] = entry
+                if name.endswith(".whl") and not name.endswith("-any.whl"):
+                    self.compiled.add(now.name)
                 return False
             size = entry.get("size") if isinstance(entry, dict) else None
             self.listed[unquote(name)] = (size if isinstance(size, int) else None, uploaded or None)
@@ -179,6 +191,10 @@ class Reading:
             found = find(finder, name)
             if found or not self.rules["eager"] or name in self.either or name in self.rules["wheels"]:
                 return found
+            if not self.rules["builds"] and name in self.compiled:
+                self.since = self.since if self.barren else time.monotonic()
+                self.barren.add(name)
+                return found
             # a project without any wheel for the target: what pip remembers of it is forgotten
             self.either.add(name)
             getattr(finder, "_all_candidates", {}).pop(name, None)
@@ -218,6 +234,7 @@ class Reading:
             excluded = self.rules["excluded"]
             self._with_its_extras(candidate)
             needed = [one for one in depend(provider, candidate) if one.project_name not in excluded]
+            self._stop_where_nothing_helps(f"{candidate.name} {candidate.version}", needed)
             ahead(provider._factory, needed)
             return needed
 
@@ -227,6 +244,16 @@ class Reading:
         factory_class.collect_root_requirements = collect_root_requirements
         provider_class.get_dependencies = get_dependencies
         self._replace_fetching(collector)
+
+    def _stop_where_nothing_helps(self, by: str, needed: Iterable[Any]) -> None:
+        """pip would look through all releases of whatever needs a project that has no file at all for the target."""
+        for one in needed:
+            self.askers.setdefault(one.project_name, set()).add(by)
+        seconds, releases = PATIENCE
+        if self.barren and time.monotonic() - self.since > seconds:
+            found = {name: sorted(self.askers.get(name, ())) for name in sorted(self.barren)}
+            if sum(map(len, found.values())) > releases:
+                self.stop(barren=found)
 
     def _with_its_extras(self, candidate: Any) -> None:
         """An older release without an extra that a newer one has is no way out: pip would silently install less."""

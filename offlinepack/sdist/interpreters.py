@@ -25,6 +25,7 @@ from offlinepack.targets import Target
 _FOREIGN = re.compile(
     r"(PIP|PYTHON|UV|VIRTUALENV|CONDA|OFFLINEPACK|__PYVENV|PIPENV|POETRY|PDM|HATCH|TOX|NOX|PYENV)_?|VIRTUAL_ENV"
 )
+_SYSTEM = ("os", "machine", "libc")
 _PASSED_INTO_ROOTS = re.compile(r"(\w*FLAGS|CC|CXX|FC|AR|LD|MAKE|UWSGI_PROFILE\w*|CMAKE_\w+|[A-Z]+_CONFIG)\Z")
 
 
@@ -82,9 +83,17 @@ def find(target: Target, named: Sequence[str], root: Path | None) -> Iterator[In
     yield from others
 
 
+def any_makes(target: Target, named: Sequence[str], root: Path | None) -> bool:
+    """Whether an interpreter is here (or in the root) that makes platform wheels for this target."""
+    here = targets.running().facts
+    if not named and root is None and any(getattr(here, one) != getattr(target.facts, one) for one in _SYSTEM):
+        return False
+    return any(makes(one.target.facts, target.facts) for one in find(target, named, root))
+
+
 def makes(own: Facts, wanted: Facts) -> bool:
     """Whether an interpreter with these facts makes platform wheels for a target with those."""
-    same = ("implementation", "free_threaded", "os", "machine", "libc")
+    same = ("implementation", "free_threaded", *_SYSTEM)
     return _short(own.python) == _short(wanted.python) and all(
         getattr(own, one) == getattr(wanted, one) for one in same
     )

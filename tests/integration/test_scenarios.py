@@ -29,7 +29,7 @@ else:
     import tomli as tomllib
 
 SCENARIOS = Path(__file__).parents[2] / "fixtures" / "scenarios"
-KEYS = {"why", "requires", "constraints", "targets", "resolvers", "options", "index", "expect"}
+KEYS = {"why", "requires", "constraints", "targets", "resolvers", "options", "builds", "index", "expect"}
 RELEASE = {"wheels", "sdist", "requires", "requires_python", "extras", "yanked", "uploaded", "by_wheel"}
 EXPECT = {"install", "files", "order", "requested", "python_min", "gaps", "code", "findings", "says", "remarks"}
 
@@ -89,11 +89,14 @@ class Outcome:
         self.selection, self.closed, self.asked = selection, closed, asked
 
 
-def run(asked: Requirements, target: targets.Target, index: ServedIndex, folder: Path, resolver: str) -> Outcome:
+def run(
+    asked: Requirements, target: targets.Target, index: ServedIndex, folder: Path, resolver: str, builds: bool
+) -> Outcome:
     """lock -> select -> closure, with the rounds that pack makes when the files say more than the index."""
     indexes = Indexes.from_settings(index_url=index.url)
+    means = Means(cache_dir=folder / "cache", retries=0, builds=lambda _: builds)
     while True:
-        pylock = lockers.lock(asked, target, indexes, Means(cache_dir=folder / "cache", retries=0), resolver)
+        pylock = lockers.lock(asked, target, indexes, means, resolver)
         selection = select(pylock, target, asked)
         metadata = [metadata_of(index, one.filename) for one in selection.chosen]
         closed = closure.close(metadata, asked, target)
@@ -125,7 +128,7 @@ def test_scenario(name: str, target_name: str, resolver: str, tmp_path: Path, mo
         failure: OfflinepackError | None = None
         try:
             asked = requirements(scenario, index)
-            outcome = run(asked, targets.parse(target_name), index, tmp_path, resolver)
+            outcome = run(asked, targets.parse(target_name), index, tmp_path, resolver, scenario.get("builds", True))
         except OfflinepackError as caught:
             failure = caught
     if failure is not None:
