@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,8 +28,8 @@ from offlinepack.targets import Target
 if TYPE_CHECKING:
     from offlinepack import sdist
 
-_RESOLVERS = min(4, os.cpu_count() or 1)
-"""at a time: each opens some fifty connections; more than there are cores wait for the network and each other"""
+_RESOLVERS = 6
+"""at a time: after the first, which is alone, they wait for the network more than they compute"""
 
 T = TypeVar("T")
 _OWN_WHEELS = Version("70.1")

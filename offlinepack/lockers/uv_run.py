@@ -114,7 +114,7 @@ class Run:
             environment["MACOSX_DEPLOYMENT_TARGET"] = self.target.facts.macos_version
         with contextlib.nullcontext(True) if self.means.offline else self.means.pages.read(self.cache) as alone:
             if not alone:  # what they still lack is little, and each connection looks the host's name up
-                environment["UV_CONCURRENT_DOWNLOADS"] = "3"
+                environment["UV_CONCURRENT_DOWNLOADS"] = "2"
             return subprocess.run(
                 command,
                 cwd=folder,
