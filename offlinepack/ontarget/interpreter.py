@@ -130,9 +130,12 @@ def probe(known):  # type: (Dict[str, Any]) -> Dict[str, Any]
     told["spoken"] = spoken(known)
     told["disk_free"] = {name: shutil.disk_usage(path).free for name, path in places.items() if os.path.isdir(path)}
     try:
-        tags = importlib.import_module("pip._internal.utils.compatibility_tags").get_supported()
-        told["compatible_tags"] = [str(one) for one in tags]
-    except Exception:  # no pip, or one with other insides: the tags follow from the facts
+        place, inside = importlib.util.find_spec("pip"), "_internal/utils/compatibility_tags.py"
+        # before 20.1 it has no such module, and takes a second to say so
+        if place and os.path.isfile(os.path.join(os.path.dirname(place.origin or ""), inside)):
+            tags = importlib.import_module("pip._internal.utils.compatibility_tags").get_supported()
+            told["compatible_tags"] = [str(one) for one in tags]
+    except Exception:  # a pip with other insides: the tags follow from the facts
         pass
     return told
 

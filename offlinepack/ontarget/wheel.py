@@ -211,6 +211,8 @@ def _record(data, info, files, refuse):  # type: (bytes, str, Dict[str, Entry], 
     for name, row in listed.items():
         kind, _, value = row[1].partition("=") if len(row) == 3 else ("", "", "")
         value = value.rstrip("=")
+        if name == "%s\\RECORD" % info:  # its own row, as some builders on Windows write it
+            continue
         if name not in files:
             refuse("record", text("RECORD lists {member}, which is not there", member=name))
         elif name in unsigned or len(row) != 3:

@@ -55,6 +55,8 @@ class Rules:
     """only files uploaded before this time (RFC 3339, UTC), on any index that tells; files in folders always"""
     offline: bool = False
     """only what earlier runs kept in `cache`"""
+    hashes: bool = True
+    """a file of the solution whose hash nobody gives is hashed"""
     cache: Path | None = None
     """where pages and the metadata of wheels are kept"""
 

@@ -372,7 +372,10 @@ class Reading:
                 return None
             self.kept.put("metadata", key, content)
         name = asked.req.name if asked.req else link.filename.partition("-")[0]
-        return module("_internal.metadata").get_metadata_distribution(content, link.filename, name)
+        headers = (
+            re.split(rb"\r?\n\r?\n", content, maxsplit=1)[0] + b"\n\n"
+        )  # pip parses it thrice; the description is long
+        return module("_internal.metadata").get_metadata_distribution(headers, link.filename, name)
 
     def _keep_what_is_built(self) -> None:
         """What a source's backend said once it need not say again: each time is a build environment."""
@@ -391,9 +394,9 @@ class Reading:
     # -------------------------------------------------------------------------------------- what was found
 
     def file(self, link: Any, session: Any) -> dict[str, Any]:
-        """One file as the index (or the folder) has it; a hash that nobody gives is computed."""
+        """One file as the index (or the folder) has it; a hash that nobody gives is computed, where hashes matter."""
         hashes = dict(getattr(link, "_hashes", None) or {}) or ({link.hash_name: link.hash} if link.hash_name else {})
-        if not hashes:
+        if not hashes and self.rules["hashes"]:
             digest = hashlib.sha256()
             for block in _blocks(link, session):
                 digest.update(block)

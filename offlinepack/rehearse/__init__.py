@@ -1,8 +1,8 @@
 """Will it install, and run, over there? A Bundle and a target of it -> Verdict, before it crosses the gap.
 
-static.py lets pip resolve from the bundle alone, seeing the target, and places every wheel in memory. live.py installs
-it in a throw-away place without a network and imports every module; inside.py is its script there, failures.py says
-why a module could not be imported.
+static.py lets pip resolve from the bundle alone, seeing the target (resolved.py), and places every wheel in memory
+(wheels.py). live.py installs it in a throw-away place without a network and imports every module; inside.py is its
+script there, failures.py says why a module could not be imported.
 """
 
 from __future__ import annotations
@@ -55,6 +55,13 @@ class Verdict:
             lines = [
                 text("{target}: forecast: installs if its system is as stands below; its plan is complete.", **facts)
             ]
+        elif self.says == "fails" and self.live:
+            failed = text(
+                "{target}: fails on {place} with Python {python} and without a network ({network}); "
+                "{imported} modules imported.",
+                **facts,
+            )
+            lines = [failed]
         elif self.says == "fails":
             lines = [text("{target}: fails.", **facts)]
         else:

@@ -166,6 +166,8 @@ def test_what_preflight_finds_does_not_hide_what_imports_show(packed: Bundle, of
     ]
     assert done.json["findings"][0]["advice"] == "Install it there: apt install libnowhere7"
     assert not [one for one in verdict["not_checked"] if "imported (--live)" in one]
+    told = offlinepack("rehearse", bundle, "--live").out.splitlines()
+    assert told[0].startswith("here: fails on this computer with Python ") and told[0].endswith("; 1 modules imported.")
 
 
 def test_what_install_py_says_is_said_in_the_language_of_this_side(packed: Bundle) -> None:

@@ -279,3 +279,18 @@ def test_an_extra_of_a_dependency_is_not_superfluous(tmp_path: Path) -> None:
     }
     verdict = one(tmp_path, files, requires={"stone": ("moss",), "moss": ("fern",)})
     assert (verdict.says, codes(verdict)) == ("installs", [])
+
+
+def test_all_that_is_not_brought_is_named_at_once(tmp_path: Path) -> None:
+    wheels = tmp_path / "w"
+    files = {
+        "moss": make_wheel(wheels, "moss", requires=["clay>1", "stone"]),
+        "stone": make_wheel(wheels, "stone", requires=["gravel>=2", "moss<1", 'sand; sys_platform == "win32"']),
+    }
+    verdict = one(tmp_path, files, requires={"stone": ("moss",)})
+    assert verdict.says == "fails"
+    assert sorted((found.code, found.subject, found.sentence.facts["wanted"]) for found in verdict.findings) == [
+        ("not-brought", "moss", "clay>1"),
+        ("not-brought", "stone", "gravel>=2"),
+        ("wrong-version", "stone", "moss<1"),
+    ]

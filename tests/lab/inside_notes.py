@@ -1,7 +1,7 @@
 # ruff: noqa: UP031, SIM115, RUF005
 """Runs on the machine without a network: the notes' stack, its two experiments, a rolling upgrade. Prints JSON.
 
-    python3 inside_notes.py development|uwsgi|stack
+python3 inside_notes.py development|uwsgi|stack
 """
 
 import concurrent.futures

@@ -85,7 +85,9 @@ def test_nginx_uwsgi_django_and_a_rolling_upgrade(
     [highest] = seconds["threads"]["highest"]
     assert seconds["threads"]["threads"] > 1 and highest < seconds["threads"]["calls"] + 1, "threads race"
     each = seconds["processes"]
-    assert len(each["highest"]) > 1 and sum(each["highest"]) in (each["calls"], each["calls"] + 1), "processes do not share"
+    assert len(each["highest"]) > 1 and sum(each["highest"]) in (each["calls"], each["calls"] + 1), (
+        "processes do not share"
+    )
 
     found = inside(target, "stack", binds)
     assert "The notes are here, without a network." in found["page"] and "notes.css" in found["static"]

@@ -39,9 +39,13 @@ def bundle(tmp_path: Path) -> Callable[..., Path]:
         wheels = [
             make_wheel(tmp_path / "w", "stone", "1.0", size=size),
             make_wheel(tmp_path / "w", "slate", "1.0", files=files),
-            make_wheel(tmp_path / "w", "app", requires=["stone"], entry_points={"console_scripts": {"app": "app:main"}}),
+            make_wheel(
+                tmp_path / "w", "app", requires=["stone"], entry_points={"console_scripts": {"app": "app:main"}}
+            ),
         ]
-        return make_bundle(tmp_path / "media", wheels, pip=pip_for(version), target={"python": version}, requested=["app"])
+        return make_bundle(
+            tmp_path / "media", wheels, pip=pip_for(version), target={"python": version}, requested=["app"]
+        )
 
     return make
 
@@ -140,7 +144,5 @@ def test_a_python_without_venv_or_with_parts_missing(
     target("sh", "-c", "rm /usr/lib/python3.11/lib-dynload/_ssl*")
     installed(target, one)
     target("rm", "-r", "/usr/lib/python3.11/venv")
-    refused = target(
-        "python3", "/media/install.py", "--venv", "/srv/app/other", binds={one: "/media:ro"}, expect=10
-    )
+    refused = target("python3", "/media/install.py", "--venv", "/srv/app/other", binds={one: "/media:ro"}, expect=10)
     assert "no module venv" in refused.stderr and "python3.11-venv" in refused.stderr

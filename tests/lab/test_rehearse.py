@@ -122,7 +122,7 @@ def test_no_static_finding_is_disproved_by_the_machine(
     expected, lacks, seen = judged(bare)
     assert expected == lacks and "libGL.so.1" in expected
     assert {one.code for one in seen.findings if one.level == "error"} == {"library-missing"}, "all else is imported"
-    # without preflight: who wants such a library cannot be imported, and nobody else fails for one
+    # without preflight: who wants such a library cannot be imported, and nobody fails for another one
     silent = tmp_path / "silent"
     shutil.copytree(folder, silent, ignore=shutil.ignore_patterns(MANIFEST))
     listed = bundle.manifest._replace(targets=(planned._replace(needs=()),))
@@ -130,8 +130,8 @@ def test_no_static_finding_is_disproved_by_the_machine(
     (verdict,) = static.rehearse(open_bundle(silent))
     (imported,) = live(open_bundle(silent), [replace(verdict, installs=True, findings=())], bare)
     shown = lacking(imported, "import-library")
-    assert set().union(*shown.values()) == set().union(*expected.values())
-    assert set(shown) <= set(expected), "a loader names the first one that it misses"
+    assert set().union(*shown.values()) >= set().union(*expected.values())
+    assert set(shown) <= set(expected), "a loader names the first that it misses; who imports such a module fails too"
     include = helped({"findings": [one.to_json() for one in seen.findings]})
     expected, lacks, seen = judged(root(suite, include=include))
     assert (expected, lacks) == ({}, {})

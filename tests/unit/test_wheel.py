@@ -165,6 +165,15 @@ def test_record_may_repeat_a_row_lack_sizes_and_use_stronger_hashes(tmp_path: Pa
     assert check_contents(read_wheel(path)) == []
 
 
+def test_record_may_name_itself_as_windows_does(tmp_path: Path) -> None:
+    def odd(rows: list[list[str]]) -> list[list[str]]:
+        return [[name.replace("/RECORD", "\\RECORD"), *rest] for name, *rest in rows]
+
+    path = make_wheel(tmp_path, "stone", files={"stone/__init__.py": ""}, record=odd)
+    wheel = read_wheel(path)
+    assert b"\\RECORD" in wheel.record and check_contents(wheel) == []
+
+
 def test_metadata_in_its_body_is_not_a_header(tmp_path: Path) -> None:
     wheel = read_wheel(
         make_wheel(
