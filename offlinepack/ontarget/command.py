@@ -189,6 +189,7 @@ def _rollback(options, voice):  # type: (Any, report.Voice) -> int
             "no-former", place.venv, "There is no such release to go back to in {subject}.",
             "--rollback --list shows what there is."))
     with environment.hold(place):
+        voice.reports = place.path("reports")
         state = environment.read_state(place)
         known, before = state["generations"][wanted], state["generations"].get(state["current"])
         bad = seed.altered(place.root(wanted), known)
@@ -234,8 +235,7 @@ def _inspect(options, voice):  # type: (Any, report.Voice) -> int
         venv=place.venv, release=_release(known), **facts))
     if not known["whole"]:
         voice.result(text("It was not whole when it was installed (--keep-going); the same command tries again."))
-    for name in sorted(bad):
-        voice.result(text("Altered since: {name}: {files}", name=name, files=bad[name][:5]))
+    voice.result(*installation.alterations(bad))
     if not bad:
         voice.result(text("{count} distributions, unaltered.", count=len(known["distributions"])))
     return DONE

@@ -139,12 +139,9 @@ def in_use(folder):  # type: (str) -> bool
 def _held(place, handle):  # type: (Place, int) -> Finding
     os.lseek(handle, 0, os.SEEK_SET)
     return error(
-        "locked",
-        place.venv,
-        "Another run of offlinepack works on {subject}: process {pid}.",
+        "locked", place.venv, "Another run of offlinepack works on {subject}: process {pid}.",
         "Wait until it has ended; nothing was changed by this run.",
-        pid=os.read(handle, 20).decode("ascii", "replace").strip() or "?",
-    )
+        pid=os.read(handle, 20).decode("ascii", "replace").strip() or "?")
 
 
 def read_bytes(path):  # type: (str) -> bytes

@@ -106,6 +106,9 @@ def _locked(work, programs):  # type: (Work, by_pip.Programs) -> int
     known, journal = state["generations"].get(new), place.path("journal.json")
     bad = seed.altered(work.root, known) if known else {}
     failed = []  # type: List[Finding]
+    voice.facts.update({"altered": bad} if bad else {})
+    for each in alterations(bad):
+        voice.say(each)
     if not known or bad or work.options.force or not known["whole"]:
         environment.prune(place, [state["current"], state["former"], new])
         environment.remove(programs.logs)
@@ -132,6 +135,11 @@ def _locked(work, programs):  # type: (Work, by_pip.Programs) -> int
     _undisturbed()
     _lead(work, state, bool(failed))
     return errors.InstallError.exit_code if failed else DONE
+
+
+def alterations(bad):  # type: (Mapping[str, List[str]]) -> List[Text]
+    """What is no longer as it was installed, a line for each distribution."""
+    return [text("Altered since: {name}: {files}", name=name, files=bad[name][:5]) for name in sorted(bad)]
 
 
 def _undisturbed():  # type: () -> None

@@ -77,26 +77,14 @@ def choose(allowed, pythons):  # type: (Sequence[Target], Iterator[Dict[str, Any
             why = misfits(target, facts)
             if not why:
                 return Choice(target, facts)
-            findings.append(
-                error(
-                    "does-not-fit",
-                    facts["executable"],
-                    "{subject} (Python {python}) does not fit {target}: {why}.",
-                    python=facts["python"],
-                    target=target.tag,
-                    why=why,
-                )
-            )
+            findings.append(error(
+                "does-not-fit", facts["executable"], "{subject} (Python {python}) does not fit {target}: {why}.",
+                python=facts["python"], target=target.tag, why=why))
     fits = sorted({"%s %s" % (_NAMES[one.facts.implementation], one.python_min) for one in allowed})
-    last = error(
-        "nothing-fits",
-        "python",
-        "No Python on this machine fits this bundle.",
+    raise MachineError(error(
+        "nothing-fits", "python", "No Python on this machine fits this bundle.",
         "It is for {targets}. Name one that fits with --python ({fits}), or have a bundle made for this machine.",
-        targets=[one.tag for one in allowed],
-        fits=fits,
-    )
-    raise MachineError(last, *findings)
+        targets=[one.tag for one in allowed], fits=fits), *findings)
 
 
 def ask(python):  # type: (str) -> Optional[Dict[str, Any]]

@@ -97,7 +97,8 @@ class Voice:
         document["time"] = stamp
         try:
             if self.reports:
-                write_json(os.path.join(self.reports, "%s-%s.json" % (stamp, document.get("command"))), document)
+                name = "%s-%s-%d.json" % (stamp, document.get("command"), os.getpid())
+                write_json(os.path.join(self.reports, name), document)
                 for old in sorted(os.listdir(self.reports))[:-_KEPT]:
                     remove(os.path.join(self.reports, old))
             if asked and (os.path.isdir(asked) or asked.endswith(("/", os.sep))):

@@ -136,7 +136,9 @@ def test_what_was_damaged_is_found_and_repaired(bundle: Callable[..., Path], tmp
     (site(venv) / "stone" / "__init__.py").write_text("broken")
     inspected = install(one, "--inspect", "--venv", venv, "--json").json
     assert list(inspected["altered"]) == ["stone"]
-    repaired = install(one, "--venv", venv, "--json").json
+    done = install(one, "--venv", venv, "--json")
+    repaired = done.json
+    assert "Altered since: stone" in done.err and list(repaired["altered"]) == ["stone"]
     assert [row["name"] for row in repaired["distributions"] if row["attempts"]] == ["stone"] and repaired["changed"]
     assert told(venv / "bin" / "stone") == "stone 1.0"
     (venv / "bin" / "python").unlink()
@@ -148,6 +150,9 @@ def test_what_was_damaged_is_found_and_repaired(bundle: Callable[..., Path], tmp
     assert engines["stone"] != "linked" and told(venv / "bin" / "stone") == "stone 1.0"
     refused = install(two, "--rollback", "--venv", venv, expect=7)
     assert "stone" in refused.err and told(venv / "bin" / "app") == "app 2.0"
+    kept = [json.loads(path.read_text()) for path in sorted(Path(f"{venv}.d/reports").iterdir())]
+    assert [one["command"] for one in kept] == ["install"] * 4 + ["rollback"], "each run has a report of its own"
+    assert kept[-1]["exit_code"] == 7
 
 
 @pytest.mark.parametrize("engine", ["fast", "pip"])
