@@ -640,10 +640,10 @@ def _linked(link: str, indexes: Indexes, client: Client) -> Iterator[IndexFile]:
     path = local_path(link)
     if path is not None and path.is_dir():
         for one in sorted(path.iterdir()):
-            if (owner := _owner(one.name)) and one.is_file():
+            if (owner := owner_of(one.name)) and one.is_file():
                 yield IndexFile(one.name, one.absolute().as_uri(), owner, None, size=one.stat().st_size)
         return
-    if path is not None and (owner := _owner(path.name)):
+    if path is not None and (owner := owner_of(path.name)):
         yield IndexFile(path.name, path.absolute().as_uri(), owner, None, size=path.stat().st_size)
         return
     page = client.page(link, simple.ACCEPT_SUPPORTED)
@@ -749,7 +749,7 @@ def _read(
     files = []
     for at, one in enumerate(listed):
         # thousands of files on some pages: no more is read of each than is needed to tell whose it is
-        owner = _owner(one["filename"])
+        owner = owner_of(one["filename"])
         if not owner or (project and owner != project):
             continue
         url = one["url"] if one["url"].startswith(("https://", "http://")) else urljoin(base, one["url"])
@@ -817,7 +817,7 @@ class _Anchors(html.parser.HTMLParser):
         self.asks |= tag in ("form", "input", "script", "iframe")
 
 
-def _owner(filename: str) -> str:
+def owner_of(filename: str) -> str:
     """The normalised name of the project that a file of this name belongs to; '' where it is no such name."""
     if filename.endswith(".whl"):
         return canonicalize_name(filename.partition("-")[0]) if filename.count("-") in (4, 5) else ""

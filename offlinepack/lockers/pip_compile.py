@@ -35,7 +35,7 @@ from offlinepack.errors import (
     SourceError,
     error,
 )
-from offlinepack.indexes import Indexes, IndexFile, check, find_project
+from offlinepack.indexes import Indexes, IndexFile, check, find_project, owner_of
 from offlinepack.lockers.closure import shortened
 from offlinepack.lockers.means import Means
 from offlinepack.pip_as_target import Answer, Rules
@@ -285,7 +285,12 @@ def _learn(answer: Answer, run: _Run, rounds: _Rounds) -> bool:
     if "index" in told or raised & _NETWORK:
         return rounds.add(FetchError, *_about_index(told, answer, run))
     if "unread" in told:
-        return rounds.add(FetchError, _not_read(told["unread"].rpartition("/")[2], ["?"]))
+        filename = told["unread"].rpartition("/")[2].removesuffix(".metadata")
+        name = canonicalize_name(owner_of(filename) or filename)
+        rounds.add(FetchError, _not_read(name, _asked_by(name, (), run)))
+        again = name not in rounds.excluded and any(one.name == name for one in run.requirements.asked)
+        rounds.excluded.add(name)
+        return again
     if "barren" in told:
         facts = {"specifier": "", "constraint": "", "wanted": "", "files": 0, "why": ""}
         return _about_causes(
@@ -319,8 +324,8 @@ def _about_causes(causes: Iterable[Mapping[str, Any]], answer: Answer, run: _Run
                 found.setdefault(SelectionError, []).append(_wrong_python(needing, one["specifier"], causes, run))
                 names.add(needing)
             continue
-        if run.means.offline:  # the pages that were kept are pip's
-            if not any(one["files"] for one in mine):
+        if run.means.offline and not run.indexes.no_index:  # the pages that were kept are pip's, and may be old
+            if not all(one["files"] for one in mine):
                 found.setdefault(FetchError, []).append(_not_read(name, _asked_by(name, causes, run)))
                 names.add(name)
             continue

@@ -40,7 +40,7 @@ NO_WHEEL = re.compile(
     r"(?:usable wheels|wheels with a matching|available wheels|wheels (?:are|is) available|compatible wheels)"
 )
 _NO_VERSION = re.compile(rf"there is no version of ({NAME})(?:\[[^\]]*\])?(===?[^\s,]+)")
-_NOT_READ = re.compile(rf"\b({NAME})(?:===?\S+)? needs to be downloaded from a registry")
+_NOT_READ = re.compile(rf"\b({NAME})(?:[=<>!~]\S+)? needs? to be downloaded from a registry")
 _NEEDS_SOURCE = re.compile(r"hint: Wheels are required for `([^`]+)`")
 _FORBIDDEN = re.compile(r"Building source distributions for `([^`]+)` is disabled")
 _NEEDS = re.compile(
@@ -91,9 +91,9 @@ def learn(said: str, run: Run, rounds: Rounds) -> bool:
     pins = {canonicalize_name(name): pin for name, pin in _NO_VERSION.findall(flat)}
     # where it is a pin by one of several releases that lead nowhere the others say more
     pins = {name: pin for name, pin in pins.items() if name not in without or name in asked}
-    if run.means.offline:  # what was never read is no proof that an index lacks it
+    if _unasked(run):  # what was never read is no proof that an index lacks it
         unread = {canonicalize_name(name) for name in _NOT_READ.findall(flat)}
-        unknown |= (unread | {name for name in pins if not files_of(name, run)}) - rounds.excluded
+        unknown |= (unread | set(pins)) - rounds.excluded
     absent = {**dict.fromkeys(unknown, ""), **pins}
     if any(_is_frozen(name, run) for name in absent):
         rounds.findings += _not_on_an_index(run)
@@ -101,7 +101,7 @@ def learn(said: str, run: Run, rounds: Rounds) -> bool:
         return False
     if unknown:
         rounds.findings += [_unknown(name, flat, run) for name in sorted(unknown)]
-        rounds.kinds.add(FetchError if run.means.offline else ResolutionError)
+        rounds.kinds.add(FetchError if _unasked(run) else ResolutionError)
         rounds.excluded |= unknown
         return True
     if set(pins) - rounds.excluded:
@@ -125,6 +125,11 @@ def learn(said: str, run: Run, rounds: Rounds) -> bool:
     rounds.kinds.add(ResolutionError)
     rounds.findings.append(_conflict(flat, said, run))
     return False
+
+
+def _unasked(run: Run) -> bool:
+    """Whether there are indexes that may not be asked."""
+    return run.means.offline and not run.indexes.no_index
 
 
 def _is_direct(name: str, run: Run) -> bool:
@@ -224,7 +229,7 @@ def _place(one: Asked) -> str:
 
 def _unknown(name: str, flat: str, run: Run) -> Finding:
     by = _wanted_by(name, flat, run) or ["?"]
-    if run.means.offline:
+    if _unasked(run):
         return error(
             "not-in-the-store",
             name,

@@ -240,11 +240,13 @@ def _cause(cause: Any, factory: Any, constraints: Any) -> dict[str, Any]:
     asked = requirement.get_candidate_lookup()[1]
     name = requirement.project_name
     constraint = constraints.get(name)
+    specifier: Any = getattr(asked or requirement, "specifier", "")
+    offered = factory._finder.find_all_candidates(name) if asked is not None else ()
     return {
         "project": name,
-        "files": len(factory._finder.find_all_candidates(name)) if asked is not None else 0,
+        "files": sum(not specifier or specifier.contains(one.version, prereleases=True) for one in offered),
         "wanted": requirement.format_for_error(),
-        "specifier": str(getattr(asked or requirement, "specifier", "")),
+        "specifier": str(specifier),
         "by": f"{parent.name} {parent.version}" if parent else "",
         "constraint": str(constraint.specifier) if constraint else "",
         # an address whose metadata cannot be had

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -17,7 +18,7 @@ import pytest
 from offlinepack.sources import uv_program
 from tests.making import ServedIndex, make_sdist, make_wheel
 
-from .conftest import Ran
+from .conftest import Ran, pip_wheel
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -326,3 +327,36 @@ def test_all_files_that_are_missing_are_named(offlinepack: Run) -> None:
 def test_a_date_that_cannot_be_read_is_no_missing_limit(offlinepack: Run, date: str) -> None:
     done = offlinepack("build", "stone", "--uploaded-prior-to", date)
     assert done.code == 2 and "is no date" in done.err
+
+
+@pytest.mark.parametrize("resolver", ["uv", "pip"])
+@pytest.mark.parametrize("asked", ["pebble==1.0", "pebble<1.5", "pebble==9.9", "gravel"])
+def test_offline_what_was_never_read_is_the_store_s_lack(
+    asked: str, resolver: str, index: ServedIndex, offlinepack: Run, tmp_path: Path
+) -> None:
+    """Both lockers say the same: that an index may have it is not known here."""
+    index.add(make_wheel(tmp_path / "later", "pebble", "2.0"))
+    assert offlinepack("lock", "pebble", *LINUX, "--resolver", resolver).code == 0
+    assert offlinepack("lock", "pebble", *LINUX, "--resolver", resolver, "--offline").code == 0
+    done = offlinepack("lock", asked, *LINUX, "--resolver", resolver, "--offline")
+    assert done.code == 6, done.err
+    name = re.split("[=<]", asked)[0]
+    assert f"error: {name}, asked for by argument 1" in done.err
+    assert "has not been read before, and --offline forbids" in done.err and done.err.count("error:") == 1, done.err
+
+
+@pytest.mark.parametrize("resolver", ["uv", "pip"])
+def test_offline_a_folder_of_files_is_all_there_is(resolver: str, offlinepack: Run, tmp_path: Path) -> None:
+    place = make_wheel(tmp_path / "links", "pebble", "2.0").parent
+
+    def said(asked: str) -> str:
+        how = ("--resolver", resolver, "--offline", "--no-index", "-f", place)
+        done = offlinepack("lock", asked, *LINUX, *how)
+        assert done.code == 4, done.err
+        return done.err
+
+    assert "a bundle carries a pip that Python" in said("pebble")
+    shutil.copy(pip_wheel(), place)
+    assert "No index has pebble==9.9" in said("pebble==9.9")
+    assert "pebble<2" in said("pebble<2")
+    assert "No index has a project gravel" in said("gravel")
