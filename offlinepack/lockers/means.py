@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +43,16 @@ class Pages:
                 answers.append(ask())
             answer: T = answers[0]
             return answer
+
+    def folder(self) -> Path:
+        """Where nothing is to be kept: a place that the targets of a run share; it goes with this."""
+
+        def make() -> Path:
+            folder = tempfile.mkdtemp(prefix="offlinepack-")
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            return Path(folder)
+
+        return self.once("folder", make)
 
     def forget(self) -> None:
         """Nothing of `once` is kept any longer: of some projects it is thousands of files."""
@@ -87,11 +99,6 @@ class Means:
     builds: Callable[[Target], bool] = field(default=lambda _: True, compare=False)
     """whether sources with extension modules can become wheels for a target; where not, only pure ones are taken"""
 
-    @contextlib.contextmanager
-    def cache(self, name: str) -> Iterator[Path]:
-        """A resolver's own folder below the one for caches; where none is wanted, one for as long as this lasts."""
-        if self.cache_dir is not None:
-            yield self.cache_dir / name
-        else:
-            with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
-                yield Path(folder)
+    def cache(self, name: str) -> Path:
+        """A resolver's own folder below the one for caches; where none is wanted, one for as long as the run."""
+        return (self.cache_dir or self.pages.folder()) / name

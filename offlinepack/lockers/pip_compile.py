@@ -73,7 +73,7 @@ def lock(
     rounds = _Rounds()
     with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
         here, ways = Path(folder), indexes.for_target(target.evaluate)
-        run = _Run(requirements, target, ways, here, means.cache_dir or here / "cache", means)
+        run = _Run(requirements, target, ways, here, means)
         for _ in range(MOST_ROUNDS):
             begun = time.monotonic()
             answer = run(rounds)
@@ -128,7 +128,6 @@ class _Run:
     target: Target
     indexes: Indexes
     folder: Path
-    cache: Path
     means: Means
 
     def __call__(self, rounds: _Rounds, timeout: float | None = None) -> Answer:
@@ -138,7 +137,7 @@ class _Run:
         bounds = [one.line for one in wanted.constraints]
         bounds += [f"{name}>{version}" for name, version in sorted(rounds.above.items())]
         (self.folder / "constraints.txt").write_text("".join(f"{one}\n" for one in bounds), "utf-8")
-        pip = [*_formats(wanted), "--prefer-binary", "--cache-dir", str(self.cache / "pip")]
+        pip = [*_formats(wanted), "--prefer-binary", "--cache-dir", str(self.means.cache("pip"))]
         files = ["--constraint", "constraints.txt", *(["--pre"] if wanted.pre else [])]
         if wanted.no_deps:  # which pip-compile does not know
             command = ["pip", "install", "--dry-run", "--ignore-installed", "--break-system-packages", "--quiet"]
@@ -146,7 +145,7 @@ class _Run:
         else:
             command = ["pip-compile", "--quiet", "--no-config", "--allow-unsafe", "--strip-extras", "--no-annotate"]
             command += ["--no-header", "--no-emit-options", "--rebuild", "--output-file", "pins.txt"]
-            command += ["--cache-dir", str(self.cache / "pip"), "--pip-args", shlex.join(pip), *files]
+            command += ["--cache-dir", str(self.means.cache("pip")), "--pip-args", shlex.join(pip), *files]
             command.append("requirements.in")
         (self.folder / "pins.txt").unlink(missing_ok=True)  # else pip-compile prefers what stands there
         arguments, environment = self.indexes.pip_arguments()
@@ -172,7 +171,7 @@ class _Run:
             excluded=tuple(sorted(rounds.excluded)),
             before=self.requirements.uploaded_prior_to,
             offline=self.means.offline,
-            cache=self.cache / "read",
+            cache=self.means.cache("read"),
         )
 
     def files(self, name: str) -> list[IndexFile]:

@@ -62,29 +62,28 @@ def lock(
     rounds, before = Rounds(), None
     indexes = indexes.for_target(target.evaluate)
     requirements = named(requirements, indexes, means)
-    with means.cache("uv") as cache:
-        run = Run(requirements, target, seen, indexes, means, cache)
-        for _ in range(MOST_ROUNDS):
-            with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
-                done = run(Path(folder), rounds)
-                if done.returncode == 0 and not rounds.findings:
-                    made = read_lock(Path(folder) / "pylock.toml", target.name)
-                    asked = {one.name for one in requirements.asked} | rounds.sourced
-                    if late := {one.name for one in made.packages if one.name in indexes.sources} - asked:
-                        rounds.sourced |= late
-                        continue
-                    above, sources = _lost_extras(done.stderr, run, rounds), _avoided(made, done.stderr, run, rounds)
-                    if above or sources:
-                        # what is to be read of sources may fail where wheels alone would do
-                        before = before if above else before or (made, done.stderr)
-                        rounds.above |= above
-                        rounds.allowed |= sources
-                        continue
-                    made = _least_sources(made, run, rounds, Path(folder))
-                    _only_what_uv_sees(run, _refused(made, done.stderr))
-                    return _with_remarks(made, done.stderr, run)
-            if done.returncode == 0 or not learn(done.stderr, run, rounds):
-                break
+    run = Run(requirements, target, seen, indexes, means)
+    for _ in range(MOST_ROUNDS):
+        with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
+            done = run(Path(folder), rounds)
+            if done.returncode == 0 and not rounds.findings:
+                made = read_lock(Path(folder) / "pylock.toml", target.name)
+                asked = {one.name for one in requirements.asked} | rounds.sourced
+                if late := {one.name for one in made.packages if one.name in indexes.sources} - asked:
+                    rounds.sourced |= late
+                    continue
+                above, sources = _lost_extras(done.stderr, run, rounds), _avoided(made, done.stderr, run, rounds)
+                if above or sources:
+                    # what is to be read of sources may fail where wheels alone would do
+                    before = before if above else before or (made, done.stderr)
+                    rounds.above |= above
+                    rounds.allowed |= sources
+                    continue
+                made = _least_sources(made, run, rounds, Path(folder))
+                _only_what_uv_sees(run, _refused(made, done.stderr))
+                return _with_remarks(made, done.stderr, run)
+        if done.returncode == 0 or not learn(done.stderr, run, rounds):
+            break
     if before is not None and FetchError not in rounds.kinds:
         return _with_remarks(*before, run)
     _only_what_uv_sees(run, [one.subject for one in rounds.findings])
@@ -136,8 +135,8 @@ def named(requirements: Requirements, indexes: Indexes, means: Means) -> Require
     def name_of(one: Asked) -> Asked:
         alone = Requirements(asked=(one,), no_deps=True)
         rounds = Rounds()
-        with means.cache("uv") as cache, tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
-            run = Run(alone, None, None, indexes, means, cache)
+        with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
+            run = Run(alone, None, None, indexes, means)
             done = run(Path(folder), rounds)
             if done.returncode:
                 learn(done.stderr, run, rounds)

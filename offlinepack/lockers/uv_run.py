@@ -65,8 +65,6 @@ class Run:
     """the target as uv knows it"""
     indexes: Indexes
     means: Means
-    cache: Path
-    """what one round has read the next need not read again"""
 
     @property
     def where(self) -> str:
@@ -84,7 +82,7 @@ class Run:
             *(_seen_from(self.seen) if self.seen else []),
             *_with_lasting_answers(arguments, folder),
             *(_formats(wanted, rounds.allowed) if self.target else []),
-            *("--cache-dir", str(self.cache)),
+            *("--cache-dir", str(self.means.cache("uv"))),
             *(["--offline"] if self.means.offline else []),
             *(["--no-deps"] if wanted.no_deps else []),
             *(["--prerelease", "allow"] if wanted.pre else []),
@@ -112,7 +110,8 @@ class Run:
         environment["UV_HTTP_RETRIES"] = str(self.means.retries)
         if self.target and self.target.facts.macos_version:
             environment["MACOSX_DEPLOYMENT_TARGET"] = self.target.facts.macos_version
-        with contextlib.nullcontext(True) if self.means.offline else self.means.pages.read(self.cache) as alone:
+        turn = self.means.pages.read(self.means.cache("uv"))
+        with contextlib.nullcontext(True) if self.means.offline else turn as alone:
             if not alone:  # what they still lack is little, and each connection looks the host's name up
                 environment["UV_CONCURRENT_DOWNLOADS"] = "2"
             return subprocess.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -309,3 +310,15 @@ def test_targets_locked_at_a_time_wait_for_the_first_and_share_what_it_has_read(
         made = list(pool.map(lambda target: locked(index, "stone", means=means, target=target), every))
     assert [names(one) for one in made] == [["pebble==1.0", "stone==1.0"]] * 4
     assert (index.count("stone"), index.count("pebble")) == (1, 1)
+
+
+def test_where_nothing_is_kept_the_targets_of_a_run_share_what_was_read_and_it_goes(index: ServedIndex) -> None:
+    means = Means()
+    for target in (LINUX, "cp312-win_amd64"):
+        assert names(locked(index, "stone", means=means, target=target)) == ["pebble==1.0", "stone==1.0"]
+    assert index.count("stone") == 1
+    folder = means.pages.folder()
+    assert (folder / "uv").is_dir()
+    del means
+    gc.collect()
+    assert not folder.exists()
