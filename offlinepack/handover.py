@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from offlinepack import bundle, signing
 from offlinepack.errors import MachineError, OfflinepackError, error, text
@@ -31,17 +32,17 @@ def run(
     # --bundle tells install.py that the code beside it is trusted; a rollback looks at no bundle
     place = ["--bundle", str(folder or "")]
     with resources.as_file(resources.files("offlinepack.ontarget")) as code:
-        command = [python or sys.executable, "-I", "-B", str(code / "install.py"), *place, *arguments]
+        words = [python or sys.executable, "-I", "-B", str(code / "install.py"), *place, *arguments]
         pipe = subprocess.PIPE if capture else None
         try:
-            with subprocess.Popen(command, stdout=pipe, stderr=pipe, encoding="utf-8", errors="replace") as there:
+            with subprocess.Popen(words, stdout=pipe, stderr=pipe, encoding="utf-8", errors="replace") as there:
                 out, err = there.communicate()
-            return subprocess.CompletedProcess(command, there.returncode, out, err)
+            return subprocess.CompletedProcess(words, there.returncode, out, err)
         except OSError as refused:
             raise MachineError(
                 error(
                     "no-such-python",
-                    command[0],
+                    words[0],
                     "{subject} cannot be started: {words}.",
                     "Name a Python with --python.",
                     words=refused.strerror,
@@ -73,7 +74,17 @@ def install(
     if path.is_dir():
         opened.check_plan()
         return run(words, python, path, capture)
-    place = _foreseen(opened, words)
+    options = command.options_of(words, str(path))
+    voice = report.Voice(-9, options.json, options.lang)
+    try:
+        place = _foreseen(opened, options, voice)
+    except OfflinepackError as refused:
+        if capture:
+            raise
+        # in the words, the JSON and the report of the target side, which is not started
+        voice.facts["command"], voice.loudness = "install", options.verbose - options.quiet
+        voice.findings(refused.findings)
+        return subprocess.CompletedProcess(words, voice.close(refused.exit_code, options.report))
     with _unpacked(place) as folder:
         total = float(sum(one.size for one in opened.manifest.files))
         what = text("unpacking {path} for {venv}", path=path, venv=place.venv)
@@ -83,24 +94,18 @@ def install(
         return run(words, python, folder, capture)
 
 
-def _foreseen(opened: bundle.Bundle, words: Sequence[str]) -> environment.Place:
+def _foreseen(opened: bundle.Bundle, options: Any, voice: report.Voice) -> environment.Place:
     """Where it goes; an error where this machine cannot take it, as far as that is known before it is unpacked."""
-    options, silent = command.options_of(words, str(opened.path)), report.Voice(-9)
-    try:
-        work = admission.intended(options, opened.manifest, silent)
-        files, target = opened.manifest.files, opened.manifest.files_of(work.target)
-        wheels = {one.path: one.size for one in target if one.path.endswith(".whl")}
-        unpacked, written = sum(one.size for one in files), sum(one.size for one in target)
-        # what wheels hold is asked only where that might be too much
-        roomy = shutil.disk_usage(preflight.nearest(work.place.beside)).free > unpacked + 20 * written
-        sizes = [] if roomy else opened.listings(wheels)
-        room = preflight.room(sizes, written - sum(wheels.values()), not options.no_compile)
-        room = room._replace(spare=room.spare + unpacked, entries=room.entries + len(files))
-        admission.admitted(work, room)
-    except OfflinepackError as refused:
-        silent.heard += refused.findings
-        silent.close(refused.exit_code, options.report)
-        raise
+    work = admission.intended(options, opened.manifest, voice)
+    files, target = opened.manifest.files, opened.manifest.files_of(work.target)
+    wheels = {one.path: one.size for one in target if one.path.endswith(".whl")}
+    unpacked, written = sum(one.size for one in files), sum(one.size for one in target)
+    # what wheels hold is asked only where that might be too much
+    roomy = shutil.disk_usage(preflight.nearest(work.place.beside)).free > unpacked + 20 * written
+    sizes = [] if roomy else opened.listings(wheels)
+    room = preflight.room(sizes, written - sum(wheels.values()), not options.no_compile)
+    room = room._replace(spare=room.spare + unpacked, entries=room.entries + len(files))
+    admission.admitted(work, room)
     return work.place
 
 

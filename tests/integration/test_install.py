@@ -247,10 +247,13 @@ def refused(archive: Path, place: Path, *words: object, expect: int) -> Any:
     before = place.stat().st_mtime_ns
     command = [sys.executable, "-m", "offlinepack", "install", archive, "--venv", place / "venv", "--report"]
     report = archive.parent / "report.json"
-    done = subprocess.run([*map(str, command), str(report), *map(str, words)], capture_output=True, text=True, check=False)
+    command += [report, "--json", *words]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     assert done.returncode == expect and "Traceback" not in done.stderr, done.stderr
     assert not os.listdir(place) and place.stat().st_mtime_ns == before, "nothing was ever written there"
     told = json.loads(report.read_text())
+    assert done.stdout.startswith('{\n "schema": 1,') and json.loads(done.stdout) == told
+    assert (expect == 2 or told["venv"] == str(place / "venv")) and "error: " in done.stderr
     assert told["exit_code"] == expect and not told["changed"] and all(one["sentence"] for one in told["findings"])
     return {one["code"]: one for one in told["findings"]}
 
