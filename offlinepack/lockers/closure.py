@@ -354,6 +354,14 @@ def without_marker(requirement: Requirement) -> str:
     return f"{requirement.name}{extras}{requirement.specifier}"
 
 
+def hardest(gaps: Sequence[Finding]) -> list[Finding]:
+    """Those of which no version has a file; where there are such a resolver came to the others on old ways round them.
+
+    Once these are excluded the next round tells which of the others are gaps indeed.
+    """
+    return [one for one in gaps if one.code != "no-wheel-of-version"] or list(gaps)
+
+
 def shortened(releases: Iterable[str]) -> list[str]:
     """Who asked, as people say it: a project whose releases all do once, by its name."""
     projects: dict[str, set[str]] = {}

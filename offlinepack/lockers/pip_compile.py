@@ -36,7 +36,7 @@ from offlinepack.errors import (
     error,
 )
 from offlinepack.indexes import Indexes, IndexFile, check, find_project, owner_of
-from offlinepack.lockers.closure import shortened
+from offlinepack.lockers.closure import hardest, shortened
 from offlinepack.lockers.means import Means
 from offlinepack.pip_as_target import Answer, Rules
 from offlinepack.sources import Asked, Requirements, without_secrets
@@ -346,6 +346,9 @@ def _about_causes(causes: Iterable[Mapping[str, Any]], answer: Answer, run: _Run
         return True
     if not found:
         return rounds.add(ResolutionError, _conflict(causes, answer, run))
+    if gaps := found.get(SelectionError):
+        found[SelectionError] = hardest(gaps)
+        names -= {one.subject for one in gaps if one not in found[SelectionError]}
     for kind, findings in found.items():
         rounds.add(kind, *findings)
     rounds.excluded |= names

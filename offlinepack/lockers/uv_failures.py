@@ -20,7 +20,7 @@ from offlinepack.errors import (
     error,
     text,
 )
-from offlinepack.lockers.closure import shortened
+from offlinepack.lockers.closure import hardest, shortened
 from offlinepack.lockers.uv_run import (
     MOST_ROUNDS,
     NAME,
@@ -117,10 +117,10 @@ def learn(said: str, run: Run, rounds: Rounds) -> bool:
         rounds.excluded |= set(pythons)
         return True
     if set(without) - rounds.excluded:
-        for name in sorted(set(without) - rounds.excluded):
-            rounds.findings.append(_gap(name, flat, said, run))
+        gaps = hardest([_gap(name, flat, said, run) for name in sorted(set(without) - rounds.excluded)])
+        rounds.findings += gaps
         rounds.kinds.add(SelectionError)
-        rounds.excluded |= set(without)
+        rounds.excluded |= {one.subject for one in gaps}
         return True
     rounds.kinds.add(ResolutionError)
     rounds.findings.append(_conflict(flat, said, run))

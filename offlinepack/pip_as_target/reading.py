@@ -34,7 +34,7 @@ from offlinepack.pip_as_target import bare
 from offlinepack.pip_as_target.script import expect, module
 
 THREADS = 4
-PATIENCE = 30.0, 20
+PATIENCE = 15.0, 10
 """so many seconds, and so many releases that need what cannot be had, until pip need not look further"""
 LARGEST_SDIST = 64 << 20
 """bytes; a larger one is left to pip"""

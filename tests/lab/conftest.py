@@ -140,7 +140,7 @@ def machine(tmp_path: Path) -> Callable[..., Machine]:
 def packed() -> Callable[..., Path]:
     """packed("name", *arguments of build) -> the bundle's unpacked folder, made once for all tests of a run."""
 
-    def make(name: str, *arguments: object, cwd: Path = HERE) -> Path:
+    def make(name: str, *arguments: object, cwd: Path = HERE, timeout: float = 900) -> Path:
         folder = KEPT / "bundles" / name
         code = hashlib.sha256(
             b"".join(one.read_bytes() for one in sorted((HERE / "offlinepack").rglob("*")) if one.is_file())
@@ -151,7 +151,7 @@ def packed() -> Callable[..., Path]:
             if not stamp.exists() or stamp.read_text() != code.hexdigest():
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir(parents=True)
-                offlinepack("build", *arguments, "--name", name, "-o", folder / "bundle.tar.gz", cwd=cwd)
+                offlinepack("build", *arguments, "--name", name, "-o", folder / "bundle.tar.gz", cwd=cwd, timeout=timeout)
                 run(["tar", "-xzf", folder / "bundle.tar.gz", "-C", folder])
                 stamp.write_text(code.hexdigest())
         return folder / name

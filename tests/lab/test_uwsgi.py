@@ -121,7 +121,8 @@ def test_arm64_is_built_inside_its_own_system(
 ) -> None:
     """uWSGI for arm64: compiled by the target's own Debian, under qemu."""
     inside = root("bookworm", "arm64", include="python3-dev,gcc,libc6-dev")
-    folder = packed("uwsgi-arm64", "uwsgi", "--target", "debian12-aarch64", "--root", inside)
+    # with an empty store a compiler under qemu compiles for many minutes
+    folder = packed("uwsgi-arm64", "uwsgi", "--target", "debian12-aarch64", "--root", inside, timeout=3600)
     target = machine("--root", root("bookworm", "arm64", include="libpython3.11"), kept=True)
     binds = {folder: "/media/bundle:ro"}
     target("python3", "/media/bundle/install.py", "--venv", "/srv/app/venv", binds=binds)
