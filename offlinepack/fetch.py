@@ -197,7 +197,7 @@ class _Names:
             until, found = self._known.get(name, (0.0, ()))
             if time.monotonic() >= until:
                 try:
-                    told = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+                    told = socket.getaddrinfo(name.strip("[]"), port, type=socket.SOCK_STREAM)
                     found = tuple(dict.fromkeys(str(one[4][0]) for one in told))
                 except (OSError, UnicodeError):
                     found = ()

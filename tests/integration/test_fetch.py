@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
+import http.server
 import os
 import signal
 import socket
@@ -141,6 +143,27 @@ def test_a_hosts_name_is_looked_up_once_and_each_of_its_addresses_is_tried(
     assert len(get(index, store, *files)) == 12
     assert asked == ["quarry.example"]
     assert index.most_connections > 1
+
+
+def _has_ipv6() -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as asked:
+        asked.bind(("::1", 0))
+        return True
+    return False
+
+
+@pytest.mark.skipif(not _has_ipv6(), reason="this machine has no ::1")
+def test_an_address_of_ipv6_stands_in_brackets(store: Store, wheels: Path) -> None:
+    class Server(http.server.ThreadingHTTPServer):
+        address_family = socket.AF_INET6
+
+    folder = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(wheels))
+    with Server(("::1", 0), folder) as server, open_client(Indexes.from_settings(no_index=True), retries=0) as client:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://[::1]:{server.server_address[1]}/{name('stone')}"
+        (file,) = fetch.files([Wanted(url, name("stone"))], store, client)
+        server.shutdown()
+    assert file.sha256 == sha256_of(wheels / name("stone"))
 
 
 def test_without_a_hash_the_file_gets_its_own(index: ServedIndex, store: Store) -> None:
