@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -166,14 +167,14 @@ def targets(ctx: click.Context, name: str | None) -> None:
         systems = models.catalogue()
         if speaker.wants_json:
             speaker.json({"ok": True, "targets": [_system(one) for one in systems]})
-        for one in systems:
-            level = (
-                f"{one.libc} {one.libc_version}" if one.libc else f"{one.macos_version}" if one.macos_version else ""
-            )
-            pythons = " ".join(f"[{python}]" if python == one.default else python for python in one.pythons)
-            names = ", ".join((one.name, *one.synonyms))
-            speaker.result(f"{names:34} {level:12} {pythons:42} {', '.join(one.machines)}")
-        speaker.result(text("NAME[-ARCH][:X.Y], for example rhel8-aarch64:3.11; the default Python stands in brackets"))
+        rows = [_row(one) for one in systems]
+        widths = [max(len(row[at]) for row in rows) for at in range(3)]
+        for *three, machines in rows:
+            line = "  ".join(word.ljust(width) for word, width in zip(three, widths, strict=True))
+            # on a narrow terminal the machines have a line of their own
+            far = len(line) + 2 + len(machines) > shutil.get_terminal_size((200, 24)).columns
+            speaker.result(f"{line.rstrip()}\n    {machines}" if far else f"{line}  {machines}")
+        speaker.result(text("NAME[-ARCH][:X.Y], as in rhel8-aarch64:3.11; in brackets: the default Python"))
         return
     found = models.parse(name)
     document = {
@@ -195,6 +196,12 @@ def targets(ctx: click.Context, name: str | None) -> None:
     speaker.result(*(f"  {tag}" for tag in shown))
     if len(shown) < len(found.tags):
         speaker.result(text("  and {count} more tags (-v)", count=len(found.tags) - len(shown)))
+
+
+def _row(one: models.System) -> tuple[str, str, str, str]:
+    level = f"{one.libc} {one.libc_version}" if one.libc else one.macos_version or ""
+    pythons = " ".join(f"[{python}]" if python == one.default else python for python in one.pythons)
+    return ", ".join((one.name, *one.synonyms)), level, pythons, ", ".join(one.machines)
 
 
 def _system(one: models.System) -> dict[str, Any]:

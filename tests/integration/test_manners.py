@@ -107,6 +107,16 @@ def test_a_reader_that_leaves_is_no_news(arguments: tuple[str, ...]) -> None:
     assert err == "" and run.returncode in (0, 141)
 
 
+def test_the_list_of_machines_fits_a_narrow_terminal() -> None:
+    run = [sys.executable, "-m", "offlinepack", "targets"]
+    wide, narrow = (
+        subprocess.run(run, env={**os.environ, "COLUMNS": columns}, capture_output=True, text=True, check=True).stdout
+        for columns in ("200", "80")
+    )
+    assert max(map(len, narrow.splitlines())) <= 80 and wide.split() == narrow.split()
+    assert [one for one in wide.splitlines() if one.startswith("debian12,") and "aarch64" in one]
+
+
 def test_no_terminal_no_colours_no_movement(index: ServedIndex) -> None:
     done = ran("build", "stone", "no-such-thing", FORCE_COLOR="1", COLUMNS="40")
     assert done.returncode == 4 and "\x1b" not in done.stderr + done.stdout and "\r" not in done.stderr
