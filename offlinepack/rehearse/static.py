@@ -298,6 +298,6 @@ def _dangling(wheels: Collection[Known]) -> list[Finding]:
             module=module,
         )
         for one in wheels
-        for name, module in one.entry_points
-        if module not in every
+        for name, module, bare in one.entry_points
+        if module not in every and not (bare and module.rpartition(".")[0] in every)
     ]

@@ -28,6 +28,8 @@ class EntryPoint(NamedTuple):
 
     name: str
     module: str
+    bare: bool
+    """no attribute is named, so that the last part may be one: fsspec takes package.Class"""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ class Known:
     def entry_points(self) -> tuple[EntryPoint, ...]:
         """Its commands, and what else it names in itself; nothing of the standard library."""
         own = {place.partition("/")[0] for place in self.places}
-        commands = [EntryPoint(name, reference.partition(":")[0].strip()) for name, reference, _ in self.wheel.scripts]
+        scripts = [(name, reference.partition(":")[0].strip()) for name, reference, _ in self.wheel.scripts]
+        commands = [EntryPoint(name, module, False) for name, module in scripts]
         plugins = [one for one in self._plugins() if one.module.partition(".")[0] in own]
         return tuple(
             one for one in (*commands, *plugins) if one.module.partition(".")[0] not in sys.stdlib_module_names
@@ -93,7 +96,8 @@ class Known:
         for group in parser.sections():
             if group not in ("console_scripts", "gui_scripts"):
                 for name, reference in parser.items(group):
-                    yield EntryPoint(f"{group}: {name}", re.split(r"[:\[]", reference)[0].strip())
+                    module = re.split(r"[:\[]", reference)[0].strip()
+                    yield EntryPoint(f"{group}: {name}", module, ":" not in reference)
 
     def _text(self, member: Member) -> str:
         try:

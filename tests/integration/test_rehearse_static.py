@@ -160,7 +160,12 @@ def test_entry_points_whose_module_is_not_there(tmp_path: Path) -> None:
             "other": "moss:main",
             "lib": "pdb:main",
         },
-        "stone.plugins": {"own": "stone.missing", "foreign": "unknown.plugin:x"},
+        "stone.plugins": {
+            "own": "stone.missing:x",
+            "foreign": "unknown.plugin:x",
+            "class": "stone.Class",
+            "nowhere": "stone.no.Class",
+        },
     }
     wheels = tmp_path / "w"
     files = {
@@ -178,6 +183,7 @@ def test_entry_points_whose_module_is_not_there(tmp_path: Path) -> None:
     assert [(found.code, found.sentence.facts["module"]) for found in verdict.findings] == [
         ("entry-point-dangles", "stone.nowhere"),
         ("entry-point-dangles", "stone.missing"),
+        ("entry-point-dangles", "stone.no.Class"),
     ]
 
 
