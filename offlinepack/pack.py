@@ -242,7 +242,18 @@ def _plan(
     target: Target, asked: Requirements, locked: Pylock, tools_lock: Pylock, tools: Requirements, mark: str
 ) -> Plan:
     chosen, own = select(locked, target, asked), select(tools_lock, target, tools)
+    if not chosen.chosen:
+        raise SelectionError(_empty(target))
     return Plan(target, locked, chosen, own, asked, tools_lock, mark)
+
+
+def _empty(target: Target) -> Finding:
+    return error(
+        "target-empty",
+        target.name,
+        "Nothing of what was asked for is needed on {subject}: every requirement's marker excludes it.",
+        "Drop that target, or mend the markers.",
+    )
 
 
 def _mark(asked: Requirements, target: Target, request: Request) -> str:
@@ -604,14 +615,7 @@ def _settled(
             for one in closed.order
         )
         if not install:
-            findings.append(
-                error(
-                    "target-empty",
-                    target.name,
-                    "Nothing of what was asked for is needed on {subject}: every requirement's marker excludes it.",
-                    "Drop that target, or mend the markers.",
-                )
-            )
+            findings.append(_empty(target))
         kept = {one.name for one in closed.order}
         needs = native.needs({one.name: one.file for one in part.wheels if one.name in kept}, target, store)
         findings += [one._replace(level="warning") if one.level == "error" else one for one in needs.findings]

@@ -64,6 +64,15 @@ def gather(what: What, indexes: Indexes, how: pack.How, speaker: console.Console
             names=what.exclude,
         )
         found = replace(found, notes=(*found.notes, unused))
+    if not found.asked and not found.pylocks:
+        raise SourceError(
+            error(
+                "nothing-asked",
+                "offlinepack",
+                "What was taken asks for nothing: there is no requirement in it.",
+                "Name requirements, a file with -r, --project or --venv.",
+            )
+        )
     if what.locked and not found.locked:
         raise ResolutionError(
             error(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
+import io
+import logging
 import os
 import re
 import sys
@@ -13,11 +16,11 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, canonicalize_name, parse_sdist_filename
-from pip._internal.exceptions import PipError
+from pip._internal.exceptions import InvalidEggFragment, PipError
 from pip._internal.req import req_file
 from pip._internal.req.constructors import RequirementParts, parse_req_from_editable, parse_req_from_line
 
-from offlinepack.errors import Finding, SourceError, error, note
+from offlinepack.errors import Finding, SourceError, error, note, warning
 from offlinepack.sources import Asked, IndexOptions, Page, Requirements, without_secrets
 
 if sys.version_info >= (3, 11):
@@ -70,18 +73,10 @@ def _read_file(path: str, origin: str, constraint: bool, inside: tuple[str, ...]
         at = f"{shown}:{number}"
         try:
             [(_, expanded)] = req_file.expand_env_variables([(number, line)])
-            arguments, options = parse(expanded)
+            with contextlib.redirect_stderr(io.StringIO()):  # its usage
+                arguments, options = parse(expanded)
         except req_file.OptionParsingError as bad_option:
-            found.findings.append(
-                error(
-                    "bad-option",
-                    at,
-                    "{subject}: {line} has an option that a requirements file cannot have.",
-                    _SEE,
-                    log=without_secrets(bad_option.msg.strip()),
-                    line=_short(line),
-                )
-            )
+            found.findings.append(_bad_option(line, at, bad_option.msg.rpartition("error: ")[2].strip()))
             continue
         nested = (options.requirements or options.constraints or [None])[0]
         if arguments or options.editables:
@@ -124,6 +119,16 @@ def _read_file(path: str, origin: str, constraint: bool, inside: tuple[str, ...]
                     )
                 )
         elif nested:
+            if re.search(r"\s;", line):
+                found.notes.append(
+                    warning(
+                        "marker-not-read",
+                        at,
+                        "{subject}: pip reads no marker after -r or -c: {line} takes the whole file.",
+                        "Put the marker behind each requirement in that file.",
+                        line=_short(line),
+                    )
+                )
             # pip: a nested file is looked for beside the one that names it
             nested = urljoin(path, nested) if _is_address(path) else nested
             if not _is_address(nested):
@@ -201,6 +206,27 @@ def _name_in(folder: Path) -> str | None:
     return canonicalize_name(name) if name and not name.startswith("attr:") else None
 
 
+def _bad_option(line: str, origin: str, words: str) -> Finding:
+    words, facts = without_secrets(words), {"line": _short(line)}
+    if re.search("(for|to) --hash", words):
+        return error(
+            "bad-hash",
+            origin,
+            "{subject}: {line} has a hash that pip does not take.",
+            "Write --hash=sha256:…; `pip hash FILE` prints it.",
+            log=words,
+            **facts,
+        )
+    return error(
+        "bad-option",
+        origin,
+        "{subject}: {line} has an option that a requirements file cannot have.",
+        _SEE,
+        log=words,
+        **facts,
+    )
+
+
 def _bad_line(text: str, shown: str, origin: str, bad: Exception) -> Finding:
     """Why a line is no requirement, in a sentence of ours; pip's words beneath it."""
     words = without_secrets(str(bad))
@@ -237,6 +263,14 @@ def _bad_line(text: str, shown: str, origin: str, bad: Exception) -> Finding:
         )
     if re.match(r"[\w.\[\],-]+\s*=\s*[\w.]", text):
         return error("single-equals", origin, "{subject}: {line} has one = sign.", "Write == for a version.", **facts)
+    if isinstance(bad, InvalidEggFragment):
+        return error(
+            "bad-egg",
+            origin,
+            "{subject}: {line} has more behind #egg= than a name, which pip does not take any more.",
+            "Write NAME[EXTRA] @ ADDRESS, without -e and #egg=.",
+            **facts,
+        )
     return error(
         "bad-requirement",
         origin,
@@ -300,6 +334,7 @@ def _content(path: str, origin: str, page: Page | None) -> str:
                 **facts,
             )
         )
+    logging.disable(logging.WARNING)  # what pip would try next; the finding below says it
     try:
         return req_file._decode_req_file(raw, path)
     except (UnicodeError, LookupError) as bad:
@@ -312,6 +347,8 @@ def _content(path: str, origin: str, page: Page | None) -> str:
                 **facts,
             )
         ) from bad
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _missing(top: bool, origin: str, file: str) -> Finding:

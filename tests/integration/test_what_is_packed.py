@@ -360,3 +360,12 @@ def test_offline_a_folder_of_files_is_all_there_is(resolver: str, offlinepack: R
     assert "No index has pebble==9.9" in said("pebble==9.9")
     assert "pebble<2" in said("pebble<2")
     assert "No index has a project gravel" in said("gravel")
+
+
+@pytest.mark.parametrize("command", [("build",), ("build", "--dry-run"), ("lock",)])
+def test_nothing_is_never_a_success(command: tuple[str, ...], index: ServedIndex, offlinepack: Run) -> None:
+    Path("empty.txt").write_text("# nothing yet\n--no-binary gravel\n")
+    done = offlinepack(*command, "-r", "empty.txt", *LINUX)
+    assert done.code == 3 and "asks for nothing" in done.err, done.err
+    done = offlinepack(*command, "gravel; sys_platform == 'win32'", *LINUX)
+    assert done.code == 5 and "every requirement's marker excludes it" in done.err, done.err

@@ -228,6 +228,28 @@ def test_all_bad_lines_at_once() -> None:
     ]
 
 
+def test_hashes_and_eggs_that_pip_does_not_take(capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(
+        "r.txt",
+        "stone==1 --hash=md5:d41d8cd98f00b204e9800998ecf8427e\nstone==1 --hash=sha256\n"
+        "-e git+https://host.example/stone#egg=stone[x]&subdirectory=sub\n",
+    )
+    assert findings(path) == [("bad-hash", "r.txt:1"), ("bad-hash", "r.txt:2"), ("bad-egg", "r.txt:3")]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_marker_behind_a_file_is_told_to_count_for_nothing() -> None:
+    write("more.txt", "stone\n")
+    found = sources.read(write("r.txt", "-r more.txt ; python_version < '3'\n"))
+    assert [one.line for one in found.asked] == ["stone"]
+    assert [(one.code, one.subject) for one in found.notes] == [("marker-not-read", "r.txt:1")]
+
+
+def test_an_encoding_that_nobody_names(capfd: pytest.CaptureFixture[str]) -> None:
+    assert findings(write("r.txt", "# café\nstone\n".encode("latin-1"))) == [("bad-encoding", "r.txt")]
+    assert capfd.readouterr().err == ""
+
+
 def test_a_bad_line_shows_no_secret() -> None:
     with pytest.raises(SourceError) as caught:
         sources.read(write("r.txt", "https://user:s3cret@host.example/stone.whl\n"))
