@@ -167,6 +167,8 @@ class _Run:
             # a project without any wheel is no reason to go back to older releases of what needs it
             eager=rounds.eager and ":all:" not in (*self.requirements.only_binary, *self.requirements.no_binary),
             builds=self.means.builds(self.target),
+            # once there is no solution only the other gaps are looked for
+            patience=10.0 if rounds.findings else 60.0,
             wheels=self.requirements.only_binary,
             excluded=tuple(sorted(rounds.excluded)),
             before=self.requirements.uploaded_prior_to,
@@ -636,8 +638,8 @@ def _wrong_python(
 def _gap(name: str, by: list[str], files: _Admitted, answer: Answer, run: _Run) -> Finding:
     """A project of which no version that may be taken has a file for the target: why, and what there is."""
     wheels = [one for one in files.all if one.is_wheel and one.version]
-    fitting = {one.version for one in wheels if one.version and run.target.accepts(one.filename) is not None}
     final = [one for one in wheels if one.version and not one.version.is_prerelease] or wheels
+    fitting = {one.version for one in final if one.version and run.target.accepts(one.filename) is not None}
     newest = max((one.version for one in final if one.version), default=None)
     nearest = run.target.nearest(one.filename for one in final if one.version == newest)
     facts: dict[str, Any] = {"by": by, "target": run.target.name}

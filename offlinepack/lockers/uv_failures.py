@@ -361,8 +361,8 @@ def _offered(name: str, run: Run) -> tuple[list[str], str | None]:
     if run.target is None:
         return [], None
     wheels = [(one.version, one.filename) for one in files_of(name, run) if one.is_wheel and one.version]
-    fitting = {version for version, filename in wheels if run.target.accepts(filename) is not None}
     final = [one for one in wheels if not one[0].is_prerelease] or wheels
+    fitting = {version for version, filename in final if run.target.accepts(filename) is not None}
     latest = [filename for version, filename in final if version == max(final)[0]]
     return [str(one) for one in sorted(fitting, reverse=True)[:5]], run.target.nearest(latest)
 

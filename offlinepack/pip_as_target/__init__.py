@@ -48,6 +48,8 @@ class Rules:
     """so may every project that has no wheel at all for the target, but for those of `wheels`"""
     builds: bool = True
     """else not those that have wheels for other platforms: their sources cannot be built"""
+    patience: float = 60.0
+    """seconds that pip looks for older releases that do without a project of which nothing can be taken"""
     wheels: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     """normalised names of projects that nobody is to ask for"""

@@ -34,8 +34,6 @@ from offlinepack.pip_as_target import bare
 from offlinepack.pip_as_target.script import expect, module
 
 THREADS = 4
-PATIENCE = 15.0, 10
-"""so many seconds, and so many releases that need what cannot be had, until pip need not look further"""
 LARGEST_SDIST = 64 << 20
 """bytes; a larger one is left to pip"""
 _ARCHIVES = (".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz", ".egg", ".exe")
@@ -249,11 +247,8 @@ class Reading:
         """pip would look through all releases of whatever needs a project that has no file at all for the target."""
         for one in needed:
             self.askers.setdefault(one.project_name, set()).add(by)
-        seconds, releases = PATIENCE
-        if self.barren and time.monotonic() - self.since > seconds:
-            found = {name: sorted(self.askers.get(name, ())) for name in sorted(self.barren)}
-            if sum(map(len, found.values())) > releases:
-                self.stop(barren=found)
+        if self.barren and time.monotonic() - self.since > self.rules["patience"]:
+            self.stop(barren={name: sorted(self.askers.get(name, ())) for name in sorted(self.barren)})
 
     def _with_its_extras(self, candidate: Any) -> None:
         """An older release without an extra that a newer one has is no way out: pip would silently install less."""
