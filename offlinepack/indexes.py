@@ -134,8 +134,8 @@ class IndexFile:
 
     @property
     def is_compiled(self) -> bool:
-        """A wheel for one kind of platform: the project's source has to be built on that platform."""
-        return self.is_wheel and not self.filename.endswith("-any.whl")
+        """A wheel with extension modules: the project's source has to be built for each platform."""
+        return self.is_wheel and not re.search(r"-none-[^-]+\Z", self.filename)
 
     @functools.cached_property
     def version(self) -> Version | None:

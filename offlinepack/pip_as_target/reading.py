@@ -125,7 +125,7 @@ class Reading:
             name = re.split("[?#]", address, maxsplit=1)[0].rpartition("/")[2]
             if not fits(name):
                 now.left[_version_in(name)] = entry
-                if name.endswith(".whl") and not name.endswith("-any.whl"):
+                if name.endswith(".whl") and not re.search(r"-none-[^-]+\Z", name):
                     self.compiled.add(now.name)
                 return False
             size = entry.get("size") if isinstance(entry, dict) else None
