@@ -206,11 +206,12 @@ def _settle(work, state):  # type: (Work, Dict[str, Any]) -> None
     """The state is written, the journal closed; what nobody needs is gone."""
     place = work.place
     kept = [one for one in (state["current"], state["former"]) if one]
-    state["generations"] = {one: state["generations"][one] for one in kept if one in state["generations"]}
+    work.voice.findings(environment.prune(place, kept))
+    there = {*kept, *os.listdir(place.beside)}  # what a live process uses stays
+    state["generations"] = {one: record for one, record in state["generations"].items() if one in there}
     if environment.read_json(place.path("state.json")) != state:
         environment.write_json(place.path("state.json"), state)
     environment.remove(place.path("journal.json"))
-    work.voice.findings(environment.prune(place, kept))
     work.voice.facts["former"] = state["former"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -537,8 +538,10 @@ def test_processes_of_the_release_before_are_named_and_keep_their_files(
     try:
         done = install(two, "--venv", venv)
         assert f"Process {service.pid} (python" in done.out
-        install(three, "--venv", venv)
+        still = rf"Process {service.pid} \(python[0-9.]*\) still runs notes 1\.0"
+        assert re.search(still, install(three, "--venv", venv).out)
         assert Path(f"{venv}.d/{first}").exists(), "a live process uses it"
+        assert first in install(three, "--rollback", "--list", "--venv", venv).out
     finally:
         service.kill()
         service.wait()
