@@ -18,7 +18,7 @@ import pytest
 
 from offlinepack import native, sdist, targets
 from offlinepack.errors import BuildError, SelectionError, SourceError
-from offlinepack.sdist import Workshop
+from offlinepack.sdist import Workshop, interpreters
 from offlinepack.store import Store, StoredFile
 from offlinepack.targets import Target
 from tests.making import make_sdist, make_wheel
@@ -410,3 +410,11 @@ def test_a_checkout_is_built_and_its_commit_known(yard: Yard, here: Target, tmp_
     with pytest.raises(SourceError) as caught:
         sdist.checkout("https://user:secret@127.0.0.1:9/x.git", "v1", tmp_path / "other")
     assert "secret" not in caught.value.findings[0].say() + caught.value.findings[0].log
+
+
+def test_what_can_be_built_here_is_known_before_anything_is_built() -> None:
+    here = targets.running()
+    assert interpreters.any_makes(here, (), None)
+    assert not interpreters.any_makes(targets.parse("cp311-manylinux_2_28_s390x"), (), None)
+    assert not interpreters.any_makes(targets.parse("cp311-win_amd64"), (sys.executable,), None)
+    assert interpreters.any_makes(here, (sys.executable,), None)
