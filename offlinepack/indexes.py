@@ -132,10 +132,10 @@ class IndexFile:
         """Else it is an sdist."""
         return self.filename.endswith(".whl")
 
-    @property
-    def is_compiled(self) -> bool:
-        """A wheel with extension modules: the project's source has to be built for each platform."""
-        return self.is_wheel and not re.search(r"-none-[^-]+\Z", self.filename)
+    def is_compiled(self, system: str) -> bool:
+        """A wheel with extension modules for this system (linux, windows, macos): its source has to be built there."""
+        word = {"windows": "win", "macos": "macosx"}.get(system, system)
+        return bool(re.search(rf"-(?!none-)[^-]+-[^-]*{word}[^-]*\.whl\Z", self.filename))
 
     @functools.cached_property
     def version(self) -> Version | None:

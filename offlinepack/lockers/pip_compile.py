@@ -397,7 +397,7 @@ class _Admitted:
         sdists = [one for one in self.here if not one.is_wheel]
         if not sdists or self.fitting(run) or not run.requirements.allows_source(name := sdists[0].project):
             return None
-        if not run.means.builds(run.target) and any(one.is_compiled for one in self.all):
+        if not run.means.builds(run.target) and any(one.is_compiled(run.target.facts.os) for one in self.all):
             return None
         return name if name not in rounds.allowed and name not in run.requirements.no_binary else None
 

@@ -208,7 +208,7 @@ def may_be_source(name: str, run: Run) -> bool:
         return False
     if name in wanted.no_binary or run.target is None or run.means.builds(run.target):
         return True
-    return not any(one.is_compiled for one in files_of(name, run))
+    return not any(one.is_compiled(run.target.facts.os) for one in files_of(name, run))
 
 
 def words(said: str) -> str:

@@ -101,6 +101,8 @@ class Reading:
         finder_class = module("_internal.index.package_finder").PackageFinder
         parse, process = collector.parse_links, finder_class.process_project_url
         now, known, tags = threading.local(), dict[str, bool](), set(self.tags)
+        system = re.match(r"[^-]+-[^-]+-(?:many|musl)?([a-z]+)", self.tags[0])
+        compiled = re.compile(rf"-(?!none-)[^-]+-[^-]*{system[1] if system else 'linux'}[^-]*\.whl\Z")
 
         def process_project_url(finder: Any, project_url: Any, link_evaluator: Any) -> Any:
             now.name, now.formats = link_evaluator._canonical_name, link_evaluator._formats
@@ -125,7 +127,7 @@ class Reading:
             name = re.split("[?#]", address, maxsplit=1)[0].rpartition("/")[2]
             if not fits(name):
                 now.left[_version_in(name)] = entry
-                if name.endswith(".whl") and not re.search(r"-none-[^-]+\Z", name):
+                if compiled.search(name):
                     self.compiled.add(now.name)
                 return False
             size = entry.get("size") if isinstance(entry, dict) else None
