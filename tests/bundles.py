@@ -145,7 +145,13 @@ class Parts:
     manifest: dict[str, Any]
     files: dict[str, bytes]
     """path -> content, without the manifest, in the bundle's order"""
-    extra: list[bytes] = field(default_factory=list)
+    signer: Callable[[bytes], bytes] | None = field(default=None, repr=False)
+    """makes a signature of the manifest, which is put into the bundle"""
+
+    @property
+    def signatures(self) -> dict[str, bytes]:
+        """Name -> bytes."""
+        return {"manifest.json.sig": self.signer(self.data)} if self.signer else {}
 
     @property
     def data(self) -> bytes:
@@ -170,10 +176,12 @@ class Parts:
             }
             for path, data in sorted(files.items())
         ]
-        return Parts(self.folder, {**self.manifest, "files": listed}, dict(sorted(files.items())))
+        return Parts(self.folder, {**self.manifest, "files": listed}, dict(sorted(files.items())), self.signer)
 
     def first(self) -> bytes:
-        return file(f"{self.folder}/manifest.json", self.data)
+        """What stands at the beginning of the archive."""
+        first = {"manifest.json": self.data, **self.signatures}
+        return b"".join(file(f"{self.folder}/{path}", data) for path, data in first.items())
 
     def members(self) -> list[bytes]:
         """The manifest and each file, as tar members."""
@@ -186,13 +194,13 @@ class Parts:
         """The tar with another member in the place of this one."""
         members = [
             member if one == path else file(f"{self.folder}/{one}", data)
-            for one, data in {"manifest.json": self.data, **self.files}.items()
+            for one, data in {"manifest.json": self.data, **self.signatures, **self.files}.items()
         ]
         return b"".join(members) + END
 
     def unpacked(self, folder: Path) -> Path:
         """Written out as a folder."""
-        for path, data in {"manifest.json": self.data, **self.files}.items():
+        for path, data in {"manifest.json": self.data, **self.signatures, **self.files}.items():
             place = folder / path
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(data)

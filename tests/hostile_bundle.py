@@ -10,7 +10,6 @@ import copy
 import json
 import os
 import socket
-import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 from .bundles import END, Parts, file, gz
 from .hostile_tar import ATTACKS as TARS
+from .hostile_tar import Attack
 from .hostile_wheel import ATTACKS as WHEELS
 from .hostile_wheel import CONTENTS, FILENAME, INFO, STEM, Part, Zip, of, sound
 
@@ -26,12 +26,13 @@ STONE, MOSS = f"wheels/{FILENAME}", "wheels/moss-2.0-py3-none-any.whl"
 
 @dataclass(frozen=True)
 class Hostile:
-    """One bundle; of `archive` and `folder` there is at least one."""
+    """One bundle; of `pack` and `folder` there is at least one."""
 
     name: str
     data: bytes
-    """of its manifest.json: what a hostile but trusted signer signs"""
-    archive: bytes | None = None
+    """of its manifest.json"""
+    pack: Callable[[], bytes] | None = None
+    """makes the tar.gz"""
     folder: Callable[[Path], object] | None = None
     """writes it out below a folder that is there"""
     host_only: bool = False
@@ -39,12 +40,12 @@ class Hostile:
 
 
 def parts_of(base: Parts) -> Parts:
-    return Parts(base.folder, copy.deepcopy(base.manifest), dict(base.files))
+    return Parts(base.folder, copy.deepcopy(base.manifest), dict(base.files), base.signer)
 
 
 def both(name: str, parts: Parts, host_only: bool = False) -> Hostile:
     """The same hostile parts packed and unpacked."""
-    return Hostile(name, parts.data, gz(parts.tar(), 1), lambda folder: parts.unpacked(folder), host_only)
+    return Hostile(name, parts.data, lambda: gz(parts.tar(), 1), lambda folder: parts.unpacked(folder), host_only)
 
 
 def with_wheels(base: Parts, **wheels: tuple[str, bytes]) -> Parts:
@@ -137,7 +138,7 @@ METADATA = {
 
 
 def wheels(base: Parts) -> Iterator[Hostile]:
-    for attack in (*WHEELS, *CONTENTS):
+    for attack in WHEELS:
         filename, data = attack.make()
         if len(filename.encode("utf-8", "surrogatepass")) < 200 and filename.isprintable() and "/" not in filename:
             yield both(f"wheel_{attack.name}", with_wheels(base, stone=(filename, data)))
@@ -147,6 +148,12 @@ def wheels(base: Parts) -> Iterator[Hostile]:
         yield both(f"entry_points_{label}", with_wheels(base, stone=(FILENAME, of(entry_points=text).bytes())))
     for label, text in METADATA.items():
         yield both(f"metadata_{label}", with_wheels(base, stone=(FILENAME, of(metadata=text).bytes())))
+
+
+def contents(base: Parts) -> Iterator[Hostile]:
+    """What only shows when members are unpacked: while an engine places them, if nobody looked before."""
+    for attack in CONTENTS:
+        yield both(f"wheel_{attack.name}", with_wheels(base, stone=attack.make()))
 
 
 PAIRS: dict[str, tuple[dict[str, bytes], dict[str, bytes]]] = {
@@ -219,14 +226,15 @@ def elsewhere_too(base: Parts) -> Parts:
 
 def raw(name: str, parts: Parts, data: bytes) -> Hostile:
     """These very bytes as manifest.json."""
-    members = [file(f"{parts.folder}/manifest.json", data)]
-    members += [file(f"{parts.folder}/{path}", content) for path, content in parts.files.items()]
+    first = {"manifest.json": data, **({"manifest.json.sig": parts.signer(data)} if parts.signer else {})}
+    members = [file(f"{parts.folder}/{path}", content) for path, content in {**first, **parts.files}.items()]
 
     def unpacked(folder: Path) -> None:
         parts.unpacked(folder)
-        (folder / "manifest.json").write_bytes(data)
+        for path, content in first.items():
+            (folder / path).write_bytes(content)
 
-    return Hostile(name, data, gz(b"".join(members) + END, 1), unpacked)
+    return Hostile(name, data, lambda: gz(b"".join(members) + END, 1), unpacked)
 
 
 def manifests(base: Parts) -> Iterator[Hostile]:
@@ -453,15 +461,13 @@ def folders(base: Parts) -> Iterator[Hostile]:
 def tars(base: Parts) -> Iterator[Hostile]:
     for attack in TARS:
         parts = parts_of(base)
-        data = parts.data
-        made = attack.make(parts)
-        yield Hostile(f"tar_{attack.name}", data, made)
+
+        def made(attack: Attack = attack, parts: Parts = parts) -> bytes:
+            return attack.make(parts)
+
+        yield Hostile(f"tar_{attack.name}", parts.data, made)
 
 
-def every(base: Parts) -> Iterator[Hostile]:
-    """All of them, made when they are asked for."""
-    for family in (tars, wheels, clashes, manifests, documents, folders):
-        yield from family(base)
-
-
-__all__ = ["Hostile", "every", "struct"]
+Family = Callable[[Parts], Iterator[Hostile]]
+FAMILIES: tuple[Family, ...] = (tars, wheels, contents, clashes, manifests, documents, folders)
+"""of all of them; each is made when it is asked for"""

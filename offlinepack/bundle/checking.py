@@ -8,16 +8,17 @@ import tempfile
 from collections import deque
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offlinepack.errors import Finding, IntegrityError, error
 from offlinepack.ontarget import manifest as layout
-from offlinepack.ontarget.manifest import Distribution, File, Manifest, Tool
-from offlinepack.ontarget.verify import Bound, check_folder, is_zipped
-from offlinepack.ontarget.wheel import Wheel, check_contents, clashes, read_wheel, same_version
+from offlinepack.ontarget.manifest import File, Manifest
+from offlinepack.ontarget.verify import Bound, Places, check_folder, is_zipped, place_numbers, plans
+from offlinepack.ontarget.wheel import Wheel, check_contents, read_wheel
 
-from . import documents
+from . import documents, stories
 
 if TYPE_CHECKING:
     from .reading import Bundle
@@ -87,10 +88,14 @@ def _of_folder(bundle: Bundle) -> Iterator[File | Finding]:
 
 def of_documents(bundle: Bundle, sound: Collection[str] | None = None) -> Iterator[Finding]:
     """What the files for other tools say beside the manifest; of these paths only, where they are given."""
-    for file in bundle.manifest.files:
-        if documents.serves_other_tools(file.path) and (sound is None or file.path in sound):
+    manifest = bundle.manifest
+    for file in manifest.files:
+        if sound is None or file.path in sound:
             try:
-                yield from documents.check(file.path, bundle.read(file), bundle.manifest)
+                if documents.serves_other_tools(file.path):
+                    yield from documents.check(file.path, bundle.read(file), manifest)
+                elif stories.is_read(file.path, manifest):
+                    yield from stories.check(file, partial(bundle.read, file), manifest)
             except IntegrityError as found:
                 yield from found.findings
             except FileNotFoundError:
@@ -110,6 +115,8 @@ def _of_archive(bundle: Bundle) -> Iterator[File | Finding]:
                         yield from wheels.take(member)
                     elif documents.serves_other_tools(member.file.path):
                         yield from documents.check(member.file.path, member.read(), bundle.manifest)
+                    elif stories.is_read(member.file.path, bundle.manifest):
+                        yield from stories.check(member.file, member.read, bundle.manifest)
                     else:
                         member.exhaust()
                 except IntegrityError as found:
@@ -132,6 +139,8 @@ class _Wheels:
         self._folder, self._pool, self._bound = folder, pool, bound
         self._waiting: deque[tuple[str, Path, Future[tuple[Wheel | None, list[Finding]]]]] = deque()
         self._sound: dict[str, Path] = {}
+        self._named: dict[str, tuple[str, str]] = {}
+        self._places: dict[str, Places] = {}
 
     def take(self, member: Member) -> Iterator[Finding]:
         """Begin with this one; gives what was found about former ones."""
@@ -148,23 +157,14 @@ class _Wheels:
             # kept on disk, not in memory: a bundle may have many targets
             self._sound[name] = self._folder / str(len(self._sound))
             self._sound[name].write_bytes(pickle.dumps(wheel._replace(metadata=b"")))
+            self._named[name], self._places[name] = (wheel.name, wheel.version), place_numbers(wheel)
         yield from findings
 
     def findings(self, manifest: Manifest) -> Iterator[Finding]:
         """What is left to be found: other names than the plan's, files that two distributions both bring."""
         while self._waiting:
             yield from self._done()
-        for target in manifest.targets:
-            wheels = []
-            planned: list[Distribution | Tool] = [*target.tools, *target.install]
-            for one in planned:
-                if one.file in self._sound:
-                    wheel: Wheel = pickle.loads(self._sound[one.file].read_bytes())
-                    if wheel.name != one.name or not same_version(wheel.version, one.version):
-                        yield _other(one.file, wheel, one)
-                    if isinstance(one, Distribution):
-                        wheels.append(wheel)
-            yield from clashes(wheels, target.facts.os)
+        yield from plans(manifest, self._named, self._places, lambda path: pickle.loads(self._sound[path].read_bytes()))
 
 
 def _checked(path: Path, bound: Bound) -> tuple[Wheel | None, list[Finding]]:
@@ -173,15 +173,3 @@ def _checked(path: Path, bound: Bound) -> tuple[Wheel | None, list[Finding]]:
     except IntegrityError as found:
         return None, list(found.findings)
     return wheel, [*wheel.notes, *(bound.admit(wheel) or check_contents(wheel))]
-
-
-def _other(path: str, wheel: Wheel, planned: Distribution | Tool) -> Finding:
-    said = [(wheel.name, wheel.version), (planned.name, planned.version)]
-    return error(
-        "wheel-other",
-        path,
-        "{subject} holds {found}; the manifest plans it as {planned}.",
-        _ASK,
-        found=" ".join(said[0]),
-        planned=" ".join(said[1]),
-    )

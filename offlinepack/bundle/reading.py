@@ -22,7 +22,7 @@ from typing import BinaryIO
 from offlinepack.errors import BundleError, Finding, IntegrityError, UsageError, error, raise_all, text
 from offlinepack.ontarget import manifest as layout
 from offlinepack.ontarget.manifest import File, Manifest, Target
-from offlinepack.ontarget.verify import known_as
+from offlinepack.ontarget.verify import holds, known_as
 from offlinepack.ontarget.wheel import Wheel, read_wheel
 
 from .archive import Reader, not_a_bundle, unsound
@@ -313,8 +313,7 @@ def _regular(path: Path) -> BinaryIO:
 
 def _of_folder(bundle: Bundle) -> Iterator[Member]:
     listed = {one.path: one for one in bundle.manifest.files if one.carried}
-    known = {layout.MANIFEST, *bundle.signatures, *listed}
-    parents = {path[:at] for path in known for at, sign in enumerate(path) if sign == "/"}
+    known, ordered = {layout.MANIFEST, *bundle.signatures, *listed}, sorted(listed)
     found: set[str] = set()
     bad: list[Finding] = []
     waiting = [""]
@@ -322,13 +321,13 @@ def _of_folder(bundle: Bundle) -> Iterator[Member]:
         here = waiting.pop()
         for one in sorted(os.scandir(bundle.path / here), key=lambda one: one.name):
             path = here + one.name
-            if path not in known and path not in parents:
+            if path not in known and not holds(ordered, path):
                 path = known_as(str(bundle.path), path)
-            if one.is_dir(follow_symlinks=False) and path in parents:
+            if one.is_dir(follow_symlinks=False) and holds(ordered, path):
                 waiting.append(path + "/")
             elif path in known and one.is_file(follow_symlinks=False):
                 found.add(path)
-            elif path in known or path in parents:
+            elif path in known or holds(ordered, path):
                 bad += unsound(path, _NO_FILE, "not-a-file").findings
             else:
                 bad.append(

@@ -27,6 +27,7 @@ KEYS = (
 
 def checked(speaker: console.Console, opened: bundle.Bundle) -> tuple[int, list[Finding]]:
     """How many files the bundle has, and what is odd about it; IntegrityError: all that is wrong."""
+    signatures.own(opened.data, list(opened.signatures.items()))
     findings: list[Finding] = []
 
     def files() -> Iterator[manifest.File]:
@@ -121,7 +122,6 @@ def inspect(ctx: click.Context, path: Path, target: str | None) -> None:
         words = ["--inspect", "--venv", str(path)] + (["--json"] if speaker.wants_json else [])
         ctx.exit(handover.run(words).returncode)
     opened = bundle.open_bundle(path)
-    signatures.own(opened.data, list(opened.signatures.items()))
     speaker.findings(checked(speaker, opened)[1])
     listed = opened.manifest
     shown = tuple(match.targets(listed, target))
@@ -261,6 +261,8 @@ def merge(ctx: click.Context, bundles: tuple[Path, ...], output: Path) -> None:
     from offlinepack.evidence import Evidence, sbom
 
     opened = [bundle.open_bundle(one) for one in bundles]
+    for one in opened:
+        checked(speaker, one)
     parts = [known(speaker, one) for one in opened]
 
     def describe(draft: manifest.Manifest) -> dict[str, bytes]:
@@ -337,6 +339,7 @@ def rehearse(
         roots.check(root)
     opened = bundle.open_bundle(bundle_path)
     shown = tuple(match.targets(opened.manifest, target))
+    checked(speaker, opened)  # pip believes what is in a wheel
     what = text("rehearsing {targets}", targets=[one.name for one in shown])
     with Store.open(cache_dir or Store.default_folder()) as store:
         verdicts = list(speaker.track(what, static.rehearse(opened, shown, store=store), len(shown)))

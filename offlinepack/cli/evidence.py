@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from offlinepack import bundle, cli, pack
-from offlinepack.cli.bundle import known
+from offlinepack.cli.bundle import checked, known
 from offlinepack.cli.options import FILE, SNAPSHOT
 from offlinepack.errors import UsageError, error, text
 
@@ -41,6 +41,7 @@ def report(
         )
     speaker = cli.console(ctx)
     opened = bundle.open_bundle(bundle_path)
+    checked(speaker, opened)
     difference = reports.differing(against, opened) if against else None
     evidence, today = known(speaker, opened), date.today()
     looked_up = speaker.during(

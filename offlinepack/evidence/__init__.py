@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from offlinepack.bundle import Bundle
+from offlinepack.bundle.stories import LARGEST
 from offlinepack.evidence import look as looks
 from offlinepack.evidence.look import Look
 from offlinepack.evidence.provenance import path_of
 from offlinepack.ontarget import manifest as layout
 from offlinepack.ontarget.manifest import File, Manifest
 from offlinepack.ontarget.wheel import read_wheel
-
-_LARGEST = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def of_bundle(bundle: Bundle) -> Iterator[File | Evidence]:
                 path = member.place(Path(folder))
                 found[file.path] = looks.of_sdist(path)
                 path.unlink()
-            elif (file.path in wanted or file.path == layout.REHEARSAL) and file.size < _LARGEST:
+            elif (file.path in wanted or file.path == layout.REHEARSAL) and file.size <= LARGEST:
                 documents[file.path] = _document(member.read())
             else:
                 member.exhaust()

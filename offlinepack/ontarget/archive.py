@@ -19,7 +19,7 @@ BLOCK = 1 << 20  # bytes in memory at once
 _CENTRAL, _LOCAL = struct.Struct("<4s6H3I5H2I"), struct.Struct("<4s5H3I2H")
 _END, _END64, _LOCATOR = struct.Struct("<4s4H2IH"), struct.Struct("<4sQ2H2I4Q"), struct.Struct("<4sIQI")
 _ALL_ONES = 0xFFFFFFFF
-_MOST = 64 << 20  # bytes of a directory
+_MOST, _MEMBERS = 64 << 20, 200000  # bytes and members of a directory
 _RATIO = 100  # an archive may unpack to _MOST bytes, and beyond that to so many times its own size
 _PLAIN = re.compile(r"(?![A-Za-z]:)(?:(?!\.\.?/)[^/\\]{1,255}/)*(?!\.\.?/?\Z)[^/\\]{1,255}/?\Z")
 
@@ -138,6 +138,8 @@ class Archive:
             sound = sound and agree and locator[1:] == (0, end, 1)
             sound = sound and wide[:2] + wide[4:6] == (b"PK\6\6", 44, 0, 0) and wide[6] == wide[7]
             count, length, start = wide[7:]
+        if sound and count > _MEMBERS:
+            raise Unsound("bomb", text("its directory has {number} entries: no honest file has", number=count))
         if not sound or start + length != end or length > _MOST:
             raise Unsound("framing", text("it is no zip archive, or something is missing or was added at its end"))
         data, at, found = self.at(start, length), 0, []  # type: bytes, int, List[Tuple[Any, ...]]

@@ -272,15 +272,15 @@ def _consistent(manifest):  # type: (Manifest) -> Manifest
     """What must hold between the values: paths are distinct, what a target installs is listed."""
     paths = [one.path for one in manifest.files]
     names = [folded(path) for path in (MANIFEST, *SIGNATURES, *paths)]
-    parents = {name[:at] for name in names for at, sign in enumerate(name) if sign == "/"}
-    if len(set(names)) != len(names) or parents & set(names):
-        twice = min(parents & set(names) or [one for one, count in Counter(names).items() if count > 1])
+    parents = set(names).intersection(name[:at] for name in names for at, sign in enumerate(name) if sign == "/")
+    if len(set(names)) != len(names) or parents:
+        twice = min(parents or [one for one, count in Counter(names).items() if count > 1])
         raise _Malformed("files, " + twice, "each path once, also where case is ignored, and not as a folder too")
     if paths != sorted(paths):
         raise _Malformed("files", "the paths in order")
     tags = [target.tag for target in manifest.targets]
-    if not tags or len(set(tags)) != len(tags):
-        raise _Malformed("targets", "at least one, and each tag once")
+    if not 0 < len(tags) < 1000 or len(set(tags)) != len(tags):
+        raise _Malformed("targets", "one to 999, and each tag once")
     kinds = {one.path: one.kind for one in manifest.files}
     for target in manifest.targets:
         here, facts = "targets, %s" % target.tag, target.facts

@@ -248,6 +248,8 @@ def _matches(patterns):  # type: (str) -> bool
 
 
 def _verify(found, data):  # type: (Signature, bytes) -> None
+    if found.hash not in ("sha256", "sha512"):  # "no other hash algorithms are supported"
+        raise _Bad(text("it was made for another purpose: {namespace}", namespace=repr(found.namespace)[2:-1]))
     digest = hashlib.new(found.hash, data).digest()
     parts = (found.namespace, found.reserved, found.hash.encode("ascii"), digest)
     signed = b"SSHSIG" + b"".join(struct.pack(">I", len(part)) + part for part in parts)

@@ -8,8 +8,10 @@ import os
 import stat
 import unicodedata
 from array import array
+from bisect import bisect_left
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+from itertools import islice
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from . import manifest as layout
 from .errors import BundleError, Finding, IntegrityError, error, warning
@@ -23,7 +25,12 @@ _OTHER = "{subject} holds {found}; the manifest plans it as {planned}."
 _BOMB = "{subject}: with it the bundle would unpack to more than an honest one of its size does."
 _ZIPPED = ("wheel", "tool", "bytecode")
 MOST_SIGNATURE = 64 << 10  # bytes
+_PLACES = 20000000  # of all plans together that are compared
+_TOO_MUCH = "{subject}: with it the plans of this bundle are larger than honest ones are."
 _MOST = 50  # findings about names: a wrong folder would give thousands
+
+
+Places = Tuple[Sequence[int], Sequence[int], bool]  # numbers of files and of folders; whether Windows lacks a name
 
 
 class Checked(NamedTuple):
@@ -76,44 +83,64 @@ def small(path, most=MOST_SIGNATURE):  # type: (str, int) -> bytes
         return source.read(most)
 
 
-def check_folder(folder, manifest, contents=False):  # type: (Any, Manifest, bool) -> Iterator[Checked]
-    """Each file as it is done, the largest first; then the whole. `contents`: wheels are unpacked in memory, too."""
-    root, known, places = str(folder), {}, {}  # type: str, Dict[str, Tuple[str, str]], Dict[str, Any]
-    found, files = list(_names(root, manifest))[:_MOST], sorted(manifest.files, key=lambda one: -one.size)
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        bound = Bound(manifest)
-        for checked in pool.map(lambda one: _file(root, one, contents, bound), files):
-            if checked.wheel and checked.file:
-                known[checked.file.path] = checked.wheel.name, checked.wheel.version
-                # 8 bytes for each place are enough to see that nothing clashes, however many targets there are
-                mine, above, strange = keys(checked.wheel)
-                places[checked.file.path] = array("q", mine), array("q", above), strange
-            yield checked
+def place_numbers(wheel):  # type: (Wheel) -> Places
+    """What `plans` wants to know of a wheel: 8 bytes for each place, however many targets there are."""
+    mine, above, strange = keys(wheel)
+    return array("q", mine), array("q", above), strange
+
+
+def plans(manifest, known, places, wheel_at):
+    # type: (Manifest, Mapping[str, Tuple[str, str]], Mapping[str, Places], Callable[[str], Wheel]) -> List[Finding]
+    """What is wrong with the targets' plans: other wheels than they say, or some that write the same place.
+
+    Path of each sound wheel -> its name and version, its place_numbers; `wheel_at` reads it once more.
+    """
+    found, seen, left = [], set(), _PLACES  # type: List[Finding], Set[Any], int
     for target in manifest.targets:
         first, folders, suspects = {}, {}, set()  # type: Dict[int, str], Dict[int, str], Set[str]
         # what sources are built with is never beside the rest
         apart = {one.file for one in target.tools if one.name != "pip"}.difference(one.file for one in target.install)
-        for one in sorted({(one.file, one.name, one.version) for one in target.tools + target.install}):
+        plan = frozenset((one.file, one.name, one.version) for one in target.tools + target.install)
+        if (plan, target.facts.os) in seen:
+            continue
+        seen.add((plan, target.facts.os))
+        for one in sorted(plan):
             name, version = known.get(one[0], one[1:])
             if normalised(one[1]) != name or not same_version(one[2], version):
                 found.append(error("wheel-other", one[0], _OTHER, _AGAIN, found=(name, version), planned=one[1:]))
             mine, above, strange = places.get(one[0] if one[0] not in apart else "", ((), (), False))
+            left -= len(mine) + len(above)
+            if left < 0:
+                return found[:_MOST] + [error("plan-bomb", target.tag, _TOO_MUCH, _AGAIN)]
             suspects.update([one[0]] if strange and target.facts.os == "windows" else ())
             pairs = ((mine, first), (mine, folders), (above, first))
             met = [taken[key] for these, taken in pairs for key in these if key in taken]
             suspects.update(met, one[:1] if met else ())
             first.update((key, one[0]) for key in mine)
             folders.update((key, one[0]) for key in above)
-        wheels = [read_wheel(os.path.join(root, path)) for path in sorted(suspects)]
-        found += [one for one in clashes(wheels, target.facts.os) if one not in found]
+        found += [one for one in clashes(map(wheel_at, sorted(suspects)), target.facts.os) if one not in found]
+    return found
+
+
+def check_folder(folder, manifest, contents=False):  # type: (Any, Manifest, bool) -> Iterator[Checked]
+    """Each file as it is done, the largest first; then the whole. `contents`: wheels are unpacked in memory, too."""
+    root, known, places = str(folder), {}, {}  # type: str, Dict[str, Tuple[str, str]], Dict[str, Places]
+    found, files = list(islice(_names(root, manifest), _MOST)), sorted(manifest.files, key=lambda one: -one.size)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        bound = Bound(manifest)
+        for checked in pool.map(lambda one: _file(root, one, contents, bound), files):
+            if checked.wheel and checked.file:
+                known[checked.file.path] = checked.wheel.name, checked.wheel.version
+                places[checked.file.path] = place_numbers(checked.wheel)
+            yield checked
+    found += plans(manifest, known, places, lambda path: read_wheel(os.path.join(root, path)))
     yield Checked(None, None, tuple(found))
 
 
 def _names(root, manifest):  # type: (str, Manifest) -> Iterator[Finding]
     """What is there and not listed, listed and not there, or no plain file; SHA256SUMS against the manifest."""
     files = {one.path: one for one in manifest.files}
-    wanted = set(files).union((layout.MANIFEST,))
-    folders = {path[:at] for path in wanted for at, sign in enumerate(path) if sign == "/"}
+    wanted, ordered = set(files).union((layout.MANIFEST,)), sorted(files)
     inodes = {}  # type: Dict[Tuple[int, int], Tuple[int, List[str]]]
     waiting = [""]
     while waiting:
@@ -121,10 +148,10 @@ def _names(root, manifest):  # type: (str, Manifest) -> Iterator[Finding]
         for entry in os.scandir(os.path.join(root, parent)):
             path = "/".join([parent, entry.name] if parent else [entry.name])
             facts = entry.stat(follow_symlinks=False)
-            if path not in files and path not in folders:
+            if path not in files and not holds(ordered, path):
                 path = known_as(root, path)
             special = getattr(facts, "st_file_attributes", 0) & 0x400  # Windows: a junction or its like
-            if stat.S_ISDIR(facts.st_mode) and not special and path in folders:
+            if stat.S_ISDIR(facts.st_mode) and not special and holds(ordered, path):
                 waiting.append(path)
             elif path not in wanted and path not in layout.SIGNATURES:
                 yield error("not-listed", path, "{subject} is not part of this bundle.", "Remove it, or copy again.")
@@ -142,6 +169,12 @@ def _names(root, manifest):  # type: (str, Manifest) -> Iterator[Finding]
     sums = layout.sums(manifest.files)
     if layout.SUMS not in files or hashlib.sha256(sums).hexdigest() != files[layout.SUMS].sha256:
         yield error("sums-differ", layout.SUMS, "{subject} does not list what the manifest lists.", _AGAIN)
+
+
+def holds(ordered, path):  # type: (Sequence[str], str) -> bool
+    """Whether this is a folder of one of the paths, which are in order."""
+    at = bisect_left(ordered, path + "/")
+    return at < len(ordered) and ordered[at].startswith(path + "/")
 
 
 def known_as(root, path):  # type: (str, str) -> str

@@ -20,7 +20,8 @@ from .paths import folded
 SCHEMES = ("purelib", "platlib", "headers", "scripts", "data")
 _HASHES = {"sha256": 43, "sha384": 64, "sha512": 86}  # and the length of each in base64 without padding
 _SHOWN = 20  # reasons for one wheel
-_MOST = 64 << 20  # bytes of a file in .dist-info that is read into memory
+_MOST = 8 << 20  # bytes of a file in .dist-info that is read into memory; of RECORD, and so many for each file
+_ROW = 1200
 _ADVICE = "Do not install it. Ask where it comes from, or take another file or version of this project."
 _REFERENCE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*\s*:\s*[^\W\d]\w*(?:\.[^\W\d]\w*)*\s*(?:\[[^\]]*\])?\Z")
 _COMMAND = re.compile(r'[^\s\[/\\:*?"<>|=][^\s/\\:*?"<>|=]*\Z')
@@ -69,8 +70,14 @@ def read_wheel(path, filename=None, sha256=None):
     filename = filename or os.path.basename(str(path))
     with open(str(path), "rb", buffering=0) as source:
         archive = Archive(source)
+
+        def refuse(code, why):  # type: (str, Text) -> None
+            bad.append((code, why))
+            if len(bad) == _SHOWN:
+                raise Unsound(code, why)
+
         try:
-            wheel = _read(archive, str(path), filename, lambda *why: bad.append(why))
+            wheel = _read(archive, str(path), filename, refuse)
         except Unsound as why:
             bad.append((why.args[0], why.args[1]))
         if sha256 and archive.sha256() != sha256:
@@ -113,7 +120,8 @@ def _read(archive, path, filename, refuse):  # type: (Archive, str, str, Refuse)
     info, content = infos[0], {}  # type: str, Dict[str, bytes]
     for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt"):
         entry = files.get("%s/%s" % (info, name))
-        if entry is not None and max(entry.size, entry.packed) <= _MOST:
+        most = max(_MOST, _ROW * len(files) if name == "RECORD" else 0)
+        if entry is not None and max(entry.size, entry.packed) <= most:
             archive.at(entry.offset, entry.packed)  # for keeps
             content[name] = b"".join(unpacked(archive.source, entry))
         elif entry is not None or name != "entry_points.txt":

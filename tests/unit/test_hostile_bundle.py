@@ -17,7 +17,7 @@ from offlinepack.ontarget import installation, report
 from offlinepack.ontarget.verify import open_folder
 
 from ..bundles import Parts, gz, make_bundle, taken_apart
-from ..hostile_bundle import Hostile, clashes, documents, folders, manifests, tars, wheels
+from ..hostile_bundle import Hostile, clashes, contents, documents, folders, manifests, tars, wheels
 
 Refused = (IntegrityError, BundleError)
 SECONDS = 10
@@ -65,9 +65,9 @@ def by_the_host(path: Path) -> tuple[Finding, ...]:
 
 
 def looked_at(hostile: Hostile, place: Path, packed: Path) -> Iterator[tuple[str, tuple[Finding, ...]]]:
-    if hostile.archive is not None:
+    if hostile.pack:
         path = place / "notes.tar.gz"
-        path.write_bytes(hostile.archive)
+        path.write_bytes(hostile.pack())
         yield "packed", by_the_host(path)
     if hostile.folder:
         path = place / "notes-1.2"
@@ -81,11 +81,11 @@ def looked_at(hostile: Hostile, place: Path, packed: Path) -> Iterator[tuple[str
 
 
 def test_the_sound_one_is_taken(base: Parts, packed: Path, tmp_path: Path) -> None:
-    hostile = Hostile("sound", base.data, gz(base.rehashed().tar()), lambda folder: base.unpacked(folder))
+    hostile = Hostile("sound", base.data, lambda: gz(base.rehashed().tar()), lambda folder: base.unpacked(folder))
     assert [found for _, found in looked_at(hostile, tmp_path, packed)] == [(), (), ()]
 
 
-FAMILIES = [(tars, 150), (wheels, 280), (clashes, 30), (manifests, 150), (documents, 60), (folders, 55)]
+FAMILIES = [(tars, 150), (wheels, 280), (contents, 9), (clashes, 30), (manifests, 150), (documents, 60), (folders, 55)]
 
 
 @pytest.mark.parametrize(("family", "least"), FAMILIES, ids=lambda one: getattr(one, "__name__", str(one)))
@@ -113,8 +113,8 @@ def test_refused(
 def test_diff_refuses_it_too(base: Parts, packed: Path, tmp_path: Path) -> None:
     for number, hostile in enumerate([*list(documents(base))[:2], *list(clashes(base))[:2]]):
         path = tmp_path / f"{number}.tar.gz"
-        assert hostile.archive
-        path.write_bytes(hostile.archive)
+        assert hostile.pack
+        path.write_bytes(hostile.pack())
         for pair in ((packed, path), (path, packed)):
             with pytest.raises(Refused):
                 diff(*pair)

@@ -153,7 +153,7 @@ def test_the_target_side_is_small_enough_to_be_read() -> None:
     before_the_verdict = {"install.py", "errors.py", "paths.py", "manifest.py", "archive.py", "wheel.py", "landing.py"}
     before_the_verdict |= {"verify.py", "signature.py", "ed25519.py"}
     assert sum(code[name] for name in before_the_verdict) <= 1300, code
-    assert sum(code.values()) <= 3450, code
+    assert sum(code.values()) <= 3500, code
 
 
 def sentences(path: Path) -> set[str]:
