@@ -170,10 +170,15 @@ def _differences(path: str, said: list[str], planned: list[str]) -> list[Finding
 def _check_pylock(path: str, data: bytes, target: Target, files: Mapping[str, File]) -> list[Finding]:
     if len(data) > 4096 * (len(target.install) + 1) + sum(len(one) for d in target.install for one in d.requires) * 4:
         return [_other(path, text("it is far too long"))]
+    if any(part.count(b".") > 40 for part in data.split(b"=")):  # a key of a thousand tables takes a parser for ever
+        return [_other(path, text("it is not in its one form"))]
     try:
-        said = tomllib.loads(data.decode())
+        return _compared(path, tomllib.loads(data.decode()), target, files)
     except (ValueError, RecursionError):
         return [_other(path, text("it is not TOML"))]
+
+
+def _compared(path: str, said: dict[str, Any], target: Target, files: Mapping[str, File]) -> list[Finding]:
     urls = {}
     listed = said.get("packages")
     for package in listed if isinstance(listed, list) else []:

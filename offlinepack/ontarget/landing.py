@@ -59,11 +59,11 @@ def overwrites(place, wheel):  # type: (str, Wheel) -> bool
     kind, _, path = place.lower().partition("/")
     top = path.partition("/")[0]
     if kind == "bin":
-        return bool(_INTERPRETER.match(path) or (_PIP.match(path) and wheel.name != "pip"))
+        return bool(_INTERPRETER.match(top) or (_PIP.match(top) and wheel.name != "pip"))
     if kind == "site":
         foreign = top.endswith((".dist-info", ".egg-info")) and top != wheel.info.lower() and "/" in path
         return foreign or (wheel.name != "pip" and top in ("pip", "pip.py"))
-    return kind == "root" and bool(_ROOT.match(path))
+    return kind == "root" and (top == "pyvenv.cfg" or bool(_ROOT.match(path)))
 
 
 def keys(wheel):  # type: (Wheel) -> Tuple[List[int], List[int], bool]

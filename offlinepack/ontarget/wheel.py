@@ -20,8 +20,7 @@ from .paths import folded
 SCHEMES = ("purelib", "platlib", "headers", "scripts", "data")
 _HASHES = {"sha256": 43, "sha384": 64, "sha512": 86}  # and the length of each in base64 without padding
 _SHOWN = 20  # reasons for one wheel
-_MOST = 8 << 20  # bytes of a file in .dist-info that is read into memory; of RECORD, and so many for each file
-_ROW = 1200
+_MOST, _ROW = 8 << 20, 2400  # bytes of a file in .dist-info that is read into memory; of RECORD, for each file
 _ADVICE = "Do not install it. Ask where it comes from, or take another file or version of this project."
 _REFERENCE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*\s*:\s*[^\W\d]\w*(?:\.[^\W\d]\w*)*\s*(?:\[[^\]]*\])?\Z")
 _COMMAND = re.compile(r'[^\s\[/\\:*?"<>|=][^\s/\\:*?"<>|=]*\Z')
@@ -120,7 +119,7 @@ def _read(archive, path, filename, refuse):  # type: (Archive, str, str, Refuse)
     info, content = infos[0], {}  # type: str, Dict[str, bytes]
     for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt"):
         entry = files.get("%s/%s" % (info, name))
-        most = max(_MOST, _ROW * len(files) if name == "RECORD" else 0)
+        most = _ROW * (len(files) + 20) if name == "RECORD" else _MOST
         if entry is not None and max(entry.size, entry.packed) <= most:
             archive.at(entry.offset, entry.packed)  # for keeps
             content[name] = b"".join(unpacked(archive.source, entry))
@@ -213,17 +212,16 @@ def _record(data, info, files, refuse):  # type: (bytes, str, Dict[str, Entry], 
         for row in csv.reader(data.decode("utf-8").splitlines()):
             if row and (len(row) != 3 or listed.setdefault(row[0], row) != row):
                 refuse("record", text("RECORD says of {member} two things, or not three fields", member=row[0]))
+            # "<info>\\RECORD" is its own row, as some builders on Windows write it
+            if row and row[0] not in files and row[0] != "%s\\RECORD" % info:
+                refuse("record", text("RECORD lists {member}, which is not there", member=row[0]))
     except (ValueError, csv.Error):
         raise Unsound("record", text("RECORD cannot be read"))
     digests = {}  # type: Dict[str, str]
     for name, row in listed.items():
         kind, _, value = row[1].partition("=") if len(row) == 3 else ("", "", "")
         value = value.rstrip("=")
-        if name == "%s\\RECORD" % info:  # its own row, as some builders on Windows write it
-            continue
-        if name not in files:
-            refuse("record", text("RECORD lists {member}, which is not there", member=name))
-        elif name in unsigned or len(row) != 3:
+        if name not in files or name in unsigned or len(row) != 3:
             continue
         # RECORD is a list of (almost) all the files in the wheel and their secure hashes; sha256 or better.
         elif _HASHES.get(kind) != len(value):

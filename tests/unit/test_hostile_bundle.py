@@ -18,6 +18,7 @@ from offlinepack.ontarget.verify import open_folder
 
 from ..bundles import Parts, gz, make_bundle, taken_apart
 from ..hostile_bundle import Hostile, clashes, contents, documents, folders, manifests, tars, wheels
+from ..hostile_others import evidence, forms, limits, more_wheels
 
 Refused = (IntegrityError, BundleError)
 SECONDS = 10
@@ -86,14 +87,16 @@ def test_the_sound_one_is_taken(base: Parts, packed: Path, tmp_path: Path) -> No
 
 
 FAMILIES = [(tars, 150), (wheels, 280), (contents, 9), (clashes, 30), (manifests, 150), (documents, 60), (folders, 55)]
+FAMILIES += [(evidence, 40), (forms, 30), (more_wheels, 65)]
+SLOW = pytest.param(limits, 18, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("family", "least"), FAMILIES, ids=lambda one: getattr(one, "__name__", str(one)))
+@pytest.mark.parametrize(("family", "least"), [*FAMILIES, SLOW], ids=lambda one: getattr(one, "__name__", str(one)))
 def test_refused(
     family: Callable[[Parts], Iterator[Hostile]], least: int, base: Parts, light: Parts, packed: Path, tmp_path: Path
 ) -> None:
     missed, names = [], set()
-    for number, hostile in enumerate(family(base if family in (tars, folders) else light)):
+    for number, hostile in enumerate(family(base if family in (tars, folders, forms) else light)):
         names.add(hostile.name)
         place = tmp_path / str(number)
         place.mkdir()
