@@ -22,6 +22,7 @@ _HASHES = {"sha256": 43, "sha384": 64, "sha512": 86}  # and the length of each i
 _SHOWN = 20  # reasons for one wheel
 _MOST, _ROW = 8 << 20, 2400  # bytes of a file in .dist-info that is read into memory; of RECORD, for each file
 _ADVICE = "Do not install it. Ask where it comes from, or take another file or version of this project."
+_BUILD_IT = "Do not install it. Take another version of this project, or have it built from its source (--no-binary)."
 _REFERENCE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*\s*:\s*[^\W\d]\w*(?:\.[^\W\d]\w*)*\s*(?:\[[^\]]*\])?\Z")
 _COMMAND = re.compile(r'[^\s\[/\\:*?"<>|=][^\s/\\:*?"<>|=]*\Z')
 _VERSION = re.compile(
@@ -82,9 +83,10 @@ def read_wheel(path, filename=None, sha256=None):
         if sha256 and archive.sha256() != sha256:
             bad = [("hash", text("its bytes are not those that were packed"))]
     if bad or wheel is None:
-        raise IntegrityError(
-            *[error("wheel-" + code, filename, "{subject}: {why}.", _ADVICE, why=why) for code, why in bad[:_SHOWN]]
-        )
+        raise IntegrityError(*[
+            error("wheel-" + code, filename, "{subject}: {why}.", _BUILD_IT if code == "record" else _ADVICE, why=why)
+            for code, why in bad
+        ])
     return wheel
 
 
