@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import runpy
+import signal
 import sys
 import tempfile
 import time
@@ -21,6 +22,7 @@ def work(job):
     os.chdir(job["cwd"])
     os.environ.update(job.get("env", {}))
     tempfile.tempdir = None
+    signal.alarm(SECONDS)
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 28, 1 << 28))
     with open("/proc/self/statm") as source:

@@ -285,17 +285,17 @@ def test_a_sample(
 ) -> None:
     # the limits take long to be made; unit/test_hostile_bundle.py has them all
     families = [one for one in FAMILIES if one is not hostile_others.limits]
-    sample = [one for at, one in enumerate(both_ways(packed, complete, signer, families)) if at % 67 == 0]
+    sample = [one for at, one in enumerate(both_ways(packed, complete, signer, families)) if at % 197 == 0]
     count, wrong = tried(sample, packed, tmp_path, host, there[:1], program)
     assert not wrong, "\n".join(wrong)
-    assert count >= 30
+    assert count >= 8
 
 
 def test_signatures_that_are_none(
     packed: Path, tmp_path: Path, host: Runner, there: list[Runner], program: Path
 ) -> None:
     wrong = []
-    for number, hostile in enumerate(hostile_others.signatures(taken_apart(packed))):
+    for number, hostile in enumerate(list(hostile_others.signatures(taken_apart(packed)))[::3]):
         trial = Trial(hostile, tmp_path / str(number), packed, None)
         for name in ("cwd", "tmp", "media/notes-1.2"):
             (trial.place / name).mkdir(parents=True)
