@@ -29,6 +29,15 @@ def unit(number, what):
     return said.decode().strip()
 
 
+def started(number):
+    """Wait until systemd has it running again."""
+    time.sleep(1)
+    for _ in range(300):
+        if unit(number, "ActiveState") == "active":
+            return
+        time.sleep(0.1)
+
+
 def run(code):
     subprocess.run(["sh", "-euxc", code], check=True, stdout=sys.stderr)
 
@@ -53,11 +62,11 @@ def main(path):
         one.start()
     time.sleep(1)
     os.kill(int(unit(1, "MainPID")), 9)
-    time.sleep(2)
+    started(1)
     found["after a kill"] = unit(1, "ActiveState"), int(unit(1, "NRestarts"))
     main = unit(1, "MainPID")
     run("systemctl reload notes@1")
-    time.sleep(2)
+    started(1)
     found["reloaded"] = unit(1, "ActiveState"), unit(1, "MainPID") == main
     run(upgrade)
     time.sleep(1)
