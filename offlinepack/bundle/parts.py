@@ -67,9 +67,12 @@ class Output:
             )
         try:
             self._open()
-        except OSError as failed:
-            raise unwritable(self._path, failed) from failed
-        self._thread.start()
+            self._thread.start()
+        except BaseException as failed:  # Ctrl-C may come as soon as there is a file
+            self._remove()
+            if isinstance(failed, OSError):
+                raise unwritable(self._path, failed) from failed
+            raise
         return self
 
     def put(self, data: bytes | memoryview) -> None:
@@ -92,13 +95,17 @@ class Output:
         except OSError as failed:
             raise unwritable(self._path, failed) from failed
         finally:
-            if self._file:
-                self._file.close()
-            for number in range(1, len(self._parts) + 2):
-                with suppress(OSError):
-                    self._beside(number).unlink()
+            self._remove()
+
+    def _remove(self) -> None:
+        """What has not got its name."""
+        if self._file:
+            self._file.close()
+        for number in range(1, len(self._parts) + 2):
             with suppress(OSError):
-                self._sums(".part").unlink()
+                self._beside(number).unlink()
+        with suppress(OSError):
+            self._sums(".part").unlink()
 
     def _check(self) -> None:
         if isinstance(self._failed, OSError):
