@@ -89,6 +89,41 @@ def test_the_same_input_gives_the_same_bytes(
     assert Path("one.tar.gz").read_bytes() == Path("two.tar.gz").read_bytes()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="another user by unshare")
+def test_another_user_on_another_day_in_another_place_gets_the_same_bytes(
+    index: ServedIndex, offlinepack: Run, tmp_path: Path
+) -> None:
+    (there := tmp_path / "other home" / "work").mkdir(parents=True)
+    Path("notes.txt").write_text("read me\n")
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    every = [*LINUX, "--python-version", python, "--target", "windows:3.12"]
+    only = "boulder; sys_platform == 'linux' and python_version == '3.11'"
+    assert offlinepack("lock", "stone", only, *every, "-d", "locks").code == 0
+    what = [part for one in sorted(os.listdir("locks")) for part in ("-r", f"locks/{one}")]
+    what += [*every, "--locked", "--include", "notes.txt=share/notes.txt", "--name", "notes", "--bytecode"]
+    done = offlinepack("build", *what, "--rehearse", "-o", "one.tar.gz")
+    assert done.code == 0, done.err
+    for one in ("locks", "notes.txt"):
+        subprocess.run(["cp", "-r", one, there], check=True)
+    subprocess.run(["cp", "-r", tmp_path / "cache", tmp_path / "other home" / "cache"], check=True)
+    later = (
+        "import sys, time; real = time.time; time.time = lambda: real() + 400 * 86400\n"
+        "time.time_ns = lambda: int(time.time() * 1e9); gm, local = time.gmtime, time.localtime\n"
+        "time.gmtime = lambda at=None: gm(time.time() if at is None else at)\n"
+        "time.localtime = lambda at=None: local(time.time() if at is None else at)\n"
+        "from offlinepack.cli import main; main(sys.argv[1:])"
+    )
+    other = {"HOME": str(there.parent), "USER": "stone", "LOGNAME": "stone", "TZ": "Pacific/Auckland", "LC_ALL": "C"}
+    other.update(LANG="zh_CN.UTF-8", PYTHONHASHSEED="7", OFFLINEPACK_CACHE_DIR=str(there.parent / "cache"))
+    user = ["unshare", "--user", "--map-user=12345", "--map-group=12345"]
+    command = ["sh", "-c", 'umask 077; exec "$@"', "sh", sys.executable, "-c", later, "build", *what, "--rehearse"]
+    run = subprocess.run(
+        [*user, *command, "--offline", "-o", "two.tar.gz"], cwd=there, env={**os.environ, **other}, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert Path("one.tar.gz").read_bytes() == (there / "two.tar.gz").read_bytes()
+
+
 def test_the_default_target_is_this_python_with_the_floor_of_its_files(index: ServedIndex, offlinepack: Run) -> None:
     done = offlinepack("build", "stone", "--json")
     assert done.code == 0, done.err

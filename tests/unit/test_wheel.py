@@ -165,13 +165,19 @@ def test_record_may_repeat_a_row_lack_sizes_and_use_stronger_hashes(tmp_path: Pa
     assert check_contents(read_wheel(path)) == []
 
 
-def test_record_may_name_itself_as_windows_does(tmp_path: Path) -> None:
+def test_record_of_a_wheel_for_windows_may_have_backslashes(tmp_path: Path) -> None:
     def odd(rows: list[list[str]]) -> list[list[str]]:
-        return [[name.replace("/RECORD", "\\RECORD"), *rest] for name, *rest in rows]
+        return [[name.replace("/", "\\"), *rest] for name, *rest in rows]
 
-    path = make_wheel(tmp_path, "stone", files={"stone/__init__.py": ""}, record=odd)
-    wheel = read_wheel(path)
-    assert b"\\RECORD" in wheel.record and check_contents(wheel) == []
+    files = {"stone/__init__.py": "", "stone/grain/x.py": "x = 1\n"}
+    wheel = read_wheel(make_wheel(tmp_path, "stone", tag="cp39-cp39-win_amd64", files=files, record=odd))
+    assert b"stone\\grain\\x.py" in wheel.record and check_contents(wheel) == []
+    assert all(one.digest for one in wheel.members if not one.name.endswith("/RECORD"))
+    with pytest.raises(IntegrityError):
+        read_wheel(make_wheel(tmp_path, "stone", files=files, record=odd))
+    both = make_wheel(tmp_path / "both", "stone", tag="cp39-cp39-win_amd64", record=lambda rows: [*rows, *odd(rows)])
+    with pytest.raises(IntegrityError):
+        read_wheel(both)
 
 
 def test_metadata_in_its_body_is_not_a_header(tmp_path: Path) -> None:
