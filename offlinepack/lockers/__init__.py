@@ -87,7 +87,7 @@ def _with_other_indexes(
             (
                 (one.version, other.index.url)
                 for other in means.pages.once(
-                    ("elsewhere", package.name, indexes.of(package.name)),
+                    ("elsewhere", package.name, *map(str, indexes.of(package.name))),
                     functools.partial(projects_elsewhere, package.name, indexes, client),
                 )
                 for one in other.files

@@ -196,7 +196,7 @@ def files_of(name: str, run: Run) -> list[IndexFile]:
             return indexes.project_files(name, run.indexes, client)
 
     try:
-        return means.pages.once(("files", name, run.indexes.of(name)), ask)
+        return means.pages.once(("files", name, *map(str, run.indexes.of(name))), ask)
     except OfflinepackError:
         return []
 

@@ -145,7 +145,7 @@ WRONG: list[tuple[str, Change, str]] = [
     ("install_to_surrogate", put("install_to", "/srv/\ud800"), "install_to"),
     ("install_to_long", put("install_to", "/" + "a" * 600), "install_to"),
     ("install_to_list", put("install_to", ["/srv"]), "install_to"),
-    ("no_targets", put("targets", []), "at least one"),
+    ("no_targets", put("targets", []), "one to 999"),
     ("targets_object", put("targets", {}), "a list"),
     ("targets_null", put("targets", None), "a list"),
     ("target_twice", lambda plain: plain["targets"].append(plain["targets"][0]), "each tag once"),
