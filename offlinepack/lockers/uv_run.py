@@ -76,7 +76,7 @@ class Run:
         arguments, index_environment = self.indexes.uv_arguments()
         wanted = self.requirements
         command = [
-            *(uv_program.find(), "pip", "compile", "--format", "pylock.toml", "-o", "pylock.toml"),
+            *("pip", "compile", "--format", "pylock.toml", "-o", "pylock.toml"),
             *("--color", "never", "--no-progress", "--no-python-downloads", "--no-header"),
             *("--python", str(self.means.python or sys.executable)),
             *(_seen_from(self.seen) if self.seen else []),
@@ -103,7 +103,7 @@ class Run:
             (folder / "excludes.txt").write_text("".join(f"{one}\n" for one in sorted(rounds.excluded)), "utf-8")
             command += ["--excludes", "excludes.txt"]
         command.append("requirements.in")
-        environment = {**uv_program.environment(), **index_environment}
+        environment = dict(index_environment)
         # which releases it passes over stands nowhere else
         environment["RUST_LOG"] = "uv_resolver::candidate_selector=trace"
         environment["UV_HTTP_TIMEOUT"] = str(max(1, round(self.means.timeout)))
@@ -114,17 +114,7 @@ class Run:
         with contextlib.nullcontext(True) if self.means.offline else turn as alone:
             if not alone:  # what they still lack is little, and each connection looks the host's name up
                 environment["UV_CONCURRENT_DOWNLOADS"] = "2"
-            return subprocess.run(
-                command,
-                cwd=folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-                check=False,
-            )
+            return uv_program.run(command, folder, environment)
 
 
 def _with_lasting_answers(arguments: list[str], folder: Path) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -226,21 +225,11 @@ def _read_uv_lock(
 def _export(folder: Path, extras: Sequence[str], groups: Sequence[str], how: str) -> Pylock | str:
     """uv.lock as PEP 751 has it, or uv's words; nothing is asked of a network, nothing is written to the project."""
     # printed, its paths are relative to the project; in a file, to that file
-    command = [
-        *(uv_program.find(), "export", how, "--offline", "--format", "pylock.toml", "--quiet"),
+    arguments = [
+        *("export", how, "--offline", "--format", "pylock.toml", "--quiet"),
         *("--no-default-groups", "--no-editable", "--no-header", "--color", "never", "--python", sys.executable),
         *(part for one in extras for part in ("--extra", one)),
         *(part for one in groups for part in ("--group", one)),
     ]
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=uv_program.environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
+    done = uv_program.run(arguments, folder)
     return _parsed(folder / "uv.lock", done.stdout) if done.returncode == 0 else done.stderr.strip()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from offlinepack.errors import ResolutionError, error
 
@@ -26,3 +29,20 @@ def environment() -> dict[str, str]:
     """The caller's variables without settings of uv, pip, Python or an active environment."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_PASSED)}
     return {**kept, "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1"}
+
+
+def run(
+    arguments: Sequence[str], folder: Path, more: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """uv with these arguments, in `folder`, with `more` variables; what it says comes back, whatever its exit code."""
+    return subprocess.run(
+        [find(), *arguments],
+        cwd=folder,
+        env={**environment(), **(more or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )

@@ -31,6 +31,7 @@ from ..bundles import (
     taken_apart,
     target_of,
 )
+from ..hostile_bundle import link, write
 from ..making import make_wheel
 
 
@@ -170,24 +171,6 @@ def test_another_format(change: dict[str, Any], code: str, form: str, good: Part
 # ---------------------------------------------------------------------------------------------- the unpacked folder
 
 
-def plant(name: str) -> Callable[[Path], None]:
-    def attack(folder: Path) -> None:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"boo")
-
-    return attack
-
-
-def link(name: str, to: str) -> Callable[[Path], None]:
-    def attack(folder: Path) -> None:
-        if (folder / name).is_dir():
-            (folder / name).rename(folder.parent / "moved")
-        (folder / name).unlink(missing_ok=True)
-        (folder / name).symlink_to(to)
-
-    return attack
-
-
 def pipe(folder: Path) -> None:
     (folder / "README.txt").unlink()
     os.mkfifo(folder / "README.txt")
@@ -224,11 +207,11 @@ def edit(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("attack", "code", "subject"),
     [
-        pytest.param(plant("evil.py"), "not-listed", "evil.py", id="added"),
-        pytest.param(plant("wheels/evil-1.0-py3-none-any.whl"), "not-listed", "wheels/evil-1.0-py3-none-any.whl", id="added-wheel"),
-        pytest.param(plant("ontarget/__pycache__/errors.cpython-311.pyc"), "not-listed", "ontarget/__pycache__", id="pycache"),
-        pytest.param(plant("pip.conf"), "not-listed", "pip.conf", id="pip-conf"),
-        pytest.param(plant("sub/pyproject.toml"), "not-listed", "sub", id="added-folder"),
+        pytest.param(write("evil.py"), "not-listed", "evil.py", id="added"),
+        pytest.param(write("wheels/evil-1.0-py3-none-any.whl"), "not-listed", "wheels/evil-1.0-py3-none-any.whl", id="added-wheel"),
+        pytest.param(write("ontarget/__pycache__/errors.cpython-311.pyc"), "not-listed", "ontarget/__pycache__", id="pycache"),
+        pytest.param(write("pip.conf"), "not-listed", "pip.conf", id="pip-conf"),
+        pytest.param(write("sub/pyproject.toml"), "not-listed", "sub", id="added-folder"),
         pytest.param(lambda folder: (folder / "empty").mkdir(), "not-listed", "empty", id="empty-folder"),
         pytest.param(link("README.txt", "/etc/passwd"), "not-a-file", "README.txt", id="link"),
         pytest.param(link("wheels", "../moved"), "not-listed", "wheels", id="linked-folder"),
