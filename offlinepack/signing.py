@@ -12,7 +12,7 @@ from pathlib import Path
 from offlinepack.bundle import Bundle
 from offlinepack.errors import ComputerError, Finding, UsageError, error
 from offlinepack.ontarget import signature as signatures
-from offlinepack.ontarget.installation import TRUST
+from offlinepack.ontarget import trust
 
 NAMESPACE = "offlinepack"
 """what the signature is good for, as in `namespaces=` of an allowed_signers file"""
@@ -113,7 +113,7 @@ def signatures_of(bundle: Bundle, given: Sequence[Path] = ()) -> list[tuple[str,
 
 def who_signed(opened: Bundle, keys: Sequence[str], signature: str | None) -> list[Finding]:
     """A note for each file of keys, those of this machine's trust.ini among them; IntegrityError where one lacks."""
-    wanted = [*keys, *signatures.demanded(TRUST)]
+    wanted = [*keys, *trust.demanded(trust.PLACE)]
     signatures.own(opened.data, list(opened.signatures.items()))
     if not wanted:
         return []

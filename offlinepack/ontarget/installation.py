@@ -19,6 +19,7 @@ from . import (
     report,
     seed,
     signature,
+    trust,
     verify,
 )
 from .errors import DONE, Finding, Text, error, raise_all, text
@@ -26,8 +27,6 @@ from .generation import Work
 from .manifest import INSTALL_PY, SIGNATURES, Manifest, write
 from .program import PROGRAM
 from .wheel import Wheel
-
-TRUST = os.path.join(os.environ.get("PROGRAMDATA", "") if os.name == "nt" else "/etc", "offlinepack", "trust.ini")
 
 
 def install(options, voice):  # type: (Any, report.Voice) -> int
@@ -56,7 +55,7 @@ def install(options, voice):  # type: (Any, report.Voice) -> int
 
 def keys_of(options):  # type: (Any) -> List[str]
     """The files of keys that are given, or demanded on this machine; UsageError: there have to be some."""
-    keys = list(options.verify_key or []) + signature.demanded(TRUST)
+    keys = list(options.verify_key or []) + trust.demanded(trust.PLACE)
     if options.require_signature and not keys:
         raise errors.UsageError(error(
             "usage", "--require-signature", "{subject} needs --verify-key: who must have signed?"))

@@ -5,16 +5,16 @@ standard library alone, because the machines with an old Python have an OpenSSH 
 """
 
 import base64
-import binascii
 import calendar
-import configparser
+import errno
 import hashlib
 import os
 import re
 import struct
 import subprocess
+import tempfile
 import time
-from typing import Any, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from . import ed25519
 from .errors import Finding, IntegrityError, Text, UsageError, error, note, text
@@ -22,12 +22,13 @@ from .errors import Finding, IntegrityError, Text, UsageError, error, note, text
 NAMESPACE = "offlinepack"
 _ASK = "Ask whoever packed it for its signature, or for the right key."
 _KEYS = "Give a .pub file or an allowed_signers file of ssh-keygen."
-_TRUST = "{subject} demands signatures, but cannot be read: {why}."
 _ARMOR = re.compile(
     rb"-----BEGIN SSH SIGNATURE-----\r?\n([A-Za-z0-9+/=\r\n]+)-----END SSH SIGNATURE-----\r?\n?\Z"
 )
-_OPTION = re.compile(r'([A-Za-z-]+)(?:=("[^"]*"|[^",\s]*))?(?:,|\Z)')
-_KINDS = ("ssh-", "ecdsa-", "sk-")
+_KIND = re.compile(r"(?:ssh|ecdsa|sk)-\S+[ \t]+AAAA")  # each blob begins with the length of its kind's name
+_OPTION = re.compile(r'(namespaces|valid-after|valid-before)="([^"\\]*)"(?:,(?=.)|\Z)', re.I)
+_MOMENT = re.compile(r"\A([0-9]{8}(?:[0-9]{4}(?:[0-9]{2})?)?)(Z|UTC)?\Z", re.I)
+_MOST_KEYS = 1 << 20  # bytes
 
 
 class _Bad(Exception):
@@ -107,37 +108,24 @@ def fingerprint(key):  # type: (bytes) -> str
     return "SHA256:" + base64.b64encode(hashlib.sha256(key).digest()).decode("ascii").rstrip("=")
 
 
-def demanded(path):  # type: (str) -> List[str]
-    """The files of keys that this machine's trust.ini demands of every bundle: [signature] verify-key, a path a line.
-
-    None where there is no such file; UsageError where it cannot be read.
-    """
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        with open(path, encoding="utf-8") as source:
-            parser.read_file(source)
-        keys = [line.strip() for line in parser.get("signature", "verify-key").splitlines() if line.strip()]
-        if not keys:
-            raise ValueError("verify-key is empty")
-        return keys
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, configparser.Error) as why:
-        raise UsageError(error("trust-unreadable", path, _TRUST, "Ask whoever looks after this machine.", why=why))
-
-
 def read_keys(path):  # type: (str) -> List[Allowed]
     """The keys of a .pub or allowed_signers file, or UsageError with each line that cannot be used."""
     found, bad = [], []  # type: List[Allowed], List[Finding]
     try:
         with open(path, "rb") as source:
-            lines = source.read(1 << 20).decode("utf-8").splitlines()
-    except (OSError, ValueError) as why:
-        raise UsageError(error("bad-key-file", path, "{subject} cannot be read: {why}.", _KEYS, why=why))
+            data = source.read(_MOST_KEYS + 1)
+        if len(data) > _MOST_KEYS:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        lines = data.decode("utf-8-sig", "replace").split("\n")
+    except OSError as why:
+        raise UsageError(error("bad-key-file", path, "{subject} cannot be read: {why}.", _KEYS, why=why.strerror))
     for number, line in enumerate(lines, 1):
         try:
-            if line.strip() and not line.strip().startswith("#"):
-                found.append(_allowed(line.strip()))
+            line = line.strip(" \t\r")
+            if line and not line.startswith("#"):
+                found.append(_allowed(line))
+            if re.search("[\0-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]", line):  # other eyes see two lines there
+                raise _Bad(text("it holds characters that cannot be printed"))
         except _Bad as why:
             facts = {"line": str(number), "why": why.args[0]}
             bad.append(error("bad-key-file", path, "{subject}, line {line}: {why}.", _KEYS, **facts))
@@ -147,50 +135,56 @@ def read_keys(path):  # type: (str) -> List[Allowed]
 
 
 def _allowed(line):  # type: (str) -> Allowed
-    """ALLOWED SIGNERS: principals, options, key type, base64; a .pub has neither of the first two."""
+    """ALLOWED SIGNERS: principals, options, key type, base64; a .pub has neither of the first two.
+
+    What ssh-keygen does not take is not taken; nor is what it would leave out in silence.
+    """
     who, options = "", ""
-    if not line.startswith(_KINDS):
-        match = re.match(r'("[^"]+"|\S+)\s+(.*)\Z', line)
-        who, line = match.groups() if match else (line, "")
-        who = who.strip('"')
-    if not line.startswith(_KINDS):
-        match = re.match(r'((?:"[^"]*"|[^"\s])+)\s+(.*)\Z', line)
+    if not _KIND.match(line):
+        match = re.match(r'(?:"([^"]+)"|([^" \t]+))[ \t]+(.*)\Z', line)
+        who, line = (match.group(1) or match.group(2), match.group(3)) if match else (line, "")
+    if not _KIND.match(line):
+        match = re.match(r'((?:"[^"]*"|[^" \t])+)[ \t]+(.*)\Z', line)
         options, line = match.groups() if match else (line, "")
-    kind, _, rest = line.partition(" ")
-    key, _, comment = rest.strip().partition(" ")
-    named = {"namespaces": "*"}
+    kind, key, comment = (re.split("[ \t]+", line, maxsplit=2) + ["", ""])[:3]
+    named = {}  # type: Dict[str, str]
     while options:
         match = _OPTION.match(options)
-        name = match.group(1).lower() if match else ""
-        if name == "cert-authority":
+        if options.lower().startswith("cert-authority"):
             raise _Bad(text("certificate authorities are not supported; list the keys themselves"))
-        if not match or name not in ("namespaces", "valid-after", "valid-before") or not match.group(2):
+        if not match or match.group(1).lower() in named:
             raise _Bad(text("an option that is not known: {option}", option=options))
-        named[name], options = match.group(2).strip('"'), options[match.end() :]
-    blob = _base64(key)
-    if not kind.startswith(_KINDS) or "-cert-" in kind or _strings(blob, 1)[0] != kind.encode("ascii", "replace"):
-        raise _Bad(text("this is no public key"))
+        named[match.group(1).lower()], options = match.group(2), options[match.end() :]
+    blob = _base64(key.encode("utf-8")) if _KIND.match(line) and "-cert-" not in kind else b""
+    if not blob or _strings(blob, 1)[0] != kind.encode("utf-8") or all(one[:1] == "!" for one in who.split(",")):
+        raise _Bad(text("this is no public key, or nobody's"))
     after, before = _moment(named.get("valid-after")), _moment(named.get("valid-before"))
-    return Allowed(who or comment or kind, blob, named["namespaces"], after, before)
+    return Allowed(who or comment or kind, blob, named.get("namespaces", "*"), after, before)
 
 
 def _moment(stamp):  # type: (Optional[str]) -> Optional[int]
     """YYYYMMDD[HHMM[SS]][Z], in the machine's own zone without the Z."""
     if stamp is None:
         return None
-    form = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}.get(len(stamp.rstrip("Zz")), "")
+    digits, zone = (_MOMENT.findall(stamp) or [("", "")])[0]
     try:
-        parsed = time.strptime(stamp.rstrip("Zz"), form) if form else time.strptime("")
-        return calendar.timegm(parsed) if stamp[-1] in "Zz" else int(time.mktime(parsed))
+        parsed = time.strptime(digits, "%Y%m%d%H%M%S"[: len(digits) - 2])
+        moment = calendar.timegm(parsed) if zone else int(time.mktime(parsed))
     except (ValueError, OverflowError):
+        moment = 0
+    if moment <= 0:  # to ssh-keygen that is none either
         raise _Bad(text("no moment in time: {stamp}", stamp=stamp))
+    return moment
 
 
-def _base64(data):  # type: (Any) -> bytes
+def _base64(data):  # type: (bytes) -> bytes
     try:
-        return base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError):
+        found = base64.b64decode(data, validate=True)
+    except ValueError:
+        found = b""
+    if not found or base64.b64encode(found) != data:
         raise _Bad(text("this is no base64"))
+    return found
 
 
 def _strings(blob, count, whole=False):  # type: (bytes, int, bool) -> List[bytes]
@@ -210,9 +204,8 @@ def _strings(blob, count, whole=False):  # type: (bytes, int, bool) -> List[byte
 def read_signature(raw):  # type: (bytes) -> Signature
     """PROTOCOL.sshsig: byte[6] SSHSIG, uint32 version, then key, namespace, reserved, hash, signature as strings."""
     armor = _ARMOR.match(raw) if len(raw) < 1 << 16 else None
-    text_of = b"".join(armor.group(1).split()) if armor else b""
-    blob = _base64(text_of)
-    if blob[:10] != b"SSHSIG\0\0\0\1" or base64.b64encode(blob) != text_of:
+    blob = _base64(b"".join(armor.group(1).split())) if armor else b""
+    if blob[:10] != b"SSHSIG\0\0\0\1":
         raise _Bad(text("this is no signature of ssh-keygen"))
     key, namespace, reserved, hashed, value = _strings(blob[10:], 5, whole=True)
     kind = _strings(key, 1)[0].decode("ascii", "replace")
@@ -262,18 +255,16 @@ def _verify(found, data):  # type: (Signature, bytes) -> None
 
 
 def _ask_ssh_keygen(found, data):  # type: (Signature, bytes) -> None
-    """The same bytes of the signature that were looked at go there through a pipe."""
-    read, write = os.pipe()
+    """The same bytes that were looked at, as a file: Windows hands no pipe on, a bare root has no /dev/fd."""
     try:
-        os.write(write, found.raw)
-        os.close(write)
-        command = ["ssh-keygen", "-Y", "check-novalidate", "-n", NAMESPACE, "-s", "/dev/fd/%d" % read]
-        said = subprocess.PIPE
-        done = subprocess.run(command, input=data, stdout=said, stderr=subprocess.STDOUT, pass_fds=[read])
+        with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
+            path = os.path.join(folder, "manifest.json.sig")
+            with open(path, "wb") as out:
+                out.write(found.raw.replace(b"\r\n", b"\n"))
+            command = ["ssh-keygen", "-Y", "check-novalidate", "-n", NAMESPACE, "-s", path]
+            done = subprocess.run(command, input=data, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     except OSError:
         raise _Unable(text("a key of kind {kind} needs ssh-keygen of OpenSSH 8.1 or newer here", kind=found.kind))
-    finally:
-        os.close(read)
     words = done.stdout.decode("utf-8", "replace").strip()
     if done.returncode and ("option" in words or "usage" in words):
         raise _Unable(text("a key of kind {kind} needs ssh-keygen of OpenSSH 8.1 or newer here", kind=found.kind))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import struct
 import time
 from pathlib import Path
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 
 from offlinepack.ontarget import ed25519
 from offlinepack.ontarget.errors import IntegrityError, UsageError
-from offlinepack.ontarget.signature import check, demanded, fingerprint, read_keys
+from offlinepack.ontarget.signature import check, fingerprint, read_keys
+from offlinepack.ontarget.trust import demanded
 
 VECTORS = Path(__file__).parents[2] / "fixtures" / "vectors"
 MADE = VECTORS / "sshsig"
@@ -188,15 +190,39 @@ ZONED = time.strftime("%Y%m%d%H%M%S", time.localtime(1_700_000_000))
         ('"release manager" {}', ""),
         ('a@b namespaces="offlinepack" {}', ""),
         ('a@b namespaces="file,off*pack" {}', ""),
-        ("a@b namespaces=offline???? {}", ""),
+        ("a@b namespaces=offlinepack {}", "an option that is not known"),
+        ('a@b namespaces="offline????" {}', ""),
+        ('a@b namespaces="file",namespaces="offlinepack" {}', "an option that is not known"),
+        ('a@b namespaces="offlinepack", {}', "an option that is not known"),
+        ('a@b namespaces="" {}', "may not sign for the namespace"),
+        ('a@b namespaces="file, offlinepack" {}', "may not sign for the namespace"),
+        ("ssh-admin@example {}", ""),
+        ("a@b {}\r", ""),
+        ("\ufeff# a byte order mark\na@b {}", ""),
+        ("\ta@b \t{}", ""),
+        ('"a@b {}', "no public key"),
+        ("!a@b,!c {}", "or nobody's"),
+        ("!a@b,* {}", ""),
+        ("# revoked\u2028a@b {}", "cannot be printed"),
+        ("# revoked\ra@b {}", "cannot be printed"),
+        ("# revoked\x0ba@b {}", "cannot be printed"),
+        ("a@b\xa0{}", "an option that is not known"),
+        ("a@b {}==", "base64"),
         ('a@b NAMESPACES="offlinepack" {}', ""),
         ('a@b namespaces="file" {}', "may not sign for the namespace"),
         ('a@b namespaces="*,!offlinepack" {}', "may not sign for the namespace"),
         ('a@b namespaces="offlinepac?k" {}', "may not sign for the namespace"),
         ('a@b namespaces="off.inepack" {}', "may not sign for the namespace"),
         ('a@b valid-after="20231114Z",valid-before="20231116Z" {}', ""),
-        (f"a@b valid-after={ZONED} {{}}", ""),
-        (f"a@b valid-before={ZONED} {{}}", ""),
+        (f'a@b valid-after="{ZONED}" {{}}', ""),
+        (f'a@b valid-before="{ZONED}" {{}}', ""),
+        (f"a@b valid-before={ZONED} {{}}", "an option that is not known"),
+        ('a@b valid-before="20231114221320utc" {}', ""),
+        ('a@b valid-before="20231114221320ZZ" {}', "no moment in time"),
+        ('a@b valid-after="19700101Z" {}', "no moment in time"),
+        ('a@b valid-before="29990230" {}', "no moment in time"),
+        ('a@b valid-before="" {}', "no moment in time"),
+        ('a@b valid-after="20991231",valid-after="20200101" {}', "an option that is not known"),
         ('a@b valid-after="20231115Z" {}', "not valid today"),
         ('a@b valid-before="202311142213Z" {}', "not valid today"),
         ('a@b valid-before="20231114221319Z" {}', "not valid today"),
@@ -217,7 +243,8 @@ ZONED = time.strftime("%Y%m%d%H%M%S", time.localtime(1_700_000_000))
 )
 def test_allowed_signers(tmp_path: Path, line: str, sentence: str) -> None:
     path = tmp_path / "allowed_signers"
-    path.write_text("# keys\n" * ("line 1" not in sentence) + line.format(public()) + "\n")
+    keys = "# keys\n" * ("line 1" not in sentence and "\ufeff" not in line) + line.format(public()) + "\n"
+    path.write_text(keys, encoding="utf-8", newline="")
     told = why(sshsig(), path, now=1_700_000_000)
     assert (sentence in told) if sentence else told == ""
 
@@ -248,10 +275,58 @@ def test_what_this_machine_demands(tmp_path: Path) -> None:
     assert demanded(str(path)) == []
     path.write_text("[signature]\nverify-key =\n  /etc/offlinepack/release.pub\n  /etc/offlinepack/audit.pub\n")
     assert demanded(str(path)) == ["/etc/offlinepack/release.pub", "/etc/offlinepack/audit.pub"]
-    for broken in ("verify-key = x\n", "[signature]\nverify = x\n", "[signature\n", "\0"):
-        path.write_text(broken)
-        with pytest.raises(UsageError):
+    path.write_text("\ufeff# Windows\n[signature]\nverify-key = 50%%_release.pub\n    # and\n\n    keys/audit.pub\n")
+    assert demanded(str(path)) == [str(tmp_path / "50%%_release.pub"), str(tmp_path / "keys/audit.pub")]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "", "[signature]\n", "verify-key = x\n", "[signature]\nverify = x\n", "[signature]\nverify-key =\n", "[signature\n", "\0",
+        "[DEFAULT]\nverify-key = x\n", "[DEFAULT]\nverify-key = x\n[signature]\n", "[signature]\nverify-key = x\nrequire = no\n",
+        "[signature]\nverify-key = x\n[signature]\nverify-key = y\n", "[signature]\nverify-key = x\nverify-key = y\n",
+        "[signature]\nverify-key = x\n[more]\n",
+    ],
+)  # fmt: skip
+def test_what_this_machine_demands_is_understood_to_the_last_word(tmp_path: Path, broken: str) -> None:
+    path = tmp_path / "trust.ini"
+    path.write_text(broken)
+    with pytest.raises(UsageError):
+        demanded(str(path))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes")
+def test_what_anybody_may_change_demands_nothing(tmp_path: Path) -> None:
+    path, key = tmp_path / "trust.ini", tmp_path / "release.pub"
+    path.write_text("[signature]\nverify-key = release.pub\n")
+    key.write_text(public())
+    assert demanded(str(path)) == [str(key)]
+    for one in (path, key):
+        one.chmod(0o666)
+        with pytest.raises(UsageError, match=f"anybody may write to {one}"):
             demanded(str(path))
+        one.chmod(0o644)
+    path.unlink()
+    path.symlink_to("nothing")
+    with pytest.raises(UsageError):
+        demanded(str(path))
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UsageError):
+        demanded(str(path))
+
+
+def test_a_file_of_keys_that_is_too_large_is_not_read_in_part(tmp_path: Path) -> None:
+    path = tmp_path / "allowed_signers"
+    path.write_text(f"a@b {public()}\n" + "# x\n" * (1 << 18))
+    with pytest.raises(UsageError, match="too large"):
+        read_keys(str(path))
+
+
+def test_a_comment_in_any_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "release.pub"
+    path.write_bytes(public().encode() + " 发布".encode("gbk") + b"\n")
+    assert why(sshsig(), path) == ""
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
