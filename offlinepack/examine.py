@@ -6,6 +6,7 @@ done when it is asked for, so that nothing depends on them.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -111,52 +112,70 @@ def clashes(of: Sequence[Examined], system: str, store: Store) -> list[Finding]:
 # ---------------------------------------------------------------------------------------------- ahead, in processes
 
 
-def ahead(files: Iterable[StoredFile], store: Store) -> Iterator[StoredFile]:
-    """The files, unchanged, as they come; at the end the store knows more about those that are wheels."""
-    waiting: queue.SimpleQueue[StoredFile | None] = queue.SimpleQueue()
-    threads: list[threading.Thread] = []
-    unknown = 0
-    try:
-        for file in files:
-            if file.name.endswith(".whl") and store.fact(file.sha256, "wheel", _READER) is None:
-                unknown += file.size
-                waiting.put(file)
-            if unknown > _WORTH_A_PROCESS and not threads:
-                threads = [threading.Thread(target=_fed, args=(waiting, store), daemon=True) for _ in range(_cores())]
-                for thread in threads:
-                    thread.start()
-            yield file
-    except BaseException:
+class Ahead:
+    """Looks at wheels as they arrive, in processes; when it ended, the store knows more about them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._turn = threading.Lock()
+        self._waiting: queue.SimpleQueue[StoredFile | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._unknown = 0
+        """bytes of the wheels that nobody has looked at"""
+
+    def __enter__(self) -> Ahead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         with suppress(queue.Empty):
-            while waiting.get_nowait():
+            while self._waiting.get_nowait():
                 pass
-        raise
-    finally:
+        self.finish()
+
+    def look(self, file: StoredFile) -> None:
+        """Have this file looked at, where it is a wheel that is not known."""
+        if not file.name.endswith(".whl") or self._store.fact(file.sha256, "wheel", _READER) is not None:
+            return
+        with self._turn:
+            self._unknown += file.size
+            self._waiting.put(file)
+            if self._unknown > _WORTH_A_PROCESS and not self._threads:
+                feed = functools.partial(self._feed, self._waiting)
+                self._threads = [threading.Thread(target=feed, daemon=True) for _ in range(_cores())]
+                for thread in self._threads:
+                    thread.start()
+
+    def finish(self) -> None:
+        """Return when all that came was looked at."""
+        with self._turn:
+            threads, waiting = self._threads, self._waiting
+            self._threads, self._waiting, self._unknown = [], queue.SimpleQueue(), 0
         for _ in threads:
             waiting.put(None)
         for thread in threads:
             thread.join()
 
+    def _feed(self, waiting: queue.SimpleQueue[StoredFile | None]) -> None:
+        """One process that gets a file at a time until there is none; where it fails, the files are left for later."""
+        start = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); import offlinepack.examine as e; e.serve()"
+        command = [sys.executable, "-I", "-c", start, json.dumps(sys.path)]
+        with (
+            suppress(OSError),
+            subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            ) as process,
+        ):
+            assert process.stdin and process.stdout
+            while (file := waiting.get()) is not None:
+                job = [str(self._store.path), file.name, str(file.path), file.size, file.sha256]
+                process.stdin.write(json.dumps(job).encode() + b"\n")
+                process.stdin.flush()
+                if not process.stdout.readline():
+                    return
+
 
 def _cores() -> int:
     return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 4)
-
-
-def _fed(waiting: queue.SimpleQueue[StoredFile | None], store: Store) -> None:
-    """One process that gets a file at a time until there is none; where it fails, the files are left for later."""
-    start = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from offlinepack.examine import serve; serve()"
-    command = [sys.executable, "-I", "-c", start, json.dumps(sys.path)]
-    with (
-        suppress(OSError),
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process,
-    ):
-        assert process.stdin and process.stdout
-        while (file := waiting.get()) is not None:
-            job = [str(store.path), file.name, str(file.path), file.size, file.sha256]
-            process.stdin.write(json.dumps(job).encode() + b"\n")
-            process.stdin.flush()
-            if not process.stdout.readline():
-                return
 
 
 def serve() -> None:

@@ -6,10 +6,10 @@ import contextlib
 import email.utils
 import functools
 import hashlib
+import heapq
 import json
 import logging
 import os
-import queue
 import random
 import re
 import secrets
@@ -17,9 +17,9 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Protocol, TypeVar
@@ -45,7 +45,6 @@ from offlinepack.errors import (
 )
 from offlinepack.store import BLOCK, Incoming, Store, StoredFile
 
-S = TypeVar("S")
 T = TypeVar("T")
 
 RETRIES, TIMEOUT = 5, 15.0
@@ -556,37 +555,110 @@ class Client:
 # ---------------------------------------------------------------------------------------------- files
 
 
-def files(wanted: Iterable[Wanted], store: Store, client: Client, jobs: int = JOBS) -> Iterator[StoredFile]:
-    """Each wanted file from the store, fetched into it first where it is not there; as they come, in no order.
+class Downloads:
+    """Files on their way into the store: each begins as soon as somebody wants it, and comes once."""
 
-    All are tried; then one error holds a finding for each that failed: IntegrityError where a hash was wrong, else
-    FetchError. A full disk (ComputerError) ends it at once.
-    """
-    missing: dict[str, list[Wanted]] = {}
-    for one in wanted:
-        stored = store.get(one.sha256, one.name) if one.sha256 else None
-        if stored is not None:
-            yield stored
-        else:
-            missing.setdefault(one.sha256 or one.url, []).append(one)
-    if not missing:
-        return
-    failures: list[OfflinepackError] = []
-    # the largest first: at the end no single large file keeps all others waiting
-    order = sorted(missing.values(), key=lambda same: -(same[0].size or 0))
-    for same, outcome in _side_by_side(order, lambda same: _one(same[0], store, client), jobs, client.close):
-        if isinstance(outcome, OfflinepackError) and not isinstance(outcome, (ComputerError, UsageError)):
-            failures.append(outcome)
-        elif isinstance(outcome, BaseException):
-            raise outcome
-        else:
-            yield outcome
-            for one in same[1:]:
-                yield StoredFile(one.name, outcome.path, outcome.size, outcome.sha256)
-    if failures:
-        kind = IntegrityError if any(isinstance(one, IntegrityError) for one in failures) else FetchError
-        findings = [found for failure in failures for found in failure.findings]
-        raise kind(*sorted(findings, key=lambda found: found.subject))
+    def __init__(
+        self,
+        store: Store,
+        client: Client,
+        jobs: int = JOBS,
+        arrived: Callable[[StoredFile], None] = lambda _: None,
+    ) -> None:
+        """`jobs` at a time; `arrived` is told of each file that came, in the thread that fetched it."""
+        self._store, self._client, self._jobs, self._arrived = store, client, jobs, arrived
+        self._change = threading.Condition()
+        self._waiting: list[tuple[int, int, Wanted]] = []
+        """a heap, the largest first: at the end no single large file keeps all others waiting"""
+        self._outcomes: dict[str, StoredFile | BaseException | None] = {}
+        """None: it waits, or is under way"""
+        self._threads: set[threading.Thread] = set()
+        """those that take what waits; one that finds nothing leaves"""
+        self._ended: BaseException | None = None
+        """why nothing more is fetched"""
+
+    def begin(self, wanted: Iterable[Wanted]) -> None:
+        """Fetch what is not in the store; nobody waits for it here, and what fails is told by `files`."""
+        for one in wanted:
+            stored = self._store.get(one.sha256, one.name) if one.sha256 else None
+            with self._change:
+                if stored is None and _key(one) not in self._outcomes:
+                    self._outcomes[_key(one)] = None
+                    heapq.heappush(self._waiting, (-(one.size or 0), len(self._outcomes), one))
+        with self._change:
+            for _ in range(min(self._jobs - len(self._threads), len(self._waiting))):
+                # daemons: an interrupted program does not wait until a silent server has run into its time-out
+                thread = threading.Thread(target=self._run, daemon=True)
+                self._threads.add(thread)
+                thread.start()
+
+    def files(self, wanted: Iterable[Wanted]) -> Iterator[StoredFile]:
+        """Each wanted file from the store, fetched into it first where it is not there; as they come, in no order.
+
+        All are tried; then one error holds a finding for each that failed: IntegrityError where a hash was wrong, else
+        FetchError. A full disk (ComputerError) ends it at once.
+        """
+        if self._ended is not None:
+            raise self._ended
+        missing: dict[str, list[Wanted]] = {}
+        for one in wanted:
+            stored = self._store.get(one.sha256, one.name) if one.sha256 else None
+            if stored is not None:
+                yield stored
+            else:
+                missing.setdefault(_key(one), []).append(one)
+        self.begin(one for same in missing.values() for one in same[:1])
+        failures: list[OfflinepackError] = []
+        try:
+            while missing:
+                with self._change:
+                    self._change.wait_for(lambda: any(self._outcomes[key] is not None for key in missing))
+                    came = [(outcome, missing.pop(key)) for key in [*missing] if (outcome := self._outcomes[key])]
+                for outcome, same in came:
+                    if isinstance(outcome, StoredFile):
+                        yield from (replace(outcome, name=one.name) for one in same)
+                    elif isinstance(outcome, OfflinepackError) and not isinstance(outcome, (ComputerError, UsageError)):
+                        failures.append(outcome)
+                    else:
+                        raise outcome
+        except BaseException as failure:
+            self._stop(failure)
+            raise
+        if failures:
+            kind = IntegrityError if any(isinstance(one, IntegrityError) for one in failures) else FetchError
+            findings = [found for failure in failures for found in failure.findings]
+            raise kind(*sorted(findings, key=lambda found: found.subject))
+
+    def _run(self) -> None:
+        while True:
+            with self._change:
+                if not self._waiting:
+                    self._threads.discard(threading.current_thread())
+                    return
+                _, _, one = heapq.heappop(self._waiting)
+            outcome: StoredFile | BaseException
+            try:
+                outcome = _one(one, self._store, self._client)
+                self._arrived(outcome)
+            except BaseException as failure:
+                outcome = failure
+            with self._change:
+                self._outcomes[_key(one)] = outcome
+                self._change.notify_all()
+
+    def _stop(self, why: BaseException) -> None:
+        """Nobody wants the rest."""
+        with self._change:
+            self._ended, threads = why, [*self._threads]
+            self._waiting.clear()
+        self._client.close()
+        patience = time.monotonic() + 1
+        for thread in threads:
+            thread.join(max(0, patience - time.monotonic()))
+
+
+def _key(wanted: Wanted) -> str:
+    return wanted.sha256 or wanted.url
 
 
 def sizes(wanted: Iterable[Wanted], store: Store, client: Client, jobs: int = JOBS) -> dict[str, int | None]:
@@ -612,46 +684,6 @@ def sizes(wanted: Iterable[Wanted], store: Store, client: Client, jobs: int = JO
         with ThreadPoolExecutor(min(jobs, len(unknown))) as pool:
             found.update(zip((one.name for one in unknown), pool.map(ask, unknown), strict=True))
     return found
-
-
-def _side_by_side(
-    tasks: Sequence[S], work: Callable[[S], T], jobs: int, stop: Callable[[], None]
-) -> Iterator[tuple[S, T | BaseException]]:
-    """Each task with what its work gave or raised, as they end; `stop` is called when nobody wants the rest.
-
-    The threads are daemons: an interrupted program does not wait until a silent server has run into its time-out.
-    """
-    todo: queue.SimpleQueue[S] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[S, T | BaseException]] = queue.SimpleQueue()
-    for task in tasks:
-        todo.put(task)
-
-    def run() -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                task = todo.get_nowait()
-                try:
-                    done.put((task, work(task)))
-                except BaseException as failure:
-                    done.put((task, failure))
-
-    threads = [threading.Thread(target=run, daemon=True) for _ in range(min(jobs, len(tasks)))]
-    left = len(tasks)
-    try:
-        for thread in threads:
-            thread.start()
-        while left:
-            yield done.get()
-            left -= 1
-    finally:
-        if left > 0:
-            with contextlib.suppress(queue.Empty):
-                while todo.get_nowait():
-                    pass
-            stop()
-        patience = time.monotonic() + 1
-        for thread in threads:
-            thread.join(max(0, patience - time.monotonic()))
 
 
 def _one(wanted: Wanted, store: Store, client: Client) -> StoredFile:

@@ -8,7 +8,7 @@ import itertools
 import re
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -167,8 +167,13 @@ class Built:
     """of the rehearsal, where one was asked for"""
 
 
-def lock(request: Request, watch: Watch = unwatched) -> tuple[Plan, ...]:
-    """Lock and select for every target, side by side; all conflicts or gaps of all targets at once."""
+def lock(
+    request: Request, watch: Watch = unwatched, chosen: Callable[[Selection], None] = lambda _: None
+) -> tuple[Plan, ...]:
+    """Lock and select for every target, side by side; all conflicts and gaps of all targets at once.
+
+    `chosen` is told of each target's selection as soon as there is one, in no order and in other threads.
+    """
     tools, asked = _tools(), supply.named(request.requirements, request.indexes, request.how)
     marks = [_mark(asked, one, request) for one in request.targets]
     wanted = [(one, _with_kept(asked, one, mark, request)) for one, mark in zip(request.targets, marks, strict=True)]
@@ -178,38 +183,40 @@ def lock(request: Request, watch: Watch = unwatched) -> tuple[Plan, ...]:
         held = [found for own in each.pylocks if kept.tag(own) == one.tag and (found := kept.tools(own))]
         if held:
             pythons[one.facts.implementation, one.python_full] = one, dataclasses.replace(tools, pylocks=(held[0],))
-    jobs = [functools.partial(supply.locked, each, one, request.indexes, request.how) for one, each in wanted]
-    its = [functools.partial(_tools_locked, each, one, request.indexes, request.how) for one, each in pythons.values()]
-    jobs += its
-    locks = side_by_side(jobs, text("resolving for {targets}", targets=[one.name for one in request.targets]), watch)
+    jobs = [functools.partial(_solved, each, one, request, chosen) for one, each in wanted]
+    jobs += [functools.partial(_tools_solved, each, one, request) for one, each in pythons.values()]
+    solved = side_by_side(jobs, text("resolving for {targets}", targets=[one.name for one in request.targets]), watch)
     request.how.pages.forget()
-    own = dict(zip(pythons, locks[len(request.targets) :], strict=True))
-    plans = [
-        functools.partial(_plan, one, each, made, own[one.facts.implementation, one.python_full], tools, mark)
-        for (one, each), made, mark in zip(wanted, locks, marks, strict=False)
-    ]
-    return tuple(all_of(map(caught, plans)))
+    own = {python: made for python, (made, _) in zip(pythons, solved[len(request.targets) :], strict=True)}
+    plans = []
+    for at, (one, each) in enumerate(wanted):
+        (made, selection), its = solved[at], own[one.facts.implementation, one.python_full]
+        plans.append(Plan(one, made, selection, select(its, one, tools), each, its, marks[at]))
+    return tuple(plans)
+
+
+def _solved(
+    asked: Requirements, target: Target, request: Request, chosen: Callable[[Selection], None] = lambda _: None
+) -> tuple[Pylock, Selection]:
+    """What was locked for a target, and the files of it that the target takes."""
+    made = supply.locked(asked, target, request.indexes, request.how)
+    selection = select(made, target, asked)
+    if not selection.chosen:
+        raise SelectionError(_empty(target))
+    chosen(selection)
+    return made, selection
 
 
 def _locked_again(
     plans: Sequence[Plan], again: Mapping[int, Requirements], request: Request, watch: Watch
 ) -> tuple[Plan, ...]:
     """The plans, with those locked and selected anew whose files want something else than their index said."""
-    jobs = [
-        functools.partial(supply.locked, asked, plans[at].target, request.indexes, request.how)
-        for at, asked in again.items()
-    ]
+    jobs = [functools.partial(_solved, asked, plans[at].target, request) for at, asked in again.items()]
     what = text("resolving again for {targets}", targets=[plans[at].target.name for at in again])
-    locks = dict(zip(again, side_by_side(jobs, what, watch), strict=True))
-
-    def renewed(at: int, plan: Plan) -> Plan:
-        if at not in again:
-            return plan
-        asked, made = again[at], locks[at]
-        chosen = select(made, plan.target, asked)
-        return dataclasses.replace(plan, pylock=made, selection=chosen, requirements=asked)
-
-    return tuple(all_of(caught(functools.partial(renewed, at, plan)) for at, plan in enumerate(plans)))
+    renewed = list(plans)
+    for at, (made, selection) in zip(again, side_by_side(jobs, what, watch), strict=True):
+        renewed[at] = dataclasses.replace(plans[at], pylock=made, selection=selection, requirements=again[at])
+    return tuple(renewed)
 
 
 def _tools() -> Requirements:
@@ -219,12 +226,12 @@ def _tools() -> Requirements:
     return Requirements(asked=asked, no_deps=True, only_binary=(":all:",), name=None)
 
 
-def _tools_locked(tools: Requirements, target: Target, indexes: Indexes, how: How) -> Pylock:
-    """The lock of the tools; that an index has none of them is told as that, since nobody asked for them."""
+def _tools_solved(tools: Requirements, target: Target, request: Request) -> tuple[Pylock, Selection]:
+    """The same of the tools; that an index has none of them is told as that, since nobody asked for them."""
     try:
-        return supply.locked(tools, target, indexes, how)
+        return _solved(tools, target, request)
     except (ResolutionError, SelectionError) as failure:
-        places = [fetch.redacted(str(one)) for one in (*indexes.of("pip"), *indexes.find_links)]
+        places = [fetch.redacted(str(one)) for one in (*request.indexes.of("pip"), *request.indexes.find_links)]
         raise type(failure)(
             error(
                 "no-pip",
@@ -236,15 +243,6 @@ def _tools_locked(tools: Requirements, target: Target, indexes: Indexes, how: Ho
                 places=places or [text("no place at all (--no-index)")],
             )
         ) from failure
-
-
-def _plan(
-    target: Target, asked: Requirements, locked: Pylock, tools_lock: Pylock, tools: Requirements, mark: str
-) -> Plan:
-    chosen, own = select(locked, target, asked), select(tools_lock, target, tools)
-    if not chosen.chosen:
-        raise SelectionError(_empty(target))
-    return Plan(target, locked, chosen, own, asked, tools_lock, mark)
 
 
 def _empty(target: Target) -> Finding:
@@ -325,8 +323,8 @@ def own_wheels(indexes: Indexes, how: How) -> OwnWheels:
     """Where wheels of a project that is packed may lie, and who tells a version that only its build knows."""
 
     def version_of(folder: Path) -> str | None:
-        with Store.open(how.cache_dir) as store, supply.client(indexes, how) as client:
-            return supply.Supply(store, client, indexes, how).version_of(folder)
+        with Store.open(how.cache_dir) as store, supply.supplying(store, indexes, how) as source:
+            return source.version_of(folder)
 
     return OwnWheels(indexes.find_links, version_of)
 
@@ -357,22 +355,19 @@ def build(request: Request, output: Path, watch: Watch = unwatched) -> Built:
 
 def _built(request: Request, output: Path, store: Store, watch: Watch) -> Built:
     clock = _Clock()
-    plans = lock(request, watch)
-    clock.passed("lock")
-    chosen = [one for plan in plans for one in plan.chosen]
-    with (
-        supply.client(request.indexes, request.how) as client,
-        origins.asking(chosen, request.indexes, client, store) as inquiry,
-    ):
-        source = supply.Supply(store, client, request.indexes, request.how, watch)
-        parts, read = _supplied(plans, source)
-        for _ in range(MOST_ROUNDS):
-            again = _again(parts, read)
-            if not again:
-                break
-            plans = _locked_again(plans, again, request, watch)
+    with supply.supplying(store, request.indexes, request.how, watch) as source:
+        plans = lock(request, watch, source.begin)
+        clock.passed("lock")
+        chosen = [one for plan in plans for one in plan.chosen]
+        with origins.asking(chosen, request.indexes, source.client, store) as inquiry:
             parts, read = _supplied(plans, source)
-        told = inquiry.told(one for part in parts for one in part.all)
+            for _ in range(MOST_ROUNDS):
+                again = _again(parts, read)
+                if not again:
+                    break
+                plans = _locked_again(plans, again, request, watch)
+                parts, read = _supplied(plans, source)
+            told = inquiry.told(one for part in parts for one in part.all)
     clock.passed("fetch")
     if any(one.placed for one in request.includes):
         parts, read = _with_included(parts, read, request, store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -139,17 +140,31 @@ def wanted(chosen: Iterable[Chosen]) -> list[fetch.Wanted]:
     ]
 
 
+@contextlib.contextmanager
+def supplying(store: Store, indexes: Indexes, how: How, watch: Watch = unwatched) -> Iterator[Supply]:
+    """The supply of a run; at the end nothing of it is under way."""
+    with examine.Ahead(store) as ahead, client(indexes, how) as opened:
+        downloads = fetch.Downloads(store, opened, how.jobs, ahead.look)
+        yield Supply(store, opened, downloads, ahead, indexes, how, watch)
+
+
 @dataclass(frozen=True)
 class Supply:
     """Where files come from in one run."""
 
     store: Store
     client: fetch.Client
+    downloads: fetch.Downloads
+    ahead: examine.Ahead
     indexes: Indexes
     how: How
     watch: Watch = unwatched
     under_way: tuple[str, ...] = ()
     """sources whose build requirements these are"""
+
+    def begin(self, selection: Selection) -> None:
+        """Its files are on their way from now on; what fails is told by `files`."""
+        self.downloads.begin(wanted(selection.chosen))
 
     def files(self, selections: Sequence[Selection]) -> list[list[Supplied]]:
         """For each selection its distributions as wheels; what cannot be fetched or built is told all at once."""
@@ -157,9 +172,8 @@ class Supply:
         listed = wanted(every)
         sizes = [one.size for one in listed if one.size is not None]
         total = float(sum(sizes)) if len(sizes) == len(listed) else None
-        steps = examine.ahead(fetch.files(listed, self.store, self.client, jobs=self.how.jobs), self.store)
         what = text("fetching {count} files", count=len(listed))
-        kept = {one.name: one for one in self.watch(what, steps, total, lambda one: one.size)}
+        kept = {one.name: one for one in self.watch(what, self._looked_at(listed), total, lambda one: one.size)}
         building = [(each.target, one) for each in selections for one in each.chosen if not one.is_wheel]
         if building:
             names = sorted({one.name for _, one in building})
@@ -174,6 +188,12 @@ class Supply:
             ]
             for each in selections
         ]
+
+    def _looked_at(self, listed: Iterable[fetch.Wanted]) -> Iterator[StoredFile]:
+        for one in self.downloads.files(listed):
+            self.ahead.look(one)
+            yield one
+        self.ahead.finish()
 
     def _built(
         self, building: Sequence[tuple[Target, Chosen]], kept: Mapping[str, StoredFile]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
@@ -62,8 +63,22 @@ def _parents(name: str) -> set[str]:
     return {".".join(parts[:count]) for count in range(1, len(parts))}
 
 
-def _imports(source: bytes, package: str) -> Iterator[str]:
+_READ: dict[tuple[bytes, str], tuple[str, ...]] = {}
+"""hash and package -> what `_imports` found: the wheels of one release for many machines have most modules in common"""
+_MOST_READ = 20_000
+
+
+def _imports(source: bytes, package: str) -> tuple[str, ...]:
     """Dotted names that a module imports at once; of `from x import y`, both x and x.y."""
+    key = hashlib.sha256(source).digest(), package
+    if key not in _READ:
+        if len(_READ) >= _MOST_READ:
+            _READ.clear()
+        _READ[key] = tuple(dict.fromkeys(_names(source, package)))
+    return _READ[key]
+
+
+def _names(source: bytes, package: str) -> Iterator[str]:
     for plain, dots, base, names in _statements(source.replace(b"\r\n", b"\n").replace(b"\\\n", b" ")):
         if plain:
             yield from (one.split()[0].decode("latin-1") for one in plain.split(b",") if one.split())

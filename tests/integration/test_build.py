@@ -321,6 +321,16 @@ def test_an_index_that_misbehaves(fault: dict, code: int, index: ServedIndex, of
     assert not leavings()
 
 
+def test_files_of_one_target_come_while_another_is_being_locked(index: ServedIndex, offlinepack: Run) -> None:
+    index.fault("late", status=404, hang=2)
+    both = ("--platform", "manylinux_2_28_x86_64", "--platform", "win_amd64", "--python-version", "3.11")
+    done = offlinepack("build", "stone", "late; sys_platform == 'win32'", *both)
+    assert done.code == 4 and "late" in done.err
+    sha256 = index.files["stone-1.0-py3-none-any.whl"].sha256
+    assert (Path(os.environ["OFFLINEPACK_CACHE_DIR"]) / "store" / "files" / sha256[:2] / sha256).is_file()
+    assert leavings() == set()
+
+
 def test_an_index_that_does_not_answer_at_all(offlinepack: Run) -> None:
     done = offlinepack(
         "build", "stone", *LINUX, "-i", f"http://127.0.0.1:{free_port()}/simple/", "--retries", "0", "--timeout", "2"

@@ -1,11 +1,12 @@
 """Wheels are looked at ahead, in processes, while others are still on their way."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from offlinepack import examine
-from offlinepack.store import Store
+from offlinepack.store import Store, StoredFile
 
 from ..making import make_wheel
 
@@ -16,9 +17,16 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     return Store(tmp_path / "store")
 
 
+def look_at(files: Sequence[StoredFile], store: Store) -> None:
+    with examine.Ahead(store) as ahead:
+        for one in files:
+            ahead.look(one)
+        ahead.finish()
+
+
 def test_at_the_end_the_store_knows_them(store: Store, tmp_path: Path) -> None:
     files = [store.take(make_wheel(tmp_path, name)) for name in ("stone", "lichen", "moss")]
-    assert list(examine.ahead(files, store)) == files
+    look_at(files, store)
     for one in files:
         assert store.fact(one.sha256, "wheel", examine._READER)[0] == one.name
         assert store.fact(one.sha256, "native", examine.native.SCAN) is not None
@@ -29,15 +37,14 @@ def test_nothing_depends_on_the_processes(store: Store, tmp_path: Path, monkeypa
     broken = make_wheel(tmp_path, "stone")
     broken.write_bytes(b"no wheel")
     files = [store.take(broken), store.take(make_wheel(tmp_path, "lichen"))]
-    assert list(examine.ahead(files, store)) == files
+    look_at(files, store)
     assert examine.examined(files[1], store).header.startswith("Metadata-Version")
 
 
 def test_who_no_longer_wants_the_files_does_not_wait_for_all(store: Store, tmp_path: Path) -> None:
     files = [store.take(make_wheel(tmp_path, f"stone{number}")) for number in range(30)]
-    steps = examine.ahead(files, store)
-    for _ in range(29):
-        next(steps)
-    steps.close()
+    with examine.Ahead(store) as ahead:
+        for one in files:
+            ahead.look(one)
     known = [one for one in files if store.fact(one.sha256, "wheel", examine._READER)]
     assert len(known) < len(files)

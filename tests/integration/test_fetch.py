@@ -67,7 +67,7 @@ def client_for(index: ServedIndex, **more: Any) -> Client:
 
 def get(index: ServedIndex, store: Store, *files: Wanted, **more: Any) -> list[StoredFile]:
     with client_for(index, **more) as client:
-        return sorted(fetch.files(files, store, client), key=lambda one: one.name)
+        return sorted(fetch.Downloads(store, client).files(files), key=lambda one: one.name)
 
 
 def failure(act: Callable[[], Any]) -> OfflinepackError:
@@ -109,6 +109,21 @@ def test_one_file_under_two_names_is_fetched_once(index: ServedIndex, store: Sto
     assert index.count(name("stone")) == 1
 
 
+def test_what_was_begun_comes_once_and_what_nobody_wants_any_more_may_fail(index: ServedIndex, store: Store) -> None:
+    index.fault(name("stone"), hang=0.3)
+    gone = Wanted(f"{index.root}/files/no-such.whl", "no-such.whl", "0" * 64)
+    came: list[str] = []
+    with client_for(index) as client:
+        downloads = fetch.Downloads(store, client, arrived=lambda one: came.append(one.name))
+        downloads.begin([wanted(index), gone])
+        downloads.begin([wanted(index)])
+        (found,) = downloads.files([wanted(index)])
+        assert found.sha256 == wanted(index).sha256
+        assert failure(lambda: list(downloads.files([gone]))).findings[0].subject == "no-such.whl"
+    assert index.count(name("stone")) == 1
+    assert came == [name("stone")]
+
+
 def test_connections_are_used_again(index: ServedIndex, store: Store, tmp_path: Path) -> None:
     made = [make_wheel(tmp_path / "many", f"tile{number}", "1.0") for number in range(40)]
     many = []
@@ -116,7 +131,7 @@ def test_connections_are_used_again(index: ServedIndex, store: Store, tmp_path: 
         served = index.add(path)
         many.append(Wanted(index.file_url(path.name), path.name, served.sha256))
     with client_for(index) as client:
-        assert len(list(fetch.files(many, store, client, jobs=4))) == 40
+        assert len(list(fetch.Downloads(store, client, 4).files(many))) == 40
     assert index.most_connections <= 4
 
 
@@ -161,7 +176,7 @@ def test_an_address_of_ipv6_stands_in_brackets(store: Store, wheels: Path) -> No
     with Server(("::1", 0), folder) as server, open_client(Indexes.from_settings(no_index=True), retries=0) as client:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://[::1]:{server.server_address[1]}/{name('stone')}"
-        (file,) = fetch.files([Wanted(url, name("stone"))], store, client)
+        (file,) = fetch.Downloads(store, client).files([Wanted(url, name("stone"))])
         server.shutdown()
     assert file.sha256 == sha256_of(wheels / name("stone"))
 
@@ -371,7 +386,7 @@ from pathlib import Path
 from offlinepack import fetch, indexes, store
 found = indexes.Indexes.from_settings(sys.argv[1])
 with fetch.open_client(found) as client:
-    for one in fetch.files([fetch.Wanted(*sys.argv[3:6])], store.Store(Path(sys.argv[2])), client):
+    for one in fetch.Downloads(store.Store(Path(sys.argv[2])), client).files([fetch.Wanted(*sys.argv[3:6])]):
         print(one.size)
 """
 
@@ -509,7 +524,7 @@ def test_a_host_that_is_down_is_not_waited_for_again_and_again(index: ServedInde
     many = [Wanted(f"http://127.0.0.1:{port}/{n}.whl", f"{n}.whl", f"{n:064x}") for n in range(100)]
     began = time.monotonic()
     with open_client(Indexes.from_settings(index.url), retries=4, pause=0.1) as client:
-        error = failure(lambda: list(fetch.files(many, store, client)))
+        error = failure(lambda: list(fetch.Downloads(store, client).files(many)))
     assert len(error.findings) == 100
     assert time.monotonic() - began < 10
 
@@ -682,7 +697,7 @@ def test_a_login_is_not_sent_to_another_host(tmp_path: Path, wheels: Path, index
         index.fault(name("stone"), redirect=other.file_url(name("stone")))
         found = open_client(Indexes.from_settings(index.with_credentials("user", "s3cret")), retries=0)
         with found as client:
-            assert list(fetch.files([wanted(index)], store, client))
+            assert list(fetch.Downloads(store, client).files([wanted(index)]))
         assert "authorization" in index.log[-1][2]
         assert all("authorization" not in headers for *_, headers in other.log)
 
@@ -722,7 +737,7 @@ def test_a_signed_address_works_although_the_lock_has_none(index: ServedIndex, s
         (file,) = project_files("stone", indexes, client)
     assert "s3cret" not in file.url
     with open_client(indexes) as client:
-        assert list(fetch.files([Wanted(file.url, file.filename, file.sha256)], store, client))
+        assert list(fetch.Downloads(store, client).files([Wanted(file.url, file.filename, file.sha256)]))
     assert index.log[-1][1].endswith("?sig=s3cret")
 
 

@@ -86,7 +86,7 @@ def kept(name: str, version: str, kind: str) -> Path:
     found = package["sdist"] if kind == "sdist" else package["wheels"][0]
     wanted = fetch.Wanted(found["url"], found["url"].rsplit("/", 1)[1], found["hashes"]["sha256"])
     with Store.open(KEPT / "cache") as store, fetch.open_client(Indexes.from_settings()) as client:
-        (stored,) = fetch.files([wanted], store, client)
+        (stored,) = fetch.Downloads(store, client).files([wanted])
         place.mkdir(parents=True, exist_ok=True)
         return stored.placed_in(place)
 
