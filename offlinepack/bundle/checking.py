@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from offlinepack.errors import Finding, IntegrityError, error
 from offlinepack.ontarget import manifest as layout
+from offlinepack.ontarget import signature
 from offlinepack.ontarget.manifest import File, Manifest
 from offlinepack.ontarget.verify import Bound, Places, check_folder, is_zipped, place_numbers, plans
 from offlinepack.ontarget.wheel import Wheel, check_contents, read_wheel
@@ -58,6 +59,10 @@ def kind_of(path: str) -> str | None:
 
 def verified(bundle: Bundle) -> Iterator[File | Finding]:
     """Each file when it is done, and whatever is found."""
+    try:
+        signature.own(bundle.data, list(bundle.signatures.items()))
+    except IntegrityError as found:
+        yield from found.findings
     yield from misplaced(bundle.manifest)
     yield from _of_folder(bundle) if bundle.path.is_dir() else _of_archive(bundle)
 

@@ -13,7 +13,6 @@ from offlinepack import bundle, cli, console, handover, roots, signing, summary
 from offlinepack.cli.options import FILE, POLICY, SNAPSHOT, option
 from offlinepack.errors import Finding, InstallError, IntegrityError, MachineError, error, raise_all, text
 from offlinepack.ontarget import manifest, match
-from offlinepack.ontarget import signature as signatures
 
 if TYPE_CHECKING:
     from offlinepack.evidence import Evidence
@@ -27,7 +26,6 @@ KEYS = (
 
 def checked(speaker: console.Console, opened: bundle.Bundle) -> tuple[int, list[Finding]]:
     """How many files the bundle has, and what is odd about it; IntegrityError: all that is wrong."""
-    signatures.own(opened.data, list(opened.signatures.items()))
     findings: list[Finding] = []
 
     def files() -> Iterator[manifest.File]:
@@ -237,18 +235,22 @@ def diff(ctx: click.Context, old: Path, new: Path) -> None:
 @click.option("--embed", is_flag=True, help="Put the signature into the bundle, as the second one.")
 @click.pass_context
 def sign(ctx: click.Context, bundle_path: Path, key: Path, embed: bool) -> None:
-    """Sign a bundle as it is: the signature goes beside it (<bundle>.sig), or with --embed into it."""
+    """Check a bundle and sign it as it is: the signature goes beside it (<bundle>.sig), or with --embed into it."""
     speaker = cli.console(ctx)
     opened = bundle.open_bundle(bundle_path)
+    findings = checked(speaker, opened)[1]
     made = signing.sign(opened.data, key)
     if embed:
         opened.embed(made)
         place = bundle_path
     else:
         place = signing.put_beside(bundle_path, made)
+    speaker.findings(findings)
     speaker.result(text("signed: {place}", place=place))
     if speaker.wants_json:
-        speaker.json({"ok": True, "bundle": str(bundle_path), "signature": str(place), "embedded": embed})
+        told = [one.to_json() for one in findings]
+        facts = {"bundle": str(bundle_path), "signature": str(place), "embedded": embed, "findings": told}
+        speaker.json({"ok": True, **facts})
 
 
 @click.command(cls=cli.Command)
