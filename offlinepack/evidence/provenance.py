@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -21,7 +22,7 @@ from offlinepack.indexes import Indexes, IndexFile, Project, find_project, is_pu
 from offlinepack.ontarget import manifest as layout
 from offlinepack.store import Store
 
-VERSION = 1
+VERSION = 2
 _JOBS = 3
 """pages at a time: they are large, and other files are being fetched"""
 _FIRST = 8
@@ -112,18 +113,25 @@ def ask(origins: Iterable[Origin], indexes: Indexes, client: Client, store: Stor
                 found.update(_kept(waiting.pop(name), project, store))
             if waiting and _silent(pages, waiting, found, indexes):
                 break
-    for origins in waiting.values():
-        found.update({one.filename: Told(_of_lock(one, indexes.indexes[0].url)) for one in origins})
+    for one in (each for same in waiting.values() for each in same):
+        found[one.filename] = Told(_of_lock(one, indexes.indexes[0].url))
+        _keep(one, found[one.filename], store)
     return found
 
 
 def _kept(origins: Iterable[Origin], project: Project | None, store: Store) -> Iterator[tuple[str, Told]]:
     for one in origins:
         told = _of_page(one, project)
-        if project and one.sha256:
-            kept = {"story": told.story.to_json(), "attestation_url": told.attestation_url}
-            store.keep_fact(one.sha256, "story", kept, VERSION)
+        if project:
+            _keep(one, told, store)
         yield one.filename, told
+
+
+def _keep(one: Origin, told: Told, store: Store) -> None:
+    """For the builds to come: they say the same of this file."""
+    if one.sha256:
+        kept = {"story": told.story.to_json(), "attestation_url": told.attestation_url}
+        store.keep_fact(one.sha256, "story", kept, VERSION)
 
 
 def _silent(
@@ -177,7 +185,7 @@ def _of_page(one: Origin, project: Project | None) -> Told:
             "index",
             index=file.index.url if public else None,
             url=file.url if public and is_public(file.url) else None,
-            upload_time=file.upload_time or one.upload_time,
+            upload_time=_second(file.upload_time) or one.upload_time,
             hashes=dict(sorted(file.hashes.items())),
             yanked=file.yanked,
             yanked_reason=file.yanked_reason,
@@ -187,6 +195,11 @@ def _of_page(one: Origin, project: Project | None) -> Told:
         ),
         file.provenance,
     )
+
+
+def _second(time: str | None) -> str | None:
+    """As locks have it: whole seconds (PEP 700 allows six digits more)."""
+    return re.sub(r"\.\d+", "", time) if time else None
 
 
 def _from_json(kept: Mapping[str, Any]) -> Story:
