@@ -21,6 +21,7 @@ from packaging.version import InvalidVersion, Version
 from offlinepack import bundle, fetch, included, native, origins, signing, supply
 from offlinepack.errors import (
     BuildError,
+    FetchError,
     Finding,
     IntegrityError,
     ResolutionError,
@@ -335,6 +336,8 @@ def build(request: Request, output: Path, watch: Watch = unwatched) -> Built:
     {name} and {version} in the output's name are filled in; with {target} there is a bundle for each target.
     Where it fails because a file of the store is not what it was, that one is fetched again.
     """
+    if "{" not in str(output.parent):
+        bundle.check_place(output)
     with Store.open(request.how.cache_dir) as store:
         try:
             return _built(request, output, store, watch)
@@ -411,7 +414,12 @@ def _built(request: Request, output: Path, store: Store, watch: Watch) -> Built:
 
 def _supplied(plans: Sequence[Plan], source: supply.Supply) -> tuple[list[_Part], dict[str, Examined]]:
     """The files of every plan, and what was read of each wheel."""
-    files = source.files([each for plan in plans for each in (plan.selection, plan.tools)])
+    try:
+        files = source.files([each for plan in plans for each in (plan.selection, plan.tools)])
+    except FetchError as failure:
+        # what a kept lock names may be gone, and a new one may name what is there
+        kept_locks = [one for plan in plans for one in plan.requirements.notes if one.code == "lock-kept"]
+        raise FetchError(*failure.findings, *kept_locks) from failure
     parts = [
         _Part(plan.target, plan.requirements, files[2 * at], supply.with_builders(files[2 * at + 1], files[2 * at]))
         for at, plan in enumerate(plans)

@@ -4,7 +4,7 @@ What its files are called and what the manifest says is ontarget/manifest.py's p
 """
 
 from .joined import join
-from .parts import Archive, Part
+from .parts import Archive, Part, check_place
 from .reading import Bundle, manifest_of, open_bundle
 from .writing import Content, Member, StoredFileDamaged, assemble, write
 
@@ -16,6 +16,7 @@ __all__ = [
     "Part",
     "StoredFileDamaged",
     "assemble",
+    "check_place",
     "join",
     "manifest_of",
     "open_bundle",

@@ -45,6 +45,18 @@ class Archive:
     """the file itself, or .001, .002 ..."""
 
 
+def check_place(path: Path) -> None:
+    """Before much is done for it: a file can be made there. ComputerError where not."""
+    if path.is_dir():
+        raise ComputerError(
+            error("output-is-folder", path, "{subject} is a folder.", "Give -o the name of a file in it.")
+        )
+    if not path.parent.is_dir():
+        raise unwritable(path, FileNotFoundError(errno.ENOENT, ""))
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise unwritable(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
 class Output:
     """The file that is written: hashed and written in a thread of its own, given its name when it is whole."""
 
@@ -61,10 +73,7 @@ class Output:
         self._part, self._room = hashlib.sha256(), 0
 
     def __enter__(self) -> Output:
-        if self._path.is_dir():
-            raise ComputerError(
-                error("output-is-folder", self._path, "{subject} is a folder.", "Give -o the name of a file in it.")
-            )
+        check_place(self._path)
         try:
             self._open()
             self._thread.start()

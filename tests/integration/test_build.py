@@ -255,6 +255,9 @@ def test_a_kept_lock_holds_until_something_else_is_asked(index: ServedIndex, off
     lock.write_text("not TOML")
     assert packed("--lock-dir", "locks") == newer
     assert 'version = "1.1"' in lock.read_text()
+    del index.files["pebble-1.1-py3-none-any.whl"]
+    done = offlinepack("build", "stone", *LINUX, "--lock-dir", "locks", "--no-cache")
+    assert done.code == 6 and "remove locks" in done.err, "the way to a new lock is told"
 
 
 @pytest.mark.parametrize(
@@ -283,6 +286,15 @@ def test_what_can_be_wrong_has_its_code_and_sentence(
     if code != 2:
         assert answer.json["exit_code"] == code and answer.json["ok"] is False
         assert all({"code", "subject", "sentence", "advice", "level"} <= set(one) for one in answer.json["findings"])
+
+
+def test_a_place_that_takes_no_file_is_told_before_anything_is_asked_for(
+    index: ServedIndex, offlinepack: Run, tmp_path: Path
+) -> None:
+    for place, words in ((tmp_path / "no" / "{name}.tar.gz", "no folder"), (tmp_path, "is a folder")):
+        done = offlinepack("build", "stone", "-o", place)
+        assert done.code == 12 and words in done.err
+    assert not index.requests
 
 
 def test_every_bad_line_is_named_with_file_and_line(index: ServedIndex, offlinepack: Run) -> None:
