@@ -120,6 +120,8 @@ class Ahead:
         self._turn = threading.Lock()
         self._waiting: queue.SimpleQueue[StoredFile | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._seen: set[str] = set()
+        """sha256"""
         self._unknown = 0
         """bytes of the wheels that nobody has looked at"""
 
@@ -133,8 +135,12 @@ class Ahead:
         self.finish()
 
     def look(self, file: StoredFile) -> None:
-        """Have this file looked at, where it is a wheel that is not known."""
-        if not file.name.endswith(".whl") or self._store.fact(file.sha256, "wheel", _READER) is not None:
+        """Have this file looked at, where it is a wheel that is not known; once, however often it is told of."""
+        with self._turn:
+            if file.sha256 in self._seen or not file.name.endswith(".whl"):
+                return
+            self._seen.add(file.sha256)
+        if self._store.fact(file.sha256, "wheel", _READER) is not None:
             return
         with self._turn:
             self._unknown += file.size

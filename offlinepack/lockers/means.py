@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,7 +32,7 @@ class Pages:
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
-        self._asked = False
+        self._asked: set[str] = set()
         self._known: dict[Hashable, tuple[threading.Lock, list[Any]]] = {}
 
     def once(self, key: Hashable, ask: Callable[[], T]) -> T:
@@ -59,17 +59,21 @@ class Pages:
         self._known.clear()
 
     @contextlib.contextmanager
-    def read(self, cache: Path) -> Iterator[bool]:
-        """For the time of one resolver, whose cache this is; True for the first, which is alone."""
+    def read(self, cache: Path, names: Set[str]) -> Iterator[bool]:
+        """For the time of one resolver, whose cache this is; True for the first that asks for one of these projects.
+
+        That one is alone.
+        """
         self._turn.acquire()
-        if self._asked:
+        if names <= self._asked:
             self._turn.release()
             yield False
             return
         try:
-            _drop_recent(cache)
+            if not self._asked:
+                _drop_recent(cache)
             yield True
-            self._asked = True
+            self._asked |= names
         finally:
             self._turn.release()
 

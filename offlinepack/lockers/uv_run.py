@@ -110,7 +110,7 @@ class Run:
         environment["UV_HTTP_RETRIES"] = str(self.means.retries)
         if self.target and self.target.facts.macos_version:
             environment["MACOSX_DEPLOYMENT_TARGET"] = self.target.facts.macos_version
-        turn = self.means.pages.read(self.means.cache("uv"))
+        turn = self.means.pages.read(self.means.cache("uv"), {one.name or one.line for one in wanted.asked})
         with contextlib.nullcontext(True) if self.means.offline else turn as alone:
             # each connection looks the host's name up, and many a resolver drops what comes in a burst; 24 are as quick
             # as uv's own 50, and what those after the first still lack is little

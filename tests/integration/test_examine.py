@@ -32,6 +32,15 @@ def test_at_the_end_the_store_knows_them(store: Store, tmp_path: Path) -> None:
         assert store.fact(one.sha256, "native", examine.native.SCAN) is not None
 
 
+def test_what_is_told_of_twice_is_looked_at_once(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examine, "_WORTH_A_PROCESS", 1 << 30)
+    file = store.take(make_wheel(tmp_path, "stone"))
+    ahead = examine.Ahead(store)
+    ahead.look(file)
+    ahead.look(file)
+    assert ahead._waiting.qsize() == 1
+
+
 def test_nothing_depends_on_the_processes(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(examine.sys, "executable", str(tmp_path / "no-python"))
     broken = make_wheel(tmp_path, "stone")

@@ -312,6 +312,18 @@ def test_targets_locked_at_a_time_wait_for_the_first_and_share_what_it_has_read(
     assert (index.count("stone"), index.count("pebble")) == (1, 1)
 
 
+def test_who_asks_for_other_projects_is_alone_too_wherever_the_small_lock_of_the_tools_came_first(
+    index: ServedIndex, tmp_path: Path
+) -> None:
+    index.add(make_wheel(tmp_path / "w", "marble"))
+    index.fault("pebble", hang=0.3)
+    means = Means(cache_dir=tmp_path / "cache")
+    assert names(locked(index, "marble", means=means)) == ["marble==1.0"]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda target: locked(index, "stone", means=means, target=target), (LINUX, "cp312-win_amd64")))
+    assert (index.count("stone"), index.count("pebble")) == (1, 1)
+
+
 def test_where_nothing_is_kept_the_targets_of_a_run_share_what_was_read_and_it_goes(index: ServedIndex) -> None:
     means = Means()
     for target in (LINUX, "cp312-win_amd64"):
