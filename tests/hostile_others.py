@@ -105,6 +105,14 @@ def listing(base: Parts, count: int, name: Callable[[int], str]) -> bytes:
     return (json.dumps(manifest, sort_keys=True, indent=1) + "\n").encode()
 
 
+def claiming(base: Parts, path: str, size: int) -> bytes:
+    """A manifest that says that these files are so large, as if zeros were behind them."""
+    manifest = copy.deepcopy(base.manifest)
+    for one in manifest["files"]:
+        one["size"] = size if one["path"].startswith(path) else one["size"]
+    return (json.dumps(manifest, sort_keys=True, indent=1) + "\n").encode()
+
+
 def many(count: int) -> bytes:
     """A wheel with so many empty files besides, as zip64."""
     parts = (*sound(), *(Part(b"%x" % one, method=0) for one in range(count)))
@@ -118,6 +126,8 @@ def limits(base: Parts) -> Iterator[Hostile]:
     deep = listing(base, 28_000, lambda one: f"files/{one:05}/" + "/".join("abcdefghijklmnopqrstuvwxyz" * 4))
     yield raw("limits_deep_paths", base, deep)
     yield raw("limits_many_files", base, listing(base, 50_000, lambda one: f"files/{one:06}"))
+    yield raw("limits_gibibyte_of_sums", base, claiming(base, "SHA256SUMS", 1 << 30))
+    yield raw("limits_gibibytes_of_many", base, claiming(base, "", 256 << 20))
     yield raw("limits_same_file_often", base, listing(base, 50_000, lambda one: "files/x"))
 
     def targets(count: int, parts: Parts) -> Parts:
@@ -402,7 +412,7 @@ def more_wheels(base: Parts) -> Iterator[Hostile]:
         "time_local": {"local": {"name": b"stone/__init__.py\0"}},
         "flag_utf8_only_local": {"local": {"flags": 0x800}},
         "version_needed_none": {"central": {"flags": 0x0001}},
-        "extra_name_local": {"local": {"extra": struct.pack("<HHBI", 0x7075, 9, 1, 0) + b"evil"}, "flags": 1},
+        "extra_name_local": {"local": {"extra": struct.pack("<HHBI", 0x7075, 9, 1, 0) + b"evil"}},
         "method_local": {"central": {"method": 12}},
         "size_all_ones": {"central": {"size": 0xFFFFFFFF}},
         "offset_all_ones": {"central": {"offset": 0xFFFFFFFF}},

@@ -171,6 +171,11 @@ class Reader:
         self._data, self._at = b"", 0
         self._name = ""
 
+    @property
+    def size(self) -> int:
+        """Bytes of the archive as it lies there."""
+        return self._source.size
+
     def next(self) -> tuple[str, int] | None:
         """Name and size of the next file (read its content before the next one); None at the end of the archive."""
         began = self._bytes == 0

@@ -212,6 +212,8 @@ class Input:
         """the name without the number of a part"""
         self.size_of_parts = None if self.base == self._all[0] else self._all[0].stat().st_size
         """bytes; None where it was not cut"""
+        self.size = sum(one.stat().st_size for one in self._all)
+        """bytes of all parts"""
         self._next()
 
     def read(self, most: int = CHUNK) -> bytes:

@@ -31,6 +31,8 @@ from .parts import AGAIN, CHUNK, Input, unreadable, unwritable
 from .writing import Member, place, write
 
 _LONGEST_SIGNATURE = 64 << 10
+_UNPACKED, _RATIO = 512 << 20, 100
+"""an archive may unpack to so many bytes, and beyond that to so many times its own size"""
 _LONGEST_LIST = 8 << 20
 """bytes of a wheel's end that its list of files is looked for in"""
 _DATA = re.compile(r"\A[^/]+\.data/[^/]+/")
@@ -44,19 +46,26 @@ def open_bundle(path: Path) -> Bundle:
     Only the manifest and the signatures are read, strictly; the rest is checked when it is unpacked or verified.
     BundleError: this is none, or a newer one. IntegrityError: it is damaged, or not as a bundle is made.
     """
+    packed = None
     try:
         if path.is_dir():
             data, signatures = _first_of_folder(path)
         else:
             with _reading(path) as reader:
                 _, data, signatures, _ = _first(reader, path)
+                packed = reader.size
     except FileNotFoundError as failed:
         raise BundleError(
             error("no-such-bundle", path, "There is no {subject}.", "Name the bundle's tar.gz or its unpacked folder.")
         ) from failed
     except OSError as failed:
         raise unreadable(path, failed) from failed
-    return Bundle(path, layout.read(data), data, signatures)
+    manifest = layout.read(data)
+    listed = sum(one.size for one in manifest.files)
+    if packed is not None and listed > _UNPACKED + _RATIO * packed:
+        why = text("its {packed} bytes would unpack to {size}: no honest bundle does", packed=packed, size=listed)
+        raise unsound(path, why, "archive-bomb")
+    return Bundle(path, manifest, data, signatures)
 
 
 def manifest_of(path: Path) -> Manifest:

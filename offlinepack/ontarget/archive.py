@@ -89,7 +89,7 @@ class Archive:
                 raise Unsound("framing", text("{member}: there are bytes of no member, or of two", member=name))
             sign, _, flags2, method2, _, _, crc2, packed2, size2, n, e = _LOCAL.unpack_from(data)
             offset, expected = header + 30 + n + e, end
-            if _ALL_ONES in (size2, packed2):
+            if e:
                 size2, packed2, _ = _widened(self.at(header + 30 + n, e, False), size2, packed2, 0)
             left, same = end - offset - packed, (crc2, packed2, size2) == (crc, packed, size)
             if flags & 8:  # APPNOTE 4.3.9: a data descriptor follows, with or without signature, of 4 or 8 bytes a size
