@@ -315,6 +315,20 @@ def _remarks(package: Package, target: Target) -> list[Finding]:
                 index=ours["other-index"][1],
             )
         )
+    if "newer-needs" in ours:
+        findings.append(
+            warning(
+                "older-for-want-of",
+                package.name,
+                "{subject} {version} was taken for {target}; {newer} needs {needs}, of which no file fits there.",
+                "If that is too old, have the source of {needs} built: there, by --sdist include, or here, by the "
+                "target's own Python (--build-python PY, --root DIR).",
+                version=package.version,
+                newer=ours["newer-needs"][0],
+                needs=ours["newer-needs"][1],
+                target=target.name,
+            )
+        )
     if "newer-without-wheel" in ours:
         findings.append(
             note(

@@ -34,6 +34,7 @@ from offlinepack.errors import (
     SelectionError,
     SourceError,
     error,
+    warning,
 )
 from offlinepack.indexes import Indexes, IndexFile, check, find_project, owner_of
 from offlinepack.lockers.closure import hardest, shortened
@@ -233,6 +234,8 @@ def _package(pin: Mapping[str, Any]) -> Package:
         remarks["yanked"] = max(withdrawn)
     if pin["newer"]:
         remarks["newer-without-wheel"] = pin["newer"]
+    if pin["held"]:
+        remarks["newer-needs"] = pin["held"]
     wheels = [PackageWheel(**_file(one)) for one in pin["files"] if _is_wheel(one)]
     sdists = sorted((one for one in pin["files"] if not _is_wheel(one)), key=lambda one: ".tar.gz" not in one["name"])
     return Package(
@@ -294,12 +297,16 @@ def _learn(answer: Answer, run: _Run, rounds: _Rounds) -> bool:
         return again
     if "barren" in told:
         facts = {"specifier": "", "constraint": "", "wanted": "", "files": 0, "why": ""}
-        return _about_causes(
+        first = not rounds.findings
+        again = _about_causes(
             [{"project": name, "by": by, **facts} for name, asking in told["barren"].items() for by in asking or [""]],
             answer,
             run,
             rounds,
         )
+        if first and "after" in told:
+            rounds.findings.append(_search_ended(sorted(told["barren"]), told["after"], run))
+        return again
     if raised & {"HashErrors", "HashError", "HashMismatch"}:
         return rounds.add(IntegrityError, _other_hash(answer, run))
     if "UnsupportedWheel" in raised:
@@ -563,6 +570,18 @@ def _other_hash(answer: Answer, run: _Run) -> Finding:
         "For {subject} a file has another hash than the one that is asked for or that its index gives.",
         "If the file is right, correct the hash; if it was changed on its way, find out by whom.",
         log=answer.end(),
+    )
+
+
+def _search_ended(names: list[str], seconds: float, run: _Run) -> Finding:
+    return warning(
+        "search-ended",
+        run.target.name,
+        "For {subject} older releases that do without {names} were looked for during {seconds} seconds and then no "
+        "more: there may be some.",
+        "Name the versions that you would take, or have the sources of {names} built.",
+        names=names,
+        seconds=f"{seconds:.0f}",
     )
 
 

@@ -38,7 +38,7 @@ from offlinepack.lockers.uv_run import (
 from offlinepack.sources import Asked, Requirements
 
 if TYPE_CHECKING:
-    from offlinepack.indexes import Indexes
+    from offlinepack.indexes import Indexes, IndexFile
     from offlinepack.targets import Target
 
 _CANDIDATE = re.compile(
@@ -178,8 +178,7 @@ def _avoided(made: Pylock, said: str, run: Run, rounds: Rounds) -> set[str]:
 def _source_only(name: str, run: Run) -> bool:
     """Whether the project has sources, and no release of it a wheel for the target."""
     files = files_of(name, run)
-    fitting = [one for one in files if one.is_wheel and run.target and run.target.accepts(one.filename) is not None]
-    return not fitting and any(not one.is_wheel for one in files)
+    return not _fitting(files, run) and any(not one.is_wheel for one in files)
 
 
 def _least_sources(made: Pylock, run: Run, rounds: Rounds, folder: Path) -> Pylock:
@@ -200,10 +199,11 @@ def _least_sources(made: Pylock, run: Run, rounds: Rounds, folder: Path) -> Pylo
 def _with_remarks(made: Pylock, said: str, run: Run) -> Pylock:
     """The lock, with [packages.tool.offlinepack] on what selection says to the user.
 
-    `yanked`: withdrawn, with the reason; `newer-without-wheel`: a newer release that wheels-first passed over.
+    `yanked`: withdrawn, with the reason; `newer-without-wheel`: a newer release that wheels-first passed over;
+    `newer-needs`: a newer release, and what it needs of which nothing fits.
     """
     withdrawn = {(canonicalize_name(name), version): reason or "" for name, version, reason in _YANKED.findall(said)}
-    newer = _passed_over(made, said, run)
+    newer, needs = _passed_over(made, said, run), _held_down(made, said, run)
 
     def marked(package: Package) -> Package:
         remarks = {}
@@ -212,6 +212,8 @@ def _with_remarks(made: Pylock, said: str, run: Run) -> Pylock:
             remarks["yanked"] = withdrawn[key]
         if package.name in newer:
             remarks["newer-without-wheel"] = newer[package.name]
+        if package.name in needs:
+            remarks["newer-needs"] = needs[package.name]
         return replace(package, tool={**(package.tool or {}), "offlinepack": remarks}) if remarks else package
 
     return replace(made, packages=[marked(one) for one in made.packages])
@@ -238,6 +240,33 @@ def _refused(made: Pylock, said: str) -> dict[str, set[Version]]:
             if (version := Version(tried[key])) > taken[canonicalize_name(key[0])]:
                 refused.setdefault(key[0], set()).add(version)
     return refused
+
+
+def _held_down(made: Pylock, said: str, run: Run) -> dict[str, list[Any]]:
+    """Project -> the newest release that uv's log says it left again, and what that needs of which no file fits."""
+    taken = {str(one.name): one.version for one in made.packages}
+    barren = {canonicalize_name(name) for name, _ in _INCOMPATIBLE.findall(said)} - set(taken)
+    barren = {name for name in barren if (files := files_of(name, run)) and not _fitting(files, run)}
+    left: dict[str, Version] = {}
+    for written, _, version in _CANDIDATE.findall(said) if barren else ():
+        with contextlib.suppress(InvalidVersion):
+            own, other = taken.get(name := str(canonicalize_name(written))), Version(version)
+            if own is not None and other > left.get(name, own):
+                left[name] = other
+    found = {}
+    for name, newest in left.items():
+        line = f"{name}=={newest}"
+        alone = replace(run.requirements, asked=(Asked(line, "", Requirement(line)),))
+        with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
+            done = replace(run, requirements=alone, means=replace(run.means, offline=True))(Path(folder), Rounds())
+        lacking = {canonicalize_name(one) for one, _ in NO_WHEEL.findall(flat_words(words(done.stderr)))} & barren
+        if done.returncode and lacking:
+            found[name] = [str(newest), sorted(lacking)]
+    return found
+
+
+def _fitting(files: Iterable[IndexFile], run: Run) -> list[IndexFile]:
+    return [one for one in files if one.is_wheel and run.target and run.target.accepts(one.filename) is not None]
 
 
 def _passed_over(made: Pylock, said: str, run: Run) -> dict[str, str]:

@@ -73,8 +73,9 @@ class Answer:
     told: Mapping[str, Any]
     """what was seen inside pip: `pins` of a solution; `causes` of a conflict; `index` that failed, `marker` that
     cannot be settled, `unread` file while offline; `either`: what was allowed to be a source; `lacks`: project, version
-    and the extra that newer releases have; `barren`: projects of which nothing can be taken -> who
-    needs them; `raised`: the classes of an exception that ended the command"""
+    and the extra that newer releases have; `barren`: projects of which nothing can be taken -> who needs them, and
+    `after`, the seconds that ended the search, where it was ended; `raised`: the classes of an exception that ended the
+    command"""
 
     def end(self, lines: int = 20) -> str:
         """The last lines that were said, for a finding's log."""

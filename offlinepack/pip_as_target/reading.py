@@ -31,6 +31,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from offlinepack.pip_as_target import bare
+from offlinepack.pip_as_target.dead_ends import DeadEnds
 from offlinepack.pip_as_target.script import expect, module
 
 THREADS = 4
@@ -78,6 +79,7 @@ class Reading:
     def __init__(self, rules: dict[str, Any], tags: Sequence[str], version: tuple[int, ...], stop: Stop) -> None:
         self.rules, self.tags, self.version, self.stop = rules, tags, version, stop
         self.kept = Kept(rules["cache"])
+        self.dead_ends = DeadEnds(rules["excluded"])
         self.either: set[str] = set(rules["either"])
         """projects that may come as wheel or sdist"""
         self.extras: dict[str, set[str]] = {}
@@ -201,15 +203,23 @@ class Reading:
             getattr(find, "cache_clear", bool)()
             return find(finder, name)
 
-        def look(factory: Any, name: str, specifier: Any) -> Any:
-            found = search(factory._finder, name)
-            evaluator = factory._finder.make_candidate_evaluator(name, specifier=specifier)
-            best = evaluator.compute_best_candidate(found).best_candidate
+        def read(factory: Any, name: str, best: Any) -> None:
             if best is not None and best.link.is_wheel and best.link.url not in metadata:
                 asked = module("_vendor.packaging.requirements").Requirement(f"{name}=={best.version}")
                 one = module("_internal.req.req_install").InstallRequirement(asked, None, link=best.link)
                 metadata[best.link.url] = pool.submit(self.metadata, prepare, factory.preparer, one)
+
+        def look(factory: Any, name: str, specifier: Any) -> Any:
+            found = search(factory._finder, name)
+            evaluator = factory._finder.make_candidate_evaluator(name, specifier=specifier)
+            read(factory, name, evaluator.compute_best_candidate(found).best_candidate)
             return found
+
+        def prefetch(factory: Any, name: str, files: Sequence[Any]) -> None:
+            evaluator = factory._finder.make_candidate_evaluator(name)
+            for version in sorted({one.version for one in files}, reverse=True):
+                mine = [one for one in files if one.version == version]
+                read(factory, name, evaluator.compute_best_candidate(mine).best_candidate)
 
         def ahead(factory: Any, requirements: Iterable[Any]) -> None:
             for one in requirements:
@@ -243,6 +253,7 @@ class Reading:
         preparer_class._fetch_metadata_only = fetch_metadata_only
         factory_class.collect_root_requirements = collect_root_requirements
         provider_class.get_dependencies = get_dependencies
+        self.dead_ends.replace(prefetch)
         self._replace_fetching(collector)
 
     def _stop_where_nothing_helps(self, by: str, needed: Iterable[Any]) -> None:
@@ -250,7 +261,11 @@ class Reading:
         for one in needed:
             self.askers.setdefault(one.project_name, set()).add(by)
         if self.barren and time.monotonic() - self.since > self.rules["patience"]:
-            self.stop(barren={name: sorted(self.askers.get(name, ())) for name in sorted(self.barren)})
+            self.stop(barren=self.barren_and_askers(), after=self.rules["patience"])
+
+    def barren_and_askers(self) -> dict[str, list[str]]:
+        """Projects of which nothing can be taken -> the releases that need them."""
+        return {name: sorted(self.askers.get(name, ())) for name in sorted(self.barren)}
 
     def _with_its_extras(self, candidate: Any) -> None:
         """An older release without an extra that a newer one has is no way out: pip would silently install less."""

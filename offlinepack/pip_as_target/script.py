@@ -211,9 +211,15 @@ class Script:
         report, resolve = factory.get_installation_error, resolver.resolve
 
         def get_installation_error(self_: Any, conflict: Any, constraints: Any, *rest: Any, **named: Any) -> Any:
+            ends = reading.dead_ends
+            causes = [leaf for one in conflict.causes for leaf in ends.leaves(self_, constraints, *one) or [tuple(one)]]
+            # that there is no file at all says more than that of one release among many there is none
+            barren = [one for one in causes if not self_._finder.find_all_candidates(one[0].project_name)]
             self.tell(
-                either=sorted(reading.either), causes=[_cause(one, self_, constraints) for one in conflict.causes]
+                either=sorted(reading.either), causes=[_cause(one, self_, constraints) for one in barren or causes]
             )
+            if not barren and reading.barren:
+                self.tell(barren=reading.barren_and_askers())
             return report(self_, conflict, constraints, *rest, **named)
 
         def resolve_and_tell(self_: Any, *rest: Any, **named: Any) -> Any:
@@ -281,12 +287,15 @@ def _pins(resolver: Any, reading: Any) -> Iterable[dict[str, Any]]:
             direct = asked.download_info.to_dict()
             if "archive_info" in direct:  # its metadata may have been read without the rest of it
                 direct["archive_info"] = {"hashes": reading.file(candidate.source_link, session)["hashes"]}
-            yield {**pin, "direct": direct, "files": [], "newer": None}
+            yield {**pin, "direct": direct, "files": [], "newer": None, "held": None}
             continue
         offered = resolver.factory._finder.find_all_candidates(name)
         files = [reading.file(one.link, session) for one in offered if one.version == version]
         newer = reading.newer(name, version, {str(one.version) for one in offered}, specifiers.get(name, []))
-        yield {**pin, "direct": None, "files": files, "newer": newer}
+        held, why = reading.dead_ends.held_down(name, version, specifiers.get(name, [])) or (None, [])
+        needs = {one.project_name for one, _ in why}
+        lacking = sorted(one for one in needs if not resolver.factory._finder.find_all_candidates(one))
+        yield {**pin, "direct": None, "files": files, "newer": newer, "held": [held, lacking] if lacking else None}
 
 
 if __name__ == "__main__":

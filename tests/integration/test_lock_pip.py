@@ -274,3 +274,37 @@ def test_an_address_of_a_wheel_for_another_machine(index: ServedIndex, tmp_path:
     bad = failure(SelectionError, lambda: locked(index, f"slab @ {wheel.as_uri()}"))
     assert [(one.code, one.subject) for one in bad.findings] == [("no-wheel", "slab")]
     assert "is for Windows" in bad.findings[0].say()
+
+
+def _old_ways(tmp_path: Path, served: ServedIndex, way_out: bool) -> None:
+    """kiln needs tar, which has no wheel for the target, by way of others of which there are many releases."""
+    for one in range(1, 13):
+        later = {"kiln": ["ash", "brick", "clay", "flue"], "flue": ["tar"], "ash": [], "brick": [], "clay": []}
+        for name, needs in later.items():
+            served.add(make_wheel(tmp_path / "k", name, f"{one}.0", requires=needs))
+    served.add(make_wheel(tmp_path / "k", "tar", "1.0", tag="cp311-cp311-manylinux_2_17_x86_64"))
+    served.add(make_sdist(tmp_path / "k", "tar", "1.0"))
+    if way_out:
+        served.add(make_wheel(tmp_path / "k", "kiln", "0.1", requires=["ash"]))
+
+
+def test_an_old_way_round_a_project_without_a_file_is_found(index: ServedIndex, tmp_path: Path) -> None:
+    """pip alone tries all that can be combined: twelve releases of each, 12 x 12 x 12 x 12 x 12."""
+    _old_ways(tmp_path, index, way_out=True)
+    made = locked(index, "kiln", builds=lambda _: False)
+    assert names(made) == ["ash==12.0", "kiln==0.1"]
+    assert package(made, "kiln").tool == {"offlinepack": {"newer-needs": ["12.0", ["tar"]]}}
+    target = targets.parse(POWER)
+    (said,) = select(made, target, sources.from_arguments(["kiln"])).findings
+    assert (
+        said.level == "warning"
+        and "kiln 0.1 was taken" in str(said.sentence)
+        and "12.0 needs tar" in str(said.sentence)
+    )
+
+
+def test_a_gap_behind_many_old_releases_is_told_as_what_it_is(index: ServedIndex, tmp_path: Path) -> None:
+    _old_ways(tmp_path, index, way_out=False)
+    told = failure(SelectionError, lambda: locked(index, "kiln", "stone", builds=lambda _: False))
+    (gap,) = told.findings
+    assert gap.code == "no-wheel" and gap.subject == "tar" and "asked for by flue" in str(gap.sentence)
