@@ -62,6 +62,8 @@ class Output:
 
     def __init__(self, path: Path, split: int | None = None) -> None:
         self._path, self._split = path, split
+        self.size = 0
+        """bytes that were put"""
         self._batch: list[bytes | memoryview] = []
         self._waiting = 0
         self._queue: queue.Queue[list[bytes | memoryview] | None] = queue.Queue(4)
@@ -86,6 +88,7 @@ class Output:
 
     def put(self, data: bytes | memoryview) -> None:
         """Take these bytes; they are written later."""
+        self.size += len(data)
         self._batch.append(data)
         self._waiting += len(data)
         if self._waiting >= CHUNK:

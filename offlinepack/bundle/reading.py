@@ -28,11 +28,9 @@ from offlinepack.ontarget.wheel import Wheel, read_wheel
 from .archive import Reader, not_a_bundle, unsound
 from .checking import is_wheel, misplaced, of_documents, verified
 from .parts import AGAIN, CHUNK, Input, unreadable, unwritable
-from .writing import Member, place, write
+from .writing import Member, is_bomb, place, unpacked_size, write
 
 _LONGEST_SIGNATURE = 64 << 10
-_UNPACKED, _RATIO = 512 << 20, 100
-"""an archive may unpack to so many bytes, and beyond that to so many times its own size"""
 _LONGEST_LIST = 8 << 20
 """bytes of a wheel's end that its list of files is looked for in"""
 _DATA = re.compile(r"\A[^/]+\.data/[^/]+/")
@@ -61,9 +59,9 @@ def open_bundle(path: Path) -> Bundle:
     except OSError as failed:
         raise unreadable(path, failed) from failed
     manifest = layout.read(data)
-    listed = sum(one.size for one in manifest.files)
-    if packed is not None and listed > _UNPACKED + _RATIO * packed:
-        why = text("its {packed} bytes would unpack to {size}: no honest bundle does", packed=packed, size=listed)
+    if packed is not None and is_bomb(manifest, packed):
+        size = unpacked_size(manifest)
+        why = text("its {packed} bytes would unpack to {size}: no honest bundle does", packed=packed, size=size)
         raise unsound(path, why, "archive-bomb")
     return Bundle(path, manifest, data, signatures)
 

@@ -21,6 +21,8 @@ from .parts import CHUNK, Archive, Output, unreadable, unwritable
 
 Content = bytes | Path | Iterable[bytes]
 _EXECUTABLE = (layout.INSTALL_PY, layout.INSTALL_SH)
+_UNPACKED, _RATIO = 512 << 20, 100
+"""an archive may unpack to so many bytes, and beyond that to so many times its own size"""
 _PACKED = {"wheel": True, "sdist": True, "tool": True, "bytecode": True, "code": False, "document": False}
 """kind -> whether it is compressed already; the others are looked at"""
 
@@ -215,7 +217,29 @@ def write(
             if found != (file.size, file.sha256):
                 raise StoredFileDamaged(member, found[1])
         writer.close()
+        if is_bomb(manifest, output.size):
+            raise UsageError(_too_hollow(manifest))
     return output.archive
+
+
+def unpacked_size(manifest: Manifest) -> int:
+    """Bytes of all files that lie in the archive."""
+    return sum(one.size for one in manifest.files if one.carried)
+
+
+def is_bomb(manifest: Manifest, packed: int) -> bool:
+    """Whether an archive of so many bytes would unpack to more than any reader takes."""
+    return unpacked_size(manifest) > _UNPACKED + _RATIO * packed
+
+
+def _too_hollow(manifest: Manifest) -> Finding:
+    largest = max((one for one in manifest.files if one.carried), key=lambda one: one.size)
+    return error(
+        "too-hollow",
+        largest.path,
+        "{subject} is nearly all the same byte: every reader would take the packed bundle for a bomb, and refuse it.",
+        "Compress that file yourself before you include it.",
+    )
 
 
 def _read(path: Path) -> Iterator[bytes]:

@@ -168,6 +168,22 @@ def test_every_size_comes_out_as_it_went_in(size: int, content: str, tmp_path: P
     assert unpacked["files/a.bin"] == data
 
 
+def test_what_every_reader_would_take_for_a_bomb_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle.writing, "_UNPACKED", 1 << 20)
+    (tmp_path / "disk.img").write_bytes(bytes(40 << 20))
+    with pytest.raises(UsageError, match="nearly all the same byte") as raised:
+        make_bundle(tmp_path, path=tmp_path / "b.tar.gz", extra={"files/disk.img": tmp_path / "disk.img"})
+    assert raised.value.findings[0].subject == "files/disk.img"
+    assert left_over(tmp_path) == ["disk.img"]
+    path, _ = make_bundle(tmp_path)
+    with path.open("ab"), pytest.raises(IntegrityError, match="no honest bundle"):
+        monkeypatch.setattr(bundle.writing, "_UNPACKED", 0)
+        monkeypatch.setattr(bundle.writing, "_RATIO", 1)
+        bundle.open_bundle(path)
+
+
 def left_over(folder: Path) -> list[str]:
     return sorted(one.name for one in folder.iterdir() if one.is_file())
 
