@@ -293,9 +293,9 @@ class Target:
         return missed.why if missed else None
 
     def nearest(self, filenames: Iterable[str]) -> str | None:
-        """Of wheels that do not fit, the one that misses by least."""
+        """Of wheels that do not fit, the one that misses by least; of several the first."""
         missed = [(found.by, name) for name in filenames if (found := self._miss(name))]
-        return min(missed)[1] if missed else None
+        return min(missed, key=lambda one: one[0])[1] if missed else None
 
     def _miss(self, filename: str) -> _Miss | None:
         if self.accepts(filename) is not None:

@@ -17,6 +17,7 @@ from offlinepack.errors import Finding, SelectionError, error, note, raise_all, 
 from offlinepack.sources import Asked, Requirements
 
 if TYPE_CHECKING:
+    from offlinepack.indexes import IndexFile
     from offlinepack.targets import Target
 
 
@@ -360,6 +361,21 @@ def hardest(gaps: Sequence[Finding]) -> list[Finding]:
     Once these are excluded the next round tells which of the others are gaps indeed.
     """
     return [one for one in gaps if one.code != "no-wheel-of-version"] or list(gaps)
+
+
+def offered(files: Iterable[IndexFile], wanted: Iterable[Version], target: Target) -> tuple[list[str], str | None]:
+    """The versions with a wheel for the target next to the newest that is wanted, above and below; and, where none has
+    one, of all wheels the one that misses by least."""
+    named = [(one.version, one) for one in files if one.is_wheel and one.version]
+    final = [each for each in named if not each[0].is_prerelease and not each[1].yanked] or named
+    fitting = {
+        version for version, one in final if target.accepts(one.filename) is not None and one.admits(target.python_full)
+    }
+    asked = max(wanted, default=max((version for version, _ in final), default=Version("0")))
+    above = sorted(one for one in fitting if one > asked)[:1]
+    below = sorted(one for one in fitting if one <= asked)[-2 if not above else -1 :]
+    newest_first = [one.filename for _, one in sorted(final, key=lambda each: each[0], reverse=True)]
+    return [str(one) for one in (*reversed(below), *above)], None if fitting else target.nearest(newest_first)
 
 
 def shortened(releases: Iterable[str]) -> list[str]:

@@ -37,7 +37,7 @@ from offlinepack.errors import (
     warning,
 )
 from offlinepack.indexes import Indexes, IndexFile, check, find_project, owner_of
-from offlinepack.lockers.closure import hardest, shortened
+from offlinepack.lockers.closure import hardest, offered, shortened
 from offlinepack.lockers.means import Means
 from offlinepack.pip_as_target import Answer, Rules
 from offlinepack.sources import Asked, Requirements, without_secrets
@@ -656,20 +656,16 @@ def _wrong_python(
 
 def _gap(name: str, by: list[str], files: _Admitted, answer: Answer, run: _Run) -> Finding:
     """A project of which no version that may be taken has a file for the target: why, and what there is."""
-    wheels = [one for one in files.all if one.is_wheel and one.version]
-    final = [one for one in wheels if one.version and not one.version.is_prerelease] or wheels
-    fitting = {one.version for one in final if one.version and run.target.accepts(one.filename) is not None}
-    newest = max((one.version for one in final if one.version), default=None)
-    nearest = run.target.nearest(one.filename for one in final if one.version == newest)
+    versions, nearest = offered(files.all, {one.version for one in files.wanted if one.version}, run.target)
     facts: dict[str, Any] = {"by": by, "target": run.target.name}
-    if fitting:
+    if versions:
         return error(
             "no-wheel-of-version",
             name,
             "{subject}, asked for by {by}, has no wheel for {target} in a version that may be taken; "
-            "versions that have one: {versions}.",
+            "the nearest versions that have one: {versions}.",
             "Ask for one of those, or choose another target.",
-            versions=[str(one) for one in sorted(fitting, reverse=True)[:5]],
+            versions=versions,
             **facts,
         )
     if nearest:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from offlinepack.errors import (
     BuildError,
@@ -20,7 +23,7 @@ from offlinepack.errors import (
     error,
     text,
 )
-from offlinepack.lockers.closure import hardest, shortened
+from offlinepack.lockers.closure import hardest, offered, shortened
 from offlinepack.lockers.uv_run import (
     MOST_ROUNDS,
     NAME,
@@ -33,6 +36,9 @@ from offlinepack.lockers.uv_run import (
     words,
 )
 from offlinepack.sources import Asked, without_secrets
+
+if TYPE_CHECKING:
+    from offlinepack.indexes import IndexFile
 
 _UNKNOWN = re.compile(rf"\b({NAME}) was not found in the (?:package registry|provided package locations|cache)")
 NO_WHEEL = re.compile(
@@ -295,7 +301,8 @@ def _gap(name: str, flat: str, said: str, run: Run) -> Finding:
     """A project of which no version that may be taken has a file for the target: why, and what there is."""
     by = _wanted_by(name, flat, run) or ["?"]
     facts: dict[str, Any] = {"by": by, "target": run.where}
-    versions, nearest = _offered(name, run)
+    files = files_of(name, run)
+    versions, nearest = offered(files, _wanted(name, files, flat, run), run.target) if run.target else ([], None)
     if nearest and run.target:
         facts.update(nearest=nearest, why=run.target.why_not(nearest) or "")
     if versions:
@@ -303,7 +310,7 @@ def _gap(name: str, flat: str, said: str, run: Run) -> Finding:
             "no-wheel-of-version",
             name,
             "{subject}, asked for by {by}, has no wheel for {target} in a version that may be taken; "
-            "versions that have one: {versions}.",
+            "the nearest versions that have one: {versions}.",
             "Ask for one of those, or choose another target.",
             versions=versions,
             **facts,
@@ -356,15 +363,16 @@ def _wrong_python(name: str, wanted: str, flat: str, run: Run) -> Finding:
     )
 
 
-def _offered(name: str, run: Run) -> tuple[list[str], str | None]:
-    """The newest versions of a project with a wheel for the target, and else the nearest wheel there is."""
-    if run.target is None:
-        return [], None
-    wheels = [(one.version, one.filename) for one in files_of(name, run) if one.is_wheel and one.version]
-    final = [one for one in wheels if not one[0].is_prerelease] or wheels
-    fitting = {version for version, filename in final if run.target.accepts(filename) is not None}
-    latest = [filename for version, filename in final if version == max(final)[0]]
-    return [str(one) for one in sorted(fitting, reverse=True)[:5]], run.target.nearest(latest)
+def _wanted(name: str, files: Iterable[IndexFile], flat: str, run: Run) -> set[Version]:
+    """The versions that the user asks for; where it is not the user, those that one or the other release needs."""
+    lines = [*run.requirements.asked, *run.requirements.constraints]
+    asked = [one.requirement.specifier for one in lines if one.requirement and one.name == name]
+    ways = [SpecifierSet(",".join(map(str, asked)))]
+    if not any(one.name == name for one in run.requirements.asked):
+        needs = [wanted for _, _, its, wanted in _NEEDS.findall(flat) if canonicalize_name(its) == name]
+        ways = [SpecifierSet(one.strip(", ")) for one in needs] or ways
+    versions = {one.version for one in files if one.version and not one.yanked}
+    return {version for way in ways for version in way.filter(versions)}
 
 
 def _conflict(flat: str, said: str, run: Run) -> Finding:
