@@ -13,7 +13,7 @@ from typing import Any
 Leaf = tuple[Any, Any]
 """a requirement of pip's that nothing can satisfy, and the candidate that has it (None: asked for)"""
 AHEAD = 8
-"""releases whose metadata are asked for once a newer one is dead"""
+"""releases whose metadata are asked for once a newer one is dead, or was left"""
 
 
 class DeadEnds:
@@ -24,6 +24,7 @@ class DeadEnds:
         self.known: dict[str, dict[Any, list[Leaf]]] = {}
         self.direct: set[str] = set()
         """projects that come from an address: what an index has of them tells nothing"""
+        self._looked_at: dict[str, Any] = {}
         self._fetched: dict[str, Any] = {}
         self._asked: set[tuple[str, Any]] = set()
         self.invalid: type[Exception] = ValueError
@@ -47,15 +48,14 @@ class DeadEnds:
 
         def get_dependencies(provider: Any, candidate: Any) -> Any:
             needed = list(depend(provider, candidate))
-            if self._judge(provider._factory, provider._constraints, candidate, needed):
-                name, version = candidate.project_name, candidate.version
-                if version <= self._fetched.get(name, version):
-                    files = [
-                        one for one in provider._factory._finder.find_all_candidates(name) if one.version < version
-                    ]
-                    ahead = sorted({one.version for one in files}, reverse=True)[:AHEAD]
-                    self._fetched[name] = ahead[-1] if ahead else version
-                    prefetch(provider._factory, name, [one for one in files if one.version in ahead])
+            name, version = candidate.project_name, candidate.version
+            goes_back = version < self._looked_at.setdefault(name, version)
+            dead = self._judge(provider._factory, provider._constraints, candidate, needed)
+            if (dead or goes_back) and version <= self._fetched.get(name, version):
+                files = [one for one in provider._factory._finder.find_all_candidates(name) if one.version < version]
+                ahead = sorted({one.version for one in files}, reverse=True)[:AHEAD]
+                self._fetched[name] = ahead[-1] if ahead else version
+                prefetch(provider._factory, name, [one for one in files if one.version in ahead])
             return needed
 
         factory_class.find_candidates, provider_class.get_dependencies = find_candidates, get_dependencies
@@ -69,7 +69,7 @@ class DeadEnds:
                 self.direct.add(name)
                 self.known.clear()
             return self.known.get(explicit.name, {}).get(explicit.version, [])
-        if asked is None:  # another Python
+        if _is_python(wanted):  # another than the target's
             return [(wanted, by)]
         if name in self.direct or asked.link is not None:
             return []
@@ -90,8 +90,19 @@ class DeadEnds:
             self._lives(factory, constraints, wanted, asked, one) for one in {one.version for one in alive}
         ):
             return []
-        newest = max(admitted, key=lambda one: (not one.link.is_yanked, one.version)).version
-        return _distinct(leaf for each in dead for leaf in each.get(newest, []))
+
+        def why(version: Any) -> list[Leaf]:
+            return _distinct(leaf for each in dead for leaf in each.get(version, []))
+
+        # a release for another Python is as good as none
+        by_files = [one for one in admitted if not all(_is_python(each) for each, _ in why(one.version))]
+        newest = max(by_files or admitted, key=lambda one: (not one.link.is_yanked, one.version)).version
+        return why(newest) + ([] if by_files else [(wanted, by)])
+
+    def barren(self, factory: Any, leaves: Iterable[Leaf]) -> list[Leaf]:
+        """Of these the projects without any file: that says more than that of one release among many there is none."""
+        named = [one for one in leaves if not _is_python(one[0])]
+        return [one for one in named if not factory._finder.find_all_candidates(one[0].project_name)]
 
     def held_down(self, name: str, version: Any, specifiers: Iterable[Any]) -> tuple[str, list[Leaf]] | None:
         """The newest release above this one that is dead though it is admitted, and why."""
@@ -142,6 +153,10 @@ class DeadEnds:
         if leaves:
             self.known.setdefault(candidate.name, {})[candidate.version] = leaves
         return bool(leaves)
+
+
+def _is_python(wanted: Any) -> bool:
+    return bool(wanted.get_candidate_lookup() == (None, None))
 
 
 def _is_direct(candidate: Any) -> bool:

@@ -34,7 +34,7 @@ from offlinepack.pip_as_target import bare
 from offlinepack.pip_as_target.dead_ends import DeadEnds
 from offlinepack.pip_as_target.script import expect, module
 
-THREADS = 4
+THREADS = 8
 LARGEST_SDIST = 64 << 20
 """bytes; a larger one is left to pip"""
 _ARCHIVES = (".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz", ".egg", ".exe")

@@ -213,8 +213,7 @@ class Script:
         def get_installation_error(self_: Any, conflict: Any, constraints: Any, *rest: Any, **named: Any) -> Any:
             ends = reading.dead_ends
             causes = [leaf for one in conflict.causes for leaf in ends.leaves(self_, constraints, *one) or [tuple(one)]]
-            # that there is no file at all says more than that of one release among many there is none
-            barren = [one for one in causes if not self_._finder.find_all_candidates(one[0].project_name)]
+            barren = ends.barren(self_, causes)
             self.tell(
                 either=sorted(reading.either), causes=[_cause(one, self_, constraints) for one in barren or causes]
             )
@@ -293,8 +292,7 @@ def _pins(resolver: Any, reading: Any) -> Iterable[dict[str, Any]]:
         files = [reading.file(one.link, session) for one in offered if one.version == version]
         newer = reading.newer(name, version, {str(one.version) for one in offered}, specifiers.get(name, []))
         held, why = reading.dead_ends.held_down(name, version, specifiers.get(name, [])) or (None, [])
-        needs = {one.project_name for one, _ in why}
-        lacking = sorted(one for one in needs if not resolver.factory._finder.find_all_candidates(one))
+        lacking = sorted({one.project_name for one, _ in reading.dead_ends.barren(resolver.factory, why)})
         yield {**pin, "direct": None, "files": files, "newer": newer, "held": [held, lacking] if lacking else None}
 
 

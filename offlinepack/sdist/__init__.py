@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from build import BuildBackendException, BuildException
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
 
 from offlinepack import native
 from offlinepack.errors import BuildError, Finding, SelectionError, error, text
@@ -131,7 +131,7 @@ def _build(
             wheel = bench.wheel_of(folder, workshop.config_settings)
         except (BuildException, BuildBackendException, subprocess.SubprocessError, OSError) as failure:
             written.flush()
-            raise BuildError(_failed(name, target, interpreter, log, failure)) from failure
+            raise BuildError(_failed(name, target, interpreter, log, failure, fits)) from failure
         made = repair(wheel, target, interpreter, work, {**os.environ, **environment})
         written.flush()
         _check(name, made.wheel, target, interpreter, fits, workshop)
@@ -246,7 +246,7 @@ def _no_interpreter(name: str, target: Target, workshop: Workshop) -> Finding:
     )
 
 
-def _failed(name: str, target: Target, by: Interpreter, log: Path, failure: Exception) -> Finding:
+def _failed(name: str, target: Target, by: Interpreter, log: Path, failure: Exception, fits: bool) -> Finding:
     said = log.read_text("utf-8", "replace")
     inner = failure.exception if isinstance(failure, BuildBackendException) else failure
     if not isinstance(inner, subprocess.CalledProcessError):  # the frontend's own words are not in the log
@@ -254,16 +254,33 @@ def _failed(name: str, target: Target, by: Interpreter, log: Path, failure: Exce
         with log.open("a", encoding="utf-8") as written:
             written.write(f"\n{inner or failure}\n")
     reason = explain(said, ".".join(target.facts.python.split(".")[:2]), by.root or Path("/"))
+    project = parse_sdist_filename(name)[0] if name.endswith((".tar.gz", ".zip")) else name.partition(" ")[0]
+    if not fits:  # what the build lacked would not help, were it here
+        return error(
+            "build-failed-elsewhere",
+            name,
+            "{subject} has no wheel for {target}, and its source could not be built on {here}; what has extension "
+            "modules can be built for {target} only by its own Python.",
+            "Name one with --build-python PY, or a root file system of the target with --root DIR; --sdist include "
+            "leaves the building to the target, --only-binary {project} looks for releases that do without it. "
+            "The whole log is {path}.",
+            log=last_lines(said),
+            target=target.name,
+            here=by.target.platform_tag,
+            project=project,
+            path=str(log),
+        )
     return error(
         "build-failed",
         name,
         "{subject} could not be built for {target}: {reason}."
         if reason
         else "{subject} could not be built for {target}.",
-        "The whole log is {path}.",
+        "--only-binary {project} looks for releases that do without this build. The whole log is {path}.",
         log=last_lines(said),
         target=target.name,
         reason=reason,
+        project=project,
         path=str(log),
     )
 

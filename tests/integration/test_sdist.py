@@ -287,7 +287,10 @@ def test_a_build_that_fails(yard: Yard, here: Target, tmp_path: Path) -> None:
     [finding] = caught.value.findings
     log = tmp_path / "yard" / "logs" / f"pebble_1.0-{here.tag}.log"
     assert caught.value.exit_code == 8
-    assert finding.say() == f"pebble 1.0 could not be built for {here.name}. The whole log is {log}."
+    assert finding.say() == (
+        f"pebble 1.0 could not be built for {here.name}. "
+        f"--only-binary pebble looks for releases that do without this build. The whole log is {log}."
+    )
     assert "the machine is on fire" in finding.log and "the machine is on fire" in log.read_text()
     assert "Traceback" not in finding.log
     assert left(tmp_path) == []
