@@ -85,7 +85,7 @@ class Label:
                 )
             )
         version = self.version or (requirements.version if name == requirements.name else None)
-        if version and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.!+_-]{0,127}", version):
+        if version and not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.!+_-]{0,126}[A-Za-z0-9])?", version):
             raise UsageError(
                 error(
                     "bad-version",

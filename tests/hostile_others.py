@@ -332,6 +332,7 @@ def rewritten(rows: list[str]) -> str:
 
 
 PLACES = {
+    "egg_link_of_moss": "moss.egg-link",
     "data_bin_python_deep": f"{STEM}.data/data/bin/python3.11/x",
     "scripts_dot_path": f"{STEM}.data/scripts/./python",
     "scripts_pip_exe_upper": f"{STEM}.data/scripts/PIP3.EXE",
@@ -364,6 +365,13 @@ LIES: dict[str, dict[str, Any]] = {
     "metadata_version_folded": {"metadata": b"Metadata-Version: 2.1\nName: stone\nVersion: 1.0\n .1\nVersion: 1.0\n"},
     "metadata_utf16": {"metadata": "Metadata-Version: 2.1\nName: stone\nVersion: 1.0\n".encode("utf-16")},
     "metadata_bom": {"metadata": b"\xef\xbb\xbfName: stone\nVersion: 1.0\n"},
+    "metadata_after_a_blank_line": {"metadata": b"\nMetadata-Version: 2.1\nName: stone\nVersion: 1.0\n"},
+    "metadata_after_no_header": {"metadata": b"Metadata-Version: 2.1\nhello\nName: stone\nVersion: 1.0\n"},
+    "metadata_name_folded": {"metadata": b"Metadata-Version: 2.1\nName: stone\n evil\nVersion: 1.0\n"},
+    "wheel_after_a_blank_line": {"wheel": b"\nWheel-Version: 1.0\nRoot-Is-Purelib: true\n"},
+    "wheel_version_folded": {"wheel": b"Wheel-Version: 1.0\n\t2.0\nRoot-Is-Purelib: true\n"},
+    "entry_points_no_utf8": {"entry_points": b"[console_scripts]\nx\xff = stone:main\n"},
+    "entry_points_very_long": {"entry_points": b"[console_scripts]\n" + b"x" * 300 + b" = stone:main\n"},
     "record_quoted_newline": {"record_bytes": b'"stone/__init__\n.py",,\n'},
     "record_quoted_quote": {"record_bytes": b'"stone/__init__"".py",,\n'},
     "record_tabs": {"record": lambda rows: [row.replace(",", "\t") for row in rows]},

@@ -61,7 +61,7 @@ def overwrites(place, wheel):  # type: (str, Wheel) -> bool
     if kind == "bin":
         return bool(_INTERPRETER.match(top) or (_PIP.match(top) and wheel.name != "pip"))
     if kind == "site":
-        foreign = top.endswith((".dist-info", ".egg-info")) and top != wheel.info.lower() and "/" in path
+        foreign = top.endswith((".dist-info", ".egg-info", ".egg-link")) and top != wheel.info.lower() and "/" in path
         return foreign or (wheel.name != "pip" and top in ("pip", "pip.py"))
     return kind == "root" and (top == "pyvenv.cfg" or bool(_ROOT.match(path)))
 

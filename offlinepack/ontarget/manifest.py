@@ -47,9 +47,7 @@ class Facts(NamedTuple):
     python: str  # X.Y where any patch release will do, X.Y.Z where that one is meant (or runs)
     free_threaded: bool
     os: str  # linux, macos or windows
-    machine: (
-        str  # as in wheel tags: x86_64, aarch64, i686, armv7l ...; macOS: arm64, x86_64; Windows: amd64, x86, arm64
-    )
+    machine: str  # as in wheel tags: x86_64, aarch64, i686 ...; macOS: arm64, x86_64; Windows: amd64, x86, arm64
     libc: Optional[str]  # glibc or musl on Linux
     libc_version: Optional[str]  # X.Y
     macos_version: Optional[str]  # X.Y
@@ -218,17 +216,13 @@ def _count(value):  # type: (Any) -> bool
 
 
 _NAME, _PYTHON = "[a-z0-9]+(-[a-z0-9]+)*", r"[0-9]\.[0-9]{1,2}(\.[0-9]{1,3})?"
-_DOTTED, _VERSION = r"[0-9]{1,4}\.[0-9]{1,4}", "[A-Za-z0-9][A-Za-z0-9.!+_-]{0,127}"
+_DOTTED, _VERSION = r"[0-9]{1,4}\.[0-9]{1,4}", "[A-Za-z0-9](?:[A-Za-z0-9.!+_-]{0,126}[A-Za-z0-9])?"
 _path = lambda value: isinstance(value, str) and not bad_path(value)  # noqa: E731
 _flag = lambda value: isinstance(value, bool)  # noqa: E731
 _strings = lambda value: isinstance(value, dict) and all(_text(one) for pair in value.items() for one in pair)  # noqa: E731
 _NAMED = {"name": _like(_NAME), "version": _like(_VERSION), "file": _path}  # type: Dict[str, Any]
-_LABEL = {
-    "name": _like(_NAME),
-    "version": (_like(_VERSION), None),
-    "sequence": (_count, None),
-    "install_to": (_text, None),
-}
+_LABEL = {"name": _like(_NAME), "version": (_like(_VERSION), None)}  # type: Dict[str, Any]
+_LABEL.update(sequence=(_count, None), install_to=(_text, None))
 _PLAN = {"install": [Distribution], "tools": [Tool], "needs": [Need]}  # type: Dict[str, Any]
 _PYTHONS = {"implementation": _like("cpython|pypy"), "python": _like(_PYTHON), "free_threaded": _flag}
 _SYSTEM = {
@@ -238,11 +232,11 @@ _SYSTEM = {
 }  # type: Dict[str, Any]
 _LEVELS = {"libc_version": (_like(_DOTTED), None), "macos_version": (_like(_DOTTED), None)}  # type: Dict[str, Any]
 _TARGET = {"name": _like("[A-Za-z0-9][A-Za-z0-9._:+-]{0,99}"), "tag": _like("[a-z]{2}[0-9]{2,4}t?-[a-z0-9_]{2,80}")}
-_BYTES = {"size": _count, "sha256": _like("[0-9a-f]{64}"), "kind": _like("|".join(KINDS)), "carried": _flag}
+_BYTES = {"size": _count, "sha256": _like("[0-9a-f]{64}"), "kind": _like("|".join(KINDS))}
 # For each key: what it holds. A type: such an object; [x]: a list of x; (x, None): x or null.
 _SHAPES = {
     Manifest: dict(_LABEL, format=lambda value: value == FORMAT and _count(value), targets=[Target], files=[File]),
-    File: dict(_BYTES, path=_path),
+    File: dict(_BYTES, path=_path, carried=lambda value: value is True),
     Target: dict(_TARGET, facts=Facts, python_min=_like(_PYTHON), **_PLAN),
     Facts: dict(_PYTHONS, **_SYSTEM, **_LEVELS),
     Distribution: dict(_NAMED, requires=[_like(_NAME)], requested=_flag, built_from=(_strings, None)),
@@ -287,8 +281,8 @@ def _consistent(manifest):  # type: (Manifest) -> Manifest
         if (facts.os == "linux") != bool(facts.libc and facts.libc_version):
             raise _Malformed(here, "libc and its version on Linux, and there only")
         installed = {one.name for one in target.install}
-        if len(installed) != len(target.install):
-            raise _Malformed(here, "each distribution once")
+        if len(installed) != len(target.install) or not installed:
+            raise _Malformed(here, "one distribution at least, and each once")
         for one in target.install:
             if kinds.get(one.file) not in ("wheel", "sdist"):
                 raise _Malformed("%s, %s" % (here, one.name), "a file that is listed as wheel or sdist")
@@ -297,4 +291,8 @@ def _consistent(manifest):  # type: (Manifest) -> Manifest
         for tool in target.tools:
             if kinds.get(tool.file) not in ("wheel", "tool", "sdist"):
                 raise _Malformed("%s, %s" % (here, tool.name), "a file that is listed as tool or wheel or sdist")
+    planned = {one.file for target in manifest.targets for one in target.install + target.tools}
+    idle = [path for path in paths if kinds[path] in ("wheel", "sdist", "tool") and path not in planned]
+    if idle:
+        raise _Malformed(idle[0], "a place in the plan of a target")
     return manifest

@@ -24,7 +24,7 @@ _MOST, _ROW = 8 << 20, 2400  # bytes of a file in .dist-info that is read into m
 _ADVICE = "Do not install it. Ask where it comes from, or take another file or version of this project."
 _BUILD_IT = "Do not install it. Take another version of this project, or have it built from its source (--no-binary)."
 _REFERENCE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*\s*:\s*[^\W\d]\w*(?:\.[^\W\d]\w*)*\s*(?:\[[^\]]*\])?\Z")
-_COMMAND = re.compile(r'[^\s\[/\\:*?"<>|=][^\s/\\:*?"<>|=]*\Z')
+_COMMAND = re.compile(r'[^\s\[/\\:*?"<>|=\ufffd][^\s/\\:*?"<>|=\ufffd]{,80}\Z')
 _VERSION = re.compile(
     r"v?(?:(\d+)!)?(\d+(?:\.\d+)*)(?:[-_.]?(a|b|c|rc|alpha|beta|pre|preview)[-_.]?(\d*))?"
     r"(?:[-_](\d+)|[-_.]?(post|rev|r)[-_.]?(\d*))?(?:[-_.]?(dev)[-_.]?(\d*))?(?:[+_]([a-z0-9]+(?:[-_.][a-z0-9]+)*))?\Z"
@@ -116,7 +116,7 @@ def _read(archive, path, filename, refuse):  # type: (Archive, str, str, Refuse)
     files = archive.entries(refuse)
     tops = {name.partition("/")[0] for name in files if "/" in name}
     infos = sorted(top for top in tops if top.lower().endswith(".dist-info"))
-    if len(infos) != 1:
+    if [one[-10:] for one in infos] != [".dist-info"]:
         raise Unsound("metadata", text("it has to have one .dist-info folder, and has: {found}", found=infos or "-"))
     info, content = infos[0], {}  # type: str, Dict[str, bytes]
     for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt"):
@@ -127,8 +127,7 @@ def _read(archive, path, filename, refuse):  # type: (Archive, str, str, Refuse)
             content[name] = b"".join(unpacked(archive.source, entry))
         elif entry is not None or name != "entry_points.txt":
             raise Unsound("metadata", text("{member} is missing, or too large", member="%s/%s" % (info, name)))
-    header = re.split(b"\r?\n\r?\n", content["METADATA"], maxsplit=1)[0]
-    distribution, version = _field(header, "Name", refuse), _field(header, "Version", refuse)
+    distribution, version = (_field(content["METADATA"], key, refuse) for key in ("Name", "Version"))
     for found in (info[:-10].rpartition("-")[::2], (distribution, version)):
         if normalised(found[0]) != normalised(parts[0]) or not same_version(found[1], parts[1]):
             refuse("metadata", text("it says it is {found}, its file name {wanted}", found=found, wanted=parts[:2]))
@@ -176,12 +175,14 @@ def _read(archive, path, filename, refuse):  # type: (Archive, str, str, Refuse)
     return wheel
 
 
-def _field(header, key, refuse):  # type: (bytes, str, Refuse) -> str
-    # a reader of mail ends lines at a carriage return as well
-    found = re.findall((r"(?:^|\r)%s[ \t]*:[ \t]*(.*?)[ \t\r]*$" % key).encode("ascii"), header, re.I | re.M)
-    if len(found) > 1 or (not found and key != "Root-Is-Purelib"):
+def _field(data, key, refuse):  # type: (bytes, str, Refuse) -> str
+    # a reader of mail takes any line that is no header for the end of them, and ends lines at a carriage return as well
+    header = re.findall(rb"\A(?:(?:[!-9;-~]*:|[ \t])[^\n]*\n?)*", data)[0]
+    field = r"(?:^|\r)%s[ \t]*:[ \t]*(.*?)[ \t\r]*$(\n[ \t])?" % key
+    found = re.findall(field.encode("ascii"), header, re.I | re.M)
+    if len(found) > 1 or any(more for _, more in found) or (not found and key != "Root-Is-Purelib"):
         refuse("metadata", text("{key} has to be given once", key=key))
-    return found[0].decode("utf-8", "replace") if found else ""
+    return found[0][0].decode("utf-8", "replace") if found else ""
 
 
 def normalised(name):  # type: (str) -> str

@@ -215,7 +215,7 @@ class Trial:
             yield what + f"the signature was found instead of the defect: {bad[:2]}"
         if "Traceback" in found["err"] or not all(one.isprintable() for one in found["err"].splitlines()):
             yield what + found["err"][-1500:]
-        if found["processor"] > SECONDS or found["seconds"] > 3 * SECONDS or found["memory"] > MEMORY:
+        if found["processor"] > SECONDS or found["seconds"] > 20 * SECONDS or found["memory"] > MEMORY:
             yield what + f"{found['processor']:.1f} s of the processor, {found['seconds']:.1f} s, {found['memory']} MB"
         left = set(names(self.place)).symmetric_difference(before)
         if {one["code"] for one in bad} == {"wheel-contents"} and "install" in what:

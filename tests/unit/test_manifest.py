@@ -137,6 +137,7 @@ WRONG: list[tuple[str, Change, str]] = [
     ("version_option", put("version", "--evil"), "version"),
     ("version_newline", put("version", "1.0\nevil==1"), "version"),
     ("version_space", put("version", "1.0 --hash=x"), "version"),
+    ("version_dot_at_the_end", put("version", "1.0."), "version"),
     ("sequence_negative", put("sequence", -1), "whole numbers"),
     ("sequence_text", put("sequence", "1"), "sequence"),
     ("sequence_true", put("sequence", True), "sequence"),
@@ -183,6 +184,10 @@ WRONG: list[tuple[str, Change, str]] = [
     ("need_soname_empty", put(*T, "needs", 0, "soname", ""), "soname"),
     ("files_object", put("files", {}), "a list"),
     ("files_empty", put("files", []), "listed as"),
+    ("file_not_carried", put(*F, "carried", False), "carried"),
+    ("file_in_no_plan", lambda plain: plain["files"].append({**FILE, "path": "wheels/tuff-1.0-py3-none-any.whl"}), "in the plan"),
+    ("tool_in_no_plan", lambda plain: plain["targets"][0].update(tools=[]), "in the plan"),
+    ("target_installs_nothing", lambda plain: plain["targets"][0].update(install=[]), "one distribution at least"),
     ("file_twice", lambda plain: plain["files"].append(plain["files"][2]), "each path once"),
     ("file_case", lambda plain: plain["files"].insert(0, {**FILE, "path": "SHA256sums"}), "each path once"),
     ("file_manifest", lambda plain: plain["files"].insert(1, {**FILE, "path": "manifest.json"}), "each path once"),
@@ -271,10 +276,10 @@ def test_many_of_everything_takes_no_time() -> None:
     one = plain["targets"][0]["install"][0]
     names = [f"d{number}" for number in range(3000)]
     plain["targets"][0]["install"] = [{**one, "name": name, "requires": names[-3:]} for name in names]
-    plain["files"] += [{**FILE, "path": f"wheels/x{number:06}.whl"} for number in range(30_000)]
+    plain["files"] += [{**FILE, "path": f"wheels/x{number:06}", "kind": "document"} for number in range(30_000)]
     began = time.process_time()
     layout.read(canonical(plain))
-    plain["files"] += [{**FILE, "path": f"wheels/X{number:06}.whl"} for number in range(30_000)]
+    plain["files"] += [{**FILE, "path": f"wheels/X{number:06}", "kind": "document"} for number in range(30_000)]
     assert "each path once" in refused(canonical(plain))
     assert time.process_time() - began < 20
 
