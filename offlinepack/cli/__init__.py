@@ -102,7 +102,7 @@ def _settings(command: str, args: list[str], parent: click.Context | None) -> di
         parent.meta["offlinepack.policy"] = settings.policy(path)
     root = click.Context(cli)
     commands = {name: cli.get_command(root, name) for name in COMMANDS}
-    return settings.defaults(path, {name: one for name, one in commands.items() if one}, command)
+    return settings.defaults(path, {name: one for name, one in commands.items() if one}, command, named=bool(given))
 
 
 def _value(args: Sequence[str], option: str) -> str | None:

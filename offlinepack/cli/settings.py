@@ -105,10 +105,16 @@ def policy(path: Path) -> tuple[dict[str, Any], str, Callable[[str], str]] | Non
 
 PACKING = ("build", "lock")
 """the commands that settings are about: a key of theirs (venv, the environment to freeze) means nothing elsewhere"""
+LOOKING = ("install", "verify", "rollback", "inspect", "rehearse")
+"""those that are run where a bundle came to"""
 
 
-def defaults(path: Path, commands: Mapping[str, click.Command], command: str) -> dict[str, Any]:
-    """Click's default_map for one command, from the settings in `path`; every unknown or ill-valued key at once."""
+def defaults(path: Path, commands: Mapping[str, click.Command], command: str, *, named: bool) -> dict[str, Any]:
+    """Click's default_map for one command, from the settings in `path`; every unknown or ill-valued key at once.
+
+    `named`: somebody said --config. What merely lies in the working directory, which may be a stick that came with the
+    bundle, does not tell the commands that look at bundles what they may do.
+    """
     table = read(path)
     known = {key: (name, one) for name in list(commands)[::-1] for one in commands[name].params for key in keys(one)}
     # `target` of install would be taken for what build calls targets
@@ -124,6 +130,19 @@ def defaults(path: Path, commands: Mapping[str, click.Command], command: str) ->
             findings.append(_unknown(where, key, {*known, *TABLES}))
             continue
         home, option = known[key]
+        if not named and key in own and command in LOOKING and key not in _GLOBAL and home not in PACKING:
+            findings.append(
+                error(
+                    "setting-not-named",
+                    where,
+                    "{subject}: '{key}' is not taken by {command} from a file that merely lies here.",
+                    "Say it on the command line, or name the file: --config {file}.",
+                    key=key,
+                    command=command,
+                    file=path.name,
+                )
+            )
+            continue
         option = own.get(key, option) if home not in PACKING or command in PACKING else option
         if not _fits(option, value):
             expected = _expected(option)

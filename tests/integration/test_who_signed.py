@@ -229,3 +229,17 @@ def test_older_than_what_was_seen(tmp_path: Path, offlinepack: Run, program: Pat
     (found,) = [one for one in done.json["findings"] if one["level"] == "error"]
     assert found["code"] == "downgrade" and "sequence 5" in found["sentence"] and "seen 7" in found["sentence"]
     assert taken(other), "another name, another row of numbers"
+
+
+def test_a_file_that_lies_beside_the_bundle_allows_nothing(tmp_path: Path, offlinepack: Run) -> None:
+    """A stick may bring an offlinepack.toml along."""
+    venv = tmp_path / "venv"
+    old, new = release(tmp_path, "1.0", sequence=5), release(tmp_path, "2.0", sequence=7)
+    settings, words = Path("offlinepack.toml"), ("--venv", venv, "--no-compile")
+    settings.write_text("[tool.offlinepack]\nname = 'notes'\nlang = 'en'\n")
+    assert offlinepack("install", new, *words).code == 0
+    settings.write_text("[tool.offlinepack]\nallow-downgrade = true\n")
+    done = offlinepack("install", old, *words)
+    assert done.code == 3 and "'allow-downgrade' is not taken by install" in done.err
+    assert offlinepack("verify", old).code == 0
+    assert offlinepack("install", old, *words, "--config", settings.absolute()).code == 0, "somebody said so"
