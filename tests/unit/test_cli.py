@@ -12,6 +12,7 @@ import pytest
 
 from offlinepack import cli
 from offlinepack.cli import settings
+from offlinepack.errors import SourceError
 
 HERE = Path(__file__).parents[2]
 Run = Callable[..., tuple[int, str, str]]
@@ -125,8 +126,8 @@ def test_a_setting_that_is_wrong_is_named_with_its_line(
     assert run("build", "stone", "--lang", "zh")[0] == 3
 
 
-def defaults(path: Path, name: str) -> dict[str, object]:
-    return settings.defaults(path, {one: command(one) for one in cli.COMMANDS}, name)
+def defaults(path: Path, name: str, named: bool = True) -> dict[str, object]:
+    return settings.defaults(path, {one: command(one) for one in cli.COMMANDS}, name, named=named)
 
 
 def test_settings_are_for_packing_and_the_lone_keys_of_others_for_those(tmp_path: Path) -> None:
@@ -138,6 +139,23 @@ def test_settings_are_for_packing_and_the_lone_keys_of_others_for_those(tmp_path
     assert packing["requirement"] == [str(tmp_path / "a.txt")] and packing["include"] == [f"{tmp_path}/conf=etc"]
     assert packing["lang"] == "zh" and "engine" not in packing
     assert defaults(path, "install") == {"engine": "fast", "lang": "zh"}
+    with pytest.raises(SourceError, match="'engine' is not taken by install"):
+        defaults(path, "install", named=False)
+    assert defaults(path, "verify", named=False) == {"lang": "zh"}
+    assert defaults(path, "build", named=False) == packing
+
+
+@pytest.mark.parametrize("line", ["python = './evil'", "allow-downgrade = true", "smoke = ['./evil']", "report = '/etc/x'", "live = true"])
+def test_what_lies_beside_a_bundle_says_nothing_about_it(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "offlinepack.toml"
+    path.write_text(f"[tool.offlinepack]\n{line}\n")
+    refused = 0
+    for name in ("install", "verify", "rollback", "inspect", "rehearse"):
+        try:
+            assert defaults(path, name, named=False) == {}
+        except SourceError:
+            refused += 1
+    assert refused
 
 
 def test_init_looks_at_the_project_and_what_it_writes_is_read(run: Run, tmp_path: Path) -> None:
