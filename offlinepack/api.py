@@ -132,7 +132,7 @@ def lock(
         cache_dir,
         pack.Label(),
     )
-    plans = pack.lock(request)
+    plans = pack.lock_alone(request)
     if output is not None:
         for plan in plans:
             pack.write_whole(Path(output) / pylock_name(plan.target.tag), pack.lock_text(plan).encode())

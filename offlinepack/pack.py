@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from packaging.pylock import Pylock
+from packaging.pylock import PackageWheel, Pylock
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
@@ -50,7 +50,7 @@ from offlinepack.supply import How, Supplied, Watch, all_of, caught, side_by_sid
 from offlinepack.targets import Target
 
 __all__ = ["Built", "How", "Label", "Packed", "Plan", "Request"]
-__all__ += ["build", "lock", "lock_text", "page", "sizes", "write_whole"]
+__all__ += ["build", "lock", "lock_alone", "lock_text", "page", "sizes", "write_whole"]
 
 
 MOST_ROUNDS = 5
@@ -194,6 +194,57 @@ def lock(
         (made, selection), its = solved[at], own[one.facts.implementation, one.python_full]
         plans.append(Plan(one, made, selection, select(its, one, tools), each, its, marks[at]))
     return tuple(plans)
+
+
+def lock_alone(request: Request, watch: Watch = unwatched) -> tuple[Plan, ...]:
+    """The plans, closed as a build closes them: by what the chosen wheels say themselves, read without fetching them.
+
+    SelectionError with what nothing chosen brings. What a source will need is for its build to tell.
+    """
+    from offlinepack.lockers import unfetched  # a build reads what it has fetched
+
+    plans, folder = lock(request, watch), request.how.means(request.indexes).cache("read")
+    if request.how.offline:
+        return plans
+    with supply.client(request.indexes, request.how) as client:
+        for _ in range(MOST_ROUNDS):
+            wheels = [one.file for plan in plans for one in plan.selection.chosen if isinstance(one.file, PackageWheel)]
+            told = unfetched.metadata(wheels, client, folder)
+            known = {at: _foretold(plan, told) for at, plan in enumerate(plans)}
+            closed = {
+                at: closure.close(each, plans[at].requirements, plans[at].target) for at, each in known.items() if each
+            }
+            again = {at: closure.again(plans[at].requirements, one) for at, one in closed.items()}
+            wanted = {at: one for at, one in again.items() if one is not None}
+            if not wanted:
+                break
+            plans = _locked_again(plans, wanted, request, watch)
+    raise_all(SelectionError, [one for each in closed.values() for one in each.findings])
+    return tuple(
+        _without(closed[at].superfluous, plan) if all(one.filename in told for one in plan.selection.chosen) else plan
+        for at, plan in enumerate(plans)
+    )
+
+
+def _without(names: Iterable[str], plan: Plan) -> Plan:
+    packages = [one for one in plan.pylock.packages if one.name not in names]
+    chosen = tuple(one for one in plan.selection.chosen if one.name not in names)
+    return dataclasses.replace(
+        plan,
+        pylock=dataclasses.replace(plan.pylock, packages=packages),
+        selection=dataclasses.replace(plan.selection, chosen=chosen),
+    )
+
+
+def _foretold(plan: Plan, told: Mapping[str, closure.Metadata]) -> list[closure.Metadata]:
+    """Of what could not be read nobody knows what it needs; nothing at all, where not even its version is known."""
+    if any(one.version is None for one in plan.selection.chosen):
+        return []
+    return [
+        told.get(one.filename) or closure.Metadata(one.name, one.version)
+        for one in plan.selection.chosen
+        if one.version is not None
+    ]
 
 
 def _solved(

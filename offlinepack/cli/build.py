@@ -249,7 +249,7 @@ def build(
         lock_dir=lock_dir,
     )
     if dry_run:
-        plans = pack.lock(wanted, speaker.track)
+        plans = pack.lock_alone(wanted, speaker.track)
         speaker.findings(wanted.requirements.notes)
         tell_plan(plans, pack.sizes(plans, wanted), speaker)
         return
@@ -290,7 +290,7 @@ def lock(
                 count=len(wanted.targets),
             )
         )
-    plans = pack.lock(wanted, speaker.track)
+    plans = pack.lock_alone(wanted, speaker.track)
     findings = [*wanted.requirements.notes, *(one for plan in plans for one in plan.selection.findings)]
     speaker.findings(findings)
     if dry_run:

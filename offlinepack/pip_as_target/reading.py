@@ -484,7 +484,7 @@ def _metadata(session: Any, link: Any) -> bytes | None:
     """METADATA of a wheel, PKG-INFO of an sdist that vouches for it; None: pip is to find out its own way."""
     with contextlib.suppress(Exception):
         if link.is_wheel:
-            return _of_wheel(Path(link.file_path).open("rb")) if link.is_file else _at_end(session, link)
+            return of_wheel(Path(link.file_path).open("rb")) if link.is_file else at_end(session, link)
         if link.is_file:
             return _of_sdist(Path(link.file_path).read_bytes())
         with contextlib.closing(session.get(link.url_without_fragment, headers=_PLAIN, stream=True)) as answer:
@@ -495,7 +495,7 @@ def _metadata(session: Any, link: Any) -> bytes | None:
     return None
 
 
-def _at_end(session: Any, link: Any) -> bytes | None:
+def at_end(session: Any, link: Any) -> bytes | None:
     """METADATA of a wheel by ranges: its last bytes hold the directory, and mostly METADATA too."""
 
     def part(wanted: str) -> tuple[bytes, int]:
@@ -526,7 +526,8 @@ def _at_end(session: Any, link: Any) -> bytes | None:
     return None
 
 
-def _of_wheel(file: Any) -> bytes:
+def of_wheel(file: Any) -> bytes:
+    """METADATA of an open wheel, which is closed."""
     with file, zipfile.ZipFile(file) as wheel:
         [name] = [one for one in wheel.namelist() if _METADATA.fullmatch(one)]
         return wheel.read(name)

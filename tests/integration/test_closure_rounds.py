@@ -56,6 +56,27 @@ def test_what_is_locked_and_not_needed_is_not_in_the_bundle(
     assert installed(Path("b.tar.gz")) == {"torch": ("2.0", True)}
 
 
+def test_a_lock_closes_without_a_build(index: ServedIndex, offlinepack: Run, tmp_path: Path) -> None:
+    """All three at once, and nothing is fetched for it."""
+    more = tmp_path / "more"
+    index.add(make_wheel(more, "sand", "1.0"))
+    index.add(make_wheel(more, "sand", "1.1", requires_python=">=3.8,<3.11"))
+    for name, windows, old in (("torch", [], ["cuda>=12"]), ("flame", [], [])):
+        index.add(make_wheel(more, name, "2.0", tag="cp311-cp311-win_amd64", requires=windows))
+        index.add(make_wheel(more, name, "2.0", tag="cp311-cp311-manylinux_2_17_x86_64", requires=old))
+    index.add(make_wheel(more, "flame", "2.0", tag="cp311-cp311-manylinux_2_5_x86_64", requires=["soot"]))
+    index.add(make_wheel(more, "cuda", "12.4"))
+    index.add(make_wheel(more, "soot", "1.0"))
+    for resolver in ("uv", "pip"):
+        done = offlinepack("lock", "sand", "torch", "flame", *LINUX, "--resolver", resolver, "--json", "-d", resolver)
+        assert done.code == 0, done.err
+        (lock,) = json.loads(done.out)["locks"]
+        found = {one["name"]: one["version"] for one in lock["packages"]}
+        assert found == {"cuda": "12.4", "flame": "2.0", "sand": "1.0", "torch": "2.0"}
+        (written,) = Path(resolver).glob("pylock.*.toml")
+        assert 'name = "soot"' not in written.read_text("utf-8")
+
+
 def test_a_project_whose_name_only_its_build_tells(index: ServedIndex, offlinepack: Run, tmp_path: Path) -> None:
     project = make_sdist(tmp_path / "old", "my-app", "4.0", requires=["stone"], unpacked=True)
     text = (project / "pyproject.toml").read_text("utf-8")

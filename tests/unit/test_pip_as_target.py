@@ -20,9 +20,9 @@ from offlinepack.pip_as_target.reading import (
     _moment,
     _of_entry,
     _of_sdist,
-    _of_wheel,
     _version_in,
     below,
+    of_wheel,
     vouched,
 )
 from tests.making import make_sdist, make_wheel
@@ -142,7 +142,7 @@ def test_kept_things_are_found_again(tmp_path: Path) -> None:
 
 def test_metadata_of_a_wheel_and_of_an_sdist_that_vouches_for_it(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, "stone", requires=["pebble"])
-    assert b"Requires-Dist: pebble" in _of_wheel(wheel.open("rb"))
+    assert b"Requires-Dist: pebble" in of_wheel(wheel.open("rb"))
     assert _of_sdist(sdist("Metadata-Version: 2.1\nName: stone\nVersion: 1\n")) is None, "metadata 2.1 vouches not"
     settled = make_sdist(tmp_path, "stone", requires=["pebble"])
     assert b"pebble" in (_of_sdist(settled.read_bytes()) or b""), "its pyproject.toml does"
@@ -162,7 +162,7 @@ def test_two_metadata_are_none(tmp_path: Path) -> None:
         wheel.writestr("a.dist-info/METADATA", "")
         wheel.writestr("b.dist-info/METADATA", "")
     with pytest.raises(ValueError, match="unpack"):
-        _of_wheel((tmp_path / "x.whl").open("rb"))
+        of_wheel((tmp_path / "x.whl").open("rb"))
 
 
 def sdist(told: str) -> bytes:
