@@ -118,6 +118,7 @@ class Archive:
                 seen[key] = name
                 executable = stat.S_ISREG(mode) and bool(mode & 0o111)
                 files[name] = Entry(name, offset, packed, size, crc, method == 8, executable)
+        self.folders = folders  # in lower case
         for key in sorted(folders.intersection(seen)):
             refuse("name", text("{member} is a file and a folder at once", member=seen[key]))
         total = sum(one.size for one in files.values())

@@ -51,14 +51,14 @@ def dist_infos(root):  # type: (str) -> Dict[str, List[str]]
 
 
 def rows(info):  # type: (str) -> List[Tuple[str, str]]
-    """What RECORD of a .dist-info folder lists: absolute path and hash, '' where it has none."""
+    """What RECORD of a .dist-info folder lists, but folders: absolute path and hash, '' where it has none."""
     try:
         with open(os.path.join(info, "RECORD"), encoding="utf-8", newline="") as source:
             lines = [row for row in csv.reader(source) if row]
     except (OSError, ValueError, csv.Error):
         return []
     site = os.path.dirname(info)
-    return [(place(site, row[0]), row[1] if len(row) > 1 else "") for row in lines]
+    return [(place(site, row[0]), row[1] if len(row) > 1 else "") for row in lines if row[0][-1:] != "/"]
 
 
 def place(site, name):  # type: (str, str) -> str

@@ -137,7 +137,7 @@ def _read(archive, path, filename, refuse):  # type: (Archive, str, str, Refuse)
     if not re.match(r"1\.[0-9]+\Z", form):
         refuse("metadata", text("its Wheel-Version is {found}; only 1.x is known", found=form))
     root = "purelib" if _field(content["WHEEL"], "Root-Is-Purelib", refuse).lower() == "true" else "platlib"
-    digests, members = _record(content["RECORD"], info, files, parts[-1].startswith("win"), refuse), []
+    digests, members = _record(content["RECORD"], info, files, archive.folders, parts[-1][:3] == "win", refuse), []
     for entry in files.values():
         scheme, below, top = root, entry.name, entry.name.partition("/")[0]
         if top.endswith(".data") and top in tops:
@@ -207,7 +207,8 @@ def _comparable(version):  # type: (str) -> Any
     return int(epoch or 0), numbers, pre, int(pre_number or 0), after, dev, int(dev_number or 0), local
 
 
-def _record(data, info, files, windows, refuse):  # type: (bytes, str, Dict[str, Entry], bool, Refuse) -> Dict[str, str]
+def _record(data, info, files, folders, windows, refuse):
+    # type: (bytes, str, Dict[str, Entry], Set[str], bool, Refuse) -> Dict[str, str]
     """RECORD both ways: every file is listed, everything listed is there; name -> hash."""
     unsigned = ["%s/RECORD%s" % (info, end) for end in ("", ".jws", ".p7s")]
     listed = {}  # type: Dict[str, List[str]]
@@ -217,7 +218,8 @@ def _record(data, info, files, windows, refuse):  # type: (bytes, str, Dict[str,
             name = row[0].replace("\\", "/") if windows and row[0] not in files else row[0]
             if len(row) != 3 or listed.setdefault(name, row) != row:
                 refuse("record", text("RECORD says of {member} two things, or not three fields", member=row[0]))
-            if name not in files:
+            # and some list the folders too, which pip takes
+            if name not in files and (name[-1:] != "/" or name[:-1].lower() not in folders):
                 refuse("record", text("RECORD lists {member}, which is not there", member=row[0]))
     except (ValueError, csv.Error):
         raise Unsound("record", text("RECORD cannot be read"))
