@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packaging.specifiers import SpecifierSet
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
 from offlinepack.errors import (
@@ -116,6 +116,8 @@ def learn(said: str, run: Run, rounds: Rounds) -> bool:
         rounds.excluded |= set(pins)
         return True
     pythons = {canonicalize_name(name): wanted for name, _, wanted in _NEEDS_PYTHON.findall(flat)}
+    if not pythons and "does not satisfy" in flat:
+        pythons = _of_other_pythons(flat, run)
     if set(pythons) - rounds.excluded:
         for name in sorted(set(pythons) - rounds.excluded):
             rounds.findings.append(_wrong_python(name, pythons[name].rstrip(","), flat, run))
@@ -373,6 +375,19 @@ def _wanted(name: str, files: Iterable[IndexFile], flat: str, run: Run) -> set[V
         ways = [SpecifierSet(one.strip(", ")) for one in needs] or ways
     versions = {one.version for one in files if one.version and not one.yanked}
     return {version for way in ways for version in way.filter(versions)}
+
+
+def _of_other_pythons(flat: str, run: Run) -> dict[NormalizedName, str]:
+    """What was asked for and is only for other Pythons -> what its newest wants; where uv does not say which it is."""
+    found = {}
+    for name in {one.name for one in run.requirements.asked if one.name and not one.url}:
+        files = files_of(name, run)
+        wanted = _wanted(name, files, flat, run)
+        mine = [one for one in files if one.version in wanted and not one.yanked]
+        if mine and run.target and not any(one.admits(run.target.python_full) for one in mine):
+            newest = max(mine, key=lambda one: one.version or Version("0"))
+            found[name] = newest.requires_python or "?"
+    return found
 
 
 def _conflict(flat: str, said: str, run: Run) -> Finding:
