@@ -250,7 +250,7 @@ def build(
     )
     if dry_run:
         plans = pack.lock_alone(wanted, speaker.track)
-        speaker.findings(wanted.requirements.notes)
+        speaker.findings([*wanted.requirements.notes, *(one for plan in plans for one in plan.selection.findings)])
         tell_plan(plans, pack.sizes(plans, wanted), speaker)
         return
     built = pack.build(wanted, Path(output or wanted.label.archive), speaker.track)
@@ -436,11 +436,11 @@ def _tell_packed(
     lines += versions_apart(listed)
     lines += [sentence for one in verdicts for sentence in one.sentences()]
     lines.append(text("on the other side:"))
-    systems = dict.fromkeys(target.facts.os for target in listed.targets)
     name, folder = archive.path.name, listed.folder
     unpack = f"tar -xzf {name}" if len(archive.parts) == 1 else f"cat {name}.[0-9]* | tar -xz"
-    for system in systems:
-        start = f"{folder}\\install.cmd" if system == "windows" else f"python3 {folder}/install.py"
+    windows = dict.fromkeys(target.facts.os == "windows" for target in listed.targets)
+    for one in windows:
+        start = f"{folder}\\install.cmd" if one else f"python3 {folder}/install.py"
         lines.append(f"  {unpack} && {start}")
     speaker.result(*lines)
 
