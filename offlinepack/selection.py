@@ -299,7 +299,7 @@ def _remarks(package: Package, target: Target) -> list[Finding]:
                 "{subject} {version} was withdrawn by its maintainers (yanked): {reason}.",
                 "Move to another version when you can.",
                 version=package.version,
-                reason=ours["yanked"] or text("no reason given"),
+                reason=ours["yanked"].rstrip(".") or text("no reason given"),
             )
         )
     if "other-index" in ours:

@@ -62,7 +62,7 @@ def lock(
     rounds, before = Rounds(), None
     indexes = indexes.for_target(target.evaluate)
     requirements = named(requirements, indexes, means)
-    run = Run(requirements, target, seen, indexes, means)
+    run = _without_other_pythons(Run(requirements, target, seen, indexes, means))
     for _ in range(MOST_ROUNDS):
         with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
             done = run(Path(folder), rounds)
@@ -93,6 +93,20 @@ def lock(
         if kind in rounds.kinds:
             raise kind(*findings)
     raise ResolutionError(*findings)
+
+
+def _without_other_pythons(run: Run) -> Run:
+    """Of a project of which a release was for another Python all such releases, else each would take a round."""
+    wanted, target = run.requirements, run.target
+    bounds = []
+    for name in {one.name for one in wanted.constraints if one.name and one.needed_by == one.name}:
+        admitted: dict[Version, bool] = {}
+        for one in files_of(name, run):
+            if one.version and target:
+                admitted[one.version] = admitted.get(one.version, False) or one.admits(target.python_full)
+        lines = [f"{name}!={version}" for version, fits in admitted.items() if not fits]
+        bounds += [Asked(line, "", Requirement(line), needed_by=name) for line in lines]
+    return replace(run, requirements=replace(wanted, constraints=(*wanted.constraints, *bounds)))
 
 
 def nearest(target: Target) -> Target | None:

@@ -36,6 +36,16 @@ def test_the_upper_bound_of_requires_python(index: ServedIndex, offlinepack: Run
     assert installed(Path("b.tar.gz")) == {"sand": ("1.0", True)}
 
 
+def test_many_releases_for_other_patch_releases(index: ServedIndex, offlinepack: Run, tmp_path: Path) -> None:
+    index.add(make_wheel(tmp_path / "more", "sand", "1.0"))
+    for minor in range(1, 12):
+        index.add(make_wheel(tmp_path / "more", "sand", f"1.{minor}", requires_python="!=3.11.0,!=3.11.1,>=3.8"))
+    exact = ("--platform", "manylinux_2_28_x86_64", "--python-version", "3.11.1")
+    done = offlinepack("build", "sand", *exact, "-o", "b.tar.gz")
+    assert done.code == 0, done.err
+    assert installed(Path("b.tar.gz")) == {"sand": ("1.0", True)}
+
+
 def test_wheels_of_one_release_that_say_different_things(index: ServedIndex, offlinepack: Run, tmp_path: Path) -> None:
     for tag, requires in (("cp311-cp311-win_amd64", []), ("cp311-cp311-manylinux_2_17_x86_64", ["cuda>=12"])):
         index.add(make_wheel(tmp_path / "more", "torch", "2.0", tag=tag, requires=requires))
