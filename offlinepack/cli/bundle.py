@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,7 +117,8 @@ def verify(
 def inspect(ctx: click.Context, path: Path, target: str | None) -> None:
     """Tell what a bundle holds; of an environment: what runs there, from which bundle, and whether it was altered."""
     speaker = cli.console(ctx)
-    if (path / "pyvenv.cfg").is_file() or Path(f"{path.absolute()}.d").is_dir():
+    bundled = os.path.lexists(path / manifest.MANIFEST)  # whatever else was planted in it
+    if not bundled and ((path / "pyvenv.cfg").is_file() or Path(f"{path.absolute()}.d").is_dir()):
         words = ["--inspect", "--venv", str(path)] + (["--json"] if speaker.wants_json else [])
         ctx.exit(handover.run(words).returncode)
     opened = bundle.open_bundle(path)

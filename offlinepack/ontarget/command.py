@@ -8,6 +8,7 @@ from typing import Any, List, NoReturn, Optional, Sequence, Tuple
 
 from . import environment, installation, interpreter, report, seed, verify
 from .errors import BUG, DONE, INTERRUPTED, ComputerError, IntegrityError, OfflinepackError, UsageError, error, text
+from .manifest import MANIFEST
 from .program import PROGRAM
 
 VERSION = "0.1.0"
@@ -116,6 +117,7 @@ def options_of(argv, folder):  # type: (Sequence[str], Optional[str]) -> Any
     named = getattr(options, "folder", None)
     options.folder = folder or (os.path.abspath(named) if named else None)
     lived_in = named and (os.path.isfile(os.path.join(named, "pyvenv.cfg")) or os.path.isdir(named + ".d"))
+    lived_in = lived_in and not os.path.lexists(os.path.join(named, MANIFEST))  # whatever else was planted in a bundle
     options.shown = asked == "inspect" and named and not lived_in
     options.venv = named if asked == "inspect" and lived_in else options.venv
     if asked and asked != "install":

@@ -93,3 +93,14 @@ def test_the_folder_of_a_venv_that_is_somebody_elses(program: Path, tmp_path: Pa
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "own")], check=True)
     assert "installed nothing" in run(program, "inspect", tmp_path / "own", expect=2)
     shutil.rmtree(tmp_path / "own")
+
+
+def test_a_bundle_stays_one_whatever_was_planted_in_it(program: Path, tmp_path: Path) -> None:
+    """pyvenv.cfg, or a folder with .d behind the same name, which an environment would have."""
+    one = bundle(tmp_path, "1.0")
+    (one.with_name(f"{one.name}.d")).mkdir()
+    assert "app 1.0" in run(program, "inspect", one)
+    assert offlinepack(["inspect", str(one)]) == 0
+    (one / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    assert "pyvenv.cfg is not part of this bundle" in run(program, "inspect", one, expect=7)
+    assert offlinepack(["inspect", str(one)]) == 7
