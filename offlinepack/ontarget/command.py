@@ -117,7 +117,8 @@ def options_of(argv, folder):  # type: (Sequence[str], Optional[str]) -> Any
     named = getattr(options, "folder", None)
     options.folder = folder or (os.path.abspath(named) if named else None)
     lived_in = named and (os.path.isfile(os.path.join(named, "pyvenv.cfg")) or os.path.isdir(named + ".d"))
-    lived_in = lived_in and not os.path.lexists(os.path.join(named, MANIFEST))  # whatever else was planted in a bundle
+    if named and os.path.lexists(os.path.join(named, MANIFEST)):  # whatever else was planted in a bundle
+        lived_in = False
     options.shown = asked == "inspect" and named and not lived_in
     options.venv = named if asked == "inspect" and lived_in else options.venv
     if asked and asked != "install":
