@@ -36,11 +36,14 @@ from offlinepack.lockers.uv_run import (
     words,
 )
 from offlinepack.sources import Asked, Requirements
+from offlinepack.sources.uv_program import GIVEN_UP
 
 if TYPE_CHECKING:
     from offlinepack.indexes import Indexes, IndexFile
     from offlinepack.targets import Target
 
+PATIENCE = 15.0
+"""seconds that uv may read sources before we look for what it lacks"""
 _CANDIDATE = re.compile(
     rf"^TRACE Found candidate for package ({NAME}) with range (.*) after \d+ steps: (\S+) version", re.M
 )
@@ -63,16 +66,24 @@ def lock(
     indexes = indexes.for_target(target.evaluate)
     requirements = named(requirements, indexes, means)
     run = _without_other_pythons(Run(requirements, target, seen, indexes, means))
+    patience: float | None = PATIENCE
     for _ in range(MOST_ROUNDS):
         with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
-            done = run(Path(folder), rounds)
+            # where sources are read uv may read those of all older releases, for want of a source that it may not take
+            done = run(Path(folder), rounds, patience if rounds.allowed else None)
+            if done.returncode == GIVEN_UP:
+                sources = _avoided((), done.stderr, run, rounds)
+                patience = PATIENCE if sources else None
+                rounds.allowed |= sources
+                continue
             if done.returncode == 0 and not rounds.findings:
                 made = read_lock(Path(folder) / "pylock.toml", target.name)
                 asked = {one.name for one in requirements.asked} | rounds.sourced
                 if late := {one.name for one in made.packages if one.name in indexes.sources} - asked:
                     rounds.sourced |= late
                     continue
-                above, sources = _lost_extras(done.stderr, run, rounds), _avoided(made, done.stderr, run, rounds)
+                above = _lost_extras(done.stderr, run, rounds)
+                sources = _avoided([one.name for one in made.packages], done.stderr, run, rounds)
                 if above or sources:
                     # what is to be read of sources may fail where wheels alone would do
                     before = before if above else before or (made, done.stderr)
@@ -180,10 +191,9 @@ def _lost_extras(said: str, run: Run, rounds: Rounds) -> dict[str, str]:
     return lost
 
 
-def _avoided(made: Pylock, said: str, run: Run, rounds: Rounds) -> set[str]:
+def _avoided(taken: Iterable[str], said: str, run: Run, rounds: Rounds) -> set[str]:
     """Projects without any wheel for whose sake uv went back to an older release of what needs them."""
-    taken = {one.name for one in made.packages}
-    names = {canonicalize_name(name) for name, _ in _INCOMPATIBLE.findall(said)} - taken - rounds.allowed
+    names = {canonicalize_name(name) for name, _ in _INCOMPATIBLE.findall(said)} - set(taken) - rounds.allowed
     if run.target is None:
         return set()
     return {name for name in names if _source_only(name, run) and may_be_source(name, run)}

@@ -71,7 +71,7 @@ class Run:
         """The target's name for sentences."""
         return self.target.name if self.target else "this machine"
 
-    def __call__(self, folder: Path, rounds: Rounds) -> subprocess.CompletedProcess[str]:
+    def __call__(self, folder: Path, rounds: Rounds, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
         """Run uv in this folder, where its pylock.toml then lies; its words are in `stderr`."""
         arguments, index_environment = self.indexes.uv_arguments()
         wanted = self.requirements
@@ -115,7 +115,7 @@ class Run:
             # each connection looks the host's name up, and many a resolver drops what comes in a burst; 24 are as quick
             # as uv's own 50, and what those after the first still lack is little
             environment["UV_CONCURRENT_DOWNLOADS"] = "24" if alone else "2"
-            return uv_program.run(command, folder, environment)
+            return uv_program.run(command, folder, environment, timeout)
 
 
 def _with_lasting_answers(arguments: list[str], folder: Path) -> list[str]:

@@ -12,6 +12,9 @@ from offlinepack.errors import ResolutionError, error
 # Index settings of these are read by Indexes and handed on; the rest belongs to other work on this machine.
 _NOT_PASSED = ("UV_", "PIP_", "PYTHON", "VIRTUAL_ENV", "CONDA_", "MACOSX_DEPLOYMENT_TARGET", "RUST_LOG", "NO_COLOR")
 
+GIVEN_UP = 124
+"""the exit code of a uv that took too long"""
+
 
 def find() -> str:
     """The uv that was installed with offlinepack; ResolutionError where it is missing."""
@@ -32,17 +35,27 @@ def environment() -> dict[str, str]:
 
 
 def run(
-    arguments: Sequence[str], folder: Path, more: Mapping[str, str] | None = None
+    arguments: Sequence[str], folder: Path, more: Mapping[str, str] | None = None, timeout: float | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """uv with these arguments, in `folder`, with `more` variables; what it says comes back, whatever its exit code."""
-    return subprocess.run(
-        [find(), *arguments],
-        cwd=folder,
-        env={**environment(), **(more or {})},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
+    """uv with these arguments, in `folder`, with `more` variables; what it says comes back, whatever its exit code.
+
+    After `timeout` seconds it is ended: GIVEN_UP, and what it had said.
+    """
+    try:
+        return subprocess.run(
+            [find(), *arguments],
+            cwd=folder,
+            env={**environment(), **(more or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired as late:
+        said = late.stderr or b""
+        return subprocess.CompletedProcess(
+            late.cmd, GIVEN_UP, "", said if isinstance(said, str) else said.decode("utf-8", "replace")
+        )

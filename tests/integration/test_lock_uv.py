@@ -17,6 +17,7 @@ from offlinepack.errors import BuildError, FetchError, OfflinepackError, Resolut
 from offlinepack.indexes import Indexes
 from offlinepack.lockers.means import Means
 from offlinepack.selection import select
+from tests.integration import test_scenarios
 from tests.making import ServedIndex, free_port, make_sdist, make_wheel, serve_index
 
 LINUX = "cp311-manylinux_2_28_x86_64"
@@ -334,3 +335,11 @@ def test_where_nothing_is_kept_the_targets_of_a_run_share_what_was_read_and_it_g
     del means
     gc.collect()
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("name", ["several-sources-needed", "source-only-where-there-is-no-wheel"])
+def test_impatience_changes_nothing_but_the_time(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where sources are read uv is ended and asked again with the sources that it looked for, or in peace."""
+    monkeypatch.setattr("offlinepack.lockers.uv.PATIENCE", 0.05)
+    target = test_scenarios.read(name)["targets"][0]
+    test_scenarios.test_scenario(name, target, "uv", tmp_path, monkeypatch)
