@@ -88,8 +88,9 @@ def variables() -> str:
         the settings' sources out.
 
         `[[tool.offlinepack.index]]` (`name`, `url`) and `[tool.offlinepack.sources]` (`project = "index name"`) say which
-        project comes from which index. What merely lies in the working directory does not tell `install`, `verify`, `rollback`,
-        `inspect` or `rehearse` what they may do (it may be a stick that came with the bundle): there it is `--config FILE`.
+        project comes from which index. What merely lies in the working directory (it may be a stick that came with the
+        bundle) does not set `allow-downgrade`, `force`, `keep-going`, `live`, `python` or `smoke` of the commands that read bundles:
+        there it is `--config FILE`.
 
         Also heard: `NO_COLOR`, `SOURCE_DATE_EPOCH` (the sequence), pip's settings (`pip.conf`, `PIP_*`), uv's
         (`UV_INDEX`, `UV_DEFAULT_INDEX`), `.netrc`, and the proxy variables.

@@ -107,13 +107,15 @@ PACKING = ("build", "lock")
 """the commands that settings are about: a key of theirs (venv, the environment to freeze) means nothing elsewhere"""
 LOOKING = ("install", "verify", "rollback", "inspect", "rehearse")
 """those that are run where a bundle came to"""
+_LOOSENING = {"allow_downgrade", "force", "keep_going", "live", "python", "smoke"}
+"""options of theirs that take a guard away, or run a program"""
 
 
 def defaults(path: Path, commands: Mapping[str, click.Command], command: str, *, named: bool) -> dict[str, Any]:
     """Click's default_map for one command, from the settings in `path`; every unknown or ill-valued key at once.
 
     `named`: somebody said --config. What merely lies in the working directory, which may be a stick that came with the
-    bundle, does not tell the commands that look at bundles what they may do.
+    bundle, takes no guard away from the commands that look at bundles.
     """
     table = read(path)
     known = {key: (name, one) for name in list(commands)[::-1] for one in commands[name].params for key in keys(one)}
@@ -130,7 +132,7 @@ def defaults(path: Path, commands: Mapping[str, click.Command], command: str, *,
             findings.append(_unknown(where, key, {*known, *TABLES}))
             continue
         home, option = known[key]
-        if not named and key in own and command in LOOKING and key not in _GLOBAL and home not in PACKING:
+        if not named and command in LOOKING and home not in PACKING and key in own and own[key].name in _LOOSENING:
             findings.append(
                 error(
                     "setting-not-named",

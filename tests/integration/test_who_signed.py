@@ -243,3 +243,5 @@ def test_a_file_that_lies_beside_the_bundle_allows_nothing(tmp_path: Path, offli
     assert done.code == 3 and "'allow-downgrade' is not taken by install" in done.err
     assert offlinepack("verify", old).code == 0
     assert offlinepack("install", old, *words, "--config", settings.absolute()).code == 0, "somebody said so"
+    settings.write_text("[tool.offlinepack]\nrequire-signature = true\n")
+    assert offlinepack("install", new, *words).code == 2, "what asks for more may lie there"
