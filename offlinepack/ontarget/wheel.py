@@ -24,7 +24,7 @@ _MOST, _ROW = 8 << 20, 2400  # bytes of a file in .dist-info that is read into m
 _ADVICE = "Do not install it. Ask where it comes from, or take another file or version of this project."
 _BUILD_IT = "Do not install it. Take another version of this project, or have it built from its source (--no-binary)."
 _REFERENCE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*\s*:\s*[^\W\d]\w*(?:\.[^\W\d]\w*)*\s*(?:\[[^\]]*\])?\Z")
-_COMMAND = re.compile(r'[^\s\[/\\:*?"<>|=\ufffd][^\s/\\:*?"<>|=\ufffd]{,80}\Z')
+_COMMAND = re.compile(r'[^\s\[/\\:*?"<>|=\ufffd][^\s/\\:*?"<>|=\ufffd]{,200}\Z')
 _VERSION = re.compile(
     r"v?(?:(\d+)!)?(\d+(?:\.\d+)*)(?:[-_.]?(a|b|c|rc|alpha|beta|pre|preview)[-_.]?(\d*))?"
     r"(?:[-_](\d+)|[-_.]?(post|rev|r)[-_.]?(\d*))?(?:[-_.]?(dev)[-_.]?(\d*))?(?:[+_]([a-z0-9]+(?:[-_.][a-z0-9]+)*))?\Z"
