@@ -150,6 +150,8 @@ def limits(base: Parts) -> Iterator[Hostile]:
     yield both("limits_metadata", with_wheels(base, stone=(FILENAME, of(metadata=large).bytes())))
     names = text + b"Name: x\n" * 500_000
     yield both("limits_metadata_names", with_wheels(base, stone=(FILENAME, of(metadata=names).bytes())))
+    points = b"[console_scripts]\n" * 400_000
+    yield both("limits_entry_point_sections", with_wheels(base, stone=(FILENAME, of(entry_points=points).bytes())))
     points = b"[console_scripts]\n" + b"../x = stone:main\n" * 200_000
     yield both("limits_entry_points", with_wheels(base, stone=(FILENAME, of(entry_points=points).bytes())))
     points = b"[console_scripts]\n" + b"".join(b"x%d = stone:main\n" % (one % 7) for one in range(200_000))
@@ -370,6 +372,7 @@ LIES: dict[str, dict[str, Any]] = {
     "metadata_name_folded": {"metadata": b"Metadata-Version: 2.1\nName: stone\n evil\nVersion: 1.0\n"},
     "wheel_after_a_blank_line": {"wheel": b"\nWheel-Version: 1.0\nRoot-Is-Purelib: true\n"},
     "wheel_version_folded": {"wheel": b"Wheel-Version: 1.0\n\t2.0\nRoot-Is-Purelib: true\n"},
+    "entry_points_section_twice": {"entry_points": b"[console_scripts]\na = stone:main\n[console_scripts]\nb = stone:main\n"},
     "entry_points_no_utf8": {"entry_points": b"[console_scripts]\nx\xff = stone:main\n"},
     "entry_points_very_long": {"entry_points": b"[console_scripts]\n" + b"x" * 300 + b" = stone:main\n"},
     "record_quoted_newline": {"record_bytes": b'"stone/__init__\n.py",,\n'},

@@ -244,14 +244,15 @@ def _record(data, info, files, folders, windows, refuse):
 
 def _scripts(data, refuse):  # type: (bytes, Refuse) -> Iterator[Tuple[str, str, bool]]
     """Entry points: in [console_scripts] and [gui_scripts] each line is `name = module:object [extras]`."""
-    section = ""
+    section, seen = "", set()  # type: str, Set[str]
     for line in data.decode("utf-8", "replace").splitlines():
         line = line.strip()
         if line.startswith("["):
             section, letters = line, re.sub("[^a-z_]", "", line.lower())
-            # readers differ in what they make of other spellings, and of DEFAULT, which stands for all
-            if letters in ("console_scripts", "gui_scripts", "default") and line != "[%s]" % letters:
+            # readers differ in what they make of other spellings, of two of them, and of DEFAULT, which stands for all
+            if letters in ("console_scripts", "gui_scripts", "default") and (line != "[%s]" % letters or line in seen):
                 refuse("entry-point", text("its section {line} is read in more than one way", line=line[:200]))
+            seen.add(line)
         elif line and line[0] not in "#;" and section in ("[console_scripts]", "[gui_scripts]"):
             command, _, reference = (part.strip() for part in line.partition("="))
             plain = _COMMAND.match(command) and command.isprintable() and command not in (".", "..")
