@@ -27,6 +27,8 @@ class DeadEnds:
         self._looked_at: dict[str, Any] = {}
         self._fetched: dict[str, Any] = {}
         self._asked: set[tuple[str, Any]] = set()
+        self.deep = True
+        """dependencies count: no --no-deps"""
         self.invalid: type[Exception] = ValueError
 
     def replace(self, prefetch: Callable[..., None]) -> None:
@@ -47,7 +49,7 @@ class DeadEnds:
             return found
 
         def get_dependencies(provider: Any, candidate: Any) -> Any:
-            needed = list(depend(provider, candidate))
+            needed, self.deep = list(depend(provider, candidate)), not provider._ignore_dependencies
             name, version = candidate.project_name, candidate.version
             goes_back = version < self._looked_at.setdefault(name, version)
             dead = self._judge(provider._factory, provider._constraints, candidate, needed)
@@ -138,7 +140,7 @@ class DeadEnds:
             return True
         needed = [
             one
-            for one in candidate.iter_dependencies(True)
+            for one in candidate.iter_dependencies(self.deep)
             if one is not None and one.project_name not in self.excluded
         ]
         lives = not self._judge(factory, constraints, candidate, needed)
