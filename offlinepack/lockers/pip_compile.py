@@ -668,20 +668,22 @@ def _gap(name: str, by: list[str], files: _Admitted, answer: Answer, run: _Run) 
             versions=versions,
             **facts,
         )
-    if nearest:
+    sourced = any(not one.is_wheel for one in files.here)
+    forbidden = not run.requirements.allows_source(name)
+    if nearest and not (sourced and forbidden):
         return error(
             "no-wheel",
             name,
             "{subject}, asked for by {by}, has no wheel for {target}; the nearest is {nearest}, which {why}.",
             "Have its source built: there, by --sdist include, or here, by the target's own Python (--build-python PY, "
             "--root DIR)."
-            if run.requirements.allows_source(name) and any(not one.is_wheel for one in files.here)
+            if sourced
             else "Choose a target that it fits, or another project.",
             nearest=nearest,
             why=run.target.why_not(nearest) or "",
             **facts,
         )
-    if not run.requirements.allows_source(name):
+    if forbidden:
         return error(
             "only-a-source",
             name,

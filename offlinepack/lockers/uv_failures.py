@@ -317,19 +317,19 @@ def _gap(name: str, flat: str, said: str, run: Run) -> Finding:
             versions=versions,
             **facts,
         )
-    if nearest:
+    sourced, forbidden = _has_source(name, run), not run.requirements.allows_source(canonicalize_name(name))
+    if nearest and not (sourced and forbidden):
         return error(
             "no-wheel",
             name,
             "{subject}, asked for by {by}, has no wheel for {target}; the nearest is {nearest}, which {why}.",
             "Have its source built: there, by --sdist include, or here, by the target's own Python (--build-python PY, "
             "--root DIR)."
-            if run.requirements.allows_source(canonicalize_name(name)) and _has_source(name, run)
+            if sourced
             else "Choose a target that it fits, or another project.",
             **facts,
         )
-    source = "" if run.requirements.allows_source(canonicalize_name(name)) else name
-    if source:
+    if forbidden:
         return error(
             "only-a-source",
             name,
