@@ -240,8 +240,9 @@ def _file(package: Package, target: Target, requirements: Requirements) -> File 
             target=target.name,
             python=target.environment["python_full_version"],
         )
+    tags = target.tags_of(one.filename for one in package.wheels or ())
     try:
-        [(_, file)] = alone.select(environment=target.environment, tags=target.tags)  # type: ignore[arg-type]
+        [(_, file)] = alone.select(environment=target.environment, tags=tags)  # type: ignore[arg-type]
     except PylockSelectError:
         return _gap(package, [one.filename for one in package.wheels or ()], target, requirements)
     return file

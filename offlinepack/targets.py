@@ -7,6 +7,7 @@ A Target is a name and facts; its tags (in pip's order) and marker values follow
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import re
@@ -286,6 +287,14 @@ class Target:
         except InvalidWheelFilename:
             return None
         return min((self._ranks[tag] for tag in tags if tag in self._ranks), default=None)
+
+    def tags_of(self, filenames: Iterable[str]) -> list[Tag]:
+        """Of its tags those that any of these wheels has, best first; the others decide nothing between them."""
+        found: set[Tag] = set()
+        for one in filenames:
+            with contextlib.suppress(InvalidWheelFilename):
+                found |= parse_wheel_filename(one)[3]
+        return sorted(found & self._ranks.keys(), key=self._ranks.__getitem__)
 
     def why_not(self, filename: str) -> Text | None:
         """Why the nearest of its tags does not fit, to follow the wheel's name in a sentence; None where one fits."""

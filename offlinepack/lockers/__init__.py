@@ -21,7 +21,7 @@ from offlinepack.lockers.means import Means
 from offlinepack.sources import Asked, Requirements
 
 if TYPE_CHECKING:
-    from offlinepack.indexes import Indexes
+    from offlinepack.indexes import Indexes, Project
     from offlinepack.targets import Target
 
 
@@ -79,17 +79,18 @@ def _with_other_indexes(
 
     bounds = [one.requirement for one in (*requirements.asked, *requirements.constraints) if one.requirement]
 
+    def key(package: Package) -> tuple[str, ...]:
+        return "elsewhere", package.name, *map(str, indexes.of(package.name))
+
     def looked_up(package: Package) -> Package:
         if package.is_direct or package.version is None:
             return package
         its = [one.specifier for one in bounds if canonicalize_name(one.name) == package.name]
+        elsewhere: list[Project] = means.pages.once(key(package), list)
         best = max(
             (
                 (one.version, other.index.url)
-                for other in means.pages.once(
-                    ("elsewhere", package.name, *map(str, indexes.of(package.name))),
-                    functools.partial(projects_elsewhere, package.name, indexes, client),
-                )
+                for other in elsewhere
                 for one in other.files
                 if other.index and one.version and not one.yanked and not one.version.is_prerelease
                 if one.is_wheel and target.accepts(one.filename) is not None and one.admits(target.python_full)
@@ -102,9 +103,13 @@ def _with_other_indexes(
         ours = {**((package.tool or {}).get("offlinepack") or {}), "other-index": [str(best[0]), best[1]]}
         return replace(package, tool={**(package.tool or {}), "offlinepack": ours})
 
-    opened = fetch.open_client(indexes, retries=means.retries, timeout=means.timeout)
-    with opened as client, ThreadPoolExecutor(8) as pool:
-        return replace(made, packages=list(pool.map(looked_up, made.packages)))
+    new = [one for one in made.packages if not (one.is_direct or means.pages.knows(key(one)))]
+    if new:
+        opened = fetch.open_client(indexes, retries=means.retries, timeout=means.timeout)
+        with opened as client, ThreadPoolExecutor(8) as pool:
+            asks = [functools.partial(projects_elsewhere, one.name, indexes, client) for one in new]
+            list(pool.map(means.pages.once, map(key, new), asks))
+    return replace(made, packages=[looked_up(one) for one in made.packages])
 
 
 def _held(requirements: Requirements, target: Target) -> list[Package] | None:

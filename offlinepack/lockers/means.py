@@ -44,6 +44,10 @@ class Pages:
             answer: T = answers[0]
             return answer
 
+    def knows(self, key: Hashable) -> bool:
+        """Whether `once` has an answer."""
+        return bool(self._known.get(key, (None, []))[1])
+
     def folder(self) -> Path:
         """Where nothing is to be kept: a place that the targets of a run share; it goes with this."""
 
