@@ -579,13 +579,18 @@ class Downloads:
 
     def begin(self, wanted: Iterable[Wanted]) -> None:
         """Fetch what is not in the store; nobody waits for it here, and what fails is told by `files`."""
-        for one in wanted:
-            stored = self._store.get(one.sha256, one.name) if one.sha256 else None
-            with self._change:
-                if stored is None and _key(one) not in self._outcomes:
+        self._fetch([one for one in wanted if self._stored(one) is None])
+
+    def _stored(self, one: Wanted) -> StoredFile | None:
+        return self._store.get(one.sha256, one.name) if one.sha256 else None
+
+    def _fetch(self, missing: Iterable[Wanted]) -> None:
+        """Each of these gets an outcome, whatever another process brings into the store meanwhile."""
+        with self._change:
+            for one in missing:
+                if _key(one) not in self._outcomes:
                     self._outcomes[_key(one)] = None
                     heapq.heappush(self._waiting, (-(one.size or 0), len(self._outcomes), one))
-        with self._change:
             for _ in range(min(self._jobs - len(self._threads), len(self._waiting))):
                 # daemons: an interrupted program does not wait until a silent server has run into its time-out
                 thread = threading.Thread(target=self._run, daemon=True)
@@ -602,12 +607,12 @@ class Downloads:
             raise self._ended
         missing: dict[str, list[Wanted]] = {}
         for one in wanted:
-            stored = self._store.get(one.sha256, one.name) if one.sha256 else None
+            stored = self._stored(one)
             if stored is not None:
                 yield stored
             else:
                 missing.setdefault(_key(one), []).append(one)
-        self.begin(one for same in missing.values() for one in same[:1])
+        self._fetch([same[0] for same in missing.values()])
         failures: list[OfflinepackError] = []
         try:
             while missing:

@@ -124,6 +124,22 @@ def test_what_was_begun_comes_once_and_what_nobody_wants_any_more_may_fail(index
     assert came == [name("stone")]
 
 
+def test_another_process_may_bring_a_file_just_after_it_was_looked_for(
+    index: ServedIndex, store: Store, wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truly = store.get
+
+    def get_and_then_it_comes(sha256: str, name: str) -> StoredFile | None:
+        found = truly(sha256, name)
+        if found is None:
+            store.take(wheels / name)
+        return found
+
+    monkeypatch.setattr(store, "get", get_and_then_it_comes)
+    (found,) = get(index, store, wanted(index))
+    assert found.sha256 == wanted(index).sha256
+
+
 def test_connections_are_used_again(index: ServedIndex, store: Store, tmp_path: Path) -> None:
     made = [make_wheel(tmp_path / "many", f"tile{number}", "1.0") for number in range(40)]
     many = []
