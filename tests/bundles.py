@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from offlinepack import bundle
-from offlinepack.ontarget.manifest import Distribution, Facts, Manifest, Target, Tool
+from offlinepack.ontarget import manifest as layout
+from offlinepack.ontarget.manifest import Distribution, Facts, File, Manifest, Target, Tool
 from offlinepack.store import StoredFile
 
 from .making import make_wheel
@@ -37,6 +38,30 @@ def some_wheels(folder: Path) -> dict[str, Path]:
         "moss": make_wheel(folder, "moss", "2.0"),
         "pip": make_wheel(folder, "pip", "26.0"),
     }
+
+
+def write_folder(folder: Path, *, facts: Facts = DEBIAN, change: Callable[[Manifest], Manifest] | None = None) -> Path:
+    """A manifest and SHA256SUMS for what lies in the folder; each wheel in wheels/ is installed, in tools/ a tool."""
+    (folder / "README.txt").write_text("read me\n")
+    listed = []
+    for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+        name = path.relative_to(folder).as_posix()
+        kind = {"wheels": "wheel", "tools": "tool"}.get(name.partition("/")[0], "document")
+        listed.append(File(name, *layout.hash_file(path), kind, True))
+    sums = layout.sums(listed)
+    (folder / "SHA256SUMS").write_bytes(sums)
+    listed.append(File("SHA256SUMS", len(sums), hashlib.sha256(sums).hexdigest(), "document", True))
+    install, tools = [], []
+    for one in listed:
+        name, _, version = Path(one.path).name.partition("-py3")[0].partition("-")
+        if one.kind == "wheel":
+            install.append(Distribution(name, version, one.path, (), True, None))
+        elif one.kind == "tool":
+            tools.append(Tool(name, version, one.path))
+    target = Target("here", "cp311-manylinux_2_36_x86_64", facts, "3.11", tuple(install), tuple(tools), ())
+    manifest = Manifest(1, "app", "1.0", None, None, (target,), tuple(sorted(listed)))
+    (folder / "manifest.json").write_bytes(layout.write(change(manifest) if change else manifest))
+    return folder
 
 
 def target_of(wheels: Mapping[str, Path], facts: Facts = DEBIAN, tag: str = "", name: str = "debian12") -> Target:

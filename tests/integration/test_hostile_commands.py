@@ -283,7 +283,7 @@ def both_ways(
 def test_a_sample(
     packed: Path, complete: Path, signer: Signer, tmp_path: Path, host: Runner, there: list[Runner], program: Path
 ) -> None:
-    # the limits take long to be made; unit/test_hostile_bundle.py has them all
+    # the limits take long to be made; test_hostile_bundle.py has them all
     families = [one for one in FAMILIES if one is not hostile_others.limits]
     sample = [one for at, one in enumerate(both_ways(packed, complete, signer, families)) if at % 197 == 0]
     count, wrong = tried(sample, packed, tmp_path, host, there[:1], program)

@@ -128,11 +128,6 @@ def test_a_full_disk_while_unpacking(packed: Path, tmp_path: Path, monkeypatch: 
         list(bundle.open_bundle(packed).unpack(tmp_path / "there"))
 
 
-def test_thousands_of_small_files_are_no_attack(tmp_path: Path) -> None:
-    extra = {f"files/{number}.bin": os.urandom(20) for number in range(5000)}
-    assert verified(make_bundle(tmp_path, extra=extra)[0]) == []
-
-
 # ------------------------------------------------------------------------------------------------------- what it is
 
 

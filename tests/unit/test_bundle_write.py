@@ -341,29 +341,6 @@ def test_parts_of_a_former_bundle_go_away(tmp_path: Path) -> None:
     assert not [one for one in bundle.open_bundle(path).verify() if not isinstance(one, layout.File)]
 
 
-def test_too_small_parts_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="999"):
-        make_bundle(tmp_path, split=10)
-    assert left_over(tmp_path) == []
-
-
-def test_the_peak_memory_does_not_grow_with_the_files(tmp_path: Path) -> None:
-    import tracemalloc
-
-    with (tmp_path / "large").open("wb") as large:
-        for _ in range(60):
-            large.write(os.urandom(1 << 20))
-    tracemalloc.start()
-    try:
-        path, _ = make_bundle(tmp_path, extra={"files/large": tmp_path / "large"})
-        for member in bundle.open_bundle(path).members():
-            for _ in member.content:
-                pass
-        assert tracemalloc.get_traced_memory()[1] < 30_000_000
-    finally:
-        tracemalloc.stop()
-
-
 def test_signatures_follow_the_manifest(tmp_path: Path) -> None:
     path, manifest = make_bundle(tmp_path, signatures=[b"one", b"two"])
     assert [one.name for one in listing(path)][:3] == [

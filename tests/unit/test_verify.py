@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from offlinepack.ontarget import manifest as layout
 from offlinepack.ontarget.errors import BundleError, Finding
-from offlinepack.ontarget.manifest import Distribution, Facts, File, Manifest, Target, Tool
+from offlinepack.ontarget.manifest import Manifest
 from offlinepack.ontarget.verify import check_folder, open_folder
 from tests.making import make_wheel
 
-FACTS = Facts("cpython", "3.11", False, "linux", "x86_64", "glibc", "2.36", None)
-
-
-def write_folder(folder: Path, *, facts: Facts = FACTS, change: Callable[[Manifest], Manifest] | None = None) -> Path:
-    """A manifest and SHA256SUMS for what lies in the folder; each wheel in wheels/ is installed, in tools/ a tool."""
-    (folder / "README.txt").write_text("read me\n")
-    listed = []
-    for path in sorted(one for one in folder.rglob("*") if one.is_file()):
-        name = path.relative_to(folder).as_posix()
-        kind = {"wheels": "wheel", "tools": "tool"}.get(name.partition("/")[0], "document")
-        listed.append(File(name, *layout.hash_file(path), kind, True))
-    sums = layout.sums(listed)
-    (folder / "SHA256SUMS").write_bytes(sums)
-    listed.append(File("SHA256SUMS", len(sums), hashlib.sha256(sums).hexdigest(), "document", True))
-    install, tools = [], []
-    for one in listed:
-        name, _, version = Path(one.path).name.partition("-py3")[0].partition("-")
-        if one.kind == "wheel":
-            install.append(Distribution(name, version, one.path, (), True, None))
-        elif one.kind == "tool":
-            tools.append(Tool(name, version, one.path))
-    target = Target("here", "cp311-manylinux_2_36_x86_64", facts, "3.11", tuple(install), tuple(tools), ())
-    manifest = Manifest(1, "app", "1.0", None, None, (target,), tuple(sorted(listed)))
-    (folder / "manifest.json").write_bytes(layout.write(change(manifest) if change else manifest))
-    return folder
+from ..bundles import DEBIAN, write_folder
 
 
 @pytest.fixture
@@ -157,7 +131,7 @@ def test_a_wheel_that_is_not_the_planned_one(tmp_path: Path) -> None:
 def test_clashes_as_the_target_sees_them(tmp_path: Path, system: str, level: str | None) -> None:
     make_wheel(tmp_path / "wheels", "stone", files={"a/b.py": ""})
     make_wheel(tmp_path / "wheels", "moss", files={"A/b.py": "x"})
-    facts = FACTS if system == "linux" else FACTS._replace(os="windows", machine="amd64", libc=None, libc_version=None)
+    facts = DEBIAN if system == "linux" else DEBIAN._replace(os="windows", machine="amd64", libc=None, libc_version=None)
     found = findings(write_folder(tmp_path, facts=facts))
     assert [one.level for one in found] == ([level] if level else [])
 

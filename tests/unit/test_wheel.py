@@ -1,4 +1,4 @@
-"""The strict reader: legal oddities are taken, and what was read is what pip would read. Hostile ones: test_hostile.py."""
+"""The strict reader: legal oddities are taken, and what was read is what pip would read. Hostile ones: integration/test_hostile_wheel.py."""
 
 from __future__ import annotations
 
