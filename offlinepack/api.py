@@ -268,16 +268,28 @@ def _request(
     )
 
 
+_KINDS: dict[int, type[OfflinepackError]] = {
+    2: errors.UsageError,
+    3: errors.SourceError,
+    4: errors.ResolutionError,
+    5: errors.SelectionError,
+    6: errors.FetchError,
+    7: errors.IntegrityError,
+    8: errors.BuildError,
+    9: errors.BundleError,
+    10: errors.MachineError,
+    11: errors.InstallError,
+    12: errors.ComputerError,
+    13: errors.PolicyError,
+}
+"""the table of exit codes"""
+
+
 def _error(code: int, report: dict[str, Any], log: str) -> OfflinepackError:
     """The error that the target side told, with its findings."""
-    kinds = {
-        one.exit_code: one
-        for one in vars(errors).values()
-        if isinstance(one, type) and issubclass(one, OfflinepackError) and one is not OfflinepackError
-    }
     told = report.get("findings", [])
     found = [
         Finding(one["level"], one["code"], one["subject"], errors.text(one["sentence"]), errors.text(one["advice"]))
         for one in told
     ]
-    return kinds.get(code, OfflinepackError)(*found or [error("bug", "install", "{log}", log=log.strip())])
+    return _KINDS.get(code, OfflinepackError)(*found or [error("bug", "install", "{log}", log=log.strip())])

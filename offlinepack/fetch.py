@@ -837,7 +837,12 @@ class _KeptPage:
         if self._path is None:
             return
         conditions = {"If-None-Match": headers.get("ETag"), "If-Modified-Since": headers.get("Last-Modified")}
-        kept = {**page._asdict(), "conditions": {name: value for name, value in conditions.items() if value}}
+        kept = {
+            "url": page.url,
+            "content_type": page.content_type,
+            "text": page.text,
+            "conditions": {name: value for name, value in conditions.items() if value},
+        }
         beside = self._path.with_name(f"{self._path.stem}.{secrets.token_hex(4)}")
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

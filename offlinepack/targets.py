@@ -366,8 +366,9 @@ class Target:
         """The same target on another version of its C library, or of macOS; Windows has none."""
         if self.facts.os == "windows":
             return self
-        level = {"macos_version" if self.facts.os == "macos" else "libc_version": version}
-        changed = replace(self, facts=Facts(**{**self.facts._asdict(), **level}))
+        on_macos = self.facts.os == "macos"
+        facts = self.facts._replace(macos_version=version) if on_macos else self.facts._replace(libc_version=version)
+        changed = replace(self, facts=facts)
         return replace(changed, name=changed.tag) if self.name == self.tag else changed
 
     def lowered_to(self, filenames: Iterable[str]) -> Target:
@@ -583,8 +584,8 @@ def from_facts(told: Mapping[str, Any], name: str = "") -> Target:
     markers = told.get("marker_environment")
     markers = markers if isinstance(markers, dict) else {}
     try:
-        fields: dict[str, Any] = {key: told.get(key) for key in Facts._fields}
-        facts = Facts(**fields) if fields["implementation"] else _facts_of_tags(told["compatible_tags"], markers)
+        named = bool(told.get("implementation"))
+        facts = _facts_of_json(told) if named else _facts_of_tags(told["compatible_tags"], markers)
         level = facts.macos_version if facts.os == "macos" else facts.libc_version
         if facts.machine not in _MACHINES.get(facts.os, ()):
             raise ValueError(f"{facts.os} {facts.machine}")
@@ -607,6 +608,34 @@ def from_facts(told: Mapping[str, Any], name: str = "") -> Target:
     given = {key: str(markers[key]) for key in _MARKERS if key in markers}
     differ = {key: value for key, value in given.items() if target.environment.get(key) != value}
     return replace(target, given=tuple(sorted(differ.items())), probe=told)
+
+
+def facts_to_json(facts: Facts) -> dict[str, Any]:
+    """Facts as `--json` prints them, and as a probe names them."""
+    return {
+        "implementation": facts.implementation,
+        "python": facts.python,
+        "free_threaded": facts.free_threaded,
+        "os": facts.os,
+        "machine": facts.machine,
+        "libc": facts.libc,
+        "libc_version": facts.libc_version,
+        "macos_version": facts.macos_version,
+    }
+
+
+def _facts_of_json(told: Mapping[str, Any]) -> Facts:
+    said: Callable[[str], Any] = told.get
+    return Facts(
+        implementation=said("implementation"),
+        python=said("python"),
+        free_threaded=said("free_threaded"),
+        os=said("os"),
+        machine=said("machine"),
+        libc=said("libc"),
+        libc_version=said("libc_version"),
+        macos_version=said("macos_version"),
+    )
 
 
 def running() -> Target:

@@ -14,6 +14,7 @@ from offlinepack import bundle, cli, console, handover, roots, signing, summary
 from offlinepack.cli.options import FILE, POLICY, SNAPSHOT, option
 from offlinepack.errors import Finding, InstallError, IntegrityError, MachineError, error, raise_all, text
 from offlinepack.ontarget import manifest, match
+from offlinepack.targets import facts_to_json
 
 if TYPE_CHECKING:
     from offlinepack.evidence import Evidence
@@ -186,16 +187,24 @@ def _described(evidence: Evidence, shown: tuple[manifest.Target, ...]) -> dict[s
         "install_to": listed.install_to,
         "format": listed.format,
         "size": sum(one.size for one in listed.files),
-        "files": [one._asdict() for one in listed.files],
+        "files": [
+            {"path": one.path, "size": one.size, "sha256": one.sha256, "kind": one.kind, "carried": one.carried}
+            for one in listed.files
+        ],
         "targets": [
             {
                 "name": one.name,
                 "tag": one.tag,
                 "python_min": one.python_min,
-                "facts": one.facts._asdict(),
+                "facts": facts_to_json(one.facts),
                 "install": [
                     {
-                        **each._asdict(),
+                        "name": each.name,
+                        "version": each.version,
+                        "file": each.file,
+                        "requires": each.requires,
+                        "requested": each.requested,
+                        "built_from": each.built_from,
                         "sha256": files[each.file].sha256,
                         "size": files[each.file].size,
                         **_told(evidence, each.file),
@@ -203,10 +212,19 @@ def _described(evidence: Evidence, shown: tuple[manifest.Target, ...]) -> dict[s
                     for each in one.install
                 ],
                 "tools": [
-                    {**each._asdict(), "sha256": files[each.file].sha256, **_told(evidence, each.file)}
+                    {
+                        "name": each.name,
+                        "version": each.version,
+                        "file": each.file,
+                        "sha256": files[each.file].sha256,
+                        **_told(evidence, each.file),
+                    }
                     for each in one.tools
                 ],
-                "needs": [each._asdict() for each in one.needs],
+                "needs": [
+                    {"soname": each.soname, "symbols": each.symbols, "wanted_by": each.wanted_by, "help": each.help}
+                    for each in one.needs
+                ],
             }
             for one in shown
         ],

@@ -181,7 +181,7 @@ def targets(ctx: click.Context, name: str | None) -> None:
         "name": found.name,
         "tag": found.tag,
         "machines": str(found.machines),
-        "facts": found.facts._asdict(),
+        "facts": models.facts_to_json(found.facts),
         "marker_environment": found.environment,
         "compatible_tags": [str(tag) for tag in found.tags],
     }

@@ -28,6 +28,10 @@ class Release(NamedTuple):
     """file name"""
     sha256: str
 
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {"version": self.version, "file": self.file, "sha256": self.sha256}
+
 
 class Change(NamedTuple):
     """One project of one target, before and after."""
@@ -123,8 +127,8 @@ class Difference:
                     {
                         "name": one.name,
                         "state": one.state,
-                        "old": one.old._asdict() if one.old else None,
-                        "new": one.new._asdict() if one.new else None,
+                        "old": one.old.to_json() if one.old else None,
+                        "new": one.new.to_json() if one.new else None,
                     }
                     for one in changes
                 ]

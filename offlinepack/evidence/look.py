@@ -11,7 +11,7 @@ import sys
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +80,54 @@ class Look:
     components: tuple[Mapping[str, Any], ...] = ()
     """what the SBOMs inside (PEP 770) list, in CycloneDX's words"""
 
+    def to_json(self) -> dict[str, Any]:
+        """As the store keeps it."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "summary": self.summary,
+            "homepage": self.homepage,
+            "licences": list(self.licences),
+            "licence_source": self.licence_source,
+            "tops": list(self.tops),
+            "unusual": list(self.unusual),
+            "commands": list(self.commands),
+            "startup": list(self.startup),
+            "executables": list(self.executables),
+            "native": self.native,
+            "native_files": list(self.native_files),
+            "files": self.files,
+            "unpacked": self.unpacked,
+            "components": [dict(one) for one in self.components],
+        }
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Look:
+        """Read what `to_json` wrote."""
+        return cls(
+            name=kept["name"],
+            version=kept["version"],
+            summary=kept["summary"],
+            homepage=kept["homepage"],
+            licences=tuple(kept["licences"]),
+            licence_source=kept["licence_source"],
+            tops=tuple(kept["tops"]),
+            unusual=tuple(kept["unusual"]),
+            commands=tuple(kept["commands"]),
+            startup=tuple(kept["startup"]),
+            executables=tuple(kept["executables"]),
+            native=kept["native"],
+            native_files=tuple(kept["native_files"]),
+            files=kept["files"],
+            unpacked=kept["unpacked"],
+            components=tuple(kept["components"]),
+        )
+
 
 def look(file: StoredFile, store: Store | None = None) -> Look:
     """A stored wheel: from the store's facts where it was looked at before."""
     kept = store.fact(file.sha256, "look", VERSION) if store else None
-    return from_json(kept) if kept else kept_of(read_wheel(file.path, filename=file.name), file, store)
+    return Look.from_json(kept) if kept else kept_of(read_wheel(file.path, filename=file.name), file, store)
 
 
 def of_sdist(path: Path) -> Look:
@@ -113,14 +156,8 @@ def kept_of(wheel: Wheel, file: StoredFile, store: Store | None) -> Look:
     """The same of a wheel that was just read."""
     found = of(wheel)
     if store:
-        store.keep_fact(file.sha256, "look", asdict(found), VERSION)
+        store.keep_fact(file.sha256, "look", found.to_json(), VERSION)
     return found
-
-
-def from_json(kept: Mapping[str, Any]) -> Look:
-    """What `asdict` made of it."""
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in kept.items()}
-    return Look(**values)
 
 
 def of(wheel: Wheel) -> Look:

@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -78,7 +78,40 @@ class Story:
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in the bundle."""
-        return {**asdict(self), "attestations": [dict(one) for one in self.attestations]}
+        return {
+            "origin": self.origin,
+            "index": self.index,
+            "url": self.url,
+            "upload_time": self.upload_time,
+            "hashes": dict(self.hashes),
+            "yanked": self.yanked,
+            "yanked_reason": self.yanked_reason,
+            "status": self.status,
+            "status_reason": self.status_reason,
+            "attested": self.attested,
+            "attestations": [dict(one) for one in self.attestations],
+            "built_from": None if self.built_from is None else dict(self.built_from),
+            "source": None if self.source is None else dict(self.source),
+        }
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Story:
+        """Read what `to_json` wrote."""
+        return cls(
+            origin=kept["origin"],
+            index=kept["index"],
+            url=kept["url"],
+            upload_time=kept["upload_time"],
+            hashes=kept["hashes"],
+            yanked=kept["yanked"],
+            yanked_reason=kept["yanked_reason"],
+            status=kept["status"],
+            status_reason=kept["status_reason"],
+            attested=kept["attested"],
+            attestations=tuple(kept["attestations"]),
+            built_from=kept["built_from"],
+            source=kept["source"],
+        )
 
 
 @dataclass(frozen=True)
@@ -99,7 +132,7 @@ def ask(origins: Iterable[Origin], indexes: Indexes, client: Client, store: Stor
     for one in origins:
         kept = store.fact(one.sha256, "story", VERSION) if one.sha256 else None
         if kept:
-            found[one.filename] = Told(_from_json(kept["story"]), kept["attestation_url"])
+            found[one.filename] = Told(Story.from_json(kept["story"]), kept["attestation_url"])
         elif one.asks and not client.offline:
             waiting.setdefault(one.project, []).append(one)
         else:
@@ -202,10 +235,6 @@ def _second(time: str | None) -> str | None:
     return re.sub(r"\.\d+", "", time) if time else None
 
 
-def _from_json(kept: Mapping[str, Any]) -> Story:
-    return Story(**{**kept, "attestations": tuple(kept["attestations"])})
-
-
 def can_verify() -> bool:
     """Whether attestations can be verified here."""
     return importlib.util.find_spec("pypi_attestations") is not None
@@ -237,16 +266,10 @@ def attested(told: Mapping[str, Told], sums: Mapping[str, str], client: Client, 
                 continue
             store.keep_fact(sums[name], "attested", kept, VERSION)
         story = found[name].story
-        found[name] = Told(_with(story, tuple(kept["attestations"])), told[name].attestation_url, text)
+        found[name] = Told(replace(story, attestations=tuple(kept["attestations"])), told[name].attestation_url, text)
     if bad:
         raise IntegrityError(*bad)
     return found
-
-
-def _with(story: Story, attestations: tuple[Mapping[str, Any], ...]) -> Story:
-    return Story(
-        **{**{name: getattr(story, name) for name in story.__dataclass_fields__}, "attestations": attestations}
-    )
 
 
 def _text(told: Told, sha256: str, client: Client, store: Store) -> str | None:

@@ -45,7 +45,15 @@ class Known:
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""
-        return {**vars(self), "aliases": list(self.aliases), "fixed": list(self.fixed)}
+        return {
+            "name": self.name,
+            "version": self.version,
+            "id": self.id,
+            "aliases": list(self.aliases),
+            "level": self.level,
+            "summary": self.summary,
+            "fixed": list(self.fixed),
+        }
 
 
 @dataclass(frozen=True)

@@ -301,12 +301,8 @@ def in_order(pylock: Pylock, target: Target) -> Pylock:
 
 
 def _sorted_files(package: Package) -> Package:
-    return Package(
-        **{
-            **{name: getattr(package, name) for name in package.__dataclass_fields__},
-            "wheels": sorted(package.wheels, key=lambda one: one.filename) if package.wheels else None,
-        }
-    )
+    wheels = sorted(package.wheels, key=lambda one: one.filename) if package.wheels else None
+    return replace(package, wheels=wheels)
 
 
 def _environment(target: Target) -> Marker:

@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,15 @@ class Scan:
     dlopens: bool
     """its Python code, as far as an import runs it, opens libraries by itself (ctypes, cffi)"""
 
+    def to_json(self) -> dict[str, Any]:
+        """As the store keeps it."""
+        return {"binaries": [one.to_json() for one in self.binaries], "dlopens": self.dlopens}
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Scan:
+        """Read what `to_json` wrote."""
+        return cls(tuple(map(Binary.from_json, kept["binaries"])), kept["dlopens"])
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -76,15 +85,9 @@ def scan(wheel: StoredFile, store: Store | None = None, members: Mapping[str, Pa
     if known is None:
         found = read(wheel.path, members)
         if store:
-            store.keep_fact(wheel.sha256, "native", asdict(found), SCAN)
+            store.keep_fact(wheel.sha256, "native", found.to_json(), SCAN)
         return found
-    return Scan(tuple(Binary(**_tuples(one)) for one in known["binaries"]), known["dlopens"])
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _tuples(one) for key, one in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+    return Scan.from_json(known)
 
 
 def read(wheel: Path, members: Mapping[str, Packed] | None = None) -> Scan:

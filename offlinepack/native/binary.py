@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,37 @@ class Binary:
     program: bool
     starts: bool
     """loaded for certain: a module that is imported with a top-level one, a program in bin"""
+
+    def to_json(self) -> dict[str, Any]:
+        """As the store keeps it."""
+        return {
+            "path": self.path,
+            "system": self.system,
+            "machine": self.machine,
+            "soname": self.soname,
+            "needed": list(self.needed),
+            "versions": [[soname, list(symbols)] for soname, symbols in self.versions],
+            "search": list(self.search),
+            "module": self.module,
+            "program": self.program,
+            "starts": self.starts,
+        }
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Binary:
+        """Read what `to_json` wrote."""
+        return cls(
+            path=kept["path"],
+            system=kept["system"],
+            machine=kept["machine"],
+            soname=kept["soname"],
+            needed=tuple(kept["needed"]),
+            versions=tuple((soname, tuple(symbols)) for soname, symbols in kept["versions"]),
+            search=tuple(kept["search"]),
+            module=kept["module"],
+            program=kept["program"],
+            starts=kept["starts"],
+        )
 
 
 def installed(member: str) -> str:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -62,6 +62,24 @@ class Rules:
     cache: Path | None = None
     """where pages and the metadata of wheels are kept"""
 
+    def to_json(self) -> dict[str, Any]:
+        """As script.py and reading.py read them."""
+        return {
+            "indexes": None if self.indexes is None else list(self.indexes),
+            "sources": dict(self.sources),
+            "missing": {index: list(statuses) for index, statuses in self.missing.items()},
+            "either": list(self.either),
+            "eager": self.eager,
+            "builds": self.builds,
+            "patience": self.patience,
+            "wheels": list(self.wheels),
+            "excluded": list(self.excluded),
+            "before": self.before,
+            "offline": self.offline,
+            "hashes": self.hashes,
+            "cache": None if self.cache is None else str(self.cache),
+        }
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -105,10 +123,10 @@ def run(
             "environment": dict(target.environment),
             "tags": [str(tag) for tag in target.tags],
             "path": [str(Path(one).absolute()) for one in sys.path if one],
-            "rules": asdict(rules or Rules()),
+            "rules": (rules or Rules()).to_json(),
             "told": str(told),
         }
-        given.write_text(json.dumps(facts, default=str), "utf-8")
+        given.write_text(json.dumps(facts), "utf-8")
         try:
             done = subprocess.run(
                 [sys.executable, "-I", "-X", "utf8", str(Path(__file__).with_name("script.py")), str(given)],

@@ -1,8 +1,8 @@
 """The other process: pip, made to see a target. `python -I script.py given.json`; started by run() and by nothing else.
 
 `given.json`: `arguments` (the program first), `environment` and `tags` of the target, `path` to add to sys.path,
-`rules` (the fields of Rules) and `told`, the file that this script leaves its facts in. Exit codes of its own: 97, pip
-cannot be shown the target; 98, it ended the command; else they are the command's.
+`rules` (what Rules.to_json says) and `told`, the file that this script leaves its facts in. Exit codes of its own: 97,
+pip cannot be shown the target; 98, it ended the command; else they are the command's.
 """
 
 from __future__ import annotations

@@ -71,7 +71,10 @@ class Verdict:
 
     def _expected(self) -> list[Text]:
         both = "{sentence} {advice}"
-        return [Text(both if one.advice.template else "{sentence}", one._asdict()) for one in self.forecast]
+        return [
+            text(both if one.advice.template else "{sentence}", sentence=one.sentence, advice=one.advice)
+            for one in self.forecast
+        ]
 
     @property
     def says(self) -> str:

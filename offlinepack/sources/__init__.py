@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from packaging.pylock import Pylock
@@ -148,20 +148,27 @@ class Requirements:
 
     def __add__(self, other: Requirements) -> Requirements:
         """Both together; what the second says of a single value wins, of policies the stricter."""
-        mine, its = ({one.name: getattr(side, one.name) for one in fields(Requirements)} for side in (self, other))
-        for key, value in its.items():
-            if isinstance(value, tuple):
-                mine[key] = _joined(mine[key] or (), value)
-            elif isinstance(value, bool):
-                mine[key] = mine[key] or value
-            elif isinstance(value, IndexOptions):
-                mine[key] = mine[key] + value
-            elif value is not None:
-                mine[key] = value
         named = [side for side in (self, other) if side.name and not side._single]
         one = named[0] if len({side.name for side in named}) == 1 else None  # two applications: the name of neither
-        mine["name"], mine["version"] = (one.name, one.version) if one else (None, None)
-        return Requirements(**mine)
+        before, its = self.uploaded_prior_to, other.uploaded_prior_to
+        return Requirements(
+            asked=_joined(self.asked, other.asked),
+            constraints=_joined(self.constraints, other.constraints),
+            pylocks=_joined(self.pylocks, other.pylocks),
+            extras=_joined(self.extras, other.extras),
+            groups=self.groups if other.groups is None else _joined(self.groups or (), other.groups),
+            name=one.name if one else None,
+            version=one.version if one else None,
+            locked=self.locked or other.locked,
+            no_deps=self.no_deps or other.no_deps,
+            pre=self.pre or other.pre,
+            require_hashes=self.require_hashes or other.require_hashes,
+            only_binary=_joined(self.only_binary, other.only_binary),
+            no_binary=_joined(self.no_binary, other.no_binary),
+            uploaded_prior_to=before if its is None else its,
+            index_options=self.index_options + other.index_options,
+            notes=_joined(self.notes, other.notes),
+        )
 
     @property
     def _single(self) -> bool:
