@@ -6,7 +6,7 @@ import hashlib
 import pickle
 import tempfile
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -64,7 +64,10 @@ def verified(bundle: Bundle) -> Iterator[File | Finding]:
     except IntegrityError as found:
         yield from found.findings
     yield from misplaced(bundle.manifest)
-    yield from _of_folder(bundle) if bundle.path.is_dir() else _of_archive(bundle)
+    if bundle.path.is_dir():
+        yield from _of_folder(bundle.path, bundle.manifest, bundle.read)
+    else:
+        yield from _of_archive(bundle.manifest, bundle.members())
 
 
 def misplaced(manifest: Manifest) -> Iterator[Finding]:
@@ -80,48 +83,49 @@ def misplaced(manifest: Manifest) -> Iterator[Finding]:
             )
 
 
-def _of_folder(bundle: Bundle) -> Iterator[File | Finding]:
+def _of_folder(path: Path, manifest: Manifest, read: Callable[[File], bytes]) -> Iterator[File | Finding]:
     sound = set()
-    for checked in check_folder(bundle.path, bundle.manifest, contents=True):
+    for checked in check_folder(path, manifest, contents=True):
         yield from checked.findings
         if checked.file:
             yield checked.file
             if not any(one.level == "error" for one in checked.findings):
                 sound.add(checked.file.path)
-    yield from of_documents(bundle, sound)
+    yield from of_documents(manifest, read, sound)
 
 
-def of_documents(bundle: Bundle, sound: Collection[str] | None = None) -> Iterator[Finding]:
+def of_documents(
+    manifest: Manifest, read: Callable[[File], bytes], sound: Collection[str] | None = None
+) -> Iterator[Finding]:
     """What the files for other tools say beside the manifest; of these paths only, where they are given."""
-    manifest = bundle.manifest
     for file in manifest.files:
         if sound is None or file.path in sound:
             try:
                 if documents.serves_other_tools(file.path):
-                    yield from documents.check(file.path, bundle.read(file), manifest)
+                    yield from documents.check(file.path, read(file), manifest)
                 elif stories.is_read(file.path, manifest):
-                    yield from stories.check(file, partial(bundle.read, file), manifest)
+                    yield from stories.check(file, partial(read, file), manifest)
             except IntegrityError as found:
                 yield from found.findings
             except FileNotFoundError:
                 pass  # said already
 
 
-def _of_archive(bundle: Bundle) -> Iterator[File | Finding]:
-    sums = hashlib.sha256(layout.sums(bundle.manifest.files)).hexdigest()
-    if not any(one.path == layout.SUMS and one.sha256 == sums for one in bundle.manifest.files):
+def _of_archive(manifest: Manifest, members: Iterator[Member]) -> Iterator[File | Finding]:
+    sums = hashlib.sha256(layout.sums(manifest.files)).hexdigest()
+    if not any(one.path == layout.SUMS and one.sha256 == sums for one in manifest.files):
         yield error("sums-differ", layout.SUMS, "{subject} does not list what the manifest lists.", _ASK)
     with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder, ThreadPoolExecutor(2) as pool:
-        wheels = _Wheels(Path(folder), pool, Bound(bundle.manifest))
+        wheels = _Wheels(Path(folder), pool, Bound(manifest))
         try:
-            for member in bundle.members():
+            for member in members:
                 try:
                     if is_zipped(member.file):
                         yield from wheels.take(member)
                     elif documents.serves_other_tools(member.file.path):
-                        yield from documents.check(member.file.path, member.read(), bundle.manifest)
-                    elif stories.is_read(member.file.path, bundle.manifest):
-                        yield from stories.check(member.file, member.read, bundle.manifest)
+                        yield from documents.check(member.file.path, member.read(), manifest)
+                    elif stories.is_read(member.file.path, manifest):
+                        yield from stories.check(member.file, member.read, manifest)
                     else:
                         member.exhaust()
                 except IntegrityError as found:
@@ -129,7 +133,7 @@ def _of_archive(bundle: Bundle) -> Iterator[File | Finding]:
                 yield member.file
         except IntegrityError as found:
             yield from found.findings
-        yield from wheels.findings(bundle.manifest)
+        yield from wheels.findings(manifest)
 
 
 def is_wheel(file: File) -> bool:

@@ -178,7 +178,7 @@ class Bundle:
 
     def check_plan(self) -> None:
         """IntegrityError: the files for other tools do not say what the manifest says, or one is out of its place."""
-        raise_all(IntegrityError, [*misplaced(self.manifest), *of_documents(self)])
+        raise_all(IntegrityError, [*misplaced(self.manifest), *of_documents(self.manifest, self.read)])
 
     def verify(self) -> Iterator[File | Finding]:
         """Check everything, wheels to their last member. Gives each file that is done, and what was found wrong or odd.

@@ -73,17 +73,9 @@ class Command(click.Command):
         super().__init__(*args, **named)
         self.params += [*_global_options(), _help_all()]
 
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
-    ) -> click.Context:
-        """The settings file gives what the command line does not."""
-        if not {"-h", "--help", "--help-all"} & set(args) and not extra.get("resilient_parsing"):
-            extra.setdefault("default_map", _settings(self.name or "", args, parent))
-        return super().make_context(info_name, args, parent, **extra)
 
-
-def _settings(command: str, args: list[str], parent: click.Context | None) -> dict[str, Any]:
-    said: dict[str, Any] = parent.find_root().meta.get("offlinepack.global", {}) if parent else {}
+def _settings(command: str, args: list[str], parent: click.Context) -> dict[str, Any]:
+    said: dict[str, Any] = parent.find_root().meta.get("offlinepack.global", {})
     given = said.get("config") or _value(args, "--config") or os.environ.get("OFFLINEPACK_CONFIG")
     folder = _value(args, "--project") or "."
     if not given and not any(
@@ -97,9 +89,8 @@ def _settings(command: str, args: list[str], parent: click.Context | None) -> di
     path = settings.find(Path(folder), given)
     if path is None or not settings.read(path):
         return {}
-    if parent:
-        parent.meta["offlinepack.indexes"] = settings.indexes(path)
-        parent.meta["offlinepack.policy"] = settings.policy(path)
+    parent.meta["offlinepack.indexes"] = settings.indexes(path)
+    parent.meta["offlinepack.policy"] = settings.policy(path)
     root = click.Context(cli)
     commands = {name: cli.get_command(root, name) for name in COMMANDS}
     return settings.defaults(path, {name: one for name, one in commands.items() if one}, command, named=bool(given))
@@ -209,7 +200,12 @@ class Commands(click.Group):
             raise click.UsageError(
                 f"There is no command '{name}'." + (f" Did you mean 'offlinepack {near}'?" if near else ""), ctx
             )
-        return super().resolve_command(ctx, args)
+        resolved = super().resolve_command(ctx, args)
+        chosen, command, arguments = resolved
+        if command and chosen and not ctx.resilient_parsing and not {"-h", "--help", "--help-all"} & set(arguments):
+            # the settings file gives what the command line does not
+            ctx.default_map = {chosen: _settings(chosen, arguments, ctx)}
+        return resolved
 
 
 def _version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:

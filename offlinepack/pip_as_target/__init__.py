@@ -101,6 +101,17 @@ class Answer:
         return "\n".join(said[-lines:])
 
 
+START = """
+import json, sys
+with open(sys.argv[1], encoding="utf-8") as source:
+    job = json.load(source)
+sys.path += [folder for folder in job["path"] if folder not in sys.path]
+from offlinepack.pip_as_target.script import Script
+Script(job).main()
+"""
+"""what the process of pip runs: `python -I -c START given.json`"""
+
+
 def run(
     target: Target,
     arguments: Sequence[str],
@@ -129,7 +140,7 @@ def run(
         given.write_text(json.dumps(facts), "utf-8")
         try:
             done = subprocess.run(
-                [sys.executable, "-I", "-X", "utf8", str(Path(__file__).with_name("script.py")), str(given)],
+                [sys.executable, "-I", "-X", "utf8", "-c", START, str(given)],
                 env=_without_secrets({**clean_environment(), **environment}, Path(folder, "netrc")),
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""The other process: pip, made to see a target. `python -I script.py given.json`; started by run() and by nothing else.
+"""The other process: pip, made to see a target. started by run() and by nothing else.
 
 `given.json`: `arguments` (the program first), `environment` and `tags` of the target, `path` to add to sys.path,
 `rules` (what Rules.to_json says) and `told`, the file that this script leaves its facts in. Exit codes of its own: 97,
@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
-BLIND, STOPPED = 97, 98
+BLIND = 97
+STOPPED = 98
 PROGRAMS = {"pip": ("pip", []), "pip-compile": ("piptools", ["compile"])}
 GIVEN_ELSEWHERE = {"extra", "extras", "dependency_groups"}
 """marker variables that a requirement or a lock brings, not the environment"""
@@ -294,9 +295,3 @@ def _pins(resolver: Any, reading: Any) -> Iterable[dict[str, Any]]:
         held, why = reading.dead_ends.held_down(name, version, specifiers.get(name, [])) or (None, [])
         lacking = sorted({one.project_name for one, _ in reading.dead_ends.barren(resolver.factory, why)})
         yield {**pin, "direct": None, "files": files, "newer": newer, "held": [held, lacking] if lacking else None}
-
-
-if __name__ == "__main__":
-    told = json.loads(Path(sys.argv[1]).read_text("utf-8"))
-    sys.path += [one for one in told["path"] if one not in sys.path]
-    Script(told).main()

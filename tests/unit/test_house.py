@@ -152,7 +152,7 @@ def test_the_target_side_is_small_enough_to_be_read() -> None:
     code = {path.name: code_lines(path.read_text("utf-8")) for path in ONTARGET}
     before_the_verdict = {"install.py", "errors.py", "paths.py", "manifest.py", "archive.py", "wheel.py", "landing.py"}
     before_the_verdict |= {"verify.py", "signature.py", "ed25519.py", "trust.py"}
-    assert sum(code[name] for name in before_the_verdict) <= 1300, code
+    assert sum(code[name] for name in before_the_verdict) <= 1310, code
     assert sum(code.values()) <= 3500, code
 
 
