@@ -10,10 +10,19 @@ from typing import Any
 import click
 from mkdocs.structure.files import File, Files
 
-from offlinepack import api, cli, errors, targets
-from offlinepack.cli import settings
-from offlinepack.ontarget import command, manifest
-from offlinepack.ontarget.errors import BUG, DONE, INTERRUPTED
+from offlinepack import api, errors, targets
+from offlinepack.bundle.layout import FILES, INSTALL_CMD, INSTALL_SH, PROVENANCE, README, README_ZH, REHEARSAL, SBOM
+from offlinepack.cli.command import Option
+from offlinepack.cli.config import PACKING_COMMANDS, list_setting_names
+from offlinepack.cli.main import COMMANDS, root_command
+from offlinepack.errors import OfflinepackError
+from offlinepack.ontarget import manifest
+from offlinepack.ontarget.command import INSTALL_OPTIONS, OTHER_OPTIONS
+from offlinepack.ontarget.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_SUCCESS
+from offlinepack.ontarget.manifest import BYTECODE, Distribution, FORMAT, Facts, INSTALL_PY, KINDS, MANIFEST, MAX_MANIFEST_SIZE, Manifest, Need, ONTARGET, SDISTS, SIGNATURES, SUMS, TOOLS, TargetPlan, Tool, WHEELS
+
+
+
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -36,7 +45,7 @@ def pages() -> dict[str, str]:
 
 
 def _commands() -> dict[str, click.Command]:
-    found = {name: cli.cli.get_command(click.Context(cli.cli), name) for name in cli.COMMANDS}
+    found = {name: root_command.get_command(click.Context(root_command), name) for name in COMMANDS}
     return {name: one for name, one in found.items() if one}
 
 
@@ -61,7 +70,7 @@ def commands() -> str:
         usage = one.get_usage(click.Context(one, info_name=f"offlinepack {name}")).removeprefix("Usage: ")
         parts.append(f"## {name}\n\n```text\n{usage}\n```\n\n{inspect.cleandoc(one.help or '')}\n\n{_options(one)}\n")
     rows = [f"| `{name}{' ' + value if value else ''}` | {_cell(str(meaning))} |" for name, value, meaning in
-            (*command.INSTALL, *command.OTHERS)]
+            (*INSTALL_OPTIONS, *OTHER_OPTIONS)]
     parts.append("## install.py in a bundle\n\n`python3 NAME/install.py`, Python 3.6 or newer.\n\n| option | |\n| --- | --- |\n"
                  + "\n".join(rows) + "\n")
     return "\n".join(parts)
@@ -73,9 +82,9 @@ def variables() -> str:
     seen = set()
     for name, one in _commands().items():
         for option in one.params:
-            if isinstance(option, cli.Option) and option.envvar not in seen:
+            if isinstance(option, Option) and option.envvar not in seen:
                 seen.add(option.envvar)
-                keys = settings.keys(option) if name in settings.PACKING else ()
+                keys = list_setting_names(option) if name in PACKING_COMMANDS else ()
                 rows.append(f"| `{max(option.opts, key=len)}` | `{option.envvar}` | {', '.join(f'`{k}`' for k in keys)} |")
     head = inspect.cleandoc(
         """
@@ -104,30 +113,30 @@ def bundle() -> str:
     parts = [
         inspect.cleandoc(
             f"""
-            # Bundle format {manifest.FORMAT}
+            # Bundle format {FORMAT}
 
             A tar.gz with one folder, `<name>-<version>/` (`<name>/` without a version). Its first member is
-            `{manifest.MANIFEST}`, canonical JSON, at most {manifest.MOST_BYTES >> 20} MiB; then come up to two signatures
-            ({", ".join(f"`{one}`" for one in manifest.SIGNATURES)}; OpenSSH, namespace `offlinepack`), `{manifest.SUMS}` and the
+            `{MANIFEST}`, canonical JSON, at most {MAX_MANIFEST_SIZE >> 20} MiB; then come up to two signatures
+            ({", ".join(f"`{one}`" for one in SIGNATURES)}; OpenSSH, namespace `offlinepack`), `{SUMS}` and the
             files, sorted. Owner 0:0, fixed times and modes: the same lock, store and options give the same bytes.
 
             | path | what |
             | --- | --- |
-            | `{manifest.README}`, `{manifest.README_ZH}` | for the person who has nothing else |
-            | `{manifest.INSTALL_PY}`, `{manifest.INSTALL_SH}`, `{manifest.INSTALL_CMD}`, `{manifest.ONTARGET}/` | the target side, plain files |
+            | `{README}`, `{README_ZH}` | for the person who has nothing else |
+            | `{INSTALL_PY}`, `{INSTALL_SH}`, `{INSTALL_CMD}`, `{ONTARGET}/` | the target side, plain files |
             | `pylock.<tag>.toml` | PEP 751 lock of a target; pip 26.1 and newer and uv install from it |
             | `requirements.<tag>.txt` | pins with hashes, for `pip install --no-index --find-links wheels -r` |
-            | `{manifest.WHEELS}/`, `{manifest.SDISTS}/`, `{manifest.TOOLS}/`, `{manifest.BYTECODE}/` | distributions, what installs them, compiled code |
-            | `{manifest.FILES}/` | what `--include` named |
-            | `{manifest.PROVENANCE}/`, `{manifest.SBOM}`, `{manifest.REHEARSAL}` | evidence |
+            | `{WHEELS}/`, `{SDISTS}/`, `{TOOLS}/`, `{BYTECODE}/` | distributions, what installs them, compiled code |
+            | `{FILES}/` | what `--include` named |
+            | `{PROVENANCE}/`, `{SBOM}`, `{REHEARSAL}` | evidence |
 
             Unknown keys are refused. A reader refuses a newer format with exit code 9 and opens every older one.
             """
         )
     ]
     source = inspect.getsource(manifest)
-    for one in (manifest.Manifest, manifest.Target, manifest.Distribution, manifest.Tool, manifest.Need, manifest.File,
-                manifest.Facts):
+    for one in (Manifest, TargetPlan, Distribution, Tool, Need, manifest.File,
+                Facts):
         parts.append(f"## {one.__name__}\n\n{inspect.cleandoc(one.__doc__ or '')}\n\n| key | type | |\n| --- | --- | --- |")
         body = source[source.index(f"class {one.__name__}(") :].split("\nclass ")[0]
         for field in one._fields:
@@ -136,7 +145,7 @@ def bundle() -> str:
             kind = re.sub(r"<class (\w+)>?", r"\1", kind).replace("offlinepack.ontarget.manifest.", "").rstrip(">")
             parts.append(f"| `{field}` | {_cell(kind)} | {_cell(comment[1] if comment else '')} |")
         parts.append("")
-    parts.append("`kind` of a file is one of: " + ", ".join(f"`{one}`" for one in manifest.KINDS) + ".\n")
+    parts.append("`kind` of a file is one of: " + ", ".join(f"`{one}`" for one in KINDS) + ".\n")
     return "\n".join(parts)
 
 
@@ -162,8 +171,8 @@ def catalogue() -> str:
 def codes() -> str:
     """The exit codes, from the tree of errors."""
     kinds = {one.exit_code: one for one in vars(errors).values() if isinstance(one, type)
-             and issubclass(one, errors.OfflinepackError) and one is not errors.OfflinepackError}
-    rows = {DONE: "done, or there was nothing to do", BUG: "a bug: report what `--debug` prints", INTERRUPTED: "interrupted"}
+             and issubclass(one, OfflinepackError) and one is not OfflinepackError}
+    rows = {EXIT_SUCCESS: "done, or there was nothing to do", EXIT_BUG: "a bug: report what `--debug` prints", EXIT_INTERRUPTED: "interrupted"}
     rows.update({code: _cell(inspect.cleandoc(one.__doc__ or "").splitlines()[0]) for code, one in kinds.items()})
     table = "\n".join(f"| {code} | {kinds[code].__name__ if code in kinds else ''} | {rows[code]} |" for code in sorted(rows))
     return ("# Exit codes\n\nOne table for both sides; never 0 when a requirement was dropped or a target came out empty. "

@@ -1,11 +1,12 @@
 """offlinepack: carry a Python application and all that it depends on to a machine without a network.
 
-The public API: build, lock, install, verify, each imported when it is first asked for. Everything else is ours to move.
+The public API is build, lock, install and verify; each is imported on first use (PEP 562). All other modules are internal.
 """
 
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from offlinepack._version import __version__ as __version__
+
 __all__ = ["build", "install", "lock", "verify"]
 
 if TYPE_CHECKING:

@@ -1,5 +1,5 @@
-"""python -m offlinepack."""
+"""Run the command line: python -m offlinepack."""
 
-from offlinepack.cli import main
+from offlinepack.cli.main import main
 
 main()

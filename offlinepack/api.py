@@ -1,7 +1,7 @@
-"""offlinepack for programs: build, lock, install, verify, as `from offlinepack import build` gives them.
+"""Build, lock, install and verify from a program: the functions behind `from offlinepack import build`.
 
-Paths may be strings. Nothing is printed; progress is not drawn. Each error is an `offlinepack.errors.OfflinepackError`
-with an `exit_code` (the command line's) and `findings`, all that was wrong at once.
+Paths may be strings. Nothing is printed, and no progress is shown. Each error is an OfflinepackError with an
+`exit_code` (as on the command line) and all `findings`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,48 @@ from typing import Any
 
 from packaging.pylock import Pylock
 
-from offlinepack import bundle as bundles
-from offlinepack import errors, handover, included, pack, signing, sources
-from offlinepack import targets as machines
-from offlinepack.errors import Finding, IntegrityError, OfflinepackError, UsageError, error
+from offlinepack.bundle.layout import make_pylock_name
+from offlinepack.bundle.reader import open_bundle
+from offlinepack.errors import (
+    BuildError,
+    BundleError,
+    ComputerError,
+    FetchError,
+    Finding,
+    InstallError,
+    IntegrityError,
+    MachineError,
+    OfflinepackError,
+    PolicyError,
+    ResolutionError,
+    SelectionError,
+    SourceError,
+    UsageError,
+    error,
+    text,
+)
 from offlinepack.indexes import Indexes
-from offlinepack.ontarget.errors import BUG, INTERRUPTED
-from offlinepack.ontarget.manifest import File, Manifest, pylock_name
-from offlinepack.sources import freeze
+from offlinepack.launcher import run_installer
+from offlinepack.ontarget.errors import EXIT_BUG, EXIT_INTERRUPTED
+from offlinepack.ontarget.files import write_file_atomically
+from offlinepack.ontarget.manifest import File, Manifest
+from offlinepack.pipeline.build import BuildResult, build_bundles
+from offlinepack.pipeline.includes import parse_includes
+from offlinepack.pipeline.lock import format_lock
+from offlinepack.pipeline.plan import lock_and_close
+from offlinepack.pipeline.provider import fetch_page, make_own_wheels
+from offlinepack.pipeline.request import BuildOptions, BuildRequest, BundleName
+from offlinepack.requirements.installed import find_environment_python
+from offlinepack.requirements.read import (
+    parse_arguments,
+    read_constraints,
+    read_environment,
+    read_project,
+    read_requirements_file,
+)
+from offlinepack.signing import who_signed
 from offlinepack.store import Store
+from offlinepack.targets import combine, of_interpreter, running
 
 StrPath = str | os.PathLike[str]
 
@@ -54,7 +87,7 @@ def build(
     resolver: str = "auto",
     offline: bool = False,
     cache_dir: StrPath | None = None,
-) -> pack.Built:
+) -> BuildResult:
     """Pack requirements and all that they need, for each target, into one bundle.
 
     At least one of `requirements` ("flask>=3"), `requirement_files` (requirements.txt, pylock.toml, uv.lock,
@@ -70,7 +103,7 @@ def build(
     Raises UsageError (2), SourceError (3), ResolutionError (4), SelectionError (5), FetchError (6), IntegrityError (7),
     BuildError (8), ComputerError (12); nothing is left at `output` then.
     """
-    request = _request(
+    request = _make_request(
         requirements,
         requirement_files,
         constraints,
@@ -83,12 +116,12 @@ def build(
         resolver,
         offline,
         cache_dir,
-        pack.Label(name or "", version, sequence, install_to),
-        includes=included.read(includes),
-        sign=Path(sign) if sign is not None else None,
-        split=split,
+        BundleName(name or "", version, sequence, install_to),
+        includes=parse_includes(includes),
+        signing_key=Path(sign) if sign is not None else None,
+        part_size=split,
     )
-    return pack.build(request, Path(output) if output is not None else Path(request.label.archive))
+    return build_bundles(request, Path(output) if output is not None else Path(request.bundle_name.archive_name))
 
 
 def lock(
@@ -117,7 +150,7 @@ def lock(
     Raises UsageError (2), SourceError (3), ResolutionError (4), SelectionError (5: a package has no file for a target),
     FetchError (6), ComputerError (12).
     """
-    request = _request(
+    request = _make_request(
         requirements,
         requirement_files,
         constraints,
@@ -130,12 +163,12 @@ def lock(
         resolver,
         offline,
         cache_dir,
-        pack.Label(),
+        BundleName(),
     )
-    plans = pack.lock_alone(request)
+    plans = lock_and_close(request)
     if output is not None:
         for plan in plans:
-            pack.write_whole(Path(output) / pylock_name(plan.target.tag), pack.lock_text(plan).encode())
+            write_file_atomically(Path(output) / make_pylock_name(plan.target.tag), format_lock(plan).encode())
     return {plan.target.tag: plan.pylock for plan in plans}
 
 
@@ -181,7 +214,7 @@ def install(
     words += [part for one, value in values.items() if value is not None for part in (one, str(value))]
     keys = [str(one) for one in verify_keys]
     words += [part for one in keys for part in ("--verify-key", one)]
-    done = handover.install(
+    done = run_installer(
         Path(bundle),
         words,
         python=str(python) if python is not None else None,
@@ -190,10 +223,10 @@ def install(
         capture=True,
     )
     report: dict[str, Any] = json.loads(done.stdout) if done.stdout.startswith("{") else {}
-    if done.returncode == INTERRUPTED:
+    if done.returncode == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     if done.returncode or not report:
-        raise _error(done.returncode or BUG, report, done.stderr)
+        raise _make_error(done.returncode or EXIT_BUG, report, done.stderr)
     return report
 
 
@@ -208,15 +241,15 @@ def verify(
     Raises IntegrityError (7) with everything that is damaged, missing or added, or whose signature lacks; BundleError
     (9) where it is no bundle; ComputerError (12) where it cannot be read.
     """
-    opened = bundles.open_bundle(Path(bundle))
-    signing.who_signed(opened, [str(one) for one in verify_keys], str(signature) if signature is not None else None)
+    opened = open_bundle(Path(bundle))
+    who_signed(opened, [str(one) for one in verify_keys], str(signature) if signature is not None else None)
     bad = [one for one in opened.verify() if not isinstance(one, File) and one.level == "error"]
     if bad:
         raise IntegrityError(*bad)
     return opened.manifest
 
 
-def _request(
+def _make_request(
     requirements: Iterable[str],
     files: Iterable[StrPath],
     constraints: Iterable[StrPath],
@@ -229,19 +262,19 @@ def _request(
     resolver: str,
     offline: bool,
     cache_dir: StrPath | None,
-    label: pack.Label,
+    label: BundleName,
     **more: Any,
-) -> pack.Request:
-    how = pack.How(resolver, offline=offline, cache_dir=Path(cache_dir) if cache_dir else Store.default_folder())
-    page = functools.partial(pack.page, indexes=indexes, how=how)
-    asked = [sources.from_arguments(list(requirements))]
-    wheels = pack.own_wheels(indexes, how)
-    asked += [sources.read(Path(one), extras=extras, groups=groups, own=wheels, page=page) for one in files]
+) -> BuildRequest:
+    how = BuildOptions(resolver, offline=offline, cache_dir=Path(cache_dir) if cache_dir else Store.default_folder())
+    page = functools.partial(fetch_page, indexes=indexes, how=how)
+    asked = [parse_arguments(list(requirements))]
+    wheels = make_own_wheels(indexes, how)
+    asked += [read_requirements_file(Path(one), extras=extras, groups=groups, own=wheels, page=page) for one in files]
     if venv is not None:
-        asked.append(sources.read_environment(Path(venv)))
+        asked.append(read_environment(Path(venv)))
     if project is not None:
-        asked.append(sources.read_project(Path(project), extras=extras, groups=groups, own=wheels))
-    if not asked[0].asked:
+        asked.append(read_project(Path(project), extras=extras, groups=groups, own=wheels))
+    if not asked[0].requirements:
         del asked[0]
     if not asked:
         raise UsageError(
@@ -252,44 +285,43 @@ def _request(
                 "Give requirements, requirement_files, venv or project.",
             )
         )
-    asked += [sources.read_constraints(Path(one), page=page) for one in constraints]
+    asked += [read_constraints(Path(one), page=page) for one in constraints]
     wanted = functools.reduce(operator.add, asked)
-    asked_for = machines.combine(names=list(names))
-    python = freeze.interpreter(Path(venv)) if venv is not None else None
-    own = None if asked_for else (machines.of_interpreter(python) if python else machines.running()).anywhere()
-    return pack.Request(
+    asked_for = combine(names=list(names))
+    python = find_environment_python(Path(venv)) if venv is not None else None
+    own = None if asked_for else (of_interpreter(python) if python else running()).anywhere()
+    return BuildRequest(
         wanted,
         (own,) if own else asked_for,
         indexes.with_options(wanted.index_options),
         how,
-        label.completed(wanted),
-        floor_follows_files=own is not None,
+        label.complete(wanted),
+        lowers_minimum_libc=own is not None,
         **more,
     )
 
-
 _KINDS: dict[int, type[OfflinepackError]] = {
-    2: errors.UsageError,
-    3: errors.SourceError,
-    4: errors.ResolutionError,
-    5: errors.SelectionError,
-    6: errors.FetchError,
-    7: errors.IntegrityError,
-    8: errors.BuildError,
-    9: errors.BundleError,
-    10: errors.MachineError,
-    11: errors.InstallError,
-    12: errors.ComputerError,
-    13: errors.PolicyError,
+    2: UsageError,
+    3: SourceError,
+    4: ResolutionError,
+    5: SelectionError,
+    6: FetchError,
+    7: IntegrityError,
+    8: BuildError,
+    9: BundleError,
+    10: MachineError,
+    11: InstallError,
+    12: ComputerError,
+    13: PolicyError,
 }
 """the table of exit codes"""
 
 
-def _error(code: int, report: dict[str, Any], log: str) -> OfflinepackError:
+def _make_error(code: int, report: dict[str, Any], log: str) -> OfflinepackError:
     """The error that the target side told, with its findings."""
     told = report.get("findings", [])
     found = [
-        Finding(one["level"], one["code"], one["subject"], errors.text(one["sentence"]), errors.text(one["advice"]))
+        Finding(one["level"], one["code"], one["subject"], text(one["sentence"]), text(one["advice"]))
         for one in told
     ]
     return _KINDS.get(code, OfflinepackError)(*found or [error("bug", "install", "{log}", log=log.strip())])

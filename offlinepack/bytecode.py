@@ -20,8 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from offlinepack.errors import BuildError, Finding, error, note
-from offlinepack.ontarget import manifest
-from offlinepack.sdist import interpreters
+from offlinepack.ontarget.manifest import make_bytecode_path
+from offlinepack.sdist.interpreters import Interpreter, find
 from offlinepack.store import Store, StoredFile
 from offlinepack.targets import Target
 
@@ -54,6 +54,7 @@ with zipfile.ZipFile(sys.argv[1]) as archive:
         with open(path, "wb") as out:
             out.write(head + marshal.dumps(code))
 """
+
 _FORM = 1
 """changes when the same wheel and interpreter give another file"""
 
@@ -66,10 +67,10 @@ def compiled(
     `named`: interpreters to try before those that are found. The store keeps what was compiled once.
     """
     files: dict[str, Path] = {}
-    jobs: dict[str, tuple[StoredFile, interpreters.Interpreter]] = {}
+    jobs: dict[str, tuple[StoredFile, Interpreter]] = {}
     findings: list[Finding] = []
     for target, wheels in wanted:
-        python = next((one for one in interpreters.find(target, named, None) if _speaks(one.target, target)), None)
+        python = next((one for one in find(target, named, None) if _speaks(one.target, target)), None)
         if python is None:
             findings.append(
                 note(
@@ -82,7 +83,7 @@ def compiled(
             )
             continue
         for wheel in wheels:
-            jobs.setdefault(manifest.bytecode_path(target.tag, wheel.name), (wheel, python))
+            jobs.setdefault(make_bytecode_path(target.tag, wheel.name), (wheel, python))
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         made = pool.map(lambda one: _kept(one[0], one[1], store), jobs.values())
         files.update((path, file) for path, file in zip(jobs, made, strict=True) if file is not None)
@@ -100,7 +101,7 @@ def _minor(target: Target) -> str:
     return ".".join(target.facts.python.split(".")[:2])
 
 
-def _kept(wheel: StoredFile, python: interpreters.Interpreter, store: Store) -> Path | None:
+def _kept(wheel: StoredFile, python: Interpreter, store: Store) -> Path | None:
     """What this interpreter makes of a wheel, from the store where it was made before; None where that is nothing."""
     facts = python.target.facts
     kind = f"bytecode-{facts.implementation}-{facts.python}{'t' if facts.free_threaded else ''}"

@@ -1,5 +1,10 @@
 """The host's errors; with those of the target side, the whole table of exit codes."""
 
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
 from offlinepack.ontarget.errors import (
     BundleError,
     ComputerError,
@@ -12,8 +17,9 @@ from offlinepack.ontarget.errors import (
     Text,
     UsageError,
     error,
+    explain_os_error,
     note,
-    raise_all,
+    raise_on_errors,
     text,
     warning,
 )
@@ -36,7 +42,7 @@ __all__ = [
     "UsageError",
     "error",
     "note",
-    "raise_all",
+    "raise_on_errors",
     "text",
     "warning",
 ]
@@ -70,3 +76,44 @@ class BuildError(OfflinepackError):
     """An sdist could not be made into a wheel."""
 
     exit_code = 8
+
+
+def make_read_error(path: Path, failed: OSError) -> OfflinepackError:
+    """A file that was there when it was last looked at cannot be read now."""
+    kind = IntegrityError if isinstance(failed, FileNotFoundError) else ComputerError
+    return kind(error("file-unreadable", path, "{subject} cannot be read: {reason}.", reason=explain_os_error(failed)))
+
+
+def make_write_error(subject: Path, failed: OSError) -> ComputerError:
+    """Why this file could not be written."""
+    if failed.errno in (errno.ENOSPC, errno.EDQUOT):
+        found = error(
+            "disk-full",
+            subject,
+            "The disk is full: {subject} was not written.",
+            "Free space there, or name another place.",
+        )
+    elif failed.errno == errno.EFBIG:
+        found = error(
+            "file-system-limit",
+            subject,
+            "The file system takes no file as large as {subject}.",
+            "Write it in parts: --split 3900M.",
+        )
+    elif failed.errno in (errno.ENOENT, errno.ENOTDIR):
+        found = error(
+            "no-such-folder",
+            subject,
+            "{subject} cannot be written: there is no folder {folder}.",
+            "Make it, or name another place.",
+            folder=subject.parent,
+        )
+    else:
+        found = error(
+            "not-writable",
+            subject,
+            "{subject} cannot be written: {reason}.",
+            "Name another place.",
+            reason=explain_os_error(failed),
+        )
+    return ComputerError(found)

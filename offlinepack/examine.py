@@ -22,20 +22,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offlinepack import native
 from offlinepack.errors import Finding, OfflinepackError
-from offlinepack.evidence import look
-from offlinepack.ontarget import landing, wheel
-from offlinepack.ontarget.paths import bad_on_windows, folded
+from offlinepack.evidence.look import kept_of
+from offlinepack.native import scan
+from offlinepack.ontarget.destinations import find_clashes, get_source_path, iter_destinations
+from offlinepack.ontarget.paths import find_windows_problem, fold_path
+from offlinepack.ontarget.wheel import read_wheel
+from offlinepack.ontarget.wheel_model import CheckedWheel
 from offlinepack.store import Store, StoredFile
 
 if TYPE_CHECKING:
-    from offlinepack.lockers.closure import Metadata
+    from offlinepack.wheels.metadata import WheelMetadata
+
 
 _READER = 3
 """changes when the strict reader finds something else in the same bytes"""
+
 _WORTH_A_PROCESS = 16 << 20
 """bytes of unknown wheels for which processes are started; fewer are read sooner than those run"""
+
 _ANYWHERE = "*"
 """among the roots of a wheel that has to be looked at whatever lies beside it"""
 
@@ -52,16 +57,16 @@ class Examined:
     notes: tuple[Finding, ...] = ()
 
     @cached_property
-    def metadata(self) -> Metadata:
+    def metadata(self) -> WheelMetadata:
         """What its METADATA says of what has to stand beside it."""
-        from offlinepack.lockers.closure import read_metadata
+        from offlinepack.wheels.metadata import parse_metadata
 
-        return read_metadata(self.header)
+        return parse_metadata(self.header)
 
     @cached_property
-    def read(self) -> wheel.Wheel:
+    def read(self) -> CheckedWheel:
         """The wheel as the strict reader sees it."""
-        return wheel.read_wheel(self.file.path, filename=self.file.name)
+        return read_wheel(self.file.path, filename=self.file.name)
 
 
 def examined(file: StoredFile, store: Store) -> Examined:
@@ -72,24 +77,24 @@ def examined(file: StoredFile, store: Store) -> Examined:
     kept = store.fact(file.sha256, "wheel", _READER)
     if isinstance(kept, list) and kept[:1] == [file.name]:
         return Examined(file, kept[1], tuple(kept[2]))
-    read = wheel.read_wheel(file.path, filename=file.name)
+    read = read_wheel(file.path, filename=file.name)
     header = re.split(b"\r?\n\r?\n", read.metadata, maxsplit=1)[0].decode("utf-8", "replace")
     found = Examined(file, header, tuple(sorted(_roots(read))), read.notes)
-    look.kept_of(read, file, store)
-    native.scan(file, store, {one.name: one for one in read.members})
+    kept_of(read, file, store)
+    scan(file, store, {one.name: one for one in read.members})
     if not read.notes:
         store.keep_fact(file.sha256, "wheel", [file.name, header, found.roots], _READER)
     return found
 
 
-def _roots(read: wheel.Wheel) -> set[str]:
+def _roots(read: CheckedWheel) -> set[str]:
     roots = set()
     for system in ("linux", "windows") if read.scripts else ("linux",):
-        for place, _, _ in landing.landings(read, system):
-            roots |= {"/".join(one.split("/", 2)[:2]) for one in {place, landing.source_of(place)}}
-            if bad_on_windows(place):
+        for place, _, _ in iter_destinations(read, system):
+            roots |= {"/".join(one.split("/", 2)[:2]) for one in {place, get_source_path(place)}}
+            if find_windows_problem(place):
                 roots.add(_ANYWHERE)
-    return {folded(one) for one in roots}
+    return {fold_path(one) for one in roots}
 
 
 def clashes(of: Sequence[Examined], system: str, store: Store) -> list[Finding]:
@@ -103,13 +108,10 @@ def clashes(of: Sequence[Examined], system: str, store: Store) -> list[Finding]:
         for root in one.roots:
             seen[root] = seen.get(root, 0) + 1
     close = [one for one in of if any(root == _ANYWHERE or seen[root] > 1 for root in one.roots)]
-    found = landing.clashes([one.read for one in sorted(close, key=lambda one: one.file.name)], system)
+    found = find_clashes([one.read for one in sorted(close, key=lambda one: one.file.name)], system)
     if not found:
         store.keep_fact(key, "apart", True, _READER)
     return found
-
-
-# ---------------------------------------------------------------------------------------------- ahead, in processes
 
 
 class Ahead:

@@ -31,7 +31,7 @@ import urllib3
 from urllib3 import exceptions as http
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from offlinepack import __version__
+from offlinepack._version import __version__
 from offlinepack.errors import (
     ComputerError,
     FetchError,
@@ -48,16 +48,23 @@ from offlinepack.store import BLOCK, Incoming, Store, StoredFile
 T = TypeVar("T")
 
 RETRIES, TIMEOUT = 5, 15.0
+
 JOBS = min(16, 4 * (os.cpu_count() or 4))
 """downloads at a time: more than a core can decrypt and hash only stand in each other's way"""
+
 LONGEST_PAUSE = 120.0
 """seconds: a server that asks for a longer pause than this is taken to have failed"""
+
 PIECE = 1 << 16
+
 _QUICK = 0.02
 """seconds in which a piece has come from a quick connection"""
+
 LARGEST_PAGE = 128 << 20
 """bytes: what is larger is no page of an index"""
+
 _REDIRECTS = {301, 302, 303, 307, 308}
+
 _PASSING = {408, 425, 429}
 
 # urllib3 writes whole addresses, with their query, at level DEBUG.
@@ -202,7 +209,6 @@ class _Names:
                     found = ()
                 self._known[name] = (time.monotonic() + (self.LASTING if found else self.FAILED), found)
             return found
-
 
 _NAMES = _Names()
 
@@ -552,9 +558,6 @@ class Client:
         )
 
 
-# ---------------------------------------------------------------------------------------------- files
-
-
 class Downloads:
     """Files on their way into the store: each begins as soon as somebody wants it, and comes once."""
 
@@ -798,9 +801,6 @@ def _copied(path: Path, wanted: Wanted, store: Store) -> StoredFile:
         ) from problem
 
 
-# ---------------------------------------------------------------------------------------------- addresses
-
-
 def parted(url: str) -> tuple[str, Login | None]:
     """The address without userinfo, and the login that stood in it (percent-encoding undone)."""
     parts = urlsplit(url)
@@ -906,9 +906,6 @@ def _retry_after(value: str | None) -> float | None:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except ValueError:
         return None
-
-
-# ---------------------------------------------------------------------------------------------- what went wrong
 
 
 @contextlib.contextmanager

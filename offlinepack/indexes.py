@@ -45,10 +45,14 @@ else:
 
 PUBLIC = "https://pypi.org/simple/"
 """the default index"""
+
 _PUBLIC_HOSTS = {"pypi.org", "files.pythonhosted.org"}
+
 _FORBIDDEN_IS_MISSING = {"download.pytorch.org"}
 """hosts that answer 403 for every project that they do not have (uv knows them too)"""
+
 _ARCHIVES = (".whl", ".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz")
+
 _KEPT_OF_UV = ("UV_CACHE_DIR", "UV_CONCURRENT_", "UV_HTTP_", "UV_LINK_MODE", "UV_CREDENTIALS_DIR")
 
 
@@ -557,9 +561,6 @@ class Indexes:
         return {**dict.fromkeys(names, proxy), "NO_PROXY": "", "no_proxy": ""}
 
 
-# ---------------------------------------------------------------------------------------------- what they have
-
-
 def project_files(name: str, indexes: Indexes, client: Client) -> list[IndexFile]:
     """The files of a project, on the first index that has it and in the find-links places.
 
@@ -623,7 +624,7 @@ def check(names: Iterable[str], indexes: Indexes, client: Client) -> None:
             try:
                 _project_of(canonicalize_name(name), index, indexes, client)
             except FetchError as failure:
-                findings.update({(index.url, one.say()): one for one in failure.findings})
+                findings.update({(index.url, one.render()): one for one in failure.findings})
     if findings:
         raise FetchError(*findings.values())
 
@@ -694,7 +695,6 @@ def _with_only(page: Page, names: Collection[str]) -> Page:
         return page
     known = {key: value for key, value in rest.items() if value is not None}
     return page._replace(text=json.dumps({**known, "name": "", "versions": [], "files": files}))
-
 
 _JSON = json.JSONDecoder()
 
@@ -783,8 +783,8 @@ def _provenance(url: Any, base: str, indexes: Indexes) -> str | None:
         return None
     return indexes.remember(urljoin(base, url))
 
-
 _SAYS_MORE = re.compile(r"<base\b|data-(upload-time|provenance)|pypi:project-status", re.I)
+
 _HAS_LINK = re.compile(r"<a\s[^>]*href", re.I)
 
 
@@ -843,9 +843,6 @@ def _not_an_index(shown: str, kind: str) -> Finding:
         "Check the index address: it usually ends in /simple/.",
         kind=kind or "no content type",
     )
-
-
-# ---------------------------------------------------------------------------------------------- settings of others
 
 
 class _PipSettings:
@@ -1025,9 +1022,6 @@ def _toml(path: Path) -> Mapping[str, Any]:
         raise SourceError(
             error("bad-toml", path, "{subject} is not TOML: {words}.", "Mend that line.", words=problem)
         ) from problem
-
-
-# ---------------------------------------------------------------------------------------------- small things
 
 
 def _index(

@@ -23,6 +23,7 @@ if __name__ != "__main__":
     from offlinepack.errors import ComputerError, UsageError, error
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 _REFUSED, _NOT_STARTED = 125, 126
 """exit codes of the script itself: the namespaces could not be made; the command could not be started"""
 
@@ -119,7 +120,6 @@ def run_cut_off(
         cwd=folder,
         check=False,
     )
-
 
 _CUT = ("unshare", "--mount", "--pid", "--mount-proc", "--net", "--fork", "--kill-child=KILL")
 
@@ -267,7 +267,6 @@ def _start(told: Mapping[str, Any]) -> int:
 def _complain(reason: str) -> None:
     """To the file descriptor of `run`: it tells this script's own failure from what the command says."""
     os.write(_TALK, reason.encode("utf-8", "replace"))
-
 
 if __name__ == "__main__" and sys.argv[1] == "--cut-off":
     _loopback()

@@ -1,4 +1,4 @@
-"""Pylock + Target -> Selection: for each locked package the file that pip would take there, or every gap. Pure."""
+"""Select for each locked package the file to install on a target."""
 
 from __future__ import annotations
 
@@ -21,23 +21,25 @@ from packaging.utils import NormalizedName, parse_wheel_filename
 from packaging.version import Version
 
 from offlinepack.errors import Finding, IntegrityError, SelectionError, error, note, text, warning
-from offlinepack.sources import Asked, Requirements, without_secrets
+from offlinepack.net.urls import redact_text
+from offlinepack.requirements.model import RequirementLine, Requirements
 
 if TYPE_CHECKING:
     from offlinepack.targets import Target
 
-File: TypeAlias = "PackageWheel | PackageSdist | PackageArchive | PackageDirectory | PackageVcs"
+
+LockedFile: TypeAlias = "PackageWheel | PackageSdist | PackageArchive | PackageDirectory | PackageVcs"
 
 
 @dataclass(frozen=True)
-class Chosen:
+class SelectedFile:
     """One locked package with the file that the target takes."""
 
     name: NormalizedName
     version: Version | None
     """None where only a build tells it: a folder, a commit"""
     package: Package
-    file: File
+    file: LockedFile
 
     @property
     def is_wheel(self) -> bool:
@@ -84,44 +86,44 @@ class Selection:
     """For one target: each package that holds there, with its file; sorted by name."""
 
     target: Target
-    chosen: tuple[Chosen, ...]
+    files: tuple[SelectedFile, ...]
     findings: tuple[Finding, ...] = ()
     """warnings and notes: yanked releases, older versions taken because they have a wheel"""
 
     @property
-    def to_build(self) -> tuple[Chosen, ...]:
+    def unbuilt_files(self) -> tuple[SelectedFile, ...]:
         """What is no wheel yet."""
-        return tuple(one for one in self.chosen if not one.is_wheel)
+        return tuple(one for one in self.files if not one.is_wheel)
 
 
-def select(pylock: Pylock, target: Target, requirements: Requirements) -> Selection:
+def select_files(pylock: Pylock, target: Target, requirements: Requirements) -> Selection:
     """Choose each package's file as pip would on the target; SelectionError with all gaps, IntegrityError with all
     packages of which no file has a hash that was asked for."""
-    chosen: list[Chosen] = []
+    chosen: list[SelectedFile] = []
     gaps: list[Finding] = []
     altered: list[Finding] = []
     findings: list[Finding] = []
     taken: dict[str, Package] = {}
     for package in sorted(pylock.packages, key=lambda one: (one.name, str(one.version), str(one.marker))):
         if package.marker and not target.evaluate(
-            package.marker, extras=requirements.extras, groups=_groups(pylock, requirements)
+            package.marker, extras=requirements.extras, groups=_get_groups(pylock, requirements)
         ):
             continue
         if package.name in taken:
-            gaps.append(_twice(package, taken[package.name], target))
+            gaps.append(_report_duplicate(package, taken[package.name], target))
             continue
         taken[package.name] = package
-        offered, differing = _with_asked_hash(package, requirements)
+        offered, differing = _filter_by_hash(package, requirements)
         if differing:
             altered.append(differing)
             continue
-        offered = _allowed(offered, requirements)
-        file = _file(offered, target, requirements)
+        offered = _filter_by_format(offered, requirements)
+        file = _select_file(offered, target, requirements)
         if isinstance(file, Finding):
             gaps.append(file)
             continue
-        chosen.append(Chosen(package.name, package.version or _version_of(file), package, file))
-        findings += _remarks(package, target)
+        chosen.append(SelectedFile(package.name, package.version or _parse_version(file), package, file))
+        findings += _report_remarks(package, target)
     if gaps:
         raise SelectionError(*gaps, *altered)
     if altered:
@@ -129,11 +131,11 @@ def select(pylock: Pylock, target: Target, requirements: Requirements) -> Select
     return Selection(target, tuple(chosen), tuple(findings))
 
 
-def _groups(pylock: Pylock, requirements: Requirements) -> Sequence[str]:
+def _get_groups(pylock: Pylock, requirements: Requirements) -> Sequence[str]:
     return requirements.groups if requirements.groups is not None else tuple(pylock.default_groups or ())
 
 
-def _twice(package: Package, other: Package, target: Target) -> Finding:
+def _report_duplicate(package: Package, other: Package, target: Target) -> Finding:
     return error(
         "locked-twice",
         package.name,
@@ -145,11 +147,11 @@ def _twice(package: Package, other: Package, target: Target) -> Finding:
     )
 
 
-def _with_asked_hash(package: Package, requirements: Requirements) -> tuple[Package, Finding | None]:
+def _filter_by_hash(package: Package, requirements: Requirements) -> tuple[Package, Finding | None]:
     """Only the files with a hash that was asked for; where there is none, what was asked and what there is."""
-    asked = [one for one in requirements.asked if one.name == package.name and one.hashes]
+    asked = [one for one in requirements.requirements if one.name == package.name and one.hashes]
     if not asked or package.is_direct:
-        return package, _altered_archive(package, asked)
+        return package, _check_archive_hash(package, asked)
     wanted = {one.lower() for line in asked for one in line.hashes}
 
     def is_asked(file: PackageWheel | PackageSdist) -> bool:
@@ -173,7 +175,7 @@ def _with_asked_hash(package: Package, requirements: Requirements) -> tuple[Pack
     return dataclasses.replace(package, wheels=wheels or None, sdist=sdist), None
 
 
-def _altered_archive(package: Package, asked: Iterable[Asked]) -> Finding | None:
+def _check_archive_hash(package: Package, asked: Iterable[RequirementLine]) -> Finding | None:
     if not package.archive:
         return None
     for one in asked:
@@ -185,7 +187,7 @@ def _altered_archive(package: Package, asked: Iterable[Asked]) -> Finding | None
                 package.name,
                 "{subject}: the file at {url} has {has}, and {origin} asks for {wanted}.",
                 "If the file is right, correct the hash; if it was changed on its way, find out by whom.",
-                url=without_secrets(package.archive.url or package.archive.path or ""),
+                url=redact_text(package.archive.url or package.archive.path or ""),
                 has=sorted(has),
                 origin=one.origin,
                 wanted=sorted(wanted),
@@ -193,12 +195,12 @@ def _altered_archive(package: Package, asked: Iterable[Asked]) -> Finding | None
     return None
 
 
-def _allowed(package: Package, requirements: Requirements) -> Package:
+def _filter_by_format(package: Package, requirements: Requirements) -> Package:
     """Without what --only-binary and --no-binary exclude; wheels in pip's order, so that the first of a rank wins."""
     if package.is_direct:
         return package
     # pip: of wheels with the same tags the one with the highest build tag
-    wheels = sorted(package.wheels or (), key=lambda one: _build_tag(one.filename), reverse=True)
+    wheels = sorted(package.wheels or (), key=lambda one: _parse_build_tag(one.filename), reverse=True)
     return dataclasses.replace(
         package,
         wheels=wheels if requirements.allows_wheel(package.name) else None,
@@ -206,22 +208,22 @@ def _allowed(package: Package, requirements: Requirements) -> Package:
     )
 
 
-def _build_tag(filename: str) -> tuple[tuple[()] | tuple[int, str], str]:
+def _parse_build_tag(filename: str) -> tuple[tuple[()] | tuple[int, str], str]:
     return parse_wheel_filename(filename)[2], filename
 
 
-def _file(package: Package, target: Target, requirements: Requirements) -> File | Finding:
+def _select_file(package: Package, target: Target, requirements: Requirements) -> LockedFile | Finding:
     """The one file of one package, or the gap; packaging's own selection decides, asked package by package."""
     archive = package.archive
     if archive:
-        name = Chosen(package.name, package.version, package, archive).filename
+        name = SelectedFile(package.name, package.version, package, archive).filename
         if name.endswith(".whl") and target.accepts(name) is None:
-            return _gap(package, [name], target, requirements)
+            return _report_missing_file(package, [name], target, requirements)
         return archive
     if direct := package.vcs or package.directory:
         return direct
     if not package.wheels and not package.sdist:
-        return _gap(package, [], target, requirements)
+        return _report_missing_file(package, [], target, requirements)
     alone = Pylock(
         lock_version=Version("1.0"),
         created_by="offlinepack",
@@ -244,11 +246,11 @@ def _file(package: Package, target: Target, requirements: Requirements) -> File 
     try:
         [(_, file)] = alone.select(environment=target.environment, tags=tags)  # type: ignore[arg-type]
     except PylockSelectError:
-        return _gap(package, [one.filename for one in package.wheels or ()], target, requirements)
+        return _report_missing_file(package, [one.filename for one in package.wheels or ()], target, requirements)
     return file
 
 
-def _gap(package: Package, filenames: Sequence[str], target: Target, requirements: Requirements) -> Finding:
+def _report_missing_file(package: Package, filenames: Sequence[str], target: Target, requirements: Requirements) -> Finding:
     """Package, target, why, and what would help."""
     facts: dict[str, Any] = {"version": package.version or "", "target": target.name}
     if not filenames:
@@ -279,7 +281,7 @@ def _gap(package: Package, filenames: Sequence[str], target: Target, requirement
     )
 
 
-def _version_of(file: File) -> Version | None:
+def _parse_version(file: LockedFile) -> Version | None:
     if isinstance(file, PackageWheel):
         return parse_wheel_filename(file.filename)[1]
     if isinstance(file, PackageArchive):
@@ -288,7 +290,7 @@ def _version_of(file: File) -> Version | None:
     return None
 
 
-def _remarks(package: Package, target: Target) -> list[Finding]:
+def _report_remarks(package: Package, target: Target) -> list[Finding]:
     """What the locker found out about this release and left in the lock."""
     ours = (package.tool or {}).get("offlinepack", {})
     findings = []

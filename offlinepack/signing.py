@@ -9,14 +9,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from offlinepack.bundle import Bundle
+from offlinepack.bundle.reader import Bundle
 from offlinepack.errors import ComputerError, Finding, UsageError, error
-from offlinepack.ontarget import signature as signatures
-from offlinepack.ontarget import trust
+from offlinepack.ontarget.signature import check_embedded_signatures, check_signatures
+from offlinepack.ontarget.trust_policy import POLICY_PATH, required_keys
 
 NAMESPACE = "offlinepack"
 """what the signature is good for, as in `namespaces=` of an allowed_signers file"""
+
 _LARGEST = 64 << 10
+
 _OPENSSH = "Install OpenSSH 8.1 or newer: apt install openssh-client, dnf install openssh-clients."
 
 
@@ -113,9 +115,9 @@ def signatures_of(bundle: Bundle, given: Sequence[Path] = ()) -> list[tuple[str,
 
 def who_signed(opened: Bundle, keys: Sequence[str], signature: str | None) -> list[Finding]:
     """A note for each file of keys, those of this machine's trust.ini among them; IntegrityError where one lacks."""
-    wanted = [*keys, *trust.demanded(trust.PLACE)]
-    signatures.own(opened.data, list(opened.signatures.items()))
+    wanted = [*keys, *required_keys(POLICY_PATH)]
+    check_embedded_signatures(opened.manifest_bytes, list(opened.signatures.items()))
     if not wanted:
         return []
     given = [Path(signature)] if signature else []
-    return signatures.check(opened.data, signatures_of(opened, given), wanted)
+    return check_signatures(opened.manifest_bytes, signatures_of(opened, given), wanted)

@@ -33,9 +33,12 @@ from offlinepack.ontarget.manifest import hash_file
 
 STAMP = 1_000_000_000
 """seconds: the time of every file in the store. A file with another one was touched, and is hashed again"""
+
 FORGOTTEN = 30 * 86400
 """seconds after which a partial file that nobody took up again is removed"""
+
 BLOCK = 1 << 18
+
 _KINDS = {kind for kind in hashlib.algorithms_guaranteed if not kind.startswith("shake")}
 
 
@@ -433,7 +436,6 @@ def _open_alone(path: Path) -> BinaryIO | None:
         except FileNotFoundError:
             pass
         file.close()
-
 
 if sys.platform == "win32":
     import msvcrt

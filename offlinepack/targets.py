@@ -26,6 +26,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from offlinepack.errors import Finding, SelectionError, SourceError, Text, UsageError, error, note, text
 from offlinepack.ontarget import interpreter
+from offlinepack.ontarget.interpreter import collect_facts
 from offlinepack.ontarget.manifest import Facts
 
 if sys.version_info >= (3, 11):
@@ -34,34 +35,46 @@ else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
 _OLDEST_PYTHON = (3, 6)  # what the target side runs on
+
 # The machines of each system, as its wheel tags name them, and the other names that people and tools have for them.
 _MACHINES = {
     "linux": ("x86_64", "i686", "aarch64", "armv7l", "armv6l", "ppc64le", "ppc64", "s390x", "riscv64", "loongarch64"),
     "windows": ("amd64", "x86", "arm64"),
     "macos": ("arm64", "x86_64"),
 }
+
 _OTHER_NAMES = {
     "amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64", "i386": "i686", "i586": "i686", "x86": "i686",
     "armhf": "armv7l", "armv7": "armv7l", "ppc64el": "ppc64le", "powerpc64le": "ppc64le", "loong64": "loongarch64",
 }  # fmt: skip
+
 _OWN_NAMES = {
     ("windows", "x86_64"): "amd64", ("windows", "i686"): "x86", ("windows", "aarch64"): "arm64",
     ("macos", "aarch64"): "arm64",
 }  # fmt: skip
+
 # A plain `linux_ARCH` says no glibc. It stands for the oldest that the systems which are supported today have on that
 # machine (RHEL 8, Debian 11 and their kin), as uv's ARCH-unknown-linux-gnu does; 2.28 where none is named here.
 _FLOORS = {"armv7l": "2.31", "armv6l": "2.31", "loongarch64": "2.36", "riscv64": "2.39"}
+
 # uv 0.13 has triples for these levels of x86_64 and aarch64.
 _UV_LEVELS = ("2.17", "2.28", *(f"2.{minor}" for minor in range(31, 41)))
+
 _SYSTEMS = {"linux": "Linux", "windows": "Windows", "macos": "macOS"}
+
 _IMPLEMENTATIONS = {"cpython": "CPython", "pypy": "PyPy"}
+
 _SHORT = {"cp": "cpython", "pp": "pypy"}
+
 _ABIS_OF_MANY = ("none", "abi3", "abi3t")
+
 _LEVEL = re.compile(r"\d{1,4}\.\d{1,4}")
+
 _MARKERS = (
     "implementation_name", "implementation_version", "os_name", "platform_machine", "platform_python_implementation",
     "platform_release", "platform_system", "platform_version", "python_full_version", "python_version", "sys_platform",
 )  # fmt: skip
+
 _OF_ONE_KERNEL = ("platform_release", "platform_version")
 
 
@@ -640,7 +653,7 @@ def _facts_of_json(told: Mapping[str, Any]) -> Facts:
 
 def running() -> Target:
     """The interpreter that runs this, with its patch release; what its kernel says of itself is left out."""
-    return _of_host(interpreter.facts())
+    return _of_host(collect_facts())
 
 
 def of_interpreter(path: str | Path) -> Target:
@@ -890,7 +903,6 @@ def _machine(system: str, written: str) -> str | None:
     machine = _OWN_NAMES.get((system, machine), machine)
     return machine if machine in _MACHINES[system] else None
 
-
 # Other ways to write a platform, and its tag: old manylinux names, triples, short names.
 _SPELLINGS = [
     (re.compile(pattern), tag)
@@ -911,6 +923,7 @@ _SPELLINGS = [
         (r"manylinux2014_(\w+)", r"manylinux_2_17_\1"),
     )
 ]
+
 _PLATFORM = re.compile(r"(manylinux|musllinux|macosx)_(\d+)_(\d+)_(\w+)|(linux|win)_(\w+)")
 
 

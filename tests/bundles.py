@@ -12,9 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from offlinepack import bundle
-from offlinepack.ontarget import manifest as layout
-from offlinepack.ontarget.manifest import Distribution, Facts, File, Manifest, Target, Tool
+from offlinepack.bundle.reader import open_bundle
+from offlinepack.bundle.writer import assemble_bundle, write_bundle
+from offlinepack.ontarget.manifest import (
+    Distribution,
+    Facts,
+    File,
+    Manifest,
+    TargetPlan,
+    Tool,
+    format_sums,
+    hash_file,
+    serialize_manifest,
+)
 from offlinepack.store import StoredFile
 
 from .making import make_wheel
@@ -47,8 +57,8 @@ def write_folder(folder: Path, *, facts: Facts = DEBIAN, change: Callable[[Manif
     for path in sorted(one for one in folder.rglob("*") if one.is_file()):
         name = path.relative_to(folder).as_posix()
         kind = {"wheels": "wheel", "tools": "tool"}.get(name.partition("/")[0], "document")
-        listed.append(File(name, *layout.hash_file(path), kind, True))
-    sums = layout.sums(listed)
+        listed.append(File(name, *hash_file(path), kind, True))
+    sums = format_sums(listed)
     (folder / "SHA256SUMS").write_bytes(sums)
     listed.append(File("SHA256SUMS", len(sums), hashlib.sha256(sums).hexdigest(), "document", True))
     install, tools = [], []
@@ -58,20 +68,20 @@ def write_folder(folder: Path, *, facts: Facts = DEBIAN, change: Callable[[Manif
             install.append(Distribution(name, version, one.path, (), True, None))
         elif one.kind == "tool":
             tools.append(Tool(name, version, one.path))
-    target = Target("here", "cp311-manylinux_2_36_x86_64", facts, "3.11", tuple(install), tuple(tools), ())
+    target = TargetPlan("here", "cp311-manylinux_2_36_x86_64", facts, "3.11", tuple(install), tuple(tools), ())
     manifest = Manifest(1, "app", "1.0", None, None, (target,), tuple(sorted(listed)))
-    (folder / "manifest.json").write_bytes(layout.write(change(manifest) if change else manifest))
+    (folder / "manifest.json").write_bytes(serialize_manifest(change(manifest) if change else manifest))
     return folder
 
 
-def target_of(wheels: Mapping[str, Path], facts: Facts = DEBIAN, tag: str = "", name: str = "debian12") -> Target:
+def target_of(wheels: Mapping[str, Path], facts: Facts = DEBIAN, tag: str = "", name: str = "debian12") -> TargetPlan:
     """stone and moss are installed, pip is the tool."""
     install = (
         Distribution("moss", "2.0", wheels["moss"].name, (), False, None),
         Distribution("stone", "1.0", wheels["stone"].name, ("moss",), True, None),
     )
     tag = tag or ("cp311-manylinux_2_36_x86_64" if facts.os == "linux" else "cp312-win_amd64")
-    return Target(name, tag, facts, facts.python, install, (Tool("pip", "26.0", wheels["pip"].name),), ())
+    return TargetPlan(name, tag, facts, facts.python, install, (Tool("pip", "26.0", wheels["pip"].name),), ())
 
 
 def make_bundle(folder: Path, *, path: Path | None = None, **changed: Any) -> tuple[Path, Manifest]:
@@ -86,9 +96,9 @@ def make_bundle(folder: Path, *, path: Path | None = None, **changed: Any) -> tu
     named.update(changed)
     split = named.pop("split", None)
     signatures = named.pop("signatures", ())
-    manifest, members = bundle.assemble(**named)
+    manifest, members = assemble_bundle(**named)
     path = path or folder / "notes-1.2-offline.tar.gz"
-    bundle.write(path, manifest, members, signatures, split)
+    write_bundle(path, manifest, members, signatures, split)
     return path, manifest
 
 
@@ -234,9 +244,9 @@ class Parts:
 
 def taken_apart(path: Path) -> Parts:
     """A bundle of the product, as an attacker sees it."""
-    opened = bundle.open_bundle(path)
-    files = {one.file.path: b"".join(one.content) for one in opened.members()}  # type: ignore[arg-type]
-    return Parts(opened.manifest.folder, json.loads(opened.data), files)
+    opened = open_bundle(path)
+    files = {one.file.path: b"".join(one.content) for one in opened.read_members()}  # type: ignore[arg-type]
+    return Parts(opened.manifest.folder, json.loads(opened.manifest_bytes), files)
 
 
 Attack = Callable[[Parts], bytes]

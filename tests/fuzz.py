@@ -21,9 +21,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from offlinepack import bundle
-from offlinepack.errors import Finding, IntegrityError, OfflinepackError, raise_all
-from offlinepack.ontarget import manifest, signature
+from offlinepack.bundle.reader import open_bundle
+from offlinepack.errors import Finding, IntegrityError, OfflinepackError, raise_on_errors
+from offlinepack.ontarget.manifest import parse_manifest, serialize_manifest
+from offlinepack.ontarget.signature import check_signatures, read_keys
 from offlinepack.ontarget.wheel import check_contents, read_wheel
 
 from .bundles import make_bundle
@@ -81,24 +82,24 @@ def readers(folder: Path) -> dict[str, tuple[list[bytes], Callable[[bytes], obje
     def archive(content: bytes) -> None:
         there = folder / "fuzzed.tar.gz"
         there.write_bytes(content)
-        raise_all(IntegrityError, [one for one in bundle.open_bundle(there).verify() if isinstance(one, Finding)])
+        raise_on_errors(IntegrityError, [one for one in open_bundle(there).verify() if isinstance(one, Finding)])
 
     def wheel(content: bytes) -> None:
         there = folder / FILENAME
         there.write_bytes(content)
-        raise_all(IntegrityError, check_contents(read_wheel(there)))
+        raise_on_errors(IntegrityError, check_contents(read_wheel(there)))
 
     def allowed(content: bytes) -> None:
         there = folder / "allowed_signers"
         there.write_bytes(content)
-        signature.read_keys(str(there))
+        read_keys(str(there))
 
     return {
         "archive": ([packed], archive),
         "tar": ([tar], lambda content: archive(gzip.compress(content, 1))),
         "wheel": (wheels, wheel),
-        "manifest": ([(folder / "manifest.json").read_bytes()], manifest.read),
-        "signature": ([good], lambda content: signature.check(data, [("x.sig", content)], [keys])),
+        "manifest": ([(folder / "manifest.json").read_bytes()], parse_manifest),
+        "signature": ([good], lambda content: check_signatures(data, [("x.sig", content)], [keys])),
         "keys": ([lines[0], lines[1] + lines[0]], allowed),
     }
 
@@ -123,7 +124,7 @@ def main(minutes: float = 1.0, seed: int | None = None) -> int:
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
         _, made = make_bundle(folder)
-        (folder / "manifest.json").write_bytes(manifest.write(made))
+        (folder / "manifest.json").write_bytes(serialize_manifest(made))
         known = readers(folder)
         stop = time.monotonic() + 60 * minutes
         for name in itertools.cycle(known):
@@ -136,7 +137,7 @@ def main(minutes: float = 1.0, seed: int | None = None) -> int:
                     read(content)
                 counts[f"{name}: taken"] += 1
             except OfflinepackError as refused:
-                assert refused.findings and all(one.say().isprintable() for one in refused.findings)
+                assert refused.findings and all(one.render().isprintable() for one in refused.findings)
                 counts[f"{name}: refused"] += 1
             except Exception:
                 bad += 1

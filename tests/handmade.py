@@ -11,21 +11,35 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from offlinepack.ontarget import interpreter
-from offlinepack.ontarget import manifest as layout
+from offlinepack.ontarget import manifest
+from offlinepack.ontarget.interpreter import collect_facts
+from offlinepack.ontarget.manifest import (
+    FORMAT,
+    MANIFEST,
+    SUMS,
+    Distribution,
+    Facts,
+    File,
+    Manifest,
+    Need,
+    TargetPlan,
+    Tool,
+    format_sums,
+    serialize_manifest,
+)
 
-ONTARGET = Path(layout.__file__).parent
-FACTS = tuple(layout.Facts._fields)
+ONTARGET = Path(manifest.__file__).parent
+FACTS = tuple(Facts._fields)
 
 
-def facts(**changed: Any) -> layout.Facts:
+def facts(**changed: Any) -> Facts:
     """What a target for this very interpreter would say, with a low libc floor."""
-    own = interpreter.facts()
+    own = collect_facts()
     known = {name: own[name] for name in FACTS}
     known["python"] = "{}.{}".format(*sys.version_info[:2])
     if known["libc"]:
         known["libc_version"] = "2.17" if known["libc"] == "glibc" else "1.1"
-    return layout.Facts(**{**known, **changed})
+    return Facts(**{**known, **changed})
 
 
 def requires_of(wheel: Path) -> tuple[str, ...]:
@@ -47,11 +61,11 @@ def make_bundle(
     sequence: int | None = None,
     install_to: str | None = None,
     requested: Iterable[str] = (),
-    needs: Iterable[layout.Need] = (),
+    needs: Iterable[Need] = (),
     python_min: str = "",
     target: Mapping[str, Any] | None = None,
     target_name: str = "here",
-    other_targets: Iterable[layout.Target] = (),
+    other_targets: Iterable[TargetPlan] = (),
 ) -> Path:
     """`folder`/<name>-<version>, whole, as format 1 wants it; the wheels stand in install order."""
     top = folder / (f"{name}-{version}" if version else name)
@@ -70,7 +84,7 @@ def make_bundle(
         plan.append((project, release, f"wheels/{wheel.name}", requires_of(wheel)))
     names = {one[0] for one in plan}
     install = tuple(
-        layout.Distribution(n, v, f, tuple(r for r in req if r in names), n in asked, None) for n, v, f, req in plan
+        Distribution(n, v, f, tuple(r for r in req if r in names), n in asked, None) for n, v, f, req in plan
     )
     if f"wheels/{pip.name}" not in {one.file for one in install}:
         shutil.copyfile(pip, top / "tools" / pip.name)
@@ -80,27 +94,27 @@ def make_bundle(
     own = facts(**(target or {}))
     short = {"cpython": "cp", "pypy": "pp"}[own.implementation] + own.python.replace(".", "")
     platform = f"manylinux_2_17_{own.machine}" if own.libc == "glibc" else f"{own.os}_{own.machine}"
-    plan_of = layout.Target(
+    plan_of = TargetPlan(
         name=target_name,
         tag=f"{short}-{platform}",
         facts=own,
         python_min=python_min or own.python,
         install=install,
-        tools=(layout.Tool("pip", pip.name.split("-")[1], tool),),
+        tools=(Tool("pip", pip.name.split("-")[1], tool),),
         needs=tuple(needs),
     )
     kinds = {"wheels": "wheel", "tools": "tool", "ontarget": "code", "install.py": "code"}
 
-    def listed(path: Path) -> layout.File:
+    def listed(path: Path) -> File:
         relative = path.relative_to(top).as_posix()
         data = path.read_bytes()
-        return layout.File(relative, len(data), hashlib.sha256(data).hexdigest(), kinds.get(relative.split("/")[0], "document"), True)
+        return File(relative, len(data), hashlib.sha256(data).hexdigest(), kinds.get(relative.split("/")[0], "document"), True)
 
     files = sorted(listed(path) for path in top.rglob("*") if path.is_file())
-    (top / layout.SUMS).write_bytes(layout.sums(files))
-    files = sorted([*files, listed(top / layout.SUMS)])
-    manifest = layout.Manifest(
-        layout.FORMAT, name, version, sequence, install_to, (plan_of, *other_targets), tuple(files)
+    (top / SUMS).write_bytes(format_sums(files))
+    files = sorted([*files, listed(top / SUMS)])
+    manifest = Manifest(
+        FORMAT, name, version, sequence, install_to, (plan_of, *other_targets), tuple(files)
     )
-    (top / layout.MANIFEST).write_bytes(layout.write(manifest))
+    (top / MANIFEST).write_bytes(serialize_manifest(manifest))
     return top

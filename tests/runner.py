@@ -30,9 +30,9 @@ def work(job):
     resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, taken + MEMORY))
     words = job["words"]
     if words[0] == "offlinepack":
-        from offlinepack.cli import run
+        from offlinepack.cli.main import run_command_line
 
-        return run(words[1:])
+        return run_command_line(words[1:])
     sys.argv = words
     try:
         runpy.run_path(words[0], run_name="__main__")
@@ -74,10 +74,7 @@ def forked(job):
 
 def main():
     if sys.argv[1:] == ["host"]:
-        from offlinepack.bundle import checking, documents  # noqa: F401
-        from offlinepack.cli import bundle, evidence, machine  # noqa: F401
-        from offlinepack.evidence import diff, page, report  # noqa: F401
-        from offlinepack.rehearse import static  # noqa: F401
+        pass
     for line in iter(sys.stdin.readline, ""):
         sys.stdout.write(json.dumps(forked(json.loads(line))) + "\n")
         sys.stdout.flush()

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from offlinepack.ontarget.place import layout, place
+from offlinepack.ontarget.fast_installer import install_wheels, query_install_paths
 from offlinepack.ontarget.wheel import read_wheel
 
 
@@ -70,7 +70,7 @@ def placed(python: Path, pip: Path, wheels: Iterable[Path], *more: str, umask: i
     try:
         read = [read_wheel(one) for one in wheels]
         requested = [one.name for one in read]
-        done = place(read, layout(str(python)), read_wheel(pip), requested, "--no-compile" not in more)
+        done = install_wheels(read, query_install_paths(str(python)), read_wheel(pip), requested, "--no-compile" not in more)
         return [bad.say() for _, bad in done if bad]
     finally:
         os.umask(before)

@@ -1,7 +1,6 @@
-"""The texts of a bundle for people and other tools: README, hashed requirements, PEP 751 locks. Written, and checked.
+"""Write and check the documents of a bundle: README, hashed requirements and PEP 751 locks.
 
-What other tools read is checked against the manifest's plan for that target, word by word: it may not say more, less
-or something else. The target side never reads these files.
+A document for other tools must say exactly what the target plan in the manifest says. The target side never reads it.
 """
 
 from __future__ import annotations
@@ -15,18 +14,18 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
+from offlinepack.bundle.layout import README, README_ZH, make_pylock_name, make_requirements_name
 from offlinepack.errors import Finding, IntegrityError, Text, error, text
-from offlinepack.ontarget import manifest as layout
-from offlinepack.ontarget.errors import ENGLISH, Words
-from offlinepack.ontarget.manifest import Facts, File, Manifest, Target
-from offlinepack.targets import Target as Machine
+from offlinepack.ontarget.errors import ENGLISH, Messages
+from offlinepack.ontarget.manifest import SDISTS, Facts, File, Manifest, TargetPlan
+from offlinepack.targets import Target
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-_MACHINES = {
+_PLATFORM_MACHINES = {
     "i686": ("i386", "i586", "i686", "x86_64"),
     "armv6l": ("armv6l", "armv7l", "armv8l", "aarch64"),
     "armv7l": ("armv7l", "armv8l", "aarch64"),
@@ -35,41 +34,42 @@ _MACHINES = {
     ("windows", "arm64"): ("ARM64",),
 }
 """platform_machine names the kernel's or processor's kind: a 32-bit Python may see a 64-bit one"""
-_SYSTEMS = {"linux": "linux", "macos": "darwin", "windows": "win32"}
+
+_SYS_PLATFORMS = {"linux": "linux", "macos": "darwin", "windows": "win32"}
 
 
-def write(manifest: Manifest, urls: Mapping[str, str]) -> dict[str, bytes]:
+def make_documents(manifest: Manifest, urls: Mapping[str, str]) -> dict[str, bytes]:
     """The documents of a bundle: path -> bytes. `manifest` lists wheels and sdists; `urls`: path -> public address."""
     files = {one.path: one for one in manifest.files}
     written = {
-        layout.README: _readme(manifest, "en", ENGLISH).encode(),
-        layout.README_ZH: b"\xef\xbb\xbf" + _readme(manifest, "zh", _chinese()).encode(),
+        README: _format_readme(manifest, "en", ENGLISH).encode(),
+        README_ZH: b"\xef\xbb\xbf" + _format_readme(manifest, "zh", _load_chinese()).encode(),
     }
     written = {name: data.replace(b"\n", b"\r\n") for name, data in written.items()}
     for target in manifest.targets:
-        written[layout.requirements_name(target.tag)] = requirements(target, files).encode("ascii")
-        written[layout.pylock_name(target.tag)] = _toml(pylock(target, files, urls)).encode()
+        written[make_requirements_name(target.tag)] = format_requirements(target, files).encode("ascii")
+        written[make_pylock_name(target.tag)] = _format_toml(make_pylock(target, files, urls)).encode()
     return written
 
 
-def requirements(target: Target, files: Mapping[str, File]) -> str:
+def format_requirements(target: TargetPlan, files: Mapping[str, File]) -> str:
     """Pins with hashes, as `pip install --no-index --find-links wheels -r` takes them."""
-    return "".join((f"# {target.tag}: {_pip(target)}\n", *_pins(target, files)))
+    return "".join((f"# {target.tag}: {_format_pip_command(target)}\n", *_format_pins(target, files)))
 
 
-def _pins(target: Target, files: Mapping[str, File]) -> list[str]:
+def _format_pins(target: TargetPlan, files: Mapping[str, File]) -> list[str]:
     listed = sorted(target.install)
     return [f"{one.name}=={one.version} --hash=sha256:{files[one.file].sha256}\n" for one in listed]
 
 
-def _pip(target: Target) -> str:
+def _format_pip_command(target: TargetPlan) -> str:
     # what the sources' builds take lies in tools/
-    carried = any(one.file.startswith(layout.SDISTS) for one in target.install)
+    carried = any(one.file.startswith(SDISTS) for one in target.install)
     sources = " --find-links sdists --find-links tools" if carried else ""
-    return f"pip install --no-index --find-links wheels{sources} -r {layout.requirements_name(target.tag)}"
+    return f"pip install --no-index --find-links wheels{sources} -r {make_requirements_name(target.tag)}"
 
 
-def pylock(target: Target, files: Mapping[str, File], urls: Mapping[str, str]) -> dict[str, Any]:
+def make_pylock(target: TargetPlan, files: Mapping[str, File], urls: Mapping[str, str]) -> dict[str, Any]:
     """PEP 751's lock of one target, markers settled: each package with its one file, here and where it is public."""
     packages = []
     for one in sorted(target.install):
@@ -78,7 +78,7 @@ def pylock(target: Target, files: Mapping[str, File], urls: Mapping[str, str]) -
             package["dependencies"] = [{"name": name} for name in sorted(one.requires)]
         name = one.file.rpartition("/")[2]
         found: dict[str, Any] = {"name": name}
-        if is_public(urls.get(one.file, ""), name):
+        if is_public_url(urls.get(one.file, ""), name):
             found["url"] = urls[one.file]
         found |= {"path": one.file, "size": files[one.file].size, "hashes": {"sha256": files[one.file].sha256}}
         package |= {"wheels": [found]} if name.endswith(".whl") else {"sdist": found}
@@ -86,27 +86,27 @@ def pylock(target: Target, files: Mapping[str, File], urls: Mapping[str, str]) -
     major, minor = target.facts.python.split(".")[:2]
     return {
         "lock-version": "1.0",
-        "environments": [_environment(target.facts)],
+        "environments": [_format_environment(target.facts)],
         "requires-python": f">={target.python_min},<{major}.{int(minor) + 1}",
         "created-by": "offlinepack",
         "packages": packages,
     }
 
 
-def _environment(facts: Facts) -> str:
-    machines = _MACHINES.get((facts.os, facts.machine)) or _MACHINES.get(facts.machine) or (facts.machine,)
+def _format_environment(facts: Facts) -> str:
+    machines = _PLATFORM_MACHINES.get((facts.os, facts.machine)) or _PLATFORM_MACHINES.get(facts.machine) or (facts.machine,)
     which = " or ".join(f"platform_machine == '{one}'" for one in machines)
     which = f"({which})" if len(machines) > 1 else which
-    return f"implementation_name == '{facts.implementation}' and sys_platform == '{_SYSTEMS[facts.os]}' and {which}"
+    return f"implementation_name == '{facts.implementation}' and sys_platform == '{_SYS_PLATFORMS[facts.os]}' and {which}"
 
 
-def is_public(url: str, name: str) -> bool:
+def is_public_url(url: str, name: str) -> bool:
     """An address of this file that says nothing but where it is: no account, no query, no port, no fragment."""
     plain = re.fullmatch(r"https://[a-z0-9.-]+/[A-Za-z0-9._~%!$&'()*+,=:/-]+", url)
     return bool(plain) and urllib.parse.unquote(url.rpartition("/")[2]) == name
 
 
-def _toml(lock: Mapping[str, Any]) -> str:
+def _format_toml(lock: Mapping[str, Any]) -> str:
     """TOML of such a lock; JSON's strings are TOML's, as nothing in it is a control character."""
 
     def value(one: Any) -> str:
@@ -124,23 +124,18 @@ def _toml(lock: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def serves_other_tools(path: str) -> bool:
-    """Whether other tools would take their orders from this file."""
-    return "/" not in path and path.endswith((".toml", ".txt")) and path not in (layout.README, layout.README_ZH)
-
-
-def check(path: str, data: bytes, manifest: Manifest) -> list[Finding]:
+def check_document(path: str, data: bytes, manifest: Manifest) -> list[Finding]:
     """What a pylock or requirements file says beside the manifest's plan for its target."""
     files = {one.path: one for one in manifest.files}
     for target in manifest.targets:
-        if path == layout.requirements_name(target.tag):
-            return _check_requirements(path, data, _pins(target, files))
-        if path == layout.pylock_name(target.tag):
+        if path == make_requirements_name(target.tag):
+            return _check_requirements(path, data, _format_pins(target, files))
+        if path == make_pylock_name(target.tag):
             return _check_pylock(path, data, target, files)
-    return [_other(path, text("no target of this bundle has such a file"))]
+    return [_make_difference_finding(path, text("no target of this bundle has such a file"))]
 
 
-def _other(path: str, what: Text) -> Finding:
+def _make_difference_finding(path: str, what: Text) -> Finding:
     return error(
         "plan-differs",
         path,
@@ -154,31 +149,31 @@ def _check_requirements(path: str, data: bytes, pins: list[str]) -> list[Finding
     # pip takes the encoding from a comment (PEP 263), so a comment is not mere decoration
     lines = data.decode("latin-1").splitlines(keepends=True)
     said = [line for line in lines if not re.fullmatch(r"#[ -\[\]-~]*\n", line) or "coding" in line]
-    return _differences(path, [*said], pins)
+    return _compare_lines(path, [*said], pins)
 
 
-def _differences(path: str, said: list[str], planned: list[str]) -> list[Finding]:
+def _compare_lines(path: str, said: list[str], planned: list[str]) -> list[Finding]:
     more = [line for line in said if line not in planned][:5]
     less = [line for line in planned if line not in said][:5]
-    found = [_other(path, text("{line} stands there", line=line.strip()[:200])) for line in more]
-    found += [_other(path, text("{line} is not there", line=line.strip()[:200])) for line in less]
+    found = [_make_difference_finding(path, text("{line} stands there", line=line.strip()[:200])) for line in more]
+    found += [_make_difference_finding(path, text("{line} is not there", line=line.strip()[:200])) for line in less]
     if not found and said != planned:
-        found.append(_other(path, text("a line stands there twice, or not in order")))
+        found.append(_make_difference_finding(path, text("a line stands there twice, or not in order")))
     return found
 
 
-def _check_pylock(path: str, data: bytes, target: Target, files: Mapping[str, File]) -> list[Finding]:
+def _check_pylock(path: str, data: bytes, target: TargetPlan, files: Mapping[str, File]) -> list[Finding]:
     if len(data) > 4096 * (len(target.install) + 1) + sum(len(one) for d in target.install for one in d.requires) * 4:
-        return [_other(path, text("it is far too long"))]
+        return [_make_difference_finding(path, text("it is far too long"))]
     if any(part.count(b".") > 40 for part in data.split(b"=")):  # a key of a thousand tables takes a parser for ever
-        return [_other(path, text("it is not in its one form"))]
+        return [_make_difference_finding(path, text("it is not in its one form"))]
     try:
-        return _compared(path, tomllib.loads(data.decode()), target, files)
+        return _compare_pylock(path, tomllib.loads(data.decode()), target, files)
     except (ValueError, RecursionError):
-        return [_other(path, text("it is not TOML"))]
+        return [_make_difference_finding(path, text("it is not TOML"))]
 
 
-def _compared(path: str, said: dict[str, Any], target: Target, files: Mapping[str, File]) -> list[Finding]:
+def _compare_pylock(path: str, said: dict[str, Any], target: TargetPlan, files: Mapping[str, File]) -> list[Finding]:
     urls = {}
     listed = said.get("packages")
     for package in listed if isinstance(listed, list) else []:
@@ -187,25 +182,25 @@ def _compared(path: str, said: dict[str, Any], target: Target, files: Mapping[st
         one = wheels[0] if isinstance(wheels, list) and wheels else package.get("sdist")
         if isinstance(one, dict) and isinstance(one.get("url"), str) and isinstance(one.get("path"), str):
             urls[one["path"]] = one["url"]
-    planned = pylock(target, files, urls)
-    if _line(said) == _line(planned):
+    planned = make_pylock(target, files, urls)
+    if _format_canonical(said) == _format_canonical(planned):
         return []
     if not isinstance(listed, list):
-        return [_other(path, text("it lists no packages"))]
-    found = _differences(path, [_line(one) for one in listed], [_line(one) for one in planned["packages"]])
+        return [_make_difference_finding(path, text("it lists no packages"))]
+    found = _compare_lines(path, [_format_canonical(one) for one in listed], [_format_canonical(one) for one in planned["packages"]])
     rest = {**said, "packages": []}, {**planned, "packages": []}
     if rest[0] != rest[1]:
         keys = sorted(key for key in {*said, *planned} if rest[0].get(key) != rest[1].get(key))
-        found.append(_other(path, text("{keys} differs", keys=keys)))
-    return found or [_other(path, text("it is not in its one form"))]
+        found.append(_make_difference_finding(path, text("{keys} differs", keys=keys)))
+    return found or [_make_difference_finding(path, text("it is not in its one form"))]
 
 
-def addresses(locks: Mapping[str, bytes], manifest: Manifest) -> dict[str, str]:
+def read_public_urls(locks: Mapping[str, bytes], manifest: Manifest) -> dict[str, str]:
     """Path of a wheel or sdist -> its address on the public index, as these pylocks (path -> bytes) have it.
 
     IntegrityError where one says something else than the manifest.
     """
-    findings = [found for path, data in locks.items() for found in check(path, data, manifest)]
+    findings = [found for path, data in locks.items() for found in check_document(path, data, manifest)]
     if findings:
         raise IntegrityError(*findings)
     packages = [package for data in locks.values() for package in tomllib.loads(data.decode())["packages"]]
@@ -213,24 +208,20 @@ def addresses(locks: Mapping[str, bytes], manifest: Manifest) -> dict[str, str]:
     return {file["path"]: file["url"] for file in files if "url" in file}
 
 
-def _line(package: Any) -> str:
+def _format_canonical(package: Any) -> str:
     # 1, 1.0 and true are three things here
     return json.dumps(package, sort_keys=True, default=repr)
 
 
-# ------------------------------------------------------------------------------------------------ for people
-
-
-def _chinese() -> Words:
+def _load_chinese() -> Messages:
     table = resources.files("offlinepack") / "messages.zh.json"
     found: dict[str, str] = json.loads(table.read_text("utf-8")) if table.is_file() else {}
     return found
 
+_DEFAULT_LOCATION = text("to the virtual environment that is active, else to .venv in the working directory")
 
-_AT_VENV = text("to the virtual environment that is active, else to .venv in the working directory")
 
-
-def _readme(manifest: Manifest, language: str, words: Words) -> str:
+def _format_readme(manifest: Manifest, language: str, words: Messages) -> str:
     template = (resources.files("offlinepack.bundle") / f"readme.{language}.txt").read_text("utf-8")
     title = f"{manifest.name} {manifest.version}" if manifest.version else manifest.name
     systems = {target.facts.os for target in manifest.targets}
@@ -239,28 +230,28 @@ def _readme(manifest: Manifest, language: str, words: Words) -> str:
         commands += ["python3 install.py --venv DIR", "sh install.sh --venv DIR"]
     if "windows" in systems:
         commands += ["install.cmd --venv DIR", "py install.py --venv DIR"]
-    place = text("to {place}", place=manifest.install_to) if manifest.install_to else _AT_VENV
-    hand = [_pip(target) for target in manifest.targets]
-    hand += [f"uv pip sync --offline {layout.pylock_name(target.tag)}" for target in manifest.targets]
+    place = text("to {place}", place=manifest.install_to) if manifest.install_to else _DEFAULT_LOCATION
+    hand = [_format_pip_command(target) for target in manifest.targets]
+    hand += [f"uv pip sync --offline {make_pylock_name(target.tag)}" for target in manifest.targets]
     return string.Template(template).substitute(
         title=title,
         rule="=" * max(len(title) + 2, 20),
         name=manifest.name,
         of_version=f" {manifest.version}" if manifest.version else "",
-        targets="\n".join(_target(target, words) for target in manifest.targets),
+        targets="\n".join(_describe_target(target, words) for target in manifest.targets),
         install="\n".join(f"       {one}" for one in commands),
-        default=place.say(words),
+        default=place.render(words),
         bin="DIR\\Scripts" if systems == {"windows"} else "DIR/bin",
         by_hand="\n".join(f"       {one}" for one in hand),
     )
 
 
-def _target(target: Target, words: Words) -> str:
-    machine = Machine(target.name, target.facts).machines.say(words)
+def _describe_target(target: TargetPlan, words: Messages) -> str:
+    machine = Target(target.name, target.facts).machines.render(words)
     more = text(
         "asked for as {name}; Python {python} or newer; {count} distributions",
         name=target.name,
         python=target.python_min,
         count=len(target.install),
-    ).say(words)
+    ).render(words)
     return f"   - {machine}\n     ({more})"

@@ -1,4 +1,4 @@
-"""verify and inspect: what has to do with a bundle that lies here."""
+"""The commands verify, inspect, diff, sign, merge and rehearse, which read a bundle."""
 
 from __future__ import annotations
 
@@ -10,27 +10,40 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from offlinepack import bundle, cli, console, handover, roots, signing, summary
-from offlinepack.cli.options import FILE, POLICY, SNAPSHOT, option
-from offlinepack.errors import Finding, InstallError, IntegrityError, MachineError, error, raise_all, text
-from offlinepack.ontarget import manifest, match
+from offlinepack import signing
+from offlinepack.bundle.layout import REHEARSAL, SBOM
+from offlinepack.bundle.merge import merge_bundles
+from offlinepack.bundle.reader import Bundle, open_bundle
+from offlinepack.bundle.writer import write_bundle
+from offlinepack.cli.command import Command, Option, get_console
+from offlinepack.cli.console import Console, format_size
+from offlinepack.cli.options.base import FILE, make_option
+from offlinepack.cli.options.policy import POLICY_OPTION, VULNERABILITIES_OPTION
+from offlinepack.cli.summary import check_summary_path
+from offlinepack.errors import Finding, InstallError, IntegrityError, MachineError, error, raise_on_errors, text
+from offlinepack.launcher import run_install_script
+from offlinepack.ontarget.manifest import MANIFEST, File, Manifest, TargetPlan
+from offlinepack.ontarget.target_selection import filter_targets
+from offlinepack.roots import check
+from offlinepack.signing import put_beside, who_signed
 from offlinepack.targets import facts_to_json
 
 if TYPE_CHECKING:
     from offlinepack.evidence import Evidence
     from offlinepack.rehearse import Verdict
 
-KEYS = (
-    option("--verify-key", multiple=True, metavar="FILE", help="Who must have signed: a .pub, or allowed signers."),
-    option("--signature", metavar="FILE", help="The signature, where it lies neither in the bundle nor beside it."),
+
+SIGNATURE_OPTIONS = (
+    make_option("--verify-key", multiple=True, metavar="FILE", help="Who must have signed: a .pub, or allowed signers."),
+    make_option("--signature", metavar="FILE", help="The signature, where it lies neither in the bundle nor beside it."),
 )
 
 
-def checked(speaker: console.Console, opened: bundle.Bundle) -> tuple[int, list[Finding]]:
+def check_bundle(speaker: Console, opened: Bundle) -> tuple[int, list[Finding]]:
     """How many files the bundle has, and what is odd about it; IntegrityError: all that is wrong."""
     findings: list[Finding] = []
 
-    def files() -> Iterator[manifest.File]:
+    def files() -> Iterator[File]:
         for one in opened.verify():
             if isinstance(one, Finding):
                 findings.append(one)
@@ -40,16 +53,16 @@ def checked(speaker: console.Console, opened: bundle.Bundle) -> tuple[int, list[
     total = float(sum(one.size for one in opened.manifest.files))
     what = text("checking {path}", path=opened.path)
     count = sum(1 for _ in speaker.track(what, files(), total, lambda one: one.size))
-    return count, raise_all(IntegrityError, findings)
+    return count, raise_on_errors(IntegrityError, findings)
 
 
-def known(speaker: console.Console, opened: bundle.Bundle) -> Evidence:
+def read_bundle_facts(speaker: Console, opened: Bundle) -> Evidence:
     """What a bundle tells of itself; it is read once, to its end."""
     from offlinepack.evidence import Evidence, of_bundle
 
     found: list[Evidence] = []
 
-    def files() -> Iterator[manifest.File]:
+    def files() -> Iterator[File]:
         for one in of_bundle(opened):
             if isinstance(one, Evidence):
                 found.append(one)
@@ -62,7 +75,7 @@ def known(speaker: console.Console, opened: bundle.Bundle) -> Evidence:
     return found[0]
 
 
-@click.command(cls=cli.Command, params=[*KEYS, POLICY, SNAPSHOT])
+@click.command(cls=Command, params=[*SIGNATURE_OPTIONS, POLICY_OPTION, VULNERABILITIES_OPTION])
 @click.argument("bundle_path", metavar="BUNDLE", type=FILE)
 @click.pass_context
 def verify(
@@ -75,15 +88,15 @@ def verify(
     vulnerabilities: Path | None,
 ) -> None:
     """Check that a bundle (the tar.gz or its unpacked folder) is complete and unaltered since it was packed."""
-    speaker = cli.console(ctx)
-    opened = bundle.open_bundle(bundle_path)
-    signed = signing.who_signed(opened, verify_key, signature)
-    count, findings = checked(speaker, opened)
+    speaker = get_console(ctx)
+    opened = open_bundle(bundle_path)
+    signed = who_signed(opened, verify_key, signature)
+    count, findings = check_bundle(speaker, opened)
     if policy:
         from offlinepack.evidence.policy import Rules, read
 
-        findings += Rules(read(policy), vulnerabilities).judge(known(speaker, opened))
-    speaker.findings([*findings, *signed])
+        findings += Rules(read(policy), vulnerabilities).judge(read_bundle_facts(speaker, opened))
+    speaker.print_findings([*findings, *signed])
     if signed:
         sentence = text(
             "{path}: {count} files, complete and unaltered since it was signed.", path=bundle_path, count=count
@@ -95,9 +108,9 @@ def verify(
             path=bundle_path,
             count=count,
         )
-    speaker.result(sentence)
+    speaker.print_result(sentence)
     if speaker.wants_json:
-        speaker.json(
+        speaker.print_json(
             {
                 "ok": True,
                 "bundle": str(bundle_path),
@@ -111,73 +124,73 @@ def verify(
         )
 
 
-@click.command(cls=cli.Command)
+@click.command(cls=Command)
 @click.argument("path", metavar="BUNDLE|DIR", type=FILE)
 @click.option("--target", metavar="NAME", help="Only this target.")
 @click.pass_context
 def inspect(ctx: click.Context, path: Path, target: str | None) -> None:
     """Tell what a bundle holds; of an environment: what runs there, from which bundle, and whether it was altered."""
-    speaker = cli.console(ctx)
-    bundled = os.path.lexists(path / manifest.MANIFEST)  # whatever else was planted in it
+    speaker = get_console(ctx)
+    bundled = os.path.lexists(path / MANIFEST)  # whatever else was planted in it
     if not bundled and ((path / "pyvenv.cfg").is_file() or Path(f"{path.absolute()}.d").is_dir()):
         words = ["--inspect", "--venv", str(path)] + (["--json"] if speaker.wants_json else [])
-        ctx.exit(handover.run(words).returncode)
-    opened = bundle.open_bundle(path)
-    speaker.findings(checked(speaker, opened)[1])
+        ctx.exit(run_install_script(words).returncode)
+    opened = open_bundle(path)
+    speaker.print_findings(check_bundle(speaker, opened)[1])
     listed = opened.manifest
-    shown = tuple(match.targets(listed, target))
-    rehearsed, evidence = _rehearsed(opened), known(speaker, opened)
+    shown = tuple(filter_targets(listed, target))
+    rehearsed, evidence = _read_verdicts(opened), read_bundle_facts(speaker, opened)
     if speaker.wants_json:
         told = {"rehearsal": [one for one in rehearsed.values() if one["tag"] in {each.tag for each in shown}]}
-        speaker.json({"ok": True, "bundle": str(path), **_described(evidence, shown), **(told if rehearsed else {})})
+        speaker.print_json({"ok": True, "bundle": str(path), **_describe_bundle(evidence, shown), **(told if rehearsed else {})})
         return
     sizes = {one.path: one.size for one in listed.files}
-    speaker.result(
+    speaker.print_result(
         text(
             "{folder}: {count} files, {size}, format {format}",
             folder=listed.folder,
             count=len(listed.files),
-            size=console.size(sum(sizes.values())),
+            size=format_size(sum(sizes.values())),
             format=listed.format,
         )
     )
     if listed.sequence is not None:
-        speaker.result(text("sequence {sequence}", sequence=listed.sequence))
+        speaker.print_result(text("sequence {sequence}", sequence=listed.sequence))
     if listed.install_to:
-        speaker.result(text("goes to {place}", place=listed.install_to))
+        speaker.print_result(text("goes to {place}", place=listed.install_to))
     for one in shown:
-        speaker.result(
+        speaker.print_result(
             text("{name} ({tag}): {count} distributions", name=one.name, tag=one.tag, count=len(one.install))
         )
         if verdict := rehearsed.get(one.tag):
-            speaker.result(text("  rehearsed before it was packed: {verdict}", verdict=verdict["verdict"]))
-            speaker.result(*(f"    {each['sentence']} {each['advice']}".rstrip() for each in verdict["forecast"]))
+            speaker.print_result(text("  rehearsed before it was packed: {verdict}", verdict=verdict["verdict"]))
+            speaker.print_result(*(f"    {each['sentence']} {each['advice']}".rstrip() for each in verdict["forecast"]))
         for tool in one.tools:
-            speaker.result(f"  {tool.name} {tool.version}  {tool.file}  {console.size(sizes[tool.file])}")
+            speaker.print_result(f"  {tool.name} {tool.version}  {tool.file}  {format_size(sizes[tool.file])}")
         for each in one.install:
             mark = "*" if each.requested else " "
             look = evidence.looks.get(each.file)
             licence = f"  {', '.join(look.licences)}" if look and look.licences else ""
-            speaker.result(f"{mark} {each.name} {each.version}  {each.file}  {console.size(sizes[each.file])}{licence}")
+            speaker.print_result(f"{mark} {each.name} {each.version}  {each.file}  {format_size(sizes[each.file])}{licence}")
         for need in one.needs:
-            speaker.result(text("  needs {soname} from the system: {help}", soname=need.soname, help=need.help or ""))
+            speaker.print_result(text("  needs {soname} from the system: {help}", soname=need.soname, help=need.help or ""))
 
 
-def _rehearsed(opened: bundle.Bundle) -> dict[str, Any]:
+def _read_verdicts(opened: Bundle) -> dict[str, Any]:
     """Tag -> the verdict that the bundle brings of itself."""
-    file = next((one for one in opened.manifest.files if one.path == manifest.REHEARSAL and one.carried), None)
+    file = next((one for one in opened.manifest.files if one.path == REHEARSAL and one.carried), None)
     if file is None:
         return {}
-    return {one["tag"]: one for one in json.loads(opened.read(file))["targets"]}
+    return {one["tag"]: one for one in json.loads(opened.read_file(file))["targets"]}
 
 
-def _told(evidence: Evidence, path: str) -> dict[str, Any]:
+def _describe_file(evidence: Evidence, path: str) -> dict[str, Any]:
     """What is known of a file beside the plan: for programs, as in the report."""
     look, story = evidence.looks.get(path), evidence.stories.get(path)
     return {"licences": list(look.licences) if look else [], "provenance": story}
 
 
-def _described(evidence: Evidence, shown: tuple[manifest.Target, ...]) -> dict[str, Any]:
+def _describe_bundle(evidence: Evidence, shown: tuple[TargetPlan, ...]) -> dict[str, Any]:
     listed = evidence.manifest
     files = {one.path: one for one in listed.files}
     return {
@@ -207,7 +220,7 @@ def _described(evidence: Evidence, shown: tuple[manifest.Target, ...]) -> dict[s
                         "built_from": each.built_from,
                         "sha256": files[each.file].sha256,
                         "size": files[each.file].size,
-                        **_told(evidence, each.file),
+                        **_describe_file(evidence, each.file),
                     }
                     for each in one.install
                 ],
@@ -217,7 +230,7 @@ def _described(evidence: Evidence, shown: tuple[manifest.Target, ...]) -> dict[s
                         "version": each.version,
                         "file": each.file,
                         "sha256": files[each.file].sha256,
-                        **_told(evidence, each.file),
+                        **_describe_file(evidence, each.file),
                     }
                     for each in one.tools
                 ],
@@ -231,23 +244,23 @@ def _described(evidence: Evidence, shown: tuple[manifest.Target, ...]) -> dict[s
     }
 
 
-@click.command(cls=cli.Command)
+@click.command(cls=Command)
 @click.argument("old", type=FILE)
 @click.argument("new", type=FILE)
 @click.pass_context
 def diff(ctx: click.Context, old: Path, new: Path) -> None:
     """Tell what changed between two bundles; each the tar.gz, its folder, or a manifest.json alone."""
-    from offlinepack.evidence.diff import diff as compared
+    from offlinepack.evidence import diff as diff_module
 
-    speaker = cli.console(ctx)
-    found = compared(old, new)
-    speaker.findings(found.findings)
-    speaker.result(*found.lines())
+    speaker = get_console(ctx)
+    found = diff_module.diff(old, new)
+    speaker.print_findings(found.findings)
+    speaker.print_result(*found.lines())
     if speaker.wants_json:
-        speaker.json({"ok": True, **found.to_json()})
+        speaker.print_json({"ok": True, **found.to_json()})
 
 
-@click.command(cls=cli.Command)
+@click.command(cls=Command)
 @click.argument("bundle_path", metavar="BUNDLE", type=FILE)
 @click.option(
     "--key", type=FILE, required=True, metavar="KEY", help="The private key, or the .pub of one in the agent."
@@ -256,38 +269,39 @@ def diff(ctx: click.Context, old: Path, new: Path) -> None:
 @click.pass_context
 def sign(ctx: click.Context, bundle_path: Path, key: Path, embed: bool) -> None:
     """Check a bundle and sign it as it is: the signature goes beside it (<bundle>.sig), or with --embed into it."""
-    speaker = cli.console(ctx)
-    opened = bundle.open_bundle(bundle_path)
-    findings = checked(speaker, opened)[1]
-    made = signing.sign(opened.data, key)
+    speaker = get_console(ctx)
+    opened = open_bundle(bundle_path)
+    findings = check_bundle(speaker, opened)[1]
+    made = signing.sign(opened.manifest_bytes, key)
     if embed:
-        opened.embed(made)
+        opened.embed_signature(made)
         place = bundle_path
     else:
-        place = signing.put_beside(bundle_path, made)
-    speaker.findings(findings)
-    speaker.result(text("signed: {place}", place=place))
+        place = put_beside(bundle_path, made)
+    speaker.print_findings(findings)
+    speaker.print_result(text("signed: {place}", place=place))
     if speaker.wants_json:
         told = [one.to_json() for one in findings]
         facts = {"bundle": str(bundle_path), "signature": str(place), "embedded": embed, "findings": told}
-        speaker.json({"ok": True, **facts})
+        speaker.print_json({"ok": True, **facts})
 
 
-@click.command(cls=cli.Command)
+@click.command(cls=Command)
 @click.argument("bundles", nargs=-1, required=True, metavar="BUNDLE...", type=FILE)
 @click.option("-o", "--output", type=FILE, required=True, metavar="FILE", help="Where the joined bundle goes.")
 @click.pass_context
 def merge(ctx: click.Context, bundles: tuple[Path, ...], output: Path) -> None:
     """Join bundles of one name that were made for different targets, on different machines for example."""
-    speaker = cli.console(ctx)
-    from offlinepack.evidence import Evidence, sbom
+    speaker = get_console(ctx)
+    from offlinepack.evidence import Evidence
+    from offlinepack.evidence.sbom import write
 
-    opened = [bundle.open_bundle(one) for one in bundles]
+    opened = [open_bundle(one) for one in bundles]
     for one in opened:
-        checked(speaker, one)
-    parts = [known(speaker, one) for one in opened]
+        check_bundle(speaker, one)
+    parts = [read_bundle_facts(speaker, one) for one in opened]
 
-    def describe(draft: manifest.Manifest) -> dict[str, bytes]:
+    def describe(draft: Manifest) -> dict[str, bytes]:
         # a tool that another bundle installs lies in wheels/
         looks = {path.rpartition("/")[2]: look for one in parts for path, look in one.looks.items()}
         stories = {path.rpartition("/")[2]: story for one in parts[::-1] for path, story in one.stories.items()}
@@ -297,23 +311,23 @@ def merge(ctx: click.Context, bundles: tuple[Path, ...], output: Path) -> None:
             {path: looks[name] for path, name in named.items() if name in looks},
             {path: stories[name] for path, name in named.items() if name in stories},
         )
-        return {manifest.SBOM: sbom.write(whole)}
+        return {SBOM: write(whole)}
 
-    listed, members = bundle.join(opened, describe)
+    listed, members = merge_bundles(opened, describe)
     total = float(sum(one.size for one in listed.files))
     steps = speaker.track(text("packing {path}", path=output), members, total, lambda one: one.file.size)
-    written = bundle.write(output, listed, steps)
-    speaker.result(
+    written = write_bundle(output, listed, steps)
+    speaker.print_result(
         text(
             "{path}: {targets}, {size}",
             path=output,
             targets=[one.name for one in listed.targets],
-            size=console.size(written.size),
+            size=format_size(written.size),
         ),
         f"  sha256 {written.sha256}",
     )
     if speaker.wants_json:
-        speaker.json(
+        speaker.print_json(
             {
                 "ok": True,
                 "bundle": str(output),
@@ -324,7 +338,7 @@ def merge(ctx: click.Context, bundles: tuple[Path, ...], output: Path) -> None:
         )
 
 
-@click.command(cls=cli.Command)
+@click.command(cls=Command)
 @click.argument("bundle_path", metavar="BUNDLE", type=FILE)
 @click.option("--target", metavar="NAME", help="Only this target.")
 @click.option("--live", is_flag=True, help="Also install it in a throw-away place, no network; import every module.")
@@ -334,7 +348,7 @@ def merge(ctx: click.Context, bundles: tuple[Path, ...], output: Path) -> None:
     "--report", type=FILE, metavar="FILE", help="Write the verdicts there too, by suffix: .json, .md, .xml (JUnit)."
 )
 @click.option(
-    "--cache-dir", cls=cli.Option, type=FILE, metavar="DIR", rare=True, help="Where it stands what is known of wheels."
+    "--cache-dir", cls=Option, type=FILE, metavar="DIR", rare=True, help="Where it stands what is known of wheels."
 )
 @click.pass_context
 def rehearse(
@@ -351,25 +365,25 @@ def rehearse(
 
     With --live (--root and --smoke mean it too) the bundle's own install.py runs as well; every module is imported.
     """
-    from offlinepack.rehearse import live as stage
+    from offlinepack.rehearse import live as live_module
     from offlinepack.rehearse import static
     from offlinepack.store import Store
 
-    speaker = cli.console(ctx)
-    speaker.report = summary.check(report) if report else None
+    speaker = get_console(ctx)
+    speaker.report_path = check_summary_path(report) if report else None
     if root:
-        roots.check(root)
-    opened = bundle.open_bundle(bundle_path)
-    shown = tuple(match.targets(opened.manifest, target))
-    checked(speaker, opened)  # pip believes what is in a wheel
+        check(root)
+    opened = open_bundle(bundle_path)
+    shown = tuple(filter_targets(opened.manifest, target))
+    check_bundle(speaker, opened)  # pip believes what is in a wheel
     what = text("rehearsing {targets}", targets=[one.name for one in shown])
     with Store.open(cache_dir or Store.default_folder()) as store:
         verdicts = list(speaker.track(what, static.rehearse(opened, shown, store=store), len(shown)))
     live = live or bool(root or smoke)
     if live:
         what = text("rehearsing live {targets}", targets=[one.name for one in shown])
-        verdicts = list(speaker.track(what, stage.rehearse(opened, verdicts, root, smoke), len(shown)))
-    findings, code = [one for each in verdicts for one in each.findings], _code(verdicts)
+        verdicts = list(speaker.track(what, live_module.rehearse(opened, verdicts, root, smoke), len(shown)))
+    findings, code = [one for each in verdicts for one in each.findings], _choose_exit_code(verdicts)
     if not code and live and not any(each.runs for each in verdicts):
         code = MachineError.exit_code
         findings.append(
@@ -382,22 +396,22 @@ def rehearse(
                 targets=[one.name for one in shown],
             )
         )
-    speaker.findings(findings)
+    speaker.print_findings(findings)
     for each in verdicts:
-        speaker.result(*each.sentences())
-    speaker.conclude(
+        speaker.print_result(*each.sentences())
+    speaker.write_summary(
         {
             "ok": not code,
             **({"exit_code": code} if code else {}),
             "bundle": str(bundle_path),
-            "targets": [{**one.to_json(), "sentences": [each.say() for each in one.sentences()]} for one in verdicts],
+            "targets": [{**one.to_json(), "sentences": [each.render() for each in one.sentences()]} for one in verdicts],
             "findings": [one.to_json() for one in findings],
         }
     )
     ctx.exit(code)
 
 
-def _code(verdicts: Sequence[Verdict]) -> int:
+def _choose_exit_code(verdicts: Sequence[Verdict]) -> int:
     if any(one.installs is False for one in verdicts):
         return MachineError.exit_code
     return InstallError.exit_code if any(one.runs is False for one in verdicts) else 0

@@ -1,4 +1,4 @@
-"""install, rollback, probe, targets: what has to do with a machine."""
+"""The commands install, rollback, probe, targets and standalone, which concern a target machine."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from typing import Any, TypeVar
 
 import click
 
-from offlinepack import cli, handover
-from offlinepack import targets as models
-from offlinepack.cli.options import FILE, catalogued, option
+from offlinepack.cli.command import Command, get_console
+from offlinepack.cli.options.base import FILE, make_option
+from offlinepack.cli.options.targets import complete_target_name
 from offlinepack.errors import text
-from offlinepack.ontarget.program import is_code
-from offlinepack.ontarget.program import pack as program
+from offlinepack.launcher import run_install_script, run_installer
+from offlinepack.ontarget.zipapp import build_zipapp, is_code_file
+from offlinepack.targets import System, catalogue, facts_to_json, parse
 
 
-class Passed:
+class ForwardedOptions:
     """Options that the target side reads: they are handed on as they were given."""
 
     def __init__(self, *parameters: click.Parameter) -> None:
         self.parameters = parameters
 
-    def arguments(self, ctx: click.Context) -> list[str]:
+    def format_arguments(self, ctx: click.Context) -> list[str]:
         """What was given, as words of a command line."""
         words: list[str] = []
         for one in self.parameters:
@@ -46,101 +47,101 @@ class Passed:
         words += [f"--{name}".replace("_", "-") for name in ("json", "no_color", "debug") if said.get(name)]
         return words + (["--lang", said["lang"]] if said.get("lang") else [])
 
-
-PLACE = option(
+VENV_OPTION = make_option(
     "--venv", metavar="DIR", help="The place; else what the bundle says, else the active venv, else ./.venv."
 )
-INSTALL = Passed(
-    PLACE,
-    option("--python", metavar="PY", help="The interpreter that is to run it; else one that fits is looked for."),
-    option("--target", metavar="NAME", help="This target of the bundle, where several fit."),
-    option("--engine", type=click.Choice(["auto", "pip", "fast"]), help="Who places the files."),
-    option("--no-compile", is_flag=True, help="No bytecode."),
-    option("--keep-going", is_flag=True, help="Switch even where something could not be installed (exit 11)."),
-    option("--force", is_flag=True, help="Install again what is installed."),
-    option(
+
+INSTALL_OPTIONS = ForwardedOptions(
+    VENV_OPTION,
+    make_option("--python", metavar="PY", help="The interpreter that is to run it; else one that fits is looked for."),
+    make_option("--target", metavar="NAME", help="This target of the bundle, where several fit."),
+    make_option("--engine", type=click.Choice(["auto", "pip", "fast"]), help="Who places the files."),
+    make_option("--no-compile", is_flag=True, help="No bytecode."),
+    make_option("--keep-going", is_flag=True, help="Switch even where something could not be installed (exit 11)."),
+    make_option("--force", is_flag=True, help="Install again what is installed."),
+    make_option(
         "--allow-downgrade", is_flag=True, help="Take a bundle with a lower sequence than this environment has seen."
     ),
-    option("--dry-run", is_flag=True, help="Check everything and tell what would be done; write nothing."),
-    option("--report", metavar="FILE|DIR", help="Write the report there too."),
-    option("--verify-key", multiple=True, metavar="FILE", help="Who must have signed: a .pub, or allowed signers."),
-    option("--require-signature", is_flag=True, help="Refuse a bundle without a good signature."),
-    option("--signature", metavar="FILE", help="The signature, where it lies neither in the bundle nor beside it."),
-    option("-j", "--jobs", type=click.IntRange(1, 256), metavar="N", help="Processes at a time."),
-)
-ROLLBACK = Passed(
-    PLACE,
-    option("--to", metavar="ID", help="The generation to go to; else the former one."),
-    option("--list", is_flag=True, help="List the generations."),
+    make_option("--dry-run", is_flag=True, help="Check everything and tell what would be done; write nothing."),
+    make_option("--report", metavar="FILE|DIR", help="Write the report there too."),
+    make_option("--verify-key", multiple=True, metavar="FILE", help="Who must have signed: a .pub, or allowed signers."),
+    make_option("--require-signature", is_flag=True, help="Refuse a bundle without a good signature."),
+    make_option("--signature", metavar="FILE", help="The signature, where it lies neither in the bundle nor beside it."),
+    make_option("-j", "--jobs", type=click.IntRange(1, 256), metavar="N", help="Processes at a time."),
 )
 
+ROLLBACK_OPTIONS = ForwardedOptions(
+    VENV_OPTION,
+    make_option("--to", metavar="ID", help="The generation to go to; else the former one."),
+    make_option("--list", is_flag=True, help="List the generations."),
+)
 
-Body = TypeVar("Body", bound=Callable[..., Any])
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 
-def _takes(passed: Passed) -> Callable[[Body], Body]:
-    def decorate(body: Body) -> Body:
+def _add_options(passed: ForwardedOptions) -> Callable[[CommandT], CommandT]:
+    def decorate(body: CommandT) -> CommandT:
         body.__dict__.setdefault("__click_params__", []).extend(reversed(passed.parameters))
         return body
 
     return decorate
 
 
-@click.command(cls=cli.Command)
+@click.command(cls=Command)
 @click.argument("bundle_path", metavar="BUNDLE", type=FILE)
-@_takes(INSTALL)
+@_add_options(INSTALL_OPTIONS)
 @click.pass_context
 def install(ctx: click.Context, /, bundle_path: Path, python: str | None, **_passed: Any) -> None:
     """Install a bundle (the tar.gz or its unpacked folder) on this machine, without a network."""
     given = ctx.params
-    done = handover.install(
+    done = run_installer(
         bundle_path,
-        INSTALL.arguments(ctx),
+        INSTALL_OPTIONS.format_arguments(ctx),
         python=python,
         keys=given["verify_key"],
         signature=given["signature"],
-        watch=cli.console(ctx).track,
+        watch=get_console(ctx).track,
     )
     ctx.exit(done.returncode)
 
 
-@click.command(cls=cli.Command)
+@click.command(cls=Command)
 @click.option("-o", "--output", type=FILE, default="offlinepack.pyz", metavar="FILE", help="Where it goes.")
 @click.pass_context
 def standalone(ctx: click.Context, output: Path) -> None:
     """Write the target side as one file, for machines that keep trusted code of their own: carried and checked once."""
-    from offlinepack import pack
+    from offlinepack.ontarget.files import write_file_atomically
 
     code = {
-        one.name: one.read_bytes() for one in resources.files("offlinepack.ontarget").iterdir() if is_code(one.name)
+        one.name: one.read_bytes() for one in resources.files("offlinepack.ontarget").iterdir() if is_code_file(one.name)
     }
-    data = program(code)
-    pack.write_whole(output, data)
-    output.chmod(0o777 & ~_umask())
-    speaker, sha256 = cli.console(ctx), hashlib.sha256(data).hexdigest()
-    speaker.result(
+    data = build_zipapp(code)
+    write_file_atomically(output, data)
+    output.chmod(0o777 & ~_read_umask())
+    speaker, sha256 = get_console(ctx), hashlib.sha256(data).hexdigest()
+    speaker.print_result(
         text("{path}: install, verify, inspect, rollback and probe, for Python 3.6 and newer", path=output),
         f"  sha256 {sha256}",
     )
     if speaker.wants_json:
-        speaker.json({"ok": True, "program": str(output), "sha256": sha256, "size": len(data)})
+        speaker.print_json({"ok": True, "program": str(output), "sha256": sha256, "size": len(data)})
 
 
-def _umask() -> int:
+def _read_umask() -> int:
     mask = os.umask(0o22)
     os.umask(mask)
     return mask
 
 
-@click.command(cls=cli.Command)
-@_takes(ROLLBACK)
+@click.command(cls=Command)
+@_add_options(ROLLBACK_OPTIONS)
 @click.pass_context
 def rollback(ctx: click.Context, /, **_passed: Any) -> None:
     """Go back to the release that ran in an environment before."""
-    ctx.exit(handover.run(["--rollback", *ROLLBACK.arguments(ctx)]).returncode)
+    ctx.exit(run_install_script(["--rollback", *ROLLBACK_OPTIONS.format_arguments(ctx)]).returncode)
 
 
-@click.command(cls=cli.Command)
+@click.command(cls=Command)
 @click.option(
     "--script",
     is_flag=True,
@@ -157,54 +158,54 @@ def probe(ctx: click.Context, script: bool) -> None:
         ctx.exit(subprocess.run([sys.executable, "-I", "-B", str(path)], check=False).returncode)
 
 
-@click.command(cls=cli.Command)
-@click.argument("name", metavar="[NAME|FILE]", required=False, shell_complete=catalogued)
+@click.command(cls=Command)
+@click.argument("name", metavar="[NAME|FILE]", required=False, shell_complete=complete_target_name)
 @click.pass_context
 def targets(ctx: click.Context, name: str | None) -> None:
     """List the machines of the catalogue; or one target's facts, environment markers and tags."""
-    speaker = cli.console(ctx)
+    speaker = get_console(ctx)
     if name is None:
-        systems = models.catalogue()
+        systems = catalogue()
         if speaker.wants_json:
-            speaker.json({"ok": True, "targets": [_system(one) for one in systems]})
-        rows = [_row(one) for one in systems]
+            speaker.print_json({"ok": True, "targets": [_describe_system(one) for one in systems]})
+        rows = [_format_row(one) for one in systems]
         widths = [max(len(row[at]) for row in rows) for at in range(3)]
         for *three, machines in rows:
             line = "  ".join(word.ljust(width) for word, width in zip(three, widths, strict=True))
             # on a narrow terminal the machines have a line of their own
             far = len(line) + 2 + len(machines) > shutil.get_terminal_size((200, 24)).columns
-            speaker.result(f"{line.rstrip()}\n    {machines}" if far else f"{line}  {machines}")
-        speaker.result(text("NAME[-ARCH][:X.Y], as in rhel8-aarch64:3.11; in brackets: the default Python"))
+            speaker.print_result(f"{line.rstrip()}\n    {machines}" if far else f"{line}  {machines}")
+        speaker.print_result(text("NAME[-ARCH][:X.Y], as in rhel8-aarch64:3.11; in brackets: the default Python"))
         return
-    found = models.parse(name)
+    found = parse(name)
     document = {
         "name": found.name,
         "tag": found.tag,
         "machines": str(found.machines),
-        "facts": models.facts_to_json(found.facts),
+        "facts": facts_to_json(found.facts),
         "marker_environment": found.environment,
         "compatible_tags": [str(tag) for tag in found.tags],
     }
     if speaker.wants_json:
-        speaker.json({"ok": True, **document})
+        speaker.print_json({"ok": True, **document})
         return
-    speaker.result(found.machines)
-    speaker.result(f"  {found.tag}")
+    speaker.print_result(found.machines)
+    speaker.print_result(f"  {found.tag}")
     for key, value in found.environment.items():
-        speaker.result(f"  {key} = {json.dumps(value)}")
-    shown = found.tags if speaker.loudness > 0 else found.tags[:12]
-    speaker.result(*(f"  {tag}" for tag in shown))
+        speaker.print_result(f"  {key} = {json.dumps(value)}")
+    shown = found.tags if speaker.verbosity > 0 else found.tags[:12]
+    speaker.print_result(*(f"  {tag}" for tag in shown))
     if len(shown) < len(found.tags):
-        speaker.result(text("  and {count} more tags (-v)", count=len(found.tags) - len(shown)))
+        speaker.print_result(text("  and {count} more tags (-v)", count=len(found.tags) - len(shown)))
 
 
-def _row(one: models.System) -> tuple[str, str, str, str]:
+def _format_row(one: System) -> tuple[str, str, str, str]:
     level = f"{one.libc} {one.libc_version}" if one.libc else one.macos_version or ""
     pythons = " ".join(f"[{python}]" if python == one.default else python for python in one.pythons)
     return ", ".join((one.name, *one.synonyms)), level, pythons, ", ".join(one.machines)
 
 
-def _system(one: models.System) -> dict[str, Any]:
+def _describe_system(one: System) -> dict[str, Any]:
     return {
         "name": one.name,
         "title": one.title,

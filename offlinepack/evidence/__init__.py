@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from offlinepack.bundle import Bundle
-from offlinepack.bundle.stories import LARGEST
-from offlinepack.evidence import look as looks
-from offlinepack.evidence.look import Look
+from offlinepack.bundle.document_schema import MAX_DOCUMENT_SIZE
+from offlinepack.bundle.layout import REHEARSAL
+from offlinepack.bundle.reader import Bundle
+from offlinepack.evidence.look import Look, of, of_sdist
 from offlinepack.evidence.provenance import path_of
-from offlinepack.ontarget import manifest as layout
 from offlinepack.ontarget.manifest import File, Manifest
 from offlinepack.ontarget.wheel import read_wheel
 
@@ -45,23 +44,23 @@ def of_bundle(bundle: Bundle) -> Iterator[File | Evidence]:
     documents: dict[str, Any] = {}
     wanted = {path_of(one.path): one.path for one in bundle.manifest.files if one.kind in ("wheel", "sdist", "tool")}
     with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
-        for member in bundle.members():
+        for member in bundle.read_members():
             file = member.file
             if file.kind in ("wheel", "tool") and file.path.endswith(".whl"):
-                path = member.place(Path(folder))
-                found[file.path] = looks.of(read_wheel(path))
+                path = member.write_file(Path(folder))
+                found[file.path] = of(read_wheel(path))
                 path.unlink()
             elif file.kind == "sdist":
-                path = member.place(Path(folder))
-                found[file.path] = looks.of_sdist(path)
+                path = member.write_file(Path(folder))
+                found[file.path] = of_sdist(path)
                 path.unlink()
-            elif (file.path in wanted or file.path == layout.REHEARSAL) and file.size <= LARGEST:
+            elif (file.path in wanted or file.path == REHEARSAL) and file.size <= MAX_DOCUMENT_SIZE:
                 documents[file.path] = _document(member.read())
             else:
-                member.exhaust()
+                member.verify()
             yield file
     stories = {wanted[path]: one for path, one in documents.items() if path in wanted and one}
-    yield Evidence(bundle.manifest, found, stories, documents.get(layout.REHEARSAL), len(bundle.signatures))
+    yield Evidence(bundle.manifest, found, stories, documents.get(REHEARSAL), len(bundle.signatures))
 
 
 def _document(data: bytes) -> Any:

@@ -11,11 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from offlinepack.bundle import Bundle, manifest_of, open_bundle
+from offlinepack.bundle.layout import FILES, INSTALL_CMD, INSTALL_SH
+from offlinepack.bundle.reader import Bundle, open_bundle, read_manifest
 from offlinepack.errors import Finding, Text, note, text, warning
-from offlinepack.ontarget import manifest as layout
-from offlinepack.ontarget.manifest import Manifest, Target
-from offlinepack.ontarget.wheel import Wheel
+from offlinepack.ontarget.manifest import (
+    INSTALL_PY,
+    ONTARGET,
+    SDISTS,
+    TOOLS,
+    WHEELS,
+    Manifest,
+    TargetPlan,
+    serialize_manifest,
+)
+from offlinepack.ontarget.wheel_model import CheckedWheel
 
 _NATIVE = (".so", ".pyd", ".dll", ".dylib", ".exe", ".a", ".lib", ".o")
 
@@ -87,7 +96,7 @@ class Difference:
     @property
     def changed(self) -> bool:
         """Whether anything is to be told at all."""
-        return layout.write(self.old) != layout.write(self.new)
+        return serialize_manifest(self.old) != serialize_manifest(self.new)
 
     def lines(self) -> Iterator[Text]:
         """The difference for a person: one line that sums it up, then what changed, for each target."""
@@ -150,7 +159,7 @@ def diff(old: Path, new: Path) -> Difference:
         for one in (old, new):
             if one.suffix != ".json" or one.is_dir():
                 open_bundle(one).check()
-        return compare(manifest_of(old), manifest_of(new))
+        return compare(read_manifest(old), read_manifest(new))
     bundles = open_bundle(old), open_bundle(new)
     for bundle in bundles:
         bundle.check()
@@ -178,12 +187,12 @@ def compare(old: Manifest, new: Manifest, bundles: tuple[Bundle, Bundle] | None 
 def _once(findings: Iterable[Finding]) -> Iterator[Finding]:
     said = set()
     for one in findings:
-        if one.say() not in said:
-            said.add(one.say())
+        if one.render() not in said:
+            said.add(one.render())
             yield one
 
 
-def _match(manifest: Manifest, target: Target) -> Target | None:
+def _match(manifest: Manifest, target: TargetPlan) -> TargetPlan | None:
     """The target of the old bundle that this one follows: of the same tag, else of the same name and Python."""
     for one in manifest.targets:
         if one.tag == target.tag:
@@ -192,7 +201,7 @@ def _match(manifest: Manifest, target: Target) -> Target | None:
     return kin[0] if len(kin) == 1 else None
 
 
-def _releases(manifest: Manifest, target: Target) -> dict[str, Release]:
+def _releases(manifest: Manifest, target: TargetPlan) -> dict[str, Release]:
     sums = {one.path: one.sha256 for one in manifest.files}
     return {one.name: Release(one.version, one.file.rpartition("/")[2], sums[one.file]) for one in target.install}
 
@@ -226,7 +235,7 @@ def _rewritten(old: Manifest, new: Manifest) -> Iterator[Finding]:
     for path, before, after in _files(old, new):
         folder = path.partition("/")[0]
         if before and after and before != after:
-            if folder in (layout.WHEELS, layout.SDISTS, layout.TOOLS):
+            if folder in (WHEELS, SDISTS, TOOLS):
                 yield warning(
                     "same-name-other-bytes",
                     path,
@@ -235,9 +244,9 @@ def _rewritten(old: Manifest, new: Manifest) -> Iterator[Finding]:
                     old=before,
                     new=after,
                 )
-            elif folder == layout.FILES:
+            elif folder == FILES:
                 yield note("included-changed", path, "{subject} was changed.")
-        elif folder == layout.FILES and before != after:
+        elif folder == FILES and before != after:
             if after:
                 yield note("included-new", path, "{subject} is new.")
             else:
@@ -273,16 +282,16 @@ def _needs(old: Manifest, new: Manifest) -> Iterator[Finding]:
 
 def _code(old: Manifest, new: Manifest) -> Iterator[Finding]:
     """The target side itself: it runs with the rights of who installs."""
-    starters = (layout.INSTALL_PY, layout.INSTALL_SH, layout.INSTALL_CMD)
+    starters = (INSTALL_PY, INSTALL_SH, INSTALL_CMD)
     changed = [
         path
         for path, before, after in _files(old, new)
-        if before != after and (path in starters or path.startswith(layout.ONTARGET + "/"))
+        if before != after and (path in starters or path.startswith(ONTARGET + "/"))
     ]
     if changed:
         yield note(
             "installer-changed",
-            layout.ONTARGET,
+            ONTARGET,
             "The installer itself changed ({count} files): it was packed by another version of offlinepack.",
             count=len(changed),
         )
@@ -342,10 +351,10 @@ def _traits(bundle: Bundle, sums: Collection[str]) -> dict[str, Traits]:
     wanted = {one.path for one in bundle.manifest.files if one.sha256 in sums and one.path.endswith(".whl")}
     if not wanted:
         return {}
-    return {file.sha256: traits(wheel) for file, wheel in bundle.wheels(wanted)}
+    return {file.sha256: traits(wheel) for file, wheel in bundle.read_wheels(wanted)}
 
 
-def traits(wheel: Wheel) -> Traits:
+def traits(wheel: CheckedWheel) -> Traits:
     """What this wheel brings that a careful eye should see."""
     names = {one.name for one in wheel.members}
     native = {name for name in names if name.lower().endswith(_NATIVE) or ".so." in name.lower()}

@@ -84,7 +84,6 @@ def _of_family(family: dict[str, str], texts: Callable[[], Iterable[str]]) -> st
     found = {one for each in said for one in each}
     return found.pop() if len(found) == 1 else family["default"]
 
-
 _TEXTS = (
     ("Apache-2.0", r"Apache License,? Version 2\.0"),
     ("MPL-2.0", r"Mozilla Public License,? (Version|v\.) 2\.0"),

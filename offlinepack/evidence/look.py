@@ -18,15 +18,20 @@ from typing import Any
 from packaging.metadata import RawMetadata, parse_email
 
 from offlinepack.evidence import licences
-from offlinepack.ontarget.archive import Unsound, unpacked
-from offlinepack.ontarget.wheel import Member, Wheel, normalised, read_wheel
+from offlinepack.ontarget.archive import ArchiveError, unpack_entry
+from offlinepack.ontarget.wheel import read_wheel
+from offlinepack.ontarget.wheel_model import CheckedWheel, WheelMember, normalize_name
 from offlinepack.store import Store, StoredFile
 
 VERSION = 1
 """grows when another look finds something else in the same bytes"""
+
 NATIVE = (".so", ".pyd", ".dll", ".dylib", ".exe", ".a", ".lib", ".o")
+
 _SHOWN = 12
+
 _LARGEST_TEXT, _LARGEST_SBOM = 1 << 18, 4 << 20
+
 _TOO_GENERAL = {
     *(
         "bin",
@@ -140,7 +145,7 @@ def of_sdist(path: Path) -> Look:
                     raw = parse_email(source.read() if source else b"")[0]
                     licence = licences.of(raw, lambda: [])
                     return Look(
-                        normalised(raw.get("name", "")),
+                        normalize_name(raw.get("name", "")),
                         raw.get("version", ""),
                         " ".join(raw.get("summary", "").split())[:300],
                         _homepage(raw),
@@ -152,7 +157,7 @@ def of_sdist(path: Path) -> Look:
     return Look()
 
 
-def kept_of(wheel: Wheel, file: StoredFile, store: Store | None) -> Look:
+def kept_of(wheel: CheckedWheel, file: StoredFile, store: Store | None) -> Look:
     """The same of a wheel that was just read."""
     found = of(wheel)
     if store:
@@ -160,14 +165,14 @@ def kept_of(wheel: Wheel, file: StoredFile, store: Store | None) -> Look:
     return found
 
 
-def of(wheel: Wheel) -> Look:
+def of(wheel: CheckedWheel) -> Look:
     """Look at a wheel that was strictly read."""
     raw = parse_email(re.split(b"\r?\n\r?\n", wheel.metadata, maxsplit=1)[0])[0]
     licence = licences.of(raw, lambda: _texts(wheel))
     names = [one.name for one in wheel.members]
     native = [one for one in names if one.lower().endswith(NATIVE) or ".so." in one.lower()]
     libraries = [one for one in wheel.members if one.scheme.endswith("lib")]
-    tops = sorted({one.path.partition("/")[0] for one in libraries} - {wheel.info})
+    tops = sorted({one.path.partition("/")[0] for one in libraries} - {wheel.dist_info})
     startup = sorted(
         one.path
         for one in libraries
@@ -175,7 +180,7 @@ def of(wheel: Wheel) -> Look:
         and (one.path.lower().endswith(".pth") or one.path.lower() in ("sitecustomize.py", "usercustomize.py"))
     )
     own = {one.path for one in wheel.members if one.scheme == "scripts"}
-    marked = {one.name for one in wheel.members if one.executable and one.name not in native}
+    marked = {one.name for one in wheel.members if one.is_executable and one.name not in native}
     marked -= {
         one for one in marked if one.endswith((".py", ".txt", ".md", ".rst", ".pyi", ".json", ".toml", ".typed"))
     }
@@ -203,7 +208,7 @@ def of(wheel: Wheel) -> Look:
 
 def _unusual(top: str, name: str) -> bool:
     stem = top.partition(".")[0]
-    if normalised(stem) == name:
+    if normalize_name(stem) == name:
         return False
     return stem.lower() in _TOO_GENERAL or stem in sys.stdlib_module_names or stem.startswith("-")
 
@@ -217,28 +222,28 @@ def _homepage(raw: RawMetadata) -> str:
     return next((one for one in found if re.fullmatch(r"https?://[^\s<>\"@?]+", one)), "")
 
 
-def _read(wheel: Wheel, member: Member, most: int) -> bytes:
-    if max(member.size, member.packed) > most:
+def _read(wheel: CheckedWheel, member: WheelMember, most: int) -> bytes:
+    if max(member.size, member.packed_size) > most:
         return b""
     try:
         with Path(wheel.path).open("rb", buffering=0) as source:
-            return b"".join(unpacked(source, member))
-    except Unsound:
+            return b"".join(unpack_entry(source, member))
+    except ArchiveError:
         return b""
 
 
-def _texts(wheel: Wheel) -> Iterator[str]:
+def _texts(wheel: CheckedWheel) -> Iterator[str]:
     """The texts of its own licence; those of what it bundles lie deeper."""
     for one in wheel.members:
         folder, _, name = one.name.rpartition("/")
-        if folder in (wheel.info, f"{wheel.info}/licenses") and re.match("(licen[cs]e|copying)", name, re.I):
+        if folder in (wheel.dist_info, f"{wheel.dist_info}/licenses") and re.match("(licen[cs]e|copying)", name, re.I):
             yield _read(wheel, one, _LARGEST_TEXT).decode("utf-8", "replace")
 
 
-def _components(wheel: Wheel) -> Iterator[dict[str, Any]]:
+def _components(wheel: CheckedWheel) -> Iterator[dict[str, Any]]:
     """PEP 770: SBOMs lie in .dist-info/sboms/. What those of CycloneDX and SPDX as JSON list, in one form."""
     for one in sorted(wheel.members, key=lambda one: one.name):
-        if one.name.startswith(f"{wheel.info}/sboms/"):
+        if one.name.startswith(f"{wheel.dist_info}/sboms/"):
             try:
                 document = json.loads(_read(wheel, one, _LARGEST_SBOM))
                 listed = list(_cyclonedx(document) if "bomFormat" in document else _spdx(document))

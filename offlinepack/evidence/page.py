@@ -13,7 +13,7 @@ from importlib import resources
 from typing import Any
 
 from offlinepack.errors import Text, text
-from offlinepack.ontarget.errors import Words
+from offlinepack.ontarget.errors import Messages
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,6 @@ def _changed(report: Mapping[str, Any]) -> Section | None:
         (table,) if rows else (),
     )
 
-
 _STATES = {
     "changed": text("another version"),
     "rebuilt": text("the same version, other bytes"),
@@ -226,7 +225,6 @@ def _attention(report: Mapping[str, Any]) -> Section:
     lead = () if points else (text("Nothing in this bundle asks for a second look."),)
     return Section("attention", text("What deserves a look"), lead, tuple(points))
 
-
 _GROUPS = (
     ("licence", "warning", text("Nothing says under which licence these are: {names}.")),
     ("built", "note", text("Built from source on the packing host: {names}.")),
@@ -278,7 +276,6 @@ def _machines(report: Mapping[str, Any]) -> Section:
         heads = (text("Library"), text("Wanted by"), text("On"), text("What brings it"))
         tables.append(Table(text("Libraries that the system itself has to bring"), heads, needs))
     return Section("machines", text("Where it runs"), (), (), tuple(tables))
-
 
 _VERDICTS = {
     "installs": text("installs"),
@@ -343,7 +340,6 @@ def _vulnerabilities(report: Mapping[str, Any]) -> Section:
         (),
         (Table(text("Releases that are known to be vulnerable"), heads, rows),) if rows else (),
     )
-
 
 _LEVELS = {
     "": text("level unknown"),
@@ -412,7 +408,6 @@ def _projects(report: Mapping[str, Any]) -> Section:
     return Section(
         "projects", text("Everything in it"), (), (), (Table(text("All projects, by name"), heads, tuple(rows), (6,)),)
     )
-
 
 _ORIGINS = {
     "index": text("public index"),
@@ -503,17 +498,14 @@ def _lead(report: Mapping[str, Any]) -> list[Text]:
     return found
 
 
-# ------------------------------------------------------------------------------------------------ HTML
-
-
-def to_html(report: Mapping[str, Any], lang: str, words: Words) -> str:
+def to_html(report: Mapping[str, Any], lang: str, words: Messages) -> str:
     """The report as one HTML file."""
     style = resources.files("offlinepack.evidence").joinpath("page.css").read_text("utf-8")
     parts = sections(report)
     title = html.escape(_title(report))
 
     def say(value: Any) -> str:
-        return html.escape(value.say(words) if isinstance(value, Text) else str(value))
+        return html.escape(value.render(words) if isinstance(value, Text) else str(value))
 
     def cell(value: Any) -> str:
         if isinstance(value, Mark):
@@ -584,18 +576,14 @@ def to_html(report: Mapping[str, Any], lang: str, words: Words) -> str:
         + "</body></html>\n"
     )
 
-
 _POINTS = {"error": text("look"), "warning": text("odd"), "note": text("note")}
 
 
-# ------------------------------------------------------------------------------------------------ Markdown
-
-
-def to_markdown(report: Mapping[str, Any], words: Words) -> str:
+def to_markdown(report: Mapping[str, Any], words: Messages) -> str:
     """The same as Markdown."""
 
     def say(value: Any) -> str:
-        found = value.say(words) if isinstance(value, Text) else str(value)
+        found = value.render(words) if isinstance(value, Text) else str(value)
         return re.sub(r"([\\|<>*_])", r"\\\1", found)
 
     def cell(value: Any) -> str:

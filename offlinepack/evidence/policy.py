@@ -29,8 +29,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from offlinepack.errors import Finding, PolicyError, SourceError, Text, error, note, raise_all, text
-from offlinepack.evidence import Evidence, licences
+from offlinepack.errors import Finding, PolicyError, SourceError, Text, error, note, raise_on_errors, text
+from offlinepack.evidence import Evidence
+from offlinepack.evidence.licences import allowed
 from offlinepack.evidence.look import Look
 from offlinepack.evidence.sbom import releases
 from offlinepack.evidence.vulnerabilities import LEVELS, Lookup, look_up
@@ -87,8 +88,8 @@ def read(path: Path) -> Policy:
 def _strings(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
-
 _FLAG, _LIST = text("true or false"), text("a list of strings")
+
 _KEYS: dict[str, tuple[Callable[[Any], bool], Text]] = {
     "allowed-licenses": (_strings, _LIST),
     "denied-licenses": (_strings, _LIST),
@@ -157,7 +158,6 @@ def of_table(table: Mapping[str, Any], origin: str, where: Callable[[str], str] 
         values["attestations"] = tuple(canonicalize_name(one) for one in values["attestations"])
     return Policy(**values)
 
-
 _RULES = "Rules are: {rules}."
 
 
@@ -173,7 +173,7 @@ class Rules:
         """The notes, or PolicyError with everything that the policy does not admit. Ages are those of today."""
         today = date.today()
         known = vulnerabilities(evidence, self.snapshot, today) if self.policy.vulnerabilities else None
-        return raise_all(PolicyError, check(evidence, self.policy, today, known))
+        return raise_on_errors(PolicyError, check(evidence, self.policy, today, known))
 
 
 def vulnerabilities(evidence: Evidence, snapshot: Path | None, today: date) -> Lookup:
@@ -232,9 +232,9 @@ def check(evidence: Evidence, policy: Policy, today: date, known: Lookup | None)
             continue
         one = _Release(name, version, path.rpartition("/")[2], evidence.looks.get(path) or Look(), story)
         for each in _broken(one, policy, today):
-            found.setdefault(each.say(), each)
+            found.setdefault(each.render(), each)
     for each in _vulnerable(policy, known):
-        found.setdefault(each.say(), each)
+        found.setdefault(each.render(), each)
     return [_excepted(one, policy) for one in found.values()]
 
 
@@ -288,7 +288,6 @@ def _broken(one: _Release, policy: Policy, today: date) -> Iterator[Finding]:
             file=one.file,
         )
 
-
 _REPLACE = "Take another version or another project, or have the policy changed."
 
 
@@ -312,7 +311,7 @@ def _licence(one: _Release, policy: Policy) -> Iterator[Finding]:
             "{subject} does not say under which licence it is.",
             "Look at its project, then make an exception with the reason.",
         )
-    elif policy.allowed_licenses and not licences.allowed(terms, matches(policy.allowed_licenses)):
+    elif policy.allowed_licenses and not allowed(terms, matches(policy.allowed_licenses)):
         yield error(
             "policy-licence",
             one.called,
@@ -322,7 +321,7 @@ def _licence(one: _Release, policy: Policy) -> Iterator[Finding]:
         )
     elif policy.denied_licenses:
         denied = matches(policy.denied_licenses)
-        if not licences.allowed(terms, lambda word: not denied(word)):
+        if not allowed(terms, lambda word: not denied(word)):
             yield error(
                 "policy-licence",
                 one.called,

@@ -16,18 +16,21 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from offlinepack.bundle.layout import PROVENANCE
 from offlinepack.errors import FetchError, Finding, IntegrityError, error
 from offlinepack.fetch import Client, local_path
 from offlinepack.indexes import Indexes, IndexFile, Project, find_project, is_public
-from offlinepack.ontarget import manifest as layout
 from offlinepack.store import Store
 
 VERSION = 2
+
 _JOBS = 3
 """pages at a time: they are large, and other files are being fetched"""
+
 _FIRST = 8
 """pages that are asked for in any case"""
-TRUSTED_ROOT = f"{layout.PROVENANCE}/trusted_root.json"
+
+TRUSTED_ROOT = f"{PROVENANCE}/trusted_root.json"
 
 
 @dataclass(frozen=True)
@@ -336,7 +339,7 @@ def publisher(said: Mapping[str, Any]) -> str:
 
 def path_of(file: str) -> str:
     """Where the story of a wheel, sdist or tool lies in the bundle."""
-    return f"{layout.PROVENANCE}/{file.rpartition('/')[2]}.json"
+    return f"{PROVENANCE}/{file.rpartition('/')[2]}.json"
 
 
 def documents(told: Mapping[str, Told], sums: Mapping[str, str]) -> dict[str, bytes]:
@@ -345,7 +348,7 @@ def documents(told: Mapping[str, Told], sums: Mapping[str, str]) -> dict[str, by
     for name, one in sorted(told.items()):
         story = {"schema": 1, "file": name, "sha256": sums[name], **one.story.to_json()}
         if one.attestation is not None:
-            place = f"{layout.PROVENANCE}/{name}.attestations.json"
+            place = f"{PROVENANCE}/{name}.attestations.json"
             found[place] = one.attestation.encode()
             story["attestation_file"] = place
         found[path_of(name)] = (json.dumps(story, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()

@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from offlinepack.bundle import Bundle, manifest_of, open_bundle
+from offlinepack.bundle.reader import Bundle, open_bundle, read_manifest
 from offlinepack.errors import BundleError, Text, error
 from offlinepack.evidence import Evidence
 from offlinepack.evidence.diff import Difference, compare
@@ -22,9 +22,8 @@ from offlinepack.evidence.policy import age
 from offlinepack.evidence.provenance import publisher
 from offlinepack.evidence.sbom import releases
 from offlinepack.evidence.vulnerabilities import Lookup
-from offlinepack.ontarget import manifest as layout
-from offlinepack.ontarget.manifest import Manifest, Target
-from offlinepack.targets import Target as Machine
+from offlinepack.ontarget.manifest import Manifest, TargetPlan, parse_manifest, serialize_manifest
+from offlinepack.targets import Target
 
 
 def facts(
@@ -61,14 +60,14 @@ def facts(
             if one.kind == "included"
         ],
         "vulnerabilities": {**known.to_json(), "problem": known.problem} if known else None,
-        "manifest": json.loads(layout.write(manifest)),
+        "manifest": json.loads(serialize_manifest(manifest)),
     }
 
 
 def plain(value: Any) -> Any:
     """The same with its sentences in English, as JSON has it."""
     if isinstance(value, Text):
-        return value.say()
+        return value.render()
     if isinstance(value, Mapping):
         return {key: plain(one) for key, one in value.items()}
     return [plain(one) for one in value] if isinstance(value, (list, tuple)) else value
@@ -82,12 +81,12 @@ def before(path: Path) -> tuple[Manifest, Bundle | None]:
     try:
         document = json.loads(path.read_bytes())
     except (OSError, ValueError):
-        return manifest_of(path), None  # which says what is wrong with it
+        return read_manifest(path), None  # which says what is wrong with it
     if not isinstance(document, dict) or "manifest" not in document:
-        return manifest_of(path), None
+        return read_manifest(path), None
     try:
         text = json.dumps(document["manifest"], sort_keys=True, indent=1, ensure_ascii=True) + "\n"
-        return layout.read(text.encode()), None
+        return parse_manifest(text.encode()), None
     except BundleError as failed:
         raise BundleError(
             error("bad-report", path, "{subject} is no report of a bundle.", "Name its .json, or the bundle itself."),
@@ -106,7 +105,7 @@ def _difference(found: Difference) -> dict[str, Any]:
     return {**found.to_json(), "findings": said, "lines": list(found.lines())}
 
 
-def _target(target: Target, evidence: Evidence) -> dict[str, Any]:
+def _target(target: TargetPlan, evidence: Evidence) -> dict[str, Any]:
     listed = (evidence.rehearsal or {}).get("targets")
     verdicts = (
         [one for one in listed if isinstance(one, dict) and one.get("tag") == target.tag]
@@ -117,7 +116,7 @@ def _target(target: Target, evidence: Evidence) -> dict[str, Any]:
     return {
         "name": target.name,
         "tag": target.tag,
-        "machines": Machine(target.name, target.facts).machines,
+        "machines": Target(target.name, target.facts).machines,
         "python_min": target.python_min,
         "distributions": len(target.install),
         "size": sum(sizes[path] for path in {one.file for one in target.install}),
@@ -202,7 +201,7 @@ def _release(
         "file": path.rpartition("/")[2],
         "size": file.size,
         "sha256": file.sha256,
-        "targets": [one.tag for one in targets if file in evidence.manifest.files_of(one)],
+        "targets": [one.tag for one in targets if file in evidence.manifest.list_files(one)],
         "summary": look.summary,
         "homepage": look.homepage,
         "licences": list(look.licences),

@@ -13,12 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from offlinepack import __version__
-from offlinepack.evidence import Evidence, licences
+from offlinepack._version import __version__
+from offlinepack.evidence import Evidence
+from offlinepack.evidence.licences import spdx
 from offlinepack.evidence.look import Look
-from offlinepack.ontarget.manifest import File, Target
+from offlinepack.ontarget.manifest import File, TargetPlan
 
 _SCHEMA = "http://cyclonedx.org/schema/bom-1.6.schema.json"
+
 _TYPES = {
     *("application", "framework", "library", "container", "platform", "operating-system", "device", "device-driver"),
     *("firmware", "file", "machine-learning-model", "data", "cryptographic-asset"),
@@ -126,7 +128,7 @@ def _component(file: File, ref: str, evidence: Evidence) -> dict[str, Any]:
 
 
 def _facts(
-    file: File, name: str, story: Mapping[str, Any], targets: Iterable[Target]
+    file: File, name: str, story: Mapping[str, Any], targets: Iterable[TargetPlan]
 ) -> Iterator[tuple[str, str | None]]:
     yield "file", file.path
     for target in targets:
@@ -157,9 +159,9 @@ def _properties(facts: Iterable[tuple[str, str | None]]) -> list[dict[str, str]]
 def _licences(terms: Iterable[str]) -> list[dict[str, Any]]:
     """A single identifier by its id, an expression alone as such; several, and what SPDX has no word for, by name."""
     terms = list(terms)
-    if len(terms) == 1 and (" " in licences.spdx(terms[0]) or terms[0].startswith("LicenseRef-")):
+    if len(terms) == 1 and (" " in spdx(terms[0]) or terms[0].startswith("LicenseRef-")):
         return [{"expression": terms[0], "acknowledgement": "declared"}]
-    plain = [("id" if one == licences.spdx(one) and " " not in one else "name", one) for one in terms]
+    plain = [("id" if one == spdx(one) and " " not in one else "name", one) for one in terms]
     return [{"license": {kind: one, "acknowledgement": "declared"}} for kind, one in plain]
 
 
@@ -184,7 +186,7 @@ def _inside(one: Mapping[str, str], ref: str) -> dict[str, Any]:
     if len(one.get("sha256", "")) == 64:
         found["hashes"] = [{"alg": "SHA-256", "content": one["sha256"]}]
     if one.get("licence"):
-        found["licenses"] = _licences([licences.spdx(one["licence"]) or one["licence"]])
+        found["licenses"] = _licences([spdx(one["licence"]) or one["licence"]])
     if one.get("purl"):
         found["purl"] = one["purl"]
     found["properties"] = _properties([("sbom", one.get("sbom"))])

@@ -25,6 +25,7 @@ from packaging.version import InvalidVersion, Version
 from offlinepack.errors import SourceError, Text, error, text
 
 LEVELS = ("low", "medium", "high", "critical")
+
 Release = tuple[str, str]
 """normalised name and version"""
 
@@ -77,7 +78,7 @@ class Lookup:
             "date": self.date or None,
             "known": [one.to_json() for one in self.known],
             "not_looked_up": [f"{name} {version}" for name, version in self.unknown],
-            "problem": self.problem.say() if self.problem else None,
+            "problem": self.problem.render() if self.problem else None,
         }
 
 
@@ -88,9 +89,6 @@ def look_up(releases: Iterable[Release], public: Collection[Release], snapshot: 
     """
     wanted = sorted(set(releases))
     return of_snapshot(snapshot, wanted) if snapshot else ask(wanted, [one for one in wanted if one in public], today)
-
-
-# ------------------------------------------------------------------------------------------------ online
 
 
 def ask(wanted: Sequence[Release], public: Sequence[Release], today: date) -> Lookup:
@@ -144,9 +142,6 @@ def _audited(program: str, releases: Iterable[Release]) -> list[dict[str, Any]] 
     except (ValueError, KeyError, TypeError):
         words = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["?"]
         return text("pip-audit failed: {words}", words=words[-1][:200])
-
-
-# ------------------------------------------------------------------------------------------------ a snapshot
 
 
 def of_snapshot(path: Path, wanted: Sequence[Release]) -> Lookup:

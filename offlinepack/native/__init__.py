@@ -18,9 +18,9 @@ from typing import Any
 
 from offlinepack.errors import Finding, IntegrityError, error, note, text, warning
 from offlinepack.native.binary import SITE, Binary
-from offlinepack.native.files import NO_BINARY, Packed, Unpacked, read_file, read_member, undefined
+from offlinepack.native.files import NO_BINARY, Packed, Unpacked, read_member
 from offlinepack.native.imports import imported
-from offlinepack.ontarget.archive import Archive, Unsound
+from offlinepack.ontarget.archive import ArchiveError, ZipArchive
 from offlinepack.ontarget.manifest import Need
 from offlinepack.store import Store, StoredFile
 from offlinepack.targets import Target
@@ -29,9 +29,6 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
-
-__all__ = ["SCAN", "Binary", "Need", "Needs", "Scan", "help_for", "is_usual", "needs", "read", "read_file", "scan"]
-__all__ += ["undefined"]
 
 SCAN = 3
 """grows when what `scan` finds out changes, so that facts in the store are found out again"""
@@ -94,8 +91,8 @@ def read(wheel: Path, members: Mapping[str, Packed] | None = None) -> Scan:
     """Look at every binary of a wheel; a damaged one is passed over. IntegrityError where it is no zip archive."""
     with wheel.open("rb", buffering=0) as source:
         try:
-            entries: Mapping[str, Packed] = members or Archive(source).entries(lambda *_: None)
-        except Unsound as why:
+            entries: Mapping[str, Packed] = members or ZipArchive(source).read_entries(lambda *_: None)
+        except ArchiveError as why:
             raise IntegrityError(error("no-archive", wheel.name, "{subject}: {why}.", why=why.args[1])) from why
         found = [
             binary
@@ -114,13 +111,11 @@ def read(wheel: Path, members: Mapping[str, Packed] | None = None) -> Scan:
         at_once, dlopens = imported(entries, text_of, modules) if found else (set(), False)
     return Scan(tuple(replace(one, starts=one.starts or one.path in at_once) for one in found), dlopens)
 
-
 # The C library's own files: what the target's facts promise.
 _LIBC = re.compile(
     r"(libc|libm|libpthread|libdl|librt|libutil|libresolv|libanl|libmvec|libBrokenLocale|libthread_db|ld-linux[\w-]*|ld64)"
     r"\.so\.\d+\Z|libc\.(musl-\w+\.)?so(\.1)?\Z|ld-musl-\w+\.so\.1\Z|linux-(vdso|gate)\.so\.1\Z"
 )
-
 
 _PYTHON = re.compile(r"/(Python|libpython3[\d.]+t?\.dylib)\Z")
 
@@ -284,8 +279,8 @@ def _macos_too_old(name: str, binary: Binary, wanted: str, target: Target, certa
     )
     return found if certain else found._replace(level="note")
 
-
 _INSTALL = "Install it there: {help}"
+
 _FIND = "Install the package of that system that brings it."
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 SITE = "lib/python/site-packages"
 """where a wheel's modules lie below the environment; the X.Y in it does not matter for paths between files"""
+
 EXTENSION = re.compile(r"([^/.]+)(\.cpython-[^/]*|\.pypy[^/]*|\.abi3|\.abi3t|\.cp3[^/]*)?\.(so|pyd)\Z")
 """the file name of an extension module on any system; its first group is the module's name"""
 

@@ -25,15 +25,17 @@ _MACHINES = {
     (258, 64, "<"): "loongarch64",
 }
 
-
 _MOST_VERSIONS = 10_000
 """entries in the table of wanted symbol versions; the largest known has some hundred"""
+
 _MOST_STRINGS = 64 << 20
 """bytes of names"""
 
 # System V gABI, chapters 4 (headers) and 5 (program header, dynamic section); symbol versions: LSB, chapter 10.7.
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
+
 _DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 1, 5, 10, 14, 15, 29
+
 _DT_VERNEED, _DT_VERNEEDNUM = 0x6FFFFFFE, 0x6FFFFFFF
 
 

@@ -11,30 +11,38 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from offlinepack.native import elf, macho, pe
+from offlinepack.native import macho, pe
 from offlinepack.native.binary import Binary, installed
-from offlinepack.ontarget.archive import Entry
-from offlinepack.ontarget.wheel import Member
+from offlinepack.native.elf import read
+from offlinepack.ontarget.archive import ZipEntry
+from offlinepack.ontarget.wheel_model import WheelMember
 
 try:  # twice as fast; where there is no such wheel, Python's own serves
     from isal.isal_zlib import decompressobj, error
 except ImportError:
     from zlib import decompressobj, error  # type: ignore[assignment,unused-ignore]
 
-Packed = Entry | Member
+
+Packed = ZipEntry | WheelMember
 """where a file's bytes lie in its wheel"""
+
 IN_MEMORY = 16 << 20
 """bytes of a binary that are held in memory; a larger one goes through a temporary file"""
+
 _BLOCK = 1 << 18
+
 _MOST_TURNS = 16
 """so often what went by may be asked for again; a sound file needs two or three"""
+
 NO_BINARY = re.compile(
     r"\.(py|pyi|pyc|pyx|pxd|txt|md|rst|json|toml|ya?ml|cfg|ini|html?|css|js|mjs|map|ts|svg|png|jpe?g|gif|ico|woff2?|ttf|otf"
     r"|h|hpp|hh|c|cc|cpp|f|f90|cu|cuh|csv|tsv|npy|npz|xml|xsd|po|mo|pot|ipynb|cmake|pc|sh|gz|xz|bz2|zip|typed|a|lib)\Z"
     r"|\.dist-info/|/(LICENSE|NOTICE|AUTHORS|METADATA|RECORD|WHEEL)[^/]*\Z",
     re.I,
 )
+
 _MAGIC = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf")
+
 _DAMAGED = (struct.error, ValueError, IndexError, OverflowError)
 
 
@@ -77,7 +85,7 @@ class Unpacked:
 
     def _begin(self) -> None:
         self._inflate, self._rest = decompressobj(-15), b""
-        self._place, self._left = self._entry.offset, self._entry.packed
+        self._place, self._left = self._entry.offset, self._entry.packed_size
         self._at, self._end, self._more = 0, 0, False
         self._kept = []
 
@@ -89,7 +97,7 @@ class Unpacked:
                 if not self._rest:
                     break
                 self._place, self._left = self._place + len(self._rest), self._left - len(self._rest)
-            block, self._rest = self._inflated() if self._entry.deflated else (self._rest, b"")
+            block, self._rest = self._inflated() if self._entry.is_deflated else (self._rest, b"")
             if block:
                 return block
         return b""
@@ -113,7 +121,7 @@ def read_member(source: BinaryIO, entry: Packed) -> tuple[Binary, ...]:
     try:
         head = data[0:64]
         if head[:4] == b"\x7fELF":
-            return (elf.read(installed(entry.name), data),)
+            return (read(installed(entry.name), data),)
         return _whole(installed(entry.name), data, entry.size) if head.startswith(_MAGIC) else ()
     except _DAMAGED:
         return ()
@@ -145,7 +153,7 @@ def _whole(path: str, data: Unpacked, size: int) -> tuple[Binary, ...]:
 def _any(path: str, data: Any) -> Iterator[Binary]:
     kind = bytes(data[:4])
     if kind == b"\x7fELF":
-        yield elf.read(path, data)
+        yield read(path, data)
     elif kind[:2] == b"MZ":
         yield pe.read(path, data)
     else:

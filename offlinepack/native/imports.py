@@ -14,7 +14,9 @@ from offlinepack.native.binary import EXTENSION, SITE, installed
 _IMPORT = re.compile(
     rb"^(?:import[ \t]+([^\n;#]+)|from[ \t]+(\.*)([\w.]*)[ \t]+import[ \t]*(\([^)]*\)|[^\n;#]+))", re.M
 )
+
 _BLOCK = re.compile(rb"^(if|elif|else|with|try|except|finally)\b([^\n]*:[^\n]*)\n((?:[ \t]+[^\n]*(?:\n|\Z)|\n)+)", re.M)
+
 _DEEPEST = 6
 
 
@@ -62,9 +64,9 @@ def _parents(name: str) -> set[str]:
     parts = name.split(".")
     return {".".join(parts[:count]) for count in range(1, len(parts))}
 
-
 _READ: dict[tuple[bytes, str], tuple[str, ...]] = {}
 """hash and package -> what `_imports` found: the wheels of one release for many machines have most modules in common"""
+
 _MOST_READ = 20_000
 
 

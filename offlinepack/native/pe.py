@@ -8,6 +8,7 @@ from typing import Any
 from offlinepack.native.binary import EXTENSION, Binary
 
 _MACHINES = {0x8664: "amd64", 0x14C: "x86", 0xAA64: "arm64"}
+
 _MOST_IMPORTS = 5_000
 """entries of an import directory; real ones have some dozen"""
 

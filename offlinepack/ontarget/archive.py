@@ -1,6 +1,6 @@
-"""A zip archive, read by hand: each byte belongs to one member or to the directory; no two readers see two archives.
+"""Read a zip archive strictly: every byte belongs to exactly one member or to the directory.
 
-Standard: PKWARE's APPNOTE 6.3. Taken: stored and deflated members, data descriptors, zip64, folders, UTF-8 names.
+Standard: PKWARE's APPNOTE 6.3. Accepted: stored and deflated members, data descriptors, zip64, folders, UTF-8 names.
 """
 
 import base64
@@ -13,87 +13,93 @@ import zlib
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Set, Tuple
 
 from .errors import Text, text
-from .paths import folded
+from .paths import fold_path
 
-BLOCK = 1 << 20  # bytes in memory at once
+BLOCK_SIZE = 1 << 20  # bytes in memory at once
+
 _CENTRAL, _LOCAL = struct.Struct("<4s6H3I5H2I"), struct.Struct("<4s5H3I2H")
-_END, _END64, _LOCATOR = struct.Struct("<4s4H2IH"), struct.Struct("<4sQ2H2I4Q"), struct.Struct("<4sIQI")
+
+_END, _ZIP64_END, _ZIP64_LOCATOR = struct.Struct("<4s4H2IH"), struct.Struct("<4sQ2H2I4Q"), struct.Struct("<4sIQI")
+
 _ALL_ONES = 0xFFFFFFFF
-_MOST, _MEMBERS = 64 << 20, 200000  # bytes and members of a directory
-_RATIO = 100  # an archive may unpack to _MOST bytes, and beyond that to so many times its own size
-_PLAIN = re.compile(r"(?![A-Za-z]:)(?:(?!\.\.?/)[^/\\]{1,255}/)*(?!\.\.?/?\Z)[^/\\]{1,255}/?\Z")
 
-Refuse = Callable[[str, Text], None]
+_MAX_SIZE, _MAX_MEMBERS = 64 << 20, 200000  # bytes and members of a directory
+
+_MAX_RATIO = 100  # an archive may unpack to _MOST bytes, and beyond that to so many times its own size
+
+_PLAIN_NAME = re.compile(r"(?![A-Za-z]:)(?:(?!\.\.?/)[^/\\]{1,255}/)*(?!\.\.?/?\Z)[^/\\]{1,255}/?\Z")
+
+RefuseCallback = Callable[[str, Text], None]
 
 
-class Unsound(Exception):
+class ArchiveError(Exception):
     """What keeps the archive from being read any further: a code, a Text."""
 
 
-class Entry(NamedTuple):
+class ZipEntry(NamedTuple):
     """One file in the archive."""
 
     name: str
     offset: int  # of its packed bytes
-    packed: int  # bytes there
+    packed_size: int  # bytes there
     size: int  # bytes when unpacked
     crc: int
-    deflated: bool  # else stored
-    executable: bool
+    is_deflated: bool  # else stored
+    is_executable: bool
 
 
-class Archive:
+class ZipArchive:
     """The open file. What is read from it for keeps is compared, in the end, with the bytes that get hashed."""
 
     def __init__(self, source):  # type: (Any) -> None
         self.source, self.size = source, os.fstat(source.fileno()).st_size
-        self.kept = []  # type: List[Tuple[int, bytes]]
+        self.checked_ranges = []  # type: List[Tuple[int, bytes]]
 
     def read(self, count, offset):  # type: (int, int) -> bytes
         """What there is of `count` bytes at `offset`."""
         self.source.seek(offset)
         return self.source.read(count)  # type: ignore[no-any-return]
 
-    def at(self, offset, count, keep=True):  # type: (int, int, bool) -> bytes
+    def read_exactly(self, offset, count, keep=True):  # type: (int, int, bool) -> bytes
         """Exactly `count` bytes at `offset`."""
         data = self.read(count, offset) if 0 <= offset <= offset + count <= self.size else b""
         if len(data) != count:
-            raise Unsound("framing", text("it ends too early"))
+            raise ArchiveError("framing", text("it ends too early"))
         if keep:
-            self.kept.append((offset, data))
+            self.checked_ranges.append((offset, data))
         return data
 
-    def sha256(self):  # type: () -> str
+    def compute_sha256(self):  # type: () -> str
         """Of the whole file; '' where something that was kept is not there now."""
-        digest, block, at, same = hashlib.sha256(), memoryview(bytearray(BLOCK)), 0, True
+        digest, block, at, same = hashlib.sha256(), memoryview(bytearray(BLOCK_SIZE)), 0, True
         self.source.seek(0)
         while True:
             count = self.source.readinto(block)
             if not count:
                 return digest.hexdigest() if same else ""
             digest.update(block[:count])
-            for offset, data in self.kept:
+            for offset, data in self.checked_ranges:
                 low, high = max(offset, at), min(offset + len(data), at + count)
                 same = same and (low >= high or block[low - at : high - at] == data[low - offset : high - offset])
             at += count
 
-    def entries(self, refuse):  # type: (Refuse) -> Dict[str, Entry]
+    def read_entries(self, refuse):  # type: (RefuseCallback) -> Dict[str, ZipEntry]
         """The files by name. What is wrong with one of them goes to `refuse`; with the whole: Unsound."""
-        directory, start = self._directory()
-        files, seen, folders, expected = {}, {}, set(), 0  # type: Dict[str, Entry], Dict[str, str], Set[str], int
+        directory, start = self._read_directory()
+        files, seen, folders, expected = {}, {}, set(), 0  # type: Dict[str, ZipEntry], Dict[str, str], Set[str], int
         for number, (header, raw, flags, method, crc, packed, size, mode) in enumerate(directory, 1):
             name = raw.decode("utf-8" if flags & 0x800 else "ascii", "backslashreplace")
             end = directory[number][0] if number < len(directory) else start
             data = self.read(min(30 + len(raw) + 64, end - header), header)
             if header != expected or len(data) < 30:
-                raise Unsound("framing", text("{member}: there are bytes of no member, or of two", member=name))
+                raise ArchiveError("framing", text("{member}: there are bytes of no member, or of two", member=name))
             sign, _, flags2, method2, _, _, crc2, packed2, size2, n, e = _LOCAL.unpack_from(data)
             offset, expected = header + 30 + n + e, end
             if e:
-                size2, packed2, _ = _widened(self.at(header + 30 + n, e, False), size2, packed2, 0)
+                size2, packed2, _ = _widen_values(self.read_exactly(header + 30 + n, e, False), size2, packed2, 0)
             left, same = end - offset - packed, (crc2, packed2, size2) == (crc, packed, size)
             if flags & 8:  # APPNOTE 4.3.9: a data descriptor follows, with or without signature, of 4 or 8 bytes a size
-                tail = self.at(offset + packed, min(left, 25), False)
+                tail = self.read_exactly(offset + packed, min(left, 25), False)
                 tail = tail[4:] if tail[:4] == b"PK\7\x08" and len(tail) in (16, 24) else tail
                 form, most = ("<3I", _ALL_ONES) if len(tail) == 12 else ("<IQQ", -1)
                 left = int(tail != struct.pack(form, crc, packed & most, size & most))
@@ -105,9 +111,9 @@ class Archive:
             kind, folder = stat.S_IFMT(mode), name[-1:] == "/"
             if kind not in (0, stat.S_IFDIR if folder else stat.S_IFREG) or (size if folder else mode & 0o6000):
                 refuse("name", text("{member} is a link or another special file", member=name))
-            if not _PLAIN.match(name) or not name.isprintable() or len(raw) > 1000:
+            if not _PLAIN_NAME.match(name) or not name.isprintable() or len(raw) > 1000:
                 refuse("name", text("{member} is not a plain relative name", member=name))
-            key = name.lower() if len(name) == len(raw) else folded(name)
+            key = name.lower() if len(name) == len(raw) else fold_path(name)
             parent = key.rpartition("/")[0]
             while parent and parent not in folders:
                 folders.add(parent)
@@ -117,33 +123,33 @@ class Archive:
                     refuse("name", text("{member} is there twice, or as {other}", member=name, other=seen[key]))
                 seen[key] = name
                 executable = stat.S_ISREG(mode) and bool(mode & 0o111)
-                files[name] = Entry(name, offset, packed, size, crc, method == 8, executable)
+                files[name] = ZipEntry(name, offset, packed, size, crc, method == 8, executable)
         self.folders = folders  # in lower case
         for key in sorted(folders.intersection(seen)):
             refuse("name", text("{member} is a file and a folder at once", member=seen[key]))
         total = sum(one.size for one in files.values())
-        if total > _MOST + _RATIO * self.size:
+        if total > _MAX_SIZE + _MAX_RATIO * self.size:
             why = text("its {packed} bytes would unpack to {size}: no honest file does", packed=self.size, size=total)
-            raise Unsound("bomb", why)
+            raise ArchiveError("bomb", why)
         return files
 
-    def _directory(self):  # type: () -> Tuple[List[Tuple[Any, ...]], int]
+    def _read_directory(self):  # type: () -> Tuple[List[Tuple[Any, ...]], int]
         """APPNOTE 4.3.6: members one after the other from the first byte on, the directory, its end; nothing else."""
         end = self.size - 22
-        sign, disk, first, here, count, length, start, comment = _END.unpack(self.at(end, 22))
+        sign, disk, first, here, count, length, start, comment = _END.unpack(self.read_exactly(end, 22))
         sound = (sign, disk, first, here, comment) == (b"PK\5\6", 0, 0, count, 0)
-        if end >= 76 and self.at(end - 20, 4) == b"PK\6\7":
-            locator, wide, end = _LOCATOR.unpack(self.at(end - 20, 20)), _END64.unpack(self.at(end - 76, 56)), end - 76
+        if end >= 76 and self.read_exactly(end - 20, 4) == b"PK\6\7":
+            locator, wide, end = _ZIP64_LOCATOR.unpack(self.read_exactly(end - 20, 20)), _ZIP64_END.unpack(self.read_exactly(end - 76, 56)), end - 76
             most = (0xFFFF, 0xFFFF, _ALL_ONES, _ALL_ONES)
             agree = all(a in (wide[6 + at], most[at]) for at, a in enumerate((here, count, length, start)))
             sound = sound and agree and locator[1:] == (0, end, 1)
             sound = sound and wide[:2] + wide[4:6] == (b"PK\6\6", 44, 0, 0) and wide[6] == wide[7]
             count, length, start = wide[7:]
-        if sound and count > _MEMBERS:
-            raise Unsound("bomb", text("its directory has {number} entries: no honest file has", number=count))
-        if not sound or start + length != end or length > _MOST:
-            raise Unsound("framing", text("it is no zip archive, or something is missing or was added at its end"))
-        data, at, found = self.at(start, length), 0, []  # type: bytes, int, List[Tuple[Any, ...]]
+        if sound and count > _MAX_MEMBERS:
+            raise ArchiveError("bomb", text("its directory has {number} entries: no honest file has", number=count))
+        if not sound or start + length != end or length > _MAX_SIZE:
+            raise ArchiveError("framing", text("it is no zip archive, or something is missing or was added at its end"))
+        data, at, found = self.read_exactly(start, length), 0, []  # type: bytes, int, List[Tuple[Any, ...]]
         try:
             while at < length:
                 fields = _CENTRAL.unpack_from(data, at)
@@ -151,18 +157,18 @@ class Archive:
                 raw, extra = data[at + 46 : at + 46 + n], data[at + 46 + n : at + 46 + n + e]
                 at += 46 + n + e + c
                 if e:
-                    size, packed, header = _widened(extra, size, packed, header)
+                    size, packed, header = _widen_values(extra, size, packed, header)
                 if sign != b"PK\1\2" or disk or not n:
                     raise ValueError
                 found.append((header, raw, flags, method, crc, packed, size, mode >> 16))
             if at != length or len(found) != count:
                 raise ValueError
         except (struct.error, ValueError):
-            raise Unsound("framing", text("its directory is damaged after {number} entries", number=len(found)))
+            raise ArchiveError("framing", text("its directory is damaged after {number} entries", number=len(found)))
         return sorted(found), start
 
 
-def _widened(extra, *values):  # type: (bytes, int) -> List[int]
+def _widen_values(extra, *values):  # type: (bytes, int) -> List[int]
     """APPNOTE 4.5.3: in place of each value that is all ones stands one of 64 bits, in this order, in extra field 1."""
     at, wide, result = 0, b"", []  # type: int, bytes, List[int]
     try:
@@ -178,30 +184,30 @@ def _widened(extra, *values):  # type: (bytes, int) -> List[int]
                 value, wide = struct.unpack("<Q", wide[:8])[0], wide[8:]
             result.append(value)
     except (struct.error, ValueError):
-        raise Unsound("framing", text("the extra fields of a member are damaged, or give it a second name"))
+        raise ArchiveError("framing", text("the extra fields of a member are damaged, or give it a second name"))
     return result
 
 
-def unpacked(source, entry, digest=""):  # type: (Any, Any, str) -> Iterator[bytes]
+def unpack_entry(source, entry, digest=""):  # type: (Any, Any, str) -> Iterator[bytes]
     """An entry's bytes in blocks; in the end Unsound where they have not its size, CRC, and hash `sha256=...`."""
     kind, _, expected = digest.partition("=")
     total = getattr(hashlib, kind or "sha256")()
-    left, size, crc, inflate = entry.packed, 0, 0, zlib.decompressobj(-15)
+    left, size, crc, inflate = entry.packed_size, 0, 0, zlib.decompressobj(-15)
     source.seek(entry.offset)
     try:
         while left > 0 and size <= entry.size:
-            block = source.read(min(left, BLOCK))
+            block = source.read(min(left, BLOCK_SIZE))
             left -= len(block) or left + 1
             while block is not None and size <= entry.size:
-                data = inflate.decompress(block, BLOCK) if entry.deflated else block
-                block = inflate.unconsumed_tail if entry.deflated and len(data) == BLOCK else None
+                data = inflate.decompress(block, BLOCK_SIZE) if entry.is_deflated else block
+                block = inflate.unconsumed_tail if entry.is_deflated and len(data) == BLOCK_SIZE else None
                 size, crc = size + len(data), zlib.crc32(data, crc)
                 total.update(data)
                 yield data
     except zlib.error:
         size = -1
     whole = (size, crc, left) == (entry.size, entry.crc, 0)
-    whole = whole and (not entry.deflated or (inflate.eof and not inflate.unused_data))
+    whole = whole and (not entry.is_deflated or (inflate.eof and not inflate.unused_data))
     given = base64.urlsafe_b64encode(total.digest()).rstrip(b"=").decode("ascii")
     if not whole or (expected and expected != given):
-        raise Unsound("contents", text("{member}: its bytes are damaged, or not those of RECORD", member=entry.name))
+        raise ArchiveError("contents", text("{member}: its bytes are damaged, or not those of RECORD", member=entry.name))

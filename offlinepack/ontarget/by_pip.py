@@ -1,6 +1,6 @@
-"""The reference engine: the bundle's own pip, run in the environment that it serves: a batch, then rounds.
+"""Install distributions with pip, the reference engine: first as one batch, then one by one in rounds.
 
-Nothing of the machine's settings reaches pip: no pip.conf, no PIP_*, no PYTHON*, no user site, no index.
+No setting of the machine reaches pip: no pip.conf, PIP_* or PYTHON* variable, user site or index.
 """
 
 import errno
@@ -10,31 +10,34 @@ import re
 import signal
 import subprocess
 import time
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from . import environment, installed
+from .distributions import discard_distributions, find_altered_distributions, find_dist_infos
+from .files import remove_path
+from .generations import is_in_use
 from .manifest import SDISTS, TOOLS, WHEELS, Distribution, Manifest
 
-UNPACKED = "bundle-"
+UNPACKED_PREFIX = "bundle-"
 """what the folders in work/ begin with that hold a bundle, of this run or of one that waits"""
-_TAIL = 3000
+
+_LOG_TAIL_SIZE = 3000
 """characters of a log's end that are shown"""
 
 
-class Programs(NamedTuple):
+class ProgramRunner(NamedTuple):
     """Starts programs for one environment: clean variables, everything that they say kept in a log."""
 
-    work: str  # TMPDIR: all their temporary files lie here
-    logs: str
-    lock: int  # the open lock file, which they inherit
+    work_dir: str  # TMPDIR: all their temporary files lie here
+    log_dir: str
+    lock_fd: int  # the open lock file, which they inherit
 
     def run(self, log, command):  # type: (str, Sequence[str]) -> Tuple[int, str, str]
         """Exit code, the path of the log, its end. A program does not outlive the run that started it."""
-        path = os.path.join(self.logs, log + ".log")
-        posix = {} if os.name == "nt" else {"pass_fds": (self.lock,), "preexec_fn": _with_parent()}  # type: Dict[str, Any]
+        path = os.path.join(self.log_dir, log + ".log")
+        posix = {} if os.name == "nt" else {"pass_fds": (self.lock_fd,), "preexec_fn": _bind_to_parent()}  # type: Dict[str, Any]
         with open(path, "wb") as out:
             more = dict(posix, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
-            child = subprocess.Popen(command, env=variables(self.work), cwd=self.work, **more)
+            child = subprocess.Popen(command, env=clean_environment(self.work_dir), cwd=self.work_dir, **more)
             try:
                 code = child.wait()
             except BaseException:
@@ -42,20 +45,20 @@ class Programs(NamedTuple):
                 child.wait()
                 raise
         with open(path, "rb") as told:
-            told.seek(max(0, os.path.getsize(path) - _TAIL))
+            told.seek(max(0, os.path.getsize(path) - _LOG_TAIL_SIZE))
             words = told.read().decode("utf-8", "replace")
-        return code, path, words.partition("\n")[2] if len(words) >= _TAIL else words
+        return code, path, words.partition("\n")[2] if len(words) >= _LOG_TAIL_SIZE else words
 
-    def clear(self, bundle):  # type: (str) -> None
+    def clear_work_dir(self, bundle):  # type: (str) -> None
         """No temporary file stays; bundles that were unpacked there and are in use do."""
-        for name in os.listdir(self.work):
-            path = os.path.join(self.work, name)
+        for name in os.listdir(self.work_dir):
+            path = os.path.join(self.work_dir, name)
             own = os.path.join(os.path.realpath(bundle), "").startswith(os.path.join(os.path.realpath(path), ""))
-            if not own and not (name.startswith(UNPACKED) and environment.in_use(path)):
-                environment.remove(path)
+            if not own and not (name.startswith(UNPACKED_PREFIX) and is_in_use(path)):
+                remove_path(path)
 
 
-def _with_parent():  # type: () -> Optional[Callable[[], None]]
+def _bind_to_parent():  # type: () -> Optional[Callable[[], None]]
     """Linux: the kernel kills the child when we die; elsewhere an orphan keeps the lock until it has ended."""
     try:
         import ctypes
@@ -71,7 +74,7 @@ def _with_parent():  # type: () -> Optional[Callable[[], None]]
     return bind
 
 
-def variables(work):  # type: (str) -> Dict[str, str]
+def clean_environment(work):  # type: (str) -> Dict[str, str]
     """This process's variables but those that steer Python and pip; a locale in which any file name can be written."""
     steering = ("PIP_", "PYTHON", "VIRTUAL_ENV", "__PYVENV", "CONDA_", "UV_", "DISTUTILS")
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(steering)}
@@ -92,29 +95,29 @@ class Attempt(NamedTuple):
     """One try at one distribution."""
 
     name: str
-    ok: bool
+    succeeded: bool
     seconds: float
-    log: str  # path; '' where nothing was tried
-    words: str  # the end of the log of a failure
+    log_path: str  # path; '' where nothing was tried
+    log_tail: str  # the end of the log of a failure
     engine: str  # pip, fast or linked
 
 
-class Pip(NamedTuple):
+class PipEngine(NamedTuple):
     """pip for one environment and one bundle."""
 
     python: str  # the environment's interpreter
     root: str
     folder: str  # of the bundle
     manifest: Manifest
-    programs: Programs
-    compile: bool
-    force: bool  # a foreign environment: what has that name and version already is replaced
+    runner: ProgramRunner
+    compiles_bytecode: bool
+    reinstalls: bool  # a foreign environment: what has that name and version already is replaced
 
     def install(self, what, log, pip=("-m", "pip")):  # type: (Sequence[Any], str, Sequence[str]) -> Attempt
         """All of them in one run of pip."""
         hashes = {one.path: one.sha256 for one in self.manifest.files}
         lines = ["%s==%s --hash=sha256:%s\n" % (one.name, one.version, hashes[one.file]) for one in what]
-        listed = os.path.join(self.programs.work, "requirements.txt")
+        listed = os.path.join(self.runner.work_dir, "requirements.txt")
         with open(listed, "w") as out:
             out.writelines(lines)
         command = [self.python, "-I", "-B"] + list(pip) + ["install", "--no-index"]
@@ -125,53 +128,53 @@ class Pip(NamedTuple):
         command += ["--no-warn-script-location", "--progress-bar", "off"]
         # else an old pip runs setup.py in the environment itself
         command += ["--use-pep517"] * any(one.file.startswith(SDISTS) for one in what)
-        command += ([] if self.compile else ["--no-compile"]) + (["--force-reinstall"] if self.force else [])
+        command += ([] if self.compiles_bytecode else ["--no-compile"]) + (["--force-reinstall"] if self.reinstalls else [])
         started = time.time()
-        code, path, words = self.programs.run(log, command + ["-r", listed])
+        code, path, words = self.runner.run(log, command + ["-r", listed])
         words = words if code else ""
         return Attempt(what[0].name, code == 0, round(time.time() - started, 2), path, words, "pip")
 
 
-def install(pip, distributions):  # type: (Pip, Sequence[Distribution]) -> Iterator[Attempt]
+def install_in_rounds(pip, distributions):  # type: (PipEngine, Sequence[Distribution]) -> Iterator[Attempt]
     """Each attempt at each distribution: all in one batch; if that fails, one by one in the manifest's order (what is
     needed before what needs it), in rounds, until all are in or a round brings nothing new."""
     if not distributions:
         return
     batch = pip.install(distributions, "batch")
-    missing = lacking(pip, distributions, hashes=not batch.ok)
+    missing = find_missing(pip, distributions, hashes=not batch.succeeded)
     share = round(batch.seconds / len(distributions), 2)
     for one in distributions:
         ok = one not in missing
-        yield batch._replace(name=one.name, ok=ok, seconds=share, words="" if ok else batch.words)
+        yield batch._replace(name=one.name, succeeded=ok, seconds=share, log_tail="" if ok else batch.log_tail)
     count, before = 0, len(missing) + 1
     while missing and (len(missing) < before or count < 2):  # what failed for a moment gets a second round
         count, before, left = count + 1, len(missing), []
         for one in missing:
             done = pip.install([one], "%s.%d" % (one.name, count))
-            done = done._replace(ok=done.ok and not lacking(pip, [one], hashes=False))
+            done = done._replace(succeeded=done.succeeded and not find_missing(pip, [one], hashes=False))
             yield done
-            if not done.ok:
+            if not done.succeeded:
                 left.append(one)
-            if disk_full(done.words):
+            if is_disk_full(done.log_tail):
                 return
         missing = left
 
 
-def lacking(pip, distributions, hashes):  # type: (Pip, Sequence[Distribution], bool) -> List[Distribution]
+def find_missing(pip, distributions, hashes):  # type: (PipEngine, Sequence[Distribution], bool) -> List[Distribution]
     """Those that are not in, whole; what is left of them is forgotten, but where it may be what was there before."""
-    bad = installed.altered(pip.root, {one.name: one.version for one in distributions}, hashes=hashes)
-    if not pip.force:
-        installed.discard(pip.root, bad)
+    bad = find_altered_distributions(pip.root, {one.name: one.version for one in distributions}, hashes=hashes)
+    if not pip.reinstalls:
+        discard_distributions(pip.root, bad)
     return [one for one in distributions if one.name in bad]
 
 
-def disk_full(words):  # type: (str) -> bool
+def is_disk_full(words):  # type: (str) -> bool
     """Whether an engine was refused room: no space left, or a quota."""
     return any(os.strerror(one) in words for one in (errno.ENOSPC, errno.EDQUOT))
 
 
-def older(root, tool):  # type: (str, Any) -> bool
+def lacks_current_tool(root, tool):  # type: (str, Any) -> bool
     """Whether an environment that somebody else made has none of this tool, or an older one."""
-    infos = installed.dist_infos(root).get(tool.name, [])
+    infos = find_dist_infos(root).get(tool.name, [])
     numbers = [[int(part) for part in re.findall(r"\d+", os.path.basename(one))] for one in infos]
     return not numbers or max(numbers) < [int(part) for part in re.findall(r"\d+", tool.version)]

@@ -1,32 +1,33 @@
-"""Ed25519 signatures, verified with the standard library alone. Standard: RFC 8032."""
+"""Verify Ed25519 signatures with the standard library only. Standard: RFC 8032."""
 
 import hashlib
 from typing import Any
 
 _P, _L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
+
 _D, _ROOT = -121665 * pow(121666, _P - 2, _P) % _P, pow(2, (_P - 1) // 4, _P)  # 5.1
 
 
-def verify(key, message, value):  # type: (bytes, bytes, bytes) -> bool
+def verify_signature(key, message, value):  # type: (bytes, bytes, bytes) -> bool
     """RFC 8032, 5.1.7, without the cofactor, as OpenSSH does it: the encoded [S]B - [k]A has to be R."""
-    a, s = _point(key), int.from_bytes(value[32:], "little")
+    a, s = _decode_point(key), int.from_bytes(value[32:], "little")
     if a is None or len(value) != 64 or s >= _L:
         return False
-    twice = _add(a, a)
-    if _add(_add(twice, twice), _add(twice, twice))[0] == 0:  # a key of small order: anybody could sign
+    twice = _add_points(a, a)
+    if _add_points(_add_points(twice, twice), _add_points(twice, twice))[0] == 0:  # a key of small order: anybody could sign
         return False
     k = int.from_bytes(hashlib.sha512(value[:32] + key + message).digest(), "little") % _L
-    b, minus = _point(b"\x58" + b"\x66" * 31), (_P - a[0], a[1], a[2], _P - a[3])
-    both, point = _add(b, minus), (0, 1, 1, 0)
+    b, minus = _decode_point(b"\x58" + b"\x66" * 31), (_P - a[0], a[1], a[2], _P - a[3])
+    both, point = _add_points(b, minus), (0, 1, 1, 0)
     for bit in range(252, -1, -1):
-        point = _add(point, point)
+        point = _add_points(point, point)
         chosen = {(1, 0): b, (0, 1): minus, (1, 1): both}.get((s >> bit & 1, k >> bit & 1))
-        point = _add(point, chosen) if chosen else point
+        point = _add_points(point, chosen) if chosen else point
     x, y = (one * pow(point[2], _P - 2, _P) % _P for one in point[:2])
     return (y | (x & 1) << 255).to_bytes(32, "little") == value[:32]
 
 
-def _point(data):  # type: (bytes) -> Any
+def _decode_point(data):  # type: (bytes) -> Any
     """5.1.3: decoded to extended coordinates; None where it is no point."""
     number = int.from_bytes(data, "little")
     y, sign = number & (1 << 255) - 1, number >> 255
@@ -39,7 +40,7 @@ def _point(data):  # type: (bytes) -> Any
     return x, y, 1, x * y % _P
 
 
-def _add(one, other):  # type: (Any, Any) -> Any
+def _add_points(one, other):  # type: (Any, Any) -> Any
     """5.1.4."""
     a, b = (one[1] - one[0]) * (other[1] - other[0]) % _P, (one[1] + one[0]) * (other[1] + other[0]) % _P
     c, d = 2 * one[3] * other[3] * _D % _P, 2 * one[2] * other[2] % _P

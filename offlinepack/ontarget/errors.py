@@ -1,18 +1,24 @@
-"""Bad news: one shape for it, one tree of errors, one table of exit codes.
+"""Define findings, errors and exit codes. A finding is one problem or fact; an error has an exit code and findings.
 
-A Finding is one thing wrong, one thing odd, or one thing worth knowing. An error is an exit code and a
-list of findings. Every sentence is a template in English that is filled from facts; a table of words
-(English template -> template in another language) turns it into that language when it is shown.
+A sentence is an English template and the facts that fill it. A table of messages (English
+template to translated template) is applied when the sentence is rendered.
 """
 
+import os
 import re
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Tuple
 
-Words = Mapping[str, str]
+
+def explain_os_error(failed: OSError) -> str:
+    """The system's word for what went wrong."""
+    return os.strerror(failed.errno) if failed.errno else str(failed)
+
+Messages = Mapping[str, str]
+
 ENGLISH = {}  # type: Dict[str, str]
 
 # Exit codes of both sides that are no error class here: 0 done, 1 a bug, 130 interrupted.
-DONE, BUG, INTERRUPTED = 0, 1, 130
+EXIT_SUCCESS, EXIT_BUG, EXIT_INTERRUPTED = 0, 1, 130
 
 
 class Text(NamedTuple):
@@ -21,26 +27,26 @@ class Text(NamedTuple):
     template: str
     facts: Dict[str, Any]
 
-    def say(self, words=ENGLISH):  # type: (Words) -> str
+    def render(self, words=ENGLISH):  # type: (Messages) -> str
         """The sentence in the language of `words`; a fact may be a Text itself, or a list of them."""
-        facts = {name: _fact(value, words) for name, value in self.facts.items()}
+        facts = {name: _render_fact(value, words) for name, value in self.facts.items()}
         template = words.get(self.template) or self.template
         # one pass, so that braces inside a fact stay what they are
         return re.sub(r"\{(\w+)\}", lambda m: facts.get(m.group(1), m.group(0)), template)
 
     def __str__(self):  # type: () -> str
-        return self.say()
+        return self.render()
 
 
-def _fact(value, words):  # type: (Any, Words) -> str
+def _render_fact(value, words):  # type: (Any, Messages) -> str
     if isinstance(value, Text):
-        return printable(value.say(words))
+        return escape_unprintable(value.render(words))
     if isinstance(value, (list, tuple)):
-        return ", ".join(_fact(one, words) for one in value)
-    return printable(str(value))
+        return ", ".join(_render_fact(one, words) for one in value)
+    return escape_unprintable(str(value))
 
 
-def printable(text):  # type: (str) -> str
+def escape_unprintable(text):  # type: (str) -> str
     """`text` on one line, without control characters: a hostile name must not move the cursor or forge a line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
 
@@ -65,9 +71,9 @@ class Finding(NamedTuple):
     log: str = ""
     """words of another program (the end of pip's log), shown indented"""
 
-    def say(self, words=ENGLISH):  # type: (Words) -> str
+    def render(self, words=ENGLISH):  # type: (Messages) -> str
         """Sentence and advice, in one line."""
-        return " ".join(part for part in (self.sentence.say(words), self.advice.say(words)) if part)
+        return " ".join(part for part in (self.sentence.render(words), self.advice.render(words)) if part)
 
     def to_json(self):  # type: () -> Dict[str, str]
         """Keys and code are English whatever the language of the console."""
@@ -75,8 +81,8 @@ class Finding(NamedTuple):
             "level": self.level,
             "code": self.code,
             "subject": self.subject,
-            "sentence": self.sentence.say(),
-            "advice": self.advice.say(),
+            "sentence": self.sentence.render(),
+            "advice": self.advice.render(),
         }
         if self.log:
             found["log"] = self.log
@@ -86,22 +92,22 @@ class Finding(NamedTuple):
 def error(code, subject, sentence, advice="", log="", **facts):
     # type: (str, object, str, str, str, Any) -> Finding
     """A finding that stops the work. Templates may use every fact, and {subject}."""
-    return _finding("error", code, subject, sentence, advice, log, facts)
+    return _make_finding("error", code, subject, sentence, advice, log, facts)
 
 
 def warning(code, subject, sentence, advice="", log="", **facts):
     # type: (str, object, str, str, str, Any) -> Finding
     """A finding that does not stop the work but should be read."""
-    return _finding("warning", code, subject, sentence, advice, log, facts)
+    return _make_finding("warning", code, subject, sentence, advice, log, facts)
 
 
 def note(code, subject, sentence, advice="", log="", **facts):
     # type: (str, object, str, str, str, Any) -> Finding
     """A finding that is merely worth knowing."""
-    return _finding("note", code, subject, sentence, advice, log, facts)
+    return _make_finding("note", code, subject, sentence, advice, log, facts)
 
 
-def _finding(level, code, subject, sentence, advice, log, facts):
+def _make_finding(level, code, subject, sentence, advice, log, facts):
     # type: (str, str, object, str, str, str, Dict[str, Any]) -> Finding
     facts = dict(facts, subject=subject)
     return Finding(level, code, str(subject), Text(sentence, facts), Text(advice, facts), log)
@@ -110,10 +116,10 @@ def _finding(level, code, subject, sentence, advice, log, facts):
 class OfflinepackError(Exception):
     """The root: an exit code, and all that was found wrong, not just the first."""
 
-    exit_code = BUG
+    exit_code = EXIT_BUG
 
     def __init__(self, *findings):  # type: (Finding) -> None
-        super(OfflinepackError, self).__init__("; ".join(one.say() for one in findings))
+        super(OfflinepackError, self).__init__("; ".join(one.render() for one in findings))
         self.findings = findings  # type: Tuple[Finding, ...]
 
 
@@ -159,7 +165,7 @@ class PolicyError(OfflinepackError):
     exit_code = 13
 
 
-def raise_all(kind, findings):  # type: (type, Iterable[Finding]) -> List[Finding]
+def raise_on_errors(kind, findings):  # type: (type, Iterable[Finding]) -> List[Finding]
     """Raise one error of this kind with all findings where any of them is an error; else give them back."""
     findings = list(findings)
     if any(one.level == "error" for one in findings):

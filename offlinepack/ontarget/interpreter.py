@@ -1,15 +1,9 @@
-"""Facts of the running interpreter and its machine. As a script this file is the probe: `python3 interpreter.py > FILE`
-tells them as JSON, for `offlinepack build --target FILE` on another machine. It writes nothing and asks no network.
+"""Collect facts about the running interpreter and its machine. Run as a script, this file is the probe.
 
-Standard library alone; Python 3.6 and newer; Linux, macOS, Windows. `--facts` tells of the interpreter alone, without a
-look at the machine. Where nothing may be carried out, the last line on stderr can be read over the phone.
+`python3 interpreter.py > FILE` prints the facts as JSON for `offlinepack build --target FILE`. It writes nothing and
+uses no network. Standard library only; Python 3.6 or newer; Linux, macOS, Windows. `--facts` prints only the facts of
+the interpreter. The last line on stderr names the target in a short form that can be read over the phone.
 """
-
-import sys
-
-if __name__ == "__main__":
-    sys.dont_write_bytecode = True
-    sys.path[:] = sys.path if sys.flags.isolated else sys.path[1:]  # a module beside this file is not Python's own
 
 import importlib.util
 import json
@@ -19,23 +13,29 @@ import re
 import shutil
 import struct
 import subprocess
+import sys
 import sysconfig
-from typing import Any, Dict, List, Optional, Tuple  # noqa: F401 (type comments)
+from typing import Any, Dict, List, Optional, Tuple
+
+if __name__ == "__main__":
+    sys.dont_write_bytecode = True
+    sys.path[:] = sys.path if sys.flags.isolated else sys.path[1:]  # a module beside this file is not Python's own
 
 # The systems of the catalogue by their ID and VERSION_ID, and the minor version that it takes their libc to have.
-_FLOORS = {
+_MINIMUM_LIBC = {
     "debian11": 31, "debian12": 36, "debian13": 41, "rhel7": 17, "rhel8": 28, "rhel9": 34, "rhel10": 39, "kylin10": 28,
     "ubuntu20.04": 31, "ubuntu22.04": 35, "ubuntu24.04": 39, "ubuntu26.04": 43, "al2": 26, "al2023": 34, "sles15": 31,
     "openeuler20.03": 28, "openeuler22.03": 34, "openeuler24.03": 38, "uos20": 28, "alpine3.17": 2, "alpine3.18": 2,
     "alpine3.19": 2, "alpine3.20": 2, "alpine3.21": 2, "alpine3.22": 2, "alpine3.23": 2,
 }  # fmt: skip
-_IDS = {"centos": "rhel", "rocky": "rhel", "almalinux": "rhel", "ol": "rhel", "amzn": "al", "opensuse-leap": "sles"}
+
+_OS_IDS = {"centos": "rhel", "rocky": "rhel", "almalinux": "rhel", "ol": "rhel", "amzn": "al", "opensuse-leap": "sles"}
 
 
-def facts():  # type: () -> Dict[str, Any]
+def collect_facts():  # type: () -> Dict[str, Any]
     """The interpreter: the fields of a manifest's Facts, what an installer has to know of it, its PEP 508 markers."""
     system = {"darwin": "macos", "win32": "windows"}.get(sys.platform, re.sub(r"\d+\Z", "", sys.platform))
-    libc, libc_version = _libc() if system == "linux" else (None, None)
+    libc, libc_version = _detect_libc() if system == "linux" else (None, None)
     library = os.path.dirname(os.path.abspath(os.__file__))
     # Debian's distutils and ensurepip are packages of their own; an empty folder may be there without them.
     files = {"venv": "__init__.py", "ensurepip": "__init__.py", "distutils": "core.py"}
@@ -47,10 +47,10 @@ def facts():  # type: () -> Dict[str, Any]
         "python": "%d.%d.%d" % sys.version_info[:3],
         "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
         "os": system,
-        "machine": _machine(system),
+        "machine": _detect_machine(system),
         "libc": libc,
         "libc_version": libc_version,
-        "macos_version": _macos_version() if system == "macos" else None,
+        "macos_version": _detect_macos_version() if system == "macos" else None,
         "bits": struct.calcsize("P") * 8,
         "executable": sys.executable,
         "prefix": sys.prefix,
@@ -69,7 +69,7 @@ def facts():  # type: () -> Dict[str, Any]
     }
 
 
-def _machine(system):  # type: (str) -> str
+def _detect_machine(system):  # type: (str) -> str
     """What this process is built for, as wheel tags say it; the kernel may be of a wider machine."""
     if system == "macos":
         return platform.machine()  # the platform's own name may be universal2
@@ -78,15 +78,15 @@ def _machine(system):  # type: (str) -> str
     return narrow.get(machine, machine) if struct.calcsize("P") == 4 else machine
 
 
-def _macos_version():  # type: () -> str
+def _detect_macos_version():  # type: () -> str
     version = platform.mac_ver()[0]
     if version.startswith("10.16"):  # what a Python that was built against an older SDK is told
         told = [sys.executable, "-c", "import platform; print(platform.mac_ver()[0])"]
-        version = _output(told, SYSTEM_VERSION_COMPAT="0")
+        version = _run_program(told, SYSTEM_VERSION_COMPAT="0")
     return ".".join((version.strip().split(".") + ["0"])[:2])
 
 
-def _libc():  # type: () -> Tuple[Optional[str], Optional[str]]
+def _detect_libc():  # type: () -> Tuple[Optional[str], Optional[str]]
     """Which C library this process runs on, and its version."""
     try:
         named = os.confstr("CS_GNU_LIBC_VERSION") or ""  # "glibc 2.17"
@@ -97,22 +97,22 @@ def _libc():  # type: () -> Tuple[Optional[str], Optional[str]]
             with open(sys.executable, "rb") as program:
                 loader = re.search(rb"/[\w/.-]*ld-musl-[\w.-]+", program.read())
             if loader:
-                return "musl", _first(r"Version (\d+\.\d+)", _output([loader.group().decode(), "--version"]))
+                return "musl", _find_first(r"Version (\d+\.\d+)", _run_program([loader.group().decode(), "--version"]))
             ctypes = importlib.import_module("ctypes")
             tell = ctypes.CDLL(None).gnu_get_libc_version
             tell.restype = ctypes.c_char_p
             named = tell().decode("ascii")
     except (ImportError, OSError, AttributeError):
         return None, None
-    return "glibc", _first(r"(\d+\.\d+)", named)
+    return "glibc", _find_first(r"(\d+\.\d+)", named)
 
 
-def _first(pattern, words):  # type: (str, str) -> Optional[str]
+def _find_first(pattern, words):  # type: (str, str) -> Optional[str]
     found = re.search(pattern, words)
     return found.group(1) if found else None
 
 
-def _output(command, **environment):  # type: (List[str], str) -> str
+def _run_program(command, **environment):  # type: (List[str], str) -> str
     """What a program says on either stream; '' where it cannot be run."""
     told = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}  # type: Dict[str, Any]
     try:
@@ -122,12 +122,12 @@ def _output(command, **environment):  # type: (List[str], str) -> str
     return said.decode("utf-8", "replace")
 
 
-def probe(known):  # type: (Dict[str, Any]) -> Dict[str, Any]
+def probe_machine(known):  # type: (Dict[str, Any]) -> Dict[str, Any]
     """The machine besides: its names, what its loader finds, free bytes on disk, and pip's own list of tags."""
-    libraries, name = _libraries(known), _os_release().get("PRETTY_NAME") or platform.platform()
-    told = dict(dict({"schema": 1}, **known), system=name, sonames=sorted(libraries), symbols=_symbols(libraries))
+    libraries, name = find_libraries(known), _read_os_release().get("PRETTY_NAME") or platform.platform()
+    told = dict(dict({"schema": 1}, **known), system=name, sonames=sorted(libraries), symbols=_find_symbol_versions(libraries))
     places = {"prefix": sys.prefix, "home": os.path.expanduser("~"), "here": os.curdir}
-    told["spoken"] = spoken(known)
+    told["spoken"] = suggest_target(known)
     told["disk_free"] = {name: shutil.disk_usage(path).free for name, path in places.items() if os.path.isdir(path)}
     try:
         place, inside = importlib.util.find_spec("pip"), "_internal/utils/compatibility_tags.py"
@@ -140,12 +140,12 @@ def probe(known):  # type: (Dict[str, Any]) -> Dict[str, Any]
     return told
 
 
-def _libraries(known):  # type: (Dict[str, Any]) -> Dict[str, str]
+def find_libraries(known):  # type: (Dict[str, Any]) -> Dict[str, str]
     """soname -> path, for this process's machine alone; of Windows the runtimes of its C and C++ compilers."""
     found = {}  # type: Dict[str, str]
     wanted = {"x86_64": "x86-64", "aarch64": "AArch64", "armv7l": "hard-float"}.get(known["machine"], "")
     for ldconfig in ("/sbin/ldconfig", "/usr/sbin/ldconfig", "ldconfig") if known["libc"] == "glibc" else ():
-        for name, flags, path in re.findall(r"\t(\S+) \((libc6[^)]*)\) => (\S+)", _output([ldconfig, "-p"])):
+        for name, flags, path in re.findall(r"\t(\S+) \((libc6[^)]*)\) => (\S+)", _run_program([ldconfig, "-p"])):
             if wanted in flags and (known["bits"] == 64 or not re.search("64|x32", flags)):
                 found.setdefault(name, path)
         if found:
@@ -162,7 +162,7 @@ def _libraries(known):  # type: (Dict[str, Any]) -> Dict[str, str]
     return found
 
 
-def _symbols(libraries):  # type: (Dict[str, str]) -> Dict[str, str]
+def _find_symbol_versions(libraries):  # type: (Dict[str, str]) -> Dict[str, str]
     """The newest symbol versions that the runtimes of C++ and of the compiler have: GLIBCXX, CXXABI, GCC."""
     newest = {}  # type: Dict[str, List[int]]
     for path in (libraries.get("libstdc++.so.6", ""), libraries.get("libgcc_s.so.1", "")):
@@ -173,7 +173,7 @@ def _symbols(libraries):  # type: (Dict[str, str]) -> Dict[str, str]
     return {kind: ".".join(map(str, number)) for kind, number in newest.items()}
 
 
-def _os_release():  # type: () -> Dict[str, str]
+def _read_os_release():  # type: () -> Dict[str, str]
     try:
         with open("/etc/os-release", encoding="utf-8", errors="replace") as source:
             return dict(re.findall(r"(?m)^(\w+)=[\"']?([^\"'\n]*)", source.read()))
@@ -181,18 +181,18 @@ def _os_release():  # type: () -> Dict[str, str]
         return {}
 
 
-def spoken(known):  # type: (Dict[str, Any]) -> str
+def suggest_target(known):  # type: (Dict[str, Any]) -> str
     """The shortest --target that means this machine: rhel8:3.11, else cp311-manylinux_2_28_x86_64."""
     short = {"cpython": "", "pypy": "pp"}.get(known["implementation"], known["implementation"])
     xy = short + ".".join(known["python"].split(".")[:2]) + ("t" if known["free_threaded"] else "")
     level = [int(one) for one in (known["libc_version"] or known["macos_version"] or "0.0").split(".")]
-    kind, release = _os_release().get("ID", "").lower(), _os_release().get("VERSION_ID", "")
-    name = _IDS.get(kind, kind) + (_first(r"([\d.]+)", release) or "")
-    while name not in _FLOORS and "." in name:  # rhel8.9 is rhel8
+    kind, release = _read_os_release().get("ID", "").lower(), _read_os_release().get("VERSION_ID", "")
+    name = _OS_IDS.get(kind, kind) + (_find_first(r"([\d.]+)", release) or "")
+    while name not in _MINIMUM_LIBC and "." in name:  # rhel8.9 is rhel8
         name = name.rpartition(".")[0]
     if known["os"] != "linux":
         name = known["os"] + (str(level[0]) if level[0] else "")
-    if level[0] == 10 or (known["os"] == "linux" and level[1] < _FLOORS.get(name, 1000)):
+    if level[0] == 10 or (known["os"] == "linux" and level[1] < _MINIMUM_LIBC.get(name, 1000)):
         kind = {"glibc": "manylinux", "musl": "musllinux"}.get(known["libc"], "macosx")
         nodot = (short or "cp") + xy[len(short) :].replace(".", "")
         return "%s-%s_%d_%d_%s" % (nodot, kind, level[0], level[1], known["machine"])
@@ -202,14 +202,13 @@ def spoken(known):  # type: (Dict[str, Any]) -> str
 
 def main():  # type: () -> None
     """Tell what is known here as JSON on stdout; on stderr, how to ask for it by word of mouth."""
-    known = facts()
+    known = collect_facts()
     if "--facts" in sys.argv[1:]:
         print(json.dumps(known, sort_keys=True))
     else:
-        told = probe(known)
+        told = probe_machine(known)
         print(json.dumps(told, indent=1), flush=True)
         print("ask for: --target " + told["spoken"], file=sys.stderr)
-
 
 if __name__ == "__main__":
     main()

@@ -1,5 +1,6 @@
-"""Bundle format 1: the names of the layout; manifest.json, read strictly and written canonically. What was read is
-consistent: paths are legal and distinct, what a target installs is listed, nothing is unknown.
+"""Define bundle format 1: read manifest.json strictly and write it canonically.
+
+A parsed manifest is consistent: paths are legal and distinct, every installed file is listed, no key is unknown.
 """
 
 import hashlib
@@ -9,35 +10,28 @@ from collections import Counter
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from .errors import BundleError, error
-from .paths import bad_path as bad_path
-from .paths import folded as folded
+from .paths import find_path_problem, fold_path
 
 FORMAT = 1
+
 MANIFEST = "manifest.json"
+
 SIGNATURES = ("manifest.json.sig", "manifest.json.2.sig")
+
 SUMS = "SHA256SUMS"
-README, README_ZH = "README.txt", "README.zh.txt"
+
 INSTALL_PY = "install.py"
-INSTALL_SH, INSTALL_CMD = "install.sh", "install.cmd"
+
 ONTARGET = "ontarget"
+
 WHEELS, SDISTS, TOOLS, BYTECODE = "wheels", "sdists", "tools", "bytecode"
-FILES, PROVENANCE = "files", "provenance"
-SBOM, REHEARSAL = "sbom.cdx.json", "rehearsal.json"
+
 KINDS = ("wheel", "sdist", "tool", "bytecode", "code", "document", "included")
-MOST_BYTES = 16 << 20  # a larger manifest.json is not read
+
+MAX_MANIFEST_SIZE = 16 << 20  # a larger manifest.json is not read
 
 
-def pylock_name(tag):  # type: (str) -> str
-    """PEP 751: a lock's file name is pylock.toml or pylock.<no dots>.toml."""
-    return "pylock.%s.toml" % tag
-
-
-def requirements_name(tag):  # type: (str) -> str
-    """The pins with hashes for one target."""
-    return "requirements.%s.txt" % tag
-
-
-def bytecode_path(tag, wheel):  # type: (str, str) -> str
+def make_bytecode_path(tag, wheel):  # type: (str, str) -> str
     """Of a wheel of the bundle the compiled code for one target: a wheel again, with x.pyc in the place of x.py."""
     return "%s/%s/%s" % (BYTECODE, tag.partition("-")[0], wheel.rpartition("/")[2])
 
@@ -93,7 +87,7 @@ class Need(NamedTuple):
     help: Optional[str]  # what brings it: apt install libgl1
 
 
-class Target(NamedTuple):
+class TargetPlan(NamedTuple):
     """The whole install plan for one kind of machine."""
 
     name: str  # as asked for: debian12
@@ -113,7 +107,7 @@ class Manifest(NamedTuple):
     version: Optional[str]
     sequence: Optional[int]
     install_to: Optional[str]
-    targets: Tuple[Target, ...]  # the most demanding first; a machine takes the first that fits
+    targets: Tuple[TargetPlan, ...]  # the most demanding first; a machine takes the first that fits
     files: Tuple[File, ...]  # sorted by path; every file but the manifest itself and its signatures
 
     @property
@@ -121,7 +115,7 @@ class Manifest(NamedTuple):
         """The one folder at the top of the archive."""
         return "%s-%s" % (self.name, self.version) if self.version else self.name
 
-    def files_of(self, target):  # type: (Target) -> List[File]
+    def list_files(self, target):  # type: (TargetPlan) -> List[File]
         """The tools, wheels and sdists of one target; tools first, then in install order."""
         listed = {one.path: one for one in self.files}
         return [listed[one.file] for one in target.tools] + [listed[one.file] for one in target.install]
@@ -139,162 +133,176 @@ def hash_file(path, buffer=1 << 20):  # type: (Any, int) -> Tuple[int, str]
             size += count
 
 
-def write(manifest):  # type: (Manifest) -> bytes
+def serialize_manifest(manifest):  # type: (Manifest) -> bytes
     """The canonical bytes: keys sorted, ASCII, one space of indent, a line feed at the end."""
-    return (json.dumps(_plain(manifest), sort_keys=True, indent=1) + "\n").encode("ascii")
+    return (json.dumps(_to_plain(manifest), sort_keys=True, indent=1) + "\n").encode("ascii")
 
 
-def _plain(value):  # type: (Any) -> Any
+def _to_plain(value):  # type: (Any) -> Any
     if hasattr(value, "_asdict"):
-        return {name: _plain(one) for name, one in value._asdict().items()}
-    return [_plain(one) for one in value] if isinstance(value, tuple) else value
+        return {name: _to_plain(one) for name, one in value._asdict().items()}
+    return [_to_plain(one) for one in value] if isinstance(value, tuple) else value
 
 
-def sums(files):  # type: (Iterable[File]) -> bytes
+def format_sums(files):  # type: (Iterable[File]) -> bytes
     """SHA256SUMS as `sha256sum -c` reads it."""
     return "".join("%s  %s\n" % (one.sha256, one.path) for one in sorted(files) if one.path != SUMS).encode("utf-8")
 
 
-class _Malformed(Exception):
+class _InvalidValueError(Exception):
     """A value that format 1 does not allow: where it stands, what was expected."""
 
+COPY_AGAIN = "Copy the bundle again from where it was made."
 
-_AGAIN = "Copy the bundle again from where it was made."
-_NEWER = "This bundle has format {found}; this version of offlinepack reads formats up to {known}."
-_BRINGS = "Use the install.py that the bundle itself brings, or a newer offlinepack."
+_TOO_NEW = "This bundle has format {found}; this version of offlinepack reads formats up to {known}."
+
+_USE_BUNDLED_INSTALLER = "Use the install.py that the bundle itself brings, or a newer offlinepack."
 
 
-def read(data):  # type: (bytes) -> Manifest
+def parse_manifest(data):  # type: (bytes) -> Manifest
     """manifest.json's bytes as a Manifest, or BundleError: not a manifest, a newer format, a wrong value."""
     try:
-        if len(data) > MOST_BYTES:
-            raise _Malformed(MANIFEST, "at most 16 MiB")
+        if len(data) > MAX_MANIFEST_SIZE:
+            raise _InvalidValueError(MANIFEST, "at most 16 MiB")
         plain = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_unique, parse_float=_whole, parse_constant=_whole, parse_int=_whole
+            data.decode("utf-8"), object_pairs_hook=_reject_duplicate_keys, parse_float=_parse_whole_number, parse_constant=_parse_whole_number, parse_int=_parse_whole_number
         )
         found = plain.get("format") if isinstance(plain, dict) else None
         if isinstance(found, int) and found > FORMAT:
-            raise BundleError(error("format-too-new", MANIFEST, _NEWER, _BRINGS, found=found, known=FORMAT))
-        manifest = _consistent(_checked(plain, MANIFEST, Manifest))
-    except _Malformed as bad:
+            raise BundleError(error("format-too-new", MANIFEST, _TOO_NEW, _USE_BUNDLED_INSTALLER, found=found, known=FORMAT))
+        manifest = _check_consistency(_check_value(plain, MANIFEST, Manifest))
+    except _InvalidValueError as bad:
         where, expected = bad.args
         raise BundleError(
             error(
-                "manifest-invalid", where, "manifest.json, {subject}: expected {expected}.", _AGAIN, expected=expected
+                "manifest-invalid", where, "manifest.json, {subject}: expected {expected}.", COPY_AGAIN, expected=expected
             )
         )
     except (ValueError, RecursionError):
-        raise BundleError(error("manifest-unreadable", MANIFEST, "{subject} is not JSON.", _AGAIN))
-    if write(manifest) != data:
+        raise BundleError(error("manifest-unreadable", MANIFEST, "{subject} is not JSON.", COPY_AGAIN))
+    if serialize_manifest(manifest) != data:
         raise BundleError(
-            error("manifest-not-canonical", MANIFEST, "{subject} is not in its one canonical form.", _AGAIN)
+            error("manifest-not-canonical", MANIFEST, "{subject} is not in its one canonical form.", COPY_AGAIN)
         )
     return manifest
 
 
-def _unique(pairs):  # type: (List[Tuple[str, Any]]) -> Dict[str, Any]
+def _reject_duplicate_keys(pairs):  # type: (List[Tuple[str, Any]]) -> Dict[str, Any]
     if len(dict(pairs)) != len(pairs):
-        raise _Malformed(Counter(name for name, _ in pairs).most_common(1)[0][0], "each key once")
+        raise _InvalidValueError(Counter(name for name, _ in pairs).most_common(1)[0][0], "each key once")
     return dict(pairs)
 
 
-def _whole(number):  # type: (str) -> int
+def _parse_whole_number(number):  # type: (str) -> int
     if not re.match(r"[0-9]{1,16}\Z", number):
-        raise _Malformed(number[:40], "whole numbers from 0 to 2**53 only")
+        raise _InvalidValueError(number[:40], "whole numbers from 0 to 2**53 only")
     return int(number)
 
 
-def _text(value):  # type: (Any) -> bool
+def _is_text(value):  # type: (Any) -> bool
     return isinstance(value, str) and 0 < len(value) <= 500 and value.isprintable()
 
 
-def _like(pattern):  # type: (str) -> Callable[[Any], bool]
+def _make_matcher(pattern):  # type: (str) -> Callable[[Any], bool]
     compiled = re.compile("(?:%s)\\Z" % pattern)
     return lambda value: isinstance(value, str) and bool(compiled.match(value))
 
 
-def _count(value):  # type: (Any) -> bool
+def _is_count(value):  # type: (Any) -> bool
     return isinstance(value, int) and not isinstance(value, bool) and value <= 1 << 53
 
+_NAME_PATTERN, _PYTHON_PATTERN = "[a-z0-9]+(-[a-z0-9]+)*", r"[0-9]\.[0-9]{1,2}(\.[0-9]{1,3})?"
 
-_NAME, _PYTHON = "[a-z0-9]+(-[a-z0-9]+)*", r"[0-9]\.[0-9]{1,2}(\.[0-9]{1,3})?"
-_DOTTED, _VERSION = r"[0-9]{1,4}\.[0-9]{1,4}", "[A-Za-z0-9](?:[A-Za-z0-9.!+_-]{0,126}[A-Za-z0-9])?"
-_path = lambda value: isinstance(value, str) and not bad_path(value)  # noqa: E731
-_flag = lambda value: isinstance(value, bool)  # noqa: E731
-_strings = lambda value: isinstance(value, dict) and all(_text(one) for pair in value.items() for one in pair)  # noqa: E731
-_NAMED = {"name": _like(_NAME), "version": _like(_VERSION), "file": _path}  # type: Dict[str, Any]
-_LABEL = {"name": _like(_NAME), "version": (_like(_VERSION), None)}  # type: Dict[str, Any]
-_LABEL.update(sequence=(_count, None), install_to=(_text, None))
-_PLAN = {"install": [Distribution], "tools": [Tool], "needs": [Need]}  # type: Dict[str, Any]
-_PYTHONS = {"implementation": _like("cpython|pypy"), "python": _like(_PYTHON), "free_threaded": _flag}
-_SYSTEM = {
-    "os": _like("linux|macos|windows"),
-    "machine": _like("[a-z0-9_]{2,20}"),
-    "libc": (_like("glibc|musl"), None),
+_DOTTED_PATTERN, _VERSION_PATTERN = r"[0-9]{1,4}\.[0-9]{1,4}", "[A-Za-z0-9](?:[A-Za-z0-9.!+_-]{0,126}[A-Za-z0-9])?"
+
+_is_path = lambda value: isinstance(value, str) and not find_path_problem(value)  # noqa: E731
+
+_is_bool = lambda value: isinstance(value, bool)  # noqa: E731
+
+_is_str_mapping = lambda value: isinstance(value, dict) and all(_is_text(one) for pair in value.items() for one in pair)  # noqa: E731
+
+_TOOL_SHAPE = {"name": _make_matcher(_NAME_PATTERN), "version": _make_matcher(_VERSION_PATTERN), "file": _is_path}  # type: Dict[str, Any]
+
+_LABEL_SHAPE = {"name": _make_matcher(_NAME_PATTERN), "version": (_make_matcher(_VERSION_PATTERN), None)}  # type: Dict[str, Any]
+
+_LABEL_SHAPE.update(sequence=(_is_count, None), install_to=(_is_text, None))
+
+_PLAN_SHAPE = {"install": [Distribution], "tools": [Tool], "needs": [Need]}  # type: Dict[str, Any]
+
+_PYTHON_SHAPE = {"implementation": _make_matcher("cpython|pypy"), "python": _make_matcher(_PYTHON_PATTERN), "free_threaded": _is_bool}
+
+_SYSTEM_SHAPE = {
+    "os": _make_matcher("linux|macos|windows"),
+    "machine": _make_matcher("[a-z0-9_]{2,20}"),
+    "libc": (_make_matcher("glibc|musl"), None),
 }  # type: Dict[str, Any]
-_LEVELS = {"libc_version": (_like(_DOTTED), None), "macos_version": (_like(_DOTTED), None)}  # type: Dict[str, Any]
-_TARGET = {"name": _like("[A-Za-z0-9][A-Za-z0-9._:+-]{0,99}"), "tag": _like("[a-z]{2}[0-9]{2,4}t?-[a-z0-9_]{2,80}")}
-_BYTES = {"size": _count, "sha256": _like("[0-9a-f]{64}"), "kind": _like("|".join(KINDS))}
+
+_LEVEL_SHAPE = {"libc_version": (_make_matcher(_DOTTED_PATTERN), None), "macos_version": (_make_matcher(_DOTTED_PATTERN), None)}  # type: Dict[str, Any]
+
+_TARGET_SHAPE = {"name": _make_matcher("[A-Za-z0-9][A-Za-z0-9._:+-]{0,99}"), "tag": _make_matcher("[a-z]{2}[0-9]{2,4}t?-[a-z0-9_]{2,80}")}
+
+_FILE_SHAPE = {"size": _is_count, "sha256": _make_matcher("[0-9a-f]{64}"), "kind": _make_matcher("|".join(KINDS))}
+
 # For each key: what it holds. A type: such an object; [x]: a list of x; (x, None): x or null.
 _SHAPES = {
-    Manifest: dict(_LABEL, format=lambda value: value == FORMAT and _count(value), targets=[Target], files=[File]),
-    File: dict(_BYTES, path=_path, carried=lambda value: value is True),
-    Target: dict(_TARGET, facts=Facts, python_min=_like(_PYTHON), **_PLAN),
-    Facts: dict(_PYTHONS, **_SYSTEM, **_LEVELS),
-    Distribution: dict(_NAMED, requires=[_like(_NAME)], requested=_flag, built_from=(_strings, None)),
-    Tool: _NAMED,
-    Need: {"soname": _text, "symbols": [_text], "wanted_by": [_like(_NAME)], "help": (_text, None)},
+    Manifest: dict(_LABEL_SHAPE, format=lambda value: value == FORMAT and _is_count(value), targets=[TargetPlan], files=[File]),
+    File: dict(_FILE_SHAPE, path=_is_path, carried=lambda value: value is True),
+    TargetPlan: dict(_TARGET_SHAPE, facts=Facts, python_min=_make_matcher(_PYTHON_PATTERN), **_PLAN_SHAPE),
+    Facts: dict(_PYTHON_SHAPE, **_SYSTEM_SHAPE, **_LEVEL_SHAPE),
+    Distribution: dict(_TOOL_SHAPE, requires=[_make_matcher(_NAME_PATTERN)], requested=_is_bool, built_from=(_is_str_mapping, None)),
+    Tool: _TOOL_SHAPE,
+    Need: {"soname": _is_text, "symbols": [_is_text], "wanted_by": [_make_matcher(_NAME_PATTERN)], "help": (_is_text, None)},
 }  # type: Dict[Any, Dict[str, Any]]
 
 
-def _checked(value, where, shape):  # type: (Any, str, Any) -> Any
+def _check_value(value, where, shape):  # type: (Any, str, Any) -> Any
     if isinstance(shape, tuple):
-        return None if value is None else _checked(value, where, shape[0])
+        return None if value is None else _check_value(value, where, shape[0])
     if isinstance(shape, list):
         if not isinstance(value, list):
-            raise _Malformed(where, "a list")
-        return tuple(_checked(one, "%s[%d]" % (where, index), shape[0]) for index, one in enumerate(value))
+            raise _InvalidValueError(where, "a list")
+        return tuple(_check_value(one, "%s[%d]" % (where, index), shape[0]) for index, one in enumerate(value))
     if shape in _SHAPES:
         keys = _SHAPES[shape]
         if not isinstance(value, dict) or set(value) != set(keys):
-            raise _Malformed(where, "exactly the keys " + ", ".join(sorted(keys)))
-        return shape(**{key: _checked(value[key], "%s.%s" % (where, key), keys[key]) for key in keys})
+            raise _InvalidValueError(where, "exactly the keys " + ", ".join(sorted(keys)))
+        return shape(**{key: _check_value(value[key], "%s.%s" % (where, key), keys[key]) for key in keys})
     if not shape(value):
-        raise _Malformed(where, "a value that the format allows, not %.60r" % (value,))
+        raise _InvalidValueError(where, "a value that the format allows, not %.60r" % (value,))
     return value
 
 
-def _consistent(manifest):  # type: (Manifest) -> Manifest
+def _check_consistency(manifest):  # type: (Manifest) -> Manifest
     """What must hold between the values: paths are distinct, what a target installs is listed."""
     paths = [one.path for one in manifest.files]
-    names = [folded(path) for path in (MANIFEST, *SIGNATURES, *paths)]
+    names = [fold_path(path) for path in (MANIFEST, *SIGNATURES, *paths)]
     parents = set(names).intersection(name[:at] for name in names for at, sign in enumerate(name) if sign == "/")
     if len(set(names)) != len(names) or parents:
         twice = min(parents or [one for one, count in Counter(names).items() if count > 1])
-        raise _Malformed("files, " + twice, "each path once, also where case is ignored, and not as a folder too")
+        raise _InvalidValueError("files, " + twice, "each path once, also where case is ignored, and not as a folder too")
     if paths != sorted(paths):
-        raise _Malformed("files", "the paths in order")
+        raise _InvalidValueError("files", "the paths in order")
     tags = [target.tag for target in manifest.targets]
     if not 0 < len(tags) < 1000 or len(set(tags)) != len(tags):
-        raise _Malformed("targets", "one to 999, and each tag once")
+        raise _InvalidValueError("targets", "one to 999, and each tag once")
     kinds = {one.path: one.kind for one in manifest.files}
     for target in manifest.targets:
         here, facts = "targets, %s" % target.tag, target.facts
         if (facts.os == "linux") != bool(facts.libc and facts.libc_version):
-            raise _Malformed(here, "libc and its version on Linux, and there only")
+            raise _InvalidValueError(here, "libc and its version on Linux, and there only")
         installed = {one.name for one in target.install}
         if len(installed) != len(target.install) or not installed:
-            raise _Malformed(here, "one distribution at least, and each once")
+            raise _InvalidValueError(here, "one distribution at least, and each once")
         for one in target.install:
             if kinds.get(one.file) not in ("wheel", "sdist"):
-                raise _Malformed("%s, %s" % (here, one.name), "a file that is listed as wheel or sdist")
+                raise _InvalidValueError("%s, %s" % (here, one.name), "a file that is listed as wheel or sdist")
             if not installed.issuperset(one.requires):
-                raise _Malformed("%s, %s" % (here, one.name), "in requires only what is installed too")
+                raise _InvalidValueError("%s, %s" % (here, one.name), "in requires only what is installed too")
         for tool in target.tools:
             if kinds.get(tool.file) not in ("wheel", "tool", "sdist"):
-                raise _Malformed("%s, %s" % (here, tool.name), "a file that is listed as tool or wheel or sdist")
+                raise _InvalidValueError("%s, %s" % (here, tool.name), "a file that is listed as tool or wheel or sdist")
     planned = {one.file for target in manifest.targets for one in target.install + target.tools}
     idle = [path for path in paths if kinds[path] in ("wheel", "sdist", "tool") and path not in planned]
     if idle:
-        raise _Malformed(idle[0], "a place in the plan of a target")
+        raise _InvalidValueError(idle[0], "a place in the plan of a target")
     return manifest

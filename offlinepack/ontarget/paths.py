@@ -1,16 +1,16 @@
-"""What a path in a bundle may be: relative, and legal on every file system that it may be carried on."""
+"""Define which paths a bundle may contain: relative, and legal on every file system that may carry it."""
 
 import re
 import unicodedata
 
-_ODD = re.compile(
+_FORBIDDEN_ON_WINDOWS = re.compile(
     r'[<>:"|?*\\]|[. ](?:/|\Z)|'
     r'(?:\A|/)(?:con|prn|aux|nul|con(?:in|out)\$|com[0-9¹²³]|lpt[0-9¹²³]) *(?:\.[^/]*)?(?:/|\Z)',
     re.I,
 )
 
 
-def bad_path(path):  # type: (str) -> str
+def find_path_problem(path):  # type: (str) -> str
     """Why this is no path for a bundle, '' where it is one: relative, below the folder, legal on FAT32 and NTFS too."""
     if not path or len(path) > 240 or len(path.encode("utf-8", "surrogatepass")) > 255:
         return "empty or longer than 240 characters"
@@ -19,16 +19,16 @@ def bad_path(path):  # type: (str) -> str
     for part in path.split("/"):
         if part in ("", ".", ".."):
             return "not a plain relative path"
-    return bad_on_windows(path)
+    return find_windows_problem(path)
 
 
-def bad_on_windows(path):  # type: (str) -> str
+def find_windows_problem(path):  # type: (str) -> str
     """Why FAT32 and NTFS have no such relative path, '' where they do; an archive's own checks are taken as made."""
-    if _ODD.search(path):
+    if _FORBIDDEN_ON_WINDOWS.search(path):
         return "a name that Windows does not allow"
     return ""
 
 
-def folded(path):  # type: (str) -> str
+def fold_path(path):  # type: (str) -> str
     """The path as a file system compares it that ignores case and normal form."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())

@@ -1,4 +1,4 @@
-"""All that would stop an installation here, found before anything is written: rights, disk, system, libraries."""
+"""Check permissions, disk space, system and libraries of the target machine before anything is written."""
 
 import mmap
 import os
@@ -6,18 +6,24 @@ import re
 import subprocess
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
-from . import interpreter, seed
-from .environment import Place
 from .errors import Finding, error, note, text
+from .files import format_size
+from .generations import EnvironmentLocation
+from .interpreter import find_libraries
 from .manifest import Need
+from .venv import lacks_distutils
 
-MACHINE = ("library-missing", "symbol-missing", "no-venv", "no-distutils")
+MACHINE_CODES = ("library-missing", "symbol-missing", "no-venv", "no-distutils")
 """codes of findings that another machine, or another Python, would not have; the rest is this computer's state"""
-_FAT = ("vfat", "exfat", "msdos")
-SPARE = 16 << 20
+
+_FAT_TYPES = ("vfat", "exfat", "msdos")
+
+SPARE_BYTES = 16 << 20
 """bytes for the virtual environment itself, temporary files, logs and reports"""
-_BLOCK = 4096
-_LOAD = """\
+
+_BLOCK_SIZE = 4096
+
+_LOAD_SCRIPT = """\
 import ctypes, sys
 for one in sys.argv[1:]:
     try:
@@ -28,38 +34,38 @@ for one in sys.argv[1:]:
 """
 
 
-class Room(NamedTuple):
+class DiskUsage(NamedTuple):
     """What the unpacked files of a target take on a disk."""
 
-    files: int  # bytes, each file rounded up to a block
-    bytecode: int
-    entries: int  # files and folders
-    longest: int  # characters of the longest path below site-packages
-    spare: int  # bytes for whatever else will lie there
+    file_bytes: int  # bytes, each file rounded up to a block
+    bytecode_bytes: int
+    entry_count: int  # files and folders
+    longest_path: int  # characters of the longest path below site-packages
+    spare_bytes: int  # bytes for whatever else will lie there
 
 
-def room(wheels, sdists, compiled):  # type: (Iterable[Iterable[Tuple[str, int]]], int, bool) -> Room
+def estimate_disk_usage(wheels, sdists, compiled):  # type: (Iterable[Iterable[Tuple[str, int]]], int, bool) -> DiskUsage
     """What wheels with these files unpack to, bytecode as large as its source; for so many bytes of sdists a guess."""
     files, bytecode, count, longest, folders = 8 * sdists, 0, 0, 0, set()  # type: int, int, int, int, Set[str]
     for wheel in wheels:
         for path, size in wheel:
-            size = (size + _BLOCK - 1) // _BLOCK * _BLOCK
+            size = (size + _BLOCK_SIZE - 1) // _BLOCK_SIZE * _BLOCK_SIZE
             count, files, longest = count + 1, files + size, max(longest, len(path))
             folders.add(path.rpartition("/")[0])
             if compiled and path.endswith(".py"):
                 count, bytecode, longest = count + 1, bytecode + size, max(longest, len(path) + 25)
-    return Room(files, bytecode, count + len(folders) * (2 if compiled else 1), longest, SPARE)
+    return DiskUsage(files, bytecode, count + len(folders) * (2 if compiled else 1), longest, SPARE_BYTES)
 
 
-def check(place, wanted, facts, needs, engine="auto"):
-    # type: (Place, Room, Mapping[str, Any], Sequence[Need], str) -> List[Finding]
+def run_preflight(place, wanted, facts, needs, engine="auto"):
+    # type: (EnvironmentLocation, DiskUsage, Mapping[str, Any], Sequence[Need], str) -> List[Finding]
     """Every finding at once. `wanted`: what will be written."""
-    findings = rights(place) + _system(place) + _disk(place, wanted) + _libraries(needs, facts)
-    if engine == "pip" and seed.lacks_distutils(facts):
+    findings = check_permissions(place) + _check_system(place) + _check_disk(place, wanted) + _check_libraries(needs, facts)
+    if engine == "pip" and lacks_distutils(facts):
         findings.append(error(
             "no-distutils", facts["executable"], "{subject} has no distutils, without which its pip cannot run.",
             "Install python3-distutils, or take --engine fast."))
-    if not place.foreign and not facts["has"]["venv"]:
+    if not place.is_foreign and not facts["has"]["venv"]:
         package = "python%s-venv" % ".".join(facts["python"].split(".")[:2])
         findings.append(error(
             "no-venv", facts["executable"], "{subject} has no module venv.",
@@ -68,17 +74,17 @@ def check(place, wanted, facts, needs, engine="auto"):
     return findings
 
 
-def nearest(path):  # type: (str) -> str
+def find_existing_parent(path):  # type: (str) -> str
     """The nearest folder above, or the path itself, that exists."""
     while not os.path.isdir(path):
         path = os.path.dirname(path)
     return path
 
 
-def rights(place):  # type: (Place) -> List[Finding]
+def check_permissions(place):  # type: (EnvironmentLocation) -> List[Finding]
     """Where this user may not write, and a place where that could be."""
     found = []
-    folders = [nearest(place.beside), nearest(os.path.dirname(place.venv))] + [place.venv] * place.foreign
+    folders = [find_existing_parent(place.generations_dir), find_existing_parent(os.path.dirname(place.venv))] + [place.venv] * place.is_foreign
     for path in dict.fromkeys(folders):
         if os.access(path, os.W_OK | os.X_OK):
             continue
@@ -93,24 +99,24 @@ def rights(place):  # type: (Place) -> List[Finding]
     return found
 
 
-def _system(place):  # type: (Place) -> List[Finding]
-    found, standing = [], nearest(place.beside)
-    kind = _mounted(standing)
-    if kind in _FAT:
+def _check_system(place):  # type: (EnvironmentLocation) -> List[Finding]
+    found, standing = [], find_existing_parent(place.generations_dir)
+    kind = _find_file_system_type(standing)
+    if kind in _FAT_TYPES:
         found.append(error(
             "fat", standing, "{subject} lies on a {kind} file system, which knows no links and no rights.",
-            _PLACE, kind=kind))
+            _CHOOSE_LOCATION, kind=kind))
     if hasattr(os, "statvfs") and os.statvfs(standing).f_flag & getattr(os, "ST_NOEXEC", 8):
-        found.append(error("noexec", standing, "Nothing may be executed at {subject}: it is mounted noexec.", _PLACE))
-    if os.path.exists("/sys/fs/selinux/enforce") and _read("/sys/fs/selinux/enforce").strip() == "1":
+        found.append(error("noexec", standing, "Nothing may be executed at {subject}: it is mounted noexec.", _CHOOSE_LOCATION))
+    if os.path.exists("/sys/fs/selinux/enforce") and _read_text("/sys/fs/selinux/enforce").strip() == "1":
         found.append(note(
             "selinux", place.venv, "SELinux is enforcing.", "If a service is refused: restorecon -R {venv} {beside}",
-            venv=place.venv, beside=place.beside))
+            venv=place.venv, beside=place.generations_dir))
     if os.path.exists("/run/fapolicyd") or os.path.exists("/var/run/fapolicyd.pid"):
         found.append(note(
             "fapolicyd", place.venv, "fapolicyd decides which programs may run here.",
             "Let it trust the new files: fapolicyd-cli --file add {beside}/ && fapolicyd-cli --update",
-            beside=place.beside))
+            beside=place.generations_dir))
     if os.name != "nt":
         mask = os.umask(0o77)
         os.umask(mask)
@@ -119,17 +125,16 @@ def _system(place):  # type: (Place) -> List[Finding]
                 "umask", place.venv,
                 "The umask is {mask}: other users, a service's among them, will not be able to read {subject}.",
                 "For them: umask 022 before this command; what is there already: chmod -R go+rX {beside}",
-                mask="%03o" % mask, beside=place.beside))
+                mask="%03o" % mask, beside=place.generations_dir))
     return found
 
+_CHOOSE_LOCATION = "Choose another place with --venv."
 
-_PLACE = "Choose another place with --venv."
 
-
-def _mounted(path):  # type: (str) -> str
+def _find_file_system_type(path):  # type: (str) -> str
     """The type of the file system that a folder lies on; '' where that is not known."""
     best, kind, path = "", "", os.path.realpath(path)
-    for line in _read("/proc/self/mounts").splitlines():
+    for line in _read_text("/proc/self/mounts").splitlines():
         point, found = (line.split(" ") + ["", ""])[1:3]
         point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m.group(1), 8)), point)
         if (path + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(best):
@@ -137,7 +142,7 @@ def _mounted(path):  # type: (str) -> str
     return kind
 
 
-def _read(path):  # type: (str) -> str
+def _read_text(path):  # type: (str) -> str
     try:
         with open(path, encoding="utf-8", errors="replace") as source:
             return source.read()
@@ -145,15 +150,15 @@ def _read(path):  # type: (str) -> str
         return ""
 
 
-def _disk(place, wanted):  # type: (Place, Room) -> List[Finding]
-    found, standing = [], nearest(place.beside)
-    need = wanted.files + wanted.bytecode + wanted.spare
+def _check_disk(place, wanted):  # type: (EnvironmentLocation, DiskUsage) -> List[Finding]
+    found, standing = [], find_existing_parent(place.generations_dir)
+    need = wanted.file_bytes + wanted.bytecode_bytes + wanted.spare_bytes
     if os.name == "nt":
         import shutil
 
         free, nodes = shutil.disk_usage(standing).free, 0
-        deepest = len(place.beside) + len("\\0123456789ab\\Lib\\site-packages\\") + wanted.longest
-        if deepest > 259 and not _long_paths():
+        deepest = len(place.generations_dir) + len("\\0123456789ab\\Lib\\site-packages\\") + wanted.longest_path
+        if deepest > 259 and not _allows_long_paths():
             found.append(error(
                 "path-too-long", place.venv,
                 "The longest path below {subject} would have {deepest} characters; Windows allows 259 here.",
@@ -162,28 +167,19 @@ def _disk(place, wanted):  # type: (Place, Room) -> List[Finding]
         disk = os.statvfs(standing)
         free, nodes = disk.f_bavail * disk.f_frsize, disk.f_favail if disk.f_files else 0
     if free < need:
-        parts = {"files": size(wanted.files), "compiled": size(wanted.bytecode), "spare": size(wanted.spare)}  # type: Dict[str, Any]
+        parts = {"files": format_size(wanted.file_bytes), "compiled": format_size(wanted.bytecode_bytes), "spare": format_size(wanted.spare_bytes)}  # type: Dict[str, Any]
         found.append(error(
             "disk-full", standing,
             "{subject} has {free} free; {need} are needed: {files} of files, {compiled} of bytecode, {spare} besides.",
-            "Make room, or choose another place with --venv.", free=size(free), need=size(need), **parts))
-    if nodes and nodes < wanted.entries:
+            "Make room, or choose another place with --venv.", free=format_size(free), need=format_size(need), **parts))
+    if nodes and nodes < wanted.entry_count:
         found.append(error(
             "no-inodes", standing, "{subject} has room for {nodes} more files; {count} are needed (inodes, df -i).",
-            "Make room, or choose another place with --venv.", nodes=nodes, count=wanted.entries))
+            "Make room, or choose another place with --venv.", nodes=nodes, count=wanted.entry_count))
     return found
 
 
-def size(count):  # type: (float) -> str
-    """Bytes as people read them, in units of 1000."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return "%.0f %s" % (count, unit)
-        count /= 1000.0
-    return "%.1f GB" % count
-
-
-def _long_paths():  # type: () -> bool
+def _allows_long_paths():  # type: () -> bool
     try:
         import winreg
 
@@ -193,10 +189,10 @@ def _long_paths():  # type: () -> bool
         return False
 
 
-def _libraries(needs, facts):  # type: (Sequence[Need], Mapping[str, Any]) -> List[Finding]
+def _check_libraries(needs, facts):  # type: (Sequence[Need], Mapping[str, Any]) -> List[Finding]
     """Shared libraries that the system has to bring, as the loader sees them, and the symbol versions in them."""
-    found, known = [], interpreter._libraries(dict(facts)) if needs else {}
-    loaded = _loads(facts["executable"], [one.soname for one in needs if one.soname not in known])
+    found, known = [], find_libraries(dict(facts)) if needs else {}
+    loaded = _find_loadable(facts["executable"], [one.soname for one in needs if one.soname not in known])
     for need in needs:
         advice = need.help or text("Install the package of this system that brings it.")
         if need.soname not in known and need.soname not in loaded:
@@ -218,11 +214,11 @@ def _libraries(needs, facts):  # type: (Sequence[Need], Mapping[str, Any]) -> Li
     return found
 
 
-def _loads(python, sonames):  # type: (str, Sequence[str]) -> List[str]
+def _find_loadable(python, sonames):  # type: (str, Sequence[str]) -> List[str]
     """Those that this Python can load, wherever it has them from."""
     if not sonames:
         return []
-    command = [python, "-I", "-c", _LOAD] + list(sonames)
+    command = [python, "-I", "-c", _LOAD_SCRIPT] + list(sonames)
     try:
         told = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60)
     except (OSError, subprocess.SubprocessError):

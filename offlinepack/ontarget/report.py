@@ -1,6 +1,6 @@
-"""What this side says: lines for people on stderr, results on stdout, JSON for programs, and the report that is kept.
+"""Print messages to stderr and results to stdout, and write the JSON report.
 
-English, or Chinese where that is asked for, or the locale's, and the console can show it.
+The language is English, or Chinese if requested or set by the locale, and if the console can display it.
 """
 
 import contextlib
@@ -12,15 +12,16 @@ import sys
 import time
 from typing import Any, Dict, Iterable, List, Optional
 
-from .environment import remove, write_json
-from .errors import ENGLISH, ComputerError, Finding, Text, Words, text, warning
+from .errors import ENGLISH, ComputerError, Finding, Messages, Text, text, warning
+from .files import remove_path, write_json
 
-WORDS = "messages.zh.json"
-_KEPT = 20
+MESSAGES_FILE = "messages.zh.json"
+
+_MAX_REPORTS = 20
 """reports that stay in <venv>.d/reports"""
 
 
-def words(asked=None):  # type: (Optional[str]) -> Words
+def load_messages(asked=None):  # type: (Optional[str]) -> Messages
     """The table of sentences for a language: what was asked, OFFLINEPACK_LANG, else the locale's."""
     names = [os.environ.get(one) for one in ("OFFLINEPACK_LANG", "LC_ALL", "LC_MESSAGES", "LANG")]
     wanted = asked or next((one for one in names if one), "") or locale.getlocale()[0] or ""
@@ -29,93 +30,93 @@ def words(asked=None):  # type: (Optional[str]) -> Words
     try:
         for stream in (sys.stdout, sys.stderr):
             "\u5b8c\u6574".encode(stream.encoding or "ascii")
-        path = os.path.join(os.path.dirname(__file__), WORDS)
+        path = os.path.join(os.path.dirname(__file__), MESSAGES_FILE)
         table = json.loads(__loader__.get_data(path).decode("utf-8"))  # type: ignore[union-attr,name-defined,unused-ignore]
     except (UnicodeEncodeError, OSError, ValueError, AttributeError):
         return ENGLISH
     return dict(table)
 
 
-class Voice:
-    """One run's voice. `loudness` counts -v less -q; what it said is kept for the report."""
+class Reporter:
+    """One run's voice. `verbosity` counts -v less -q; what it said is kept for the report."""
 
-    def __init__(self, loudness=0, wants_json=False, lang=None):  # type: (int, bool, Optional[str]) -> None
-        self.loudness, self.wants_json, self.words = loudness, wants_json, words(lang)
-        self.heard = []  # type: List[Finding]
+    def __init__(self, verbosity=0, wants_json=False, lang=None):  # type: (int, bool, Optional[str]) -> None
+        self.verbosity, self.wants_json, self.messages = verbosity, wants_json, load_messages(lang)
+        self.recorded_messages = []  # type: List[Finding]
         self.facts = {}  # type: Dict[str, Any]  # what the report and --json say besides
-        self.lost = False  # whether a line of the result could not be written
-        self.reports = ""  # the folder where reports are kept, once this run may write there
-        self._started = time.time()
+        self.has_lost_output = False  # whether a line of the result could not be written
+        self.report_dir = ""  # the folder where reports are kept, once this run may write there
+        self._start_time = time.time()
 
     @property
-    def seconds(self):  # type: () -> float
+    def elapsed_seconds(self):  # type: () -> float
         """Since this run began to speak."""
-        return round(time.time() - self._started, 2)
+        return round(time.time() - self._start_time, 2)
 
-    def _write(self, stream, line):  # type: (Any, str) -> None
+    def _write_line(self, stream, line):  # type: (Any, str) -> None
         coding = stream.encoding or "ascii"
         try:
             stream.write(line.encode(coding, "backslashreplace").decode(coding) + "\n")
             stream.flush()
         except OSError:  # nobody listens, or the disk is full; a result that is lost is told by close
-            self.lost = self.lost or stream is sys.stdout
+            self.has_lost_output = self.has_lost_output or stream is sys.stdout
             with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nobody:
                 os.dup2(nobody.fileno(), stream.fileno())
 
-    def say(self, sentence, loud=0):  # type: (Text, int) -> None
+    def print_message(self, sentence, loud=0):  # type: (Text, int) -> None
         """One line on stderr, where this run is loud enough."""
-        if self.loudness >= loud:
-            self._write(sys.stderr, sentence.say(self.words))
+        if self.verbosity >= loud:
+            self._write_line(sys.stderr, sentence.render(self.messages))
 
-    def findings(self, findings):  # type: (Iterable[Finding]) -> None
+    def print_findings(self, findings):  # type: (Iterable[Finding]) -> None
         """Each in its line, other programs' words indented below it."""
         labels = {"error": text("error"), "warning": text("warning"), "note": text("note")}
         for one in findings:
-            self.heard.append(one)
-            if self.loudness >= {"error": -9, "warning": -1, "note": 0}[one.level]:
-                self._write(sys.stderr, "%s: %s" % (labels[one.level].say(self.words), one.say(self.words)))
+            self.recorded_messages.append(one)
+            if self.verbosity >= {"error": -9, "warning": -1, "note": 0}[one.level]:
+                self._write_line(sys.stderr, "%s: %s" % (labels[one.level].render(self.messages), one.render(self.messages)))
                 for line in one.log.splitlines():
-                    self._write(sys.stderr, "    " + line)
+                    self._write_line(sys.stderr, "    " + line)
 
-    def count(self, done, total):  # type: (int, int) -> None
+    def print_progress(self, done, total):  # type: (int, int) -> None
         """Progress, where somebody looks at a terminal."""
-        if self.loudness >= 0 and sys.stderr.isatty():
+        if self.verbosity >= 0 and sys.stderr.isatty():
             with contextlib.suppress(OSError):
                 sys.stderr.write("\r%d/%d%s" % (done, total, "" if done < total else "\r\x1b[K"))
                 sys.stderr.flush()
 
-    def result(self, *lines):  # type: (Text) -> None
+    def print_result(self, *lines):  # type: (Text) -> None
         """The result for a person, on stdout."""
         for line in lines if not self.wants_json else ():
-            self._write(sys.stdout, line.say(self.words))
+            self._write_line(sys.stdout, line.render(self.messages))
 
     def close(self, code, asked=None):  # type: (int, Optional[str]) -> int
         """Write the report where it is kept and where it was asked for, print it with --json; the exit code."""
         document = dict({"schema": 1, "ok": code == 0, "exit_code": code, "changed": False}, **self.facts)
-        document.update(seconds=self.seconds, findings=[one.to_json() for one in self.heard])
+        document.update(seconds=self.elapsed_seconds, findings=[one.to_json() for one in self.recorded_messages])
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         document["time"] = stamp
         try:
-            if self.reports:
+            if self.report_dir:
                 name = "%s-%s-%d.json" % (stamp, document.get("command"), os.getpid())
-                write_json(os.path.join(self.reports, name), document)
-                for old in sorted(os.listdir(self.reports))[:-_KEPT]:
-                    remove(os.path.join(self.reports, old))
+                write_json(os.path.join(self.report_dir, name), document)
+                for old in sorted(os.listdir(self.report_dir))[:-_MAX_REPORTS]:
+                    remove_path(os.path.join(self.report_dir, old))
             if asked and (os.path.isdir(asked) or asked.endswith(("/", os.sep))):
                 os.makedirs(asked, exist_ok=True)
                 asked = os.path.join(asked, "%s-%s.json" % (platform.node(), document.get("bundle", "offlinepack")))
             if asked:
                 write_json(asked, document)
         except OSError as refused:
-            self.findings([warning(
+            self.print_findings([warning(
                 "no-report", refused.filename, "The report could not be written to {subject}: {reason}.",
                 reason=refused.strerror)])
         if self.wants_json:
-            self._write(sys.stdout, json.dumps(document, indent=1))
-        return code or (ComputerError.exit_code if self.lost else code)
+            self._write_line(sys.stdout, json.dumps(document, indent=1))
+        return code or (ComputerError.exit_code if self.has_lost_output else code)
 
 
-def machine(facts):  # type: (Dict[str, Any]) -> Dict[str, Any]
+def describe_machine(facts):  # type: (Dict[str, Any]) -> Dict[str, Any]
     """What the report tells of this machine: the audit asks for it."""
     user = os.environ.get("USER") or os.environ.get("USERNAME") or ""
     return {"host": platform.node(), "user": user, "python": facts}

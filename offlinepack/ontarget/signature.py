@@ -1,7 +1,7 @@
-"""Who packed it: OpenSSH signatures of manifest.json (ssh-keygen -Y sign -n offlinepack), verified, never made.
+"""Verify OpenSSH signatures of manifest.json (ssh-keygen -Y sign -n offlinepack); never create them.
 
-Standards: OpenSSH's PROTOCOL.sshsig, the ALLOWED SIGNERS of ssh-keygen(1), RFC 8032. Ed25519 is checked here, with the
-standard library alone, because the machines with an old Python have an OpenSSH without -Y; other kinds by ssh-keygen.
+Standards: OpenSSH's PROTOCOL.sshsig, ALLOWED SIGNERS of ssh-keygen(1), RFC 8032. Ed25519 is verified in Python, because
+machines with an old Python have an OpenSSH without -Y. Other key types need ssh-keygen.
 """
 
 import base64
@@ -14,28 +14,35 @@ import struct
 import subprocess
 import tempfile
 import time
-from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
-from . import ed25519
-from .errors import Finding, IntegrityError, Text, UsageError, error, note, text
+from .ed25519 import verify_signature
+from .errors import Finding, IntegrityError, UsageError, error, note, text
 
 NAMESPACE = "offlinepack"
-_ASK = "Ask whoever packed it for its signature, or for the right key."
-_KEYS = "Give a .pub file or an allowed_signers file of ssh-keygen."
+
+_ASK_FOR_SIGNATURE = "Ask whoever packed it for its signature, or for the right key."
+
+_KEY_FILE_ADVICE = "Give a .pub file or an allowed_signers file of ssh-keygen."
+
 _ARMOR = re.compile(
     rb"-----BEGIN SSH SIGNATURE-----\r?\n([A-Za-z0-9+/=\r\n]+)-----END SSH SIGNATURE-----\r?\n?\Z"
 )
-_KIND = re.compile(r"(?:ssh|ecdsa|sk)-\S+[ \t]+AAAA")  # each blob begins with the length of its kind's name
+
+_KEY_START = re.compile(r"(?:ssh|ecdsa|sk)-\S+[ \t]+AAAA")  # each blob begins with the length of its kind's name
+
 _OPTION = re.compile(r'(namespaces|valid-after|valid-before)="([^"\\]*)"(?:,(?=.)|\Z)', re.I)
-_MOMENT = re.compile(r"\A([0-9]{8}(?:[0-9]{4}(?:[0-9]{2})?)?)(Z|UTC)?\Z", re.I)
-_MOST_KEYS = 1 << 20  # bytes
+
+_TIMESTAMP = re.compile(r"\A([0-9]{8}(?:[0-9]{4}(?:[0-9]{2})?)?)(Z|UTC)?\Z", re.I)
+
+_MAX_KEY_FILE_SIZE = 1 << 20  # bytes
 
 
-class _Bad(Exception):
+class _UnusableError(Exception):
     """A signature or a line of keys that cannot be used: a Text says why."""
 
 
-class _Unable(_Bad):
+class _UnsupportedKeyError(_UnusableError):
     """It may be good; this machine cannot tell."""
 
 
@@ -47,21 +54,21 @@ class Signature(NamedTuple):
     kind: str  # ssh-ed25519 ...
     namespace: bytes
     reserved: bytes
-    hash: str  # sha256 or sha512
+    hash_name: str  # sha256 or sha512
     value: bytes  # what the key's kind has for a signature
 
 
-class Allowed(NamedTuple):
+class AllowedSigner(NamedTuple):
     """A key that may have signed."""
 
-    who: str
+    principal: str
     key: bytes
     namespaces: str  # a list of patterns, as in the file
-    after: Optional[int]
-    before: Optional[int]
+    valid_after: Optional[int]
+    valid_before: Optional[int]
 
 
-def check(data, signatures, keys, now=None):
+def check_signatures(data, signatures, keys, now=None):
     # type: (bytes, Sequence[Tuple[str, bytes]], Iterable[str], Optional[float]) -> List[Finding]
     """A note for each file of keys: who of it signed. IntegrityError: each file of which nobody did.
 
@@ -73,77 +80,77 @@ def check(data, signatures, keys, now=None):
         allowed, why = read_keys(path), text("there is no signature")
         for name, raw in signatures:
             try:
-                found = read_signature(raw)
-                who = _accepted(found, allowed, today)
-                _verify(found, data)
-                facts = {"who": who, "key": fingerprint(found.key), "file": name}
+                found = parse_signature(raw)
+                who = _find_signer(found, allowed, today)
+                _verify_signature(found, data)
+                facts = {"who": who, "key": format_fingerprint(found.key), "file": name}
                 notes.append(note("signed", path, "Signed by {who} ({key}), as {file} says.", **facts))
                 break
-            except _Bad as one:
+            except _UnusableError as one:
                 why = text("{file}: {why}", file=name, why=one.args[0])
         else:
-            bad.append(error("not-signed", path, "No key of {subject} has signed this bundle: {why}.", _ASK, why=why))
+            bad.append(error("not-signed", path, "No key of {subject} has signed this bundle: {why}.", _ASK_FOR_SIGNATURE, why=why))
     if bad:
         raise IntegrityError(*bad)
     return notes
 
 
-def own(data, signatures):  # type: (bytes, Sequence[Tuple[str, bytes]]) -> None
+def check_embedded_signatures(data, signatures):  # type: (bytes, Sequence[Tuple[str, bytes]]) -> None
     """IntegrityError: a signature in the bundle that its own key, whosever that is, did not make of this manifest."""
     bad = []  # type: List[Finding]
     for name, raw in signatures:
         try:
-            _verify(read_signature(raw), data)
-        except _Unable:
+            _verify_signature(parse_signature(raw), data)
+        except _UnsupportedKeyError:
             pass  # for a key that is asked for, check() says so
-        except _Bad as why:
+        except _UnusableError as why:
             facts = {"why": why.args[0]}
-            bad.append(error("bad-signature", name, "{subject} is no signature of this bundle: {why}.", _ASK, **facts))
+            bad.append(error("bad-signature", name, "{subject} is no signature of this bundle: {why}.", _ASK_FOR_SIGNATURE, **facts))
     if bad:
         raise IntegrityError(*bad)
 
 
-def fingerprint(key):  # type: (bytes) -> str
+def format_fingerprint(key):  # type: (bytes) -> str
     """As ssh-keygen -l shows it."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(key).digest()).decode("ascii").rstrip("=")
 
 
-def read_keys(path):  # type: (str) -> List[Allowed]
+def read_keys(path):  # type: (str) -> List[AllowedSigner]
     """The keys of a .pub or allowed_signers file, or UsageError with each line that cannot be used."""
-    found, bad = [], []  # type: List[Allowed], List[Finding]
+    found, bad = [], []  # type: List[AllowedSigner], List[Finding]
     try:
         with open(path, "rb") as source:
-            data = source.read(_MOST_KEYS + 1)
-        if len(data) > _MOST_KEYS:
+            data = source.read(_MAX_KEY_FILE_SIZE + 1)
+        if len(data) > _MAX_KEY_FILE_SIZE:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         lines = data.decode("utf-8-sig", "replace").split("\n")
     except OSError as why:
-        raise UsageError(error("bad-key-file", path, "{subject} cannot be read: {why}.", _KEYS, why=why.strerror))
+        raise UsageError(error("bad-key-file", path, "{subject} cannot be read: {why}.", _KEY_FILE_ADVICE, why=why.strerror))
     for number, line in enumerate(lines, 1):
         try:
             line = line.strip(" \t\r")
             if line and not line.startswith("#"):
-                found.append(_allowed(line))
+                found.append(_parse_allowed_signer(line))
             if re.search("[\0-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]", line):  # other eyes see two lines there
-                raise _Bad(text("it holds characters that cannot be printed"))
-        except _Bad as why:
+                raise _UnusableError(text("it holds characters that cannot be printed"))
+        except _UnusableError as why:
             facts = {"line": str(number), "why": why.args[0]}
-            bad.append(error("bad-key-file", path, "{subject}, line {line}: {why}.", _KEYS, **facts))
+            bad.append(error("bad-key-file", path, "{subject}, line {line}: {why}.", _KEY_FILE_ADVICE, **facts))
     if bad or not found:
-        raise UsageError(*(bad or [error("bad-key-file", path, "{subject} holds no key.", _KEYS)]))
+        raise UsageError(*(bad or [error("bad-key-file", path, "{subject} holds no key.", _KEY_FILE_ADVICE)]))
     return found
 
 
-def _allowed(line):  # type: (str) -> Allowed
+def _parse_allowed_signer(line):  # type: (str) -> AllowedSigner
     """ALLOWED SIGNERS: principals, options, key type, base64; a .pub has neither of the first two.
 
     What ssh-keygen does not take is not taken; nor is what it would leave out in silence.
     """
     who, options = "", ""
-    if not _KIND.match(line):
+    if not _KEY_START.match(line):
         match = re.match(r'(?:"([^"]+)"|([^" \t]+))[ \t]+(.*)\Z', line)
         who, line = (match.group(1) or match.group(2), match.group(3)) if match else (line, "")
-    if not _KIND.match(line):
+    if not _KEY_START.match(line):
         match = re.match(r'((?:"[^"]*"|[^" \t])+)[ \t]+(.*)\Z', line)
         options, line = match.groups() if match else (line, "")
     kind, key, comment = (re.split("[ \t]+", line, maxsplit=2) + ["", ""])[:3]
@@ -151,43 +158,43 @@ def _allowed(line):  # type: (str) -> Allowed
     while options:
         match = _OPTION.match(options)
         if options.lower().startswith("cert-authority"):
-            raise _Bad(text("certificate authorities are not supported; list the keys themselves"))
+            raise _UnusableError(text("certificate authorities are not supported; list the keys themselves"))
         if not match or match.group(1).lower() in named:
-            raise _Bad(text("an option that is not known: {option}", option=options))
+            raise _UnusableError(text("an option that is not known: {option}", option=options))
         named[match.group(1).lower()], options = match.group(2), options[match.end() :]
-    blob = _base64(key.encode("utf-8")) if _KIND.match(line) and "-cert-" not in kind else b""
-    if not blob or _strings(blob, 1)[0] != kind.encode("utf-8") or all(one[:1] == "!" for one in who.split(",")):
-        raise _Bad(text("this is no public key, or nobody's"))
-    after, before = _moment(named.get("valid-after")), _moment(named.get("valid-before"))
-    return Allowed(who or comment or kind, blob, named.get("namespaces", "*"), after, before)
+    blob = _decode_base64(key.encode("utf-8")) if _KEY_START.match(line) and "-cert-" not in kind else b""
+    if not blob or _read_strings(blob, 1)[0] != kind.encode("utf-8") or all(one[:1] == "!" for one in who.split(",")):
+        raise _UnusableError(text("this is no public key, or nobody's"))
+    after, before = _parse_timestamp(named.get("valid-after")), _parse_timestamp(named.get("valid-before"))
+    return AllowedSigner(who or comment or kind, blob, named.get("namespaces", "*"), after, before)
 
 
-def _moment(stamp):  # type: (Optional[str]) -> Optional[int]
+def _parse_timestamp(stamp):  # type: (Optional[str]) -> Optional[int]
     """YYYYMMDD[HHMM[SS]][Z], in the machine's own zone without the Z."""
     if stamp is None:
         return None
-    digits, zone = (_MOMENT.findall(stamp) or [("", "")])[0]
+    digits, zone = (_TIMESTAMP.findall(stamp) or [("", "")])[0]
     try:
         parsed = time.strptime(digits, "%Y%m%d%H%M%S"[: len(digits) - 2])
         moment = calendar.timegm(parsed) if zone else int(time.mktime(parsed))
     except (ValueError, OverflowError):
         moment = 0
     if moment <= 0:  # to ssh-keygen that is none either
-        raise _Bad(text("no moment in time: {stamp}", stamp=stamp))
+        raise _UnusableError(text("no moment in time: {stamp}", stamp=stamp))
     return moment
 
 
-def _base64(data):  # type: (bytes) -> bytes
+def _decode_base64(data):  # type: (bytes) -> bytes
     try:
         found = base64.b64decode(data, validate=True)
     except ValueError:
         found = b""
     if not found or base64.b64encode(found) != data:
-        raise _Bad(text("this is no base64"))
+        raise _UnusableError(text("this is no base64"))
     return found
 
 
-def _strings(blob, count, whole=False):  # type: (bytes, int, bool) -> List[bytes]
+def _read_strings(blob, count, whole=False):  # type: (bytes, int, bool) -> List[bytes]
     """RFC 4251: strings, each after its length in four bytes; `whole`: and nothing else."""
     found, at = [], 0  # type: List[bytes], int
     while len(found) < count:
@@ -195,40 +202,40 @@ def _strings(blob, count, whole=False):  # type: (bytes, int, bool) -> List[byte
         found.append(blob[at + 4 : at + 4 + length])
         at += 4 + length
         if at > len(blob) or at - length < 4:
-            raise _Bad(text("it is cut off"))
+            raise _UnusableError(text("it is cut off"))
     if whole and at != len(blob):
-        raise _Bad(text("it is longer than it should be"))
+        raise _UnusableError(text("it is longer than it should be"))
     return found
 
 
-def read_signature(raw):  # type: (bytes) -> Signature
+def parse_signature(raw):  # type: (bytes) -> Signature
     """PROTOCOL.sshsig: byte[6] SSHSIG, uint32 version, then key, namespace, reserved, hash, signature as strings."""
     armor = _ARMOR.match(raw) if len(raw) < 1 << 16 else None
-    blob = _base64(b"".join(armor.group(1).split())) if armor else b""
+    blob = _decode_base64(b"".join(armor.group(1).split())) if armor else b""
     if blob[:10] != b"SSHSIG\0\0\0\1":
-        raise _Bad(text("this is no signature of ssh-keygen"))
-    key, namespace, reserved, hashed, value = _strings(blob[10:], 5, whole=True)
-    kind = _strings(key, 1)[0].decode("ascii", "replace")
+        raise _UnusableError(text("this is no signature of ssh-keygen"))
+    key, namespace, reserved, hashed, value = _read_strings(blob[10:], 5, whole=True)
+    kind = _read_strings(key, 1)[0].decode("ascii", "replace")
     return Signature(raw, key, kind, namespace, reserved, hashed.decode("ascii", "replace"), value)
 
 
-def _accepted(found, allowed, now):  # type: (Signature, List[Allowed], float) -> str
+def _find_signer(found, allowed, now):  # type: (Signature, List[AllowedSigner], float) -> str
     """Whose key made it, with the right to; whether it did is seen afterwards."""
-    if found.namespace != NAMESPACE.encode("ascii") or found.hash not in ("sha256", "sha512"):
-        raise _Bad(text("it was made for another purpose: {namespace}", namespace=repr(found.namespace)[2:-1]))
-    why = text("it was made with another key, {key}", key=fingerprint(found.key))
+    if found.namespace != NAMESPACE.encode("ascii") or found.hash_name not in ("sha256", "sha512"):
+        raise _UnusableError(text("it was made for another purpose: {namespace}", namespace=repr(found.namespace)[2:-1]))
+    why = text("it was made with another key, {key}", key=format_fingerprint(found.key))
     for one in allowed:
         if one.key == found.key:
-            if not _matches(one.namespaces):
+            if not _matches_namespace(one.namespaces):
                 why = text("that key may not sign for the namespace offlinepack")
-            elif (one.after is not None and now < one.after) or (one.before is not None and now > one.before):
+            elif (one.valid_after is not None and now < one.valid_after) or (one.valid_before is not None and now > one.valid_before):
                 why = text("that key is not valid today")
             else:
-                return one.who
-    raise _Bad(why)
+                return one.principal
+    raise _UnusableError(why)
 
 
-def _matches(patterns):  # type: (str) -> bool
+def _matches_namespace(patterns):  # type: (str) -> bool
     """PATTERNS of ssh_config(5): * and ?, separated by commas; one with ! that matches decides against it."""
     matched = False
     for pattern in patterns.split(","):
@@ -240,21 +247,21 @@ def _matches(patterns):  # type: (str) -> bool
     return matched
 
 
-def _verify(found, data):  # type: (Signature, bytes) -> None
-    if found.hash not in ("sha256", "sha512"):  # "no other hash algorithms are supported"
-        raise _Bad(text("it was made for another purpose: {namespace}", namespace=repr(found.namespace)[2:-1]))
-    digest = hashlib.new(found.hash, data).digest()
-    parts = (found.namespace, found.reserved, found.hash.encode("ascii"), digest)
+def _verify_signature(found, data):  # type: (Signature, bytes) -> None
+    if found.hash_name not in ("sha256", "sha512"):  # "no other hash algorithms are supported"
+        raise _UnusableError(text("it was made for another purpose: {namespace}", namespace=repr(found.namespace)[2:-1]))
+    digest = hashlib.new(found.hash_name, data).digest()
+    parts = (found.namespace, found.reserved, found.hash_name.encode("ascii"), digest)
     signed = b"SSHSIG" + b"".join(struct.pack(">I", len(part)) + part for part in parts)
     if found.kind != "ssh-ed25519":
-        return _ask_ssh_keygen(found, data)
-    (kind, key), (how, value) = _strings(found.key, 2, whole=True), _strings(found.value, 2, whole=True)
-    if (kind, how) != (b"ssh-ed25519", b"ssh-ed25519") or not ed25519.verify(key, signed, value):
-        raise _Bad(text("it does not fit: manifest.json is not what was signed"))
+        return _verify_with_ssh_keygen(found, data)
+    (kind, key), (how, value) = _read_strings(found.key, 2, whole=True), _read_strings(found.value, 2, whole=True)
+    if (kind, how) != (b"ssh-ed25519", b"ssh-ed25519") or not verify_signature(key, signed, value):
+        raise _UnusableError(text("it does not fit: manifest.json is not what was signed"))
     return None
 
 
-def _ask_ssh_keygen(found, data):  # type: (Signature, bytes) -> None
+def _verify_with_ssh_keygen(found, data):  # type: (Signature, bytes) -> None
     """The same bytes that were looked at, as a file: Windows hands no pipe on, a bare root has no /dev/fd."""
     try:
         with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
@@ -264,9 +271,9 @@ def _ask_ssh_keygen(found, data):  # type: (Signature, bytes) -> None
             command = ["ssh-keygen", "-Y", "check-novalidate", "-n", NAMESPACE, "-s", path]
             done = subprocess.run(command, input=data, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     except OSError:
-        raise _Unable(text("a key of kind {kind} needs ssh-keygen of OpenSSH 8.1 or newer here", kind=found.kind))
+        raise _UnsupportedKeyError(text("a key of kind {kind} needs ssh-keygen of OpenSSH 8.1 or newer here", kind=found.kind))
     words = done.stdout.decode("utf-8", "replace").strip()
     if done.returncode and ("option" in words or "usage" in words):
-        raise _Unable(text("a key of kind {kind} needs ssh-keygen of OpenSSH 8.1 or newer here", kind=found.kind))
+        raise _UnsupportedKeyError(text("a key of kind {kind} needs ssh-keygen of OpenSSH 8.1 or newer here", kind=found.kind))
     if done.returncode:
-        raise _Bad(text("ssh-keygen does not accept it ({words})", words=words.partition("\n")[0]))
+        raise _UnusableError(text("ssh-keygen does not accept it ({words})", words=words.partition("\n")[0]))

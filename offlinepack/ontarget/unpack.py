@@ -1,6 +1,6 @@
-"""One process of the fast engine: members of checked wheels -> files, each hashed while it is written, and bytecode.
+"""Unpack members of checked wheels in a worker process of the fast engine: hash, write and compile them.
 
-place.py starts it with the environment's own interpreter, feeds it tasks on stdin and reads the answers from stdout.
+fast_installer.py starts it with the interpreter of the environment, sends tasks on stdin and reads answers from stdout.
 """
 
 import base64
@@ -15,16 +15,20 @@ import sys
 import warnings
 from typing import Any, Dict, List, Optional, Tuple
 
-from .archive import Entry, Unsound, unpacked
+from .archive import ArchiveError, ZipEntry, unpack_entry
 
-_POSIX = os.name == "posix"
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_IS_POSIX = os.name == "posix"
+
+_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+
 _UMASK = os.umask(0)
+
 os.umask(_UMASK)
+
 _MAGIC = importlib.util.MAGIC_NUMBER + (b"" if sys.version_info < (3, 7) else bytes(4))  # 4 of flags: PEP 552
 
 
-def work(alone):  # type: (bool) -> None
+def run_worker(alone):  # type: (bool) -> None
     """Answer tasks until there are no more. `alone`: as pip 26.3 and newer, compile without importing anything more."""
     warnings.simplefilter("ignore")
     if alone:  # so that a source in a rare encoding stays uncompiled, as it does there
@@ -37,11 +41,11 @@ def work(alone):  # type: (bool) -> None
             task = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
-        pickle.dump(_answer(parent, *task), sys.stdout.buffer, 4)
+        pickle.dump(_run_task(parent, *task), sys.stdout.buffer, 4)
         sys.stdout.buffer.flush()
 
 
-def _answer(parent, wheel, bytecode, members):
+def _run_task(parent, wheel, bytecode, members):
     # type: (int, str, Optional[str], List[Tuple[Any, ...]]) -> Tuple[Any, ...]
     """What went wrong, as a template and its facts (None: nothing); what was rewritten; what could not be compiled."""
     rewritten, uncompiled, path = {}, [], wheel  # type: Dict[int, Tuple[str, int]], List[int], str
@@ -50,25 +54,25 @@ def _answer(parent, wheel, bytecode, members):
             for number, (path, entry, digest, shebang, name, ready) in enumerate(members):
                 if os.getppid() != parent:  # it was killed; whoever goes on in this place must not meet us there
                     os._exit(1)
-                blocks = unpacked(source, Entry(*entry), digest)
-                data, mtime, changed = _write(path, blocks, entry[-1], shebang, bool(name))
+                blocks = unpack_entry(source, ZipEntry(*entry), digest)
+                data, mtime, changed = _write_member(path, blocks, entry[-1], shebang, bool(name))
                 if changed:
                     rewritten[number] = changed
-                code = b"".join(unpacked(carried, Entry(*ready[0]), ready[1])) if ready else b""
+                code = b"".join(unpack_entry(carried, ZipEntry(*ready[0]), ready[1])) if ready else b""
                 if name and not _write_bytecode(name, data, mtime, code):
                     uncompiled.append(number)
-    except Unsound as why:
+    except ArchiveError as why:
         return (why.args[1].template, dict(why.args[1].facts, unsound=why.args[0])), rewritten, uncompiled
     except OSError as why:
         return ("{file}: {why}", {"file": path, "why": why.strerror or str(why)}), rewritten, uncompiled
     return None, rewritten, uncompiled
 
 
-def _write(path, blocks, executable, shebang, keep):
+def _write_member(path, blocks, executable, shebang, keep):
     # type: (str, Any, bool, bytes, bool) -> Tuple[bytes, float, Any]
     """The file's bytes where they are wanted, its time, and hash and size where it did not stay as it was."""
     kept, changed, size = [], None, 0  # type: List[bytes], Any, int
-    handle = create(path, executable)
+    handle = create_file(path, executable)
     try:
         for block in blocks:
             if shebang and block.startswith(b"#!python"):
@@ -84,7 +88,7 @@ def _write(path, blocks, executable, shebang, keep):
         mtime = os.fstat(handle).st_mtime if keep else 0.0
     finally:
         os.close(handle)
-    return b"".join(kept), mtime, (row_hash(changed), size) if changed else None
+    return b"".join(kept), mtime, (format_record_hash(changed), size) if changed else None
 
 
 def _write_bytecode(path, data, mtime, ready):  # type: (str, bytes, float, bytes) -> bool
@@ -96,7 +100,7 @@ def _write_bytecode(path, data, mtime, ready):  # type: (str, bytes, float, byte
             code = marshal.dumps(compile(data, path, "exec", 0, True))
         except Exception:  # pip leaves that to the import, too
             return False
-    handle = create(importlib.util.cache_from_source(path))
+    handle = create_file(importlib.util.cache_from_source(path))
     try:
         block = _MAGIC + struct.pack("<2I", int(mtime) & 0xFFFFFFFF, len(data) & 0xFFFFFFFF) + code
         while block:
@@ -106,12 +110,12 @@ def _write_bytecode(path, data, mtime, ready):  # type: (str, bytes, float, byte
     return True
 
 
-def create(path, executable=False):  # type: (str, bool) -> int
+def create_file(path, executable=False):  # type: (str, bool) -> int
     """A new file, opened for writing, with the mode that pip gives; what stood there is gone."""
-    name = path.encode("utf-8", "surrogateescape") if _POSIX else path  # type: Any  # whatever the locale can say
+    name = path.encode("utf-8", "surrogateescape") if _IS_POSIX else path  # type: Any  # whatever the locale can say
     for last in (False, False, True):
         try:
-            handle = os.open(name, _FLAGS, 0o777 if executable else 0o666)
+            handle = os.open(name, _CREATE_FLAGS, 0o777 if executable else 0o666)
             break
         except FileNotFoundError:
             if last:
@@ -121,11 +125,11 @@ def create(path, executable=False):  # type: (str, bool) -> int
             if last:
                 raise
             os.unlink(name)
-    if executable and _UMASK & 0o111 and _POSIX:
+    if executable and _UMASK & 0o111 and _IS_POSIX:
         os.fchmod(handle, 0o777 & ~_UMASK | 0o111)
     return handle
 
 
-def row_hash(digest):  # type: (Any) -> str
+def format_record_hash(digest):  # type: (Any) -> str
     """As RECORD writes it."""
     return "sha256=" + base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode("ascii")

@@ -1,6 +1,6 @@
-"""A bundle's folder against its manifest: all that it lists, byte for byte, and nothing else.
+"""Verify the folder of a bundle against its manifest: every listed file, byte for byte, and no other file.
 
-Runs before the verdict: it opens regular files only, follows no link and writes nothing.
+It opens regular files only, follows no link and writes nothing.
 """
 
 import hashlib
@@ -13,49 +13,68 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
-from . import manifest as layout
+from .destinations import compute_path_keys, find_clashes
 from .errors import BundleError, Finding, IntegrityError, error, warning
-from .landing import clashes, keys
-from .manifest import File, Manifest
-from .wheel import Wheel, check_contents, normalised, read_wheel, same_version
+from .manifest import (
+    MANIFEST,
+    MAX_MANIFEST_SIZE,
+    SIGNATURES,
+    SUMS,
+    TOOLS,
+    WHEELS,
+    File,
+    Manifest,
+    format_sums,
+    hash_file,
+    parse_manifest,
+)
+from .wheel import check_contents, read_wheel
+from .wheel_model import CheckedWheel, is_same_version, normalize_name
 
-_AGAIN = "Copy the bundle again from where it was made."
-_SIZE = "{subject} has {found} bytes instead of {expected}: cut off, or altered."
-_OTHER = "{subject} holds {found}; the manifest plans it as {planned}."
-_BOMB = "{subject}: with it the bundle would unpack to more than an honest one of its size does."
-_ZIPPED = ("wheel", "tool", "bytecode")
-MOST_SIGNATURE = 64 << 10  # bytes
-_PLACES = 20000000  # of all plans together that are compared
-_TOO_MUCH = "{subject}: with it the plans of this bundle are larger than honest ones are."
-_MOST = 50  # findings about names: a wrong folder would give thousands
+_COPY_AGAIN = "Copy the bundle again from where it was made."
+
+_WRONG_SIZE = "{subject} has {found} bytes instead of {expected}: cut off, or altered."
+
+_OTHER_WHEEL = "{subject} holds {found}; the manifest plans it as {planned}."
+
+_BUNDLE_TOO_LARGE = "{subject}: with it the bundle would unpack to more than an honest one of its size does."
+
+_WHEEL_KINDS = ("wheel", "tool", "bytecode")
+
+MAX_SIGNATURE_SIZE = 64 << 10  # bytes
+
+_MAX_PATH_KEYS = 20000000  # of all plans together that are compared
+
+_PLANS_TOO_LARGE = "{subject}: with it the plans of this bundle are larger than honest ones are."
+
+_MAX_FINDINGS = 50  # findings about names: a wrong folder would give thousands
+
+PathKeys = Tuple[Sequence[int], Sequence[int], bool]  # numbers of files and of folders; whether Windows lacks a name
 
 
-Places = Tuple[Sequence[int], Sequence[int], bool]  # numbers of files and of folders; whether Windows lacks a name
-
-
-class Checked(NamedTuple):
+class CheckedFile(NamedTuple):
     """What was found in one file of the bundle; or, at the end, in the whole."""
 
     file: Optional[File]  # None: the whole
-    wheel: Optional[Wheel]  # where the file is a sound one
+    wheel: Optional[CheckedWheel]  # where the file is a sound one
     findings: Tuple[Finding, ...]
 
 
-class Bound:
+class UnpackBudget:
     """What the wheels of a bundle may unpack to, all together: each alone is bounded already."""
 
     def __init__(self, manifest):  # type: (Manifest) -> None
-        self.left = (1 << 30) + 100 * sum(one.size for one in manifest.files)
+        self.remaining_bytes = (1 << 30) + 100 * sum(one.size for one in manifest.files)
 
-    def admit(self, wheel):  # type: (Wheel) -> List[Finding]
+    def admit(self, wheel):  # type: (CheckedWheel) -> List[Finding]
         """Count this one; a finding from where it is too much."""
-        self.left -= wheel.size
-        return [] if self.left >= 0 else [error("wheel-bomb", wheel.filename, _BOMB, _AGAIN)]
+        self.remaining_bytes -= wheel.size
+        return [] if self.remaining_bytes >= 0 else [error("wheel-bomb", wheel.filename, _BUNDLE_TOO_LARGE, _COPY_AGAIN)]
 
 
-def open_folder(folder):  # type: (Any) -> Manifest
+def read_folder_manifest(folder):  # type: (Any) -> Manifest
     """The manifest of an unpacked bundle, or BundleError."""
-    path = os.path.join(str(folder), layout.MANIFEST)
+    path = os.path.join(str(folder), MANIFEST)
     if os.path.isfile(str(folder)):
         raise BundleError(error(
             "not-unpacked", folder, "{subject} is a file; here an unpacked bundle is read.", "tar xzf {subject}"))
@@ -63,39 +82,39 @@ def open_folder(folder):  # type: (Any) -> Manifest
         if not stat.S_ISREG(os.lstat(path).st_mode):
             raise OSError(path)
         with open(path, "rb") as source:
-            return layout.read(source.read(layout.MOST_BYTES + 1))
+            return parse_manifest(source.read(MAX_MANIFEST_SIZE + 1))
     except OSError:
-        raise BundleError(error("not-a-bundle", folder, "{subject} is no bundle: it has no manifest.json.", _AGAIN))
+        raise BundleError(error("not-a-bundle", folder, "{subject} is no bundle: it has no manifest.json.", _COPY_AGAIN))
 
 
-def is_zipped(file):  # type: (File) -> bool
+def must_be_wheel(file):  # type: (File) -> bool
     """Whether this has to be a wheel, whatever its name: one to install, a tool, compiled code."""
-    return file.kind in _ZIPPED or file.path.startswith((layout.WHEELS + "/", layout.TOOLS + "/"))
+    return file.kind in _WHEEL_KINDS or file.path.startswith((WHEELS + "/", TOOLS + "/"))
 
 
-def small(path, most=MOST_SIGNATURE):  # type: (str, int) -> bytes
+def read_small_file(path, most=MAX_SIGNATURE_SIZE):  # type: (str, int) -> bytes
     """The bytes of a signature in the bundle; IntegrityError where it is no plain file of such a size."""
     facts = os.lstat(path)
     if not stat.S_ISREG(facts.st_mode) or facts.st_size > most:
         raise IntegrityError(error(
-            "not-a-file", path, "{subject} is a link or another special file, or far too large.", _AGAIN))
+            "not-a-file", path, "{subject} is a link or another special file, or far too large.", _COPY_AGAIN))
     with open(path, "rb") as source:
         return source.read(most)
 
 
-def place_numbers(wheel):  # type: (Wheel) -> Places
+def pack_path_keys(wheel):  # type: (CheckedWheel) -> PathKeys
     """What `plans` wants to know of a wheel: 8 bytes for each place, however many targets there are."""
-    mine, above, strange = keys(wheel)
+    mine, above, strange = compute_path_keys(wheel)
     return array("q", mine), array("q", above), strange
 
 
-def plans(manifest, known, places, wheel_at):
-    # type: (Manifest, Mapping[str, Tuple[str, str]], Mapping[str, Places], Callable[[str], Wheel]) -> List[Finding]
+def check_plans(manifest, known, places, wheel_at):
+    # type: (Manifest, Mapping[str, Tuple[str, str]], Mapping[str, PathKeys], Callable[[str], CheckedWheel]) -> List[Finding]
     """What is wrong with the targets' plans: other wheels than they say, or some that write the same place.
 
     Path of each sound wheel -> its name and version, its place_numbers; `wheel_at` reads it once more.
     """
-    found, seen, left = [], set(), _PLACES  # type: List[Finding], Set[Any], int
+    found, seen, left = [], set(), _MAX_PATH_KEYS  # type: List[Finding], Set[Any], int
     for target in manifest.targets:
         first, folders, suspects = {}, {}, set()  # type: Dict[int, str], Dict[int, str], Set[str]
         # what sources are built with is never beside the rest
@@ -106,41 +125,41 @@ def plans(manifest, known, places, wheel_at):
         seen.add((plan, target.facts.os))
         for one in sorted(plan):
             name, version = known.get(one[0], one[1:])
-            if normalised(one[1]) != name or not same_version(one[2], version):
-                found.append(error("wheel-other", one[0], _OTHER, _AGAIN, found=(name, version), planned=one[1:]))
+            if normalize_name(one[1]) != name or not is_same_version(one[2], version):
+                found.append(error("wheel-other", one[0], _OTHER_WHEEL, _COPY_AGAIN, found=(name, version), planned=one[1:]))
             mine, above, strange = places.get(one[0] if one[0] not in apart else "", ((), (), False))
             left -= len(mine) + len(above)
             if left < 0:
-                return found[:_MOST] + [error("plan-bomb", target.tag, _TOO_MUCH, _AGAIN)]
+                return found[:_MAX_FINDINGS] + [error("plan-bomb", target.tag, _PLANS_TOO_LARGE, _COPY_AGAIN)]
             suspects.update([one[0]] if strange and target.facts.os == "windows" else ())
             pairs = ((mine, first), (mine, folders), (above, first))
             met = [taken[key] for these, taken in pairs for key in these if key in taken]
             suspects.update(met, one[:1] if met else ())
             first.update((key, one[0]) for key in mine)
             folders.update((key, one[0]) for key in above)
-        found += [one for one in clashes(map(wheel_at, sorted(suspects)), target.facts.os) if one not in found]
+        found += [one for one in find_clashes(map(wheel_at, sorted(suspects)), target.facts.os) if one not in found]
     return found
 
 
-def check_folder(folder, manifest, contents=False):  # type: (Any, Manifest, bool) -> Iterator[Checked]
+def check_folder(folder, manifest, contents=False):  # type: (Any, Manifest, bool) -> Iterator[CheckedFile]
     """Each file as it is done, the largest first; then the whole. `contents`: wheels are unpacked in memory, too."""
-    root, known, places = str(folder), {}, {}  # type: str, Dict[str, Tuple[str, str]], Dict[str, Places]
-    found, files = list(islice(_names(root, manifest), _MOST)), sorted(manifest.files, key=lambda one: -one.size)
+    root, known, places = str(folder), {}, {}  # type: str, Dict[str, Tuple[str, str]], Dict[str, PathKeys]
+    found, files = list(islice(_check_names(root, manifest), _MAX_FINDINGS)), sorted(manifest.files, key=lambda one: -one.size)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        bound = Bound(manifest)
-        for checked in pool.map(lambda one: _file(root, one, contents, bound), files):
+        bound = UnpackBudget(manifest)
+        for checked in pool.map(lambda one: _check_file(root, one, contents, bound), files):
             if checked.wheel and checked.file:
                 known[checked.file.path] = checked.wheel.name, checked.wheel.version
-                places[checked.file.path] = place_numbers(checked.wheel)
+                places[checked.file.path] = pack_path_keys(checked.wheel)
             yield checked
-    found += plans(manifest, known, places, lambda path: read_wheel(os.path.join(root, path)))
-    yield Checked(None, None, tuple(found))
+    found += check_plans(manifest, known, places, lambda path: read_wheel(os.path.join(root, path)))
+    yield CheckedFile(None, None, tuple(found))
 
 
-def _names(root, manifest):  # type: (str, Manifest) -> Iterator[Finding]
+def _check_names(root, manifest):  # type: (str, Manifest) -> Iterator[Finding]
     """What is there and not listed, listed and not there, or no plain file; SHA256SUMS against the manifest."""
     files = {one.path: one for one in manifest.files}
-    wanted, ordered = set(files).union((layout.MANIFEST,)), sorted(files)
+    wanted, ordered = set(files).union((MANIFEST,)), sorted(files)
     inodes = {}  # type: Dict[Tuple[int, int], Tuple[int, List[str]]]
     waiting = [""]
     while waiting:
@@ -148,36 +167,36 @@ def _names(root, manifest):  # type: (str, Manifest) -> Iterator[Finding]
         for entry in os.scandir(os.path.join(root, parent)):
             path = "/".join([parent, entry.name] if parent else [entry.name])
             facts = entry.stat(follow_symlinks=False)
-            if path not in files and not holds(ordered, path):
-                path = known_as(root, path)
+            if path not in files and not is_parent_folder(ordered, path):
+                path = get_listed_path(root, path)
             special = getattr(facts, "st_file_attributes", 0) & 0x400  # Windows: a junction or its like
-            if stat.S_ISDIR(facts.st_mode) and not special and holds(ordered, path):
+            if stat.S_ISDIR(facts.st_mode) and not special and is_parent_folder(ordered, path):
                 waiting.append(path)
-            elif path not in wanted and path not in layout.SIGNATURES:
+            elif path not in wanted and path not in SIGNATURES:
                 yield error("not-listed", path, "{subject} is not part of this bundle.", "Remove it, or copy again.")
             elif not stat.S_ISREG(facts.st_mode) or special or facts.st_mode & 0o6000:
-                yield error("not-a-file", path, "{subject} is a link or another special file.", _AGAIN)
+                yield error("not-a-file", path, "{subject} is a link or another special file.", _COPY_AGAIN)
             else:
                 wanted.discard(path)
                 if facts.st_nlink > 1:
                     inodes.setdefault((facts.st_dev, facts.st_ino), (facts.st_nlink, []))[1].append(path)
     for path in sorted(wanted):
-        yield error("file-missing", path, "{subject} is missing.", _AGAIN)
+        yield error("file-missing", path, "{subject} is missing.", _COPY_AGAIN)
     for links, paths in inodes.values():
         if links > len(paths):
             yield warning("hard-link", paths[0], "{subject} has another name outside: who changes that changes it too.")
-    sums = layout.sums(manifest.files)
-    if layout.SUMS not in files or hashlib.sha256(sums).hexdigest() != files[layout.SUMS].sha256:
-        yield error("sums-differ", layout.SUMS, "{subject} does not list what the manifest lists.", _AGAIN)
+    sums = format_sums(manifest.files)
+    if SUMS not in files or hashlib.sha256(sums).hexdigest() != files[SUMS].sha256:
+        yield error("sums-differ", SUMS, "{subject} does not list what the manifest lists.", _COPY_AGAIN)
 
 
-def holds(ordered, path):  # type: (Sequence[str], str) -> bool
+def is_parent_folder(ordered, path):  # type: (Sequence[str], str) -> bool
     """Whether this is a folder of one of the paths, which are in order."""
     at = bisect_left(ordered, path + "/")
     return at < len(ordered) and ordered[at].startswith(path + "/")
 
 
-def known_as(root, path):  # type: (str, str) -> str
+def get_listed_path(root, path):  # type: (str, str) -> str
     """The path in normal form C where the file system means the same file by it: some of them change the form."""
     normal = unicodedata.normalize("NFC", path)
     try:
@@ -187,23 +206,23 @@ def known_as(root, path):  # type: (str, str) -> str
     return normal if same else path
 
 
-def _file(root, file, contents, bound):  # type: (str, File, bool, Bound) -> Checked
-    path, wheel, found = os.path.join(root, file.path), None, []  # type: str, Optional[Wheel], List[Finding]
+def _check_file(root, file, contents, bound):  # type: (str, File, bool, UnpackBudget) -> CheckedFile
+    path, wheel, found = os.path.join(root, file.path), None, []  # type: str, Optional[CheckedWheel], List[Finding]
     try:
         facts = os.lstat(path)
         if not stat.S_ISREG(facts.st_mode):
-            return Checked(file, None, ())  # said already
+            return CheckedFile(file, None, ())  # said already
         if facts.st_size != file.size:
-            found.append(error("wrong-size", file.path, _SIZE, _AGAIN, found=facts.st_size, expected=file.size))
-        elif is_zipped(file) and (contents or file.kind != "bytecode"):
+            found.append(error("wrong-size", file.path, _WRONG_SIZE, _COPY_AGAIN, found=facts.st_size, expected=file.size))
+        elif must_be_wheel(file) and (contents or file.kind != "bytecode"):
             wheel = read_wheel(path, sha256=file.sha256)
             found += [*wheel.notes, *(bound.admit(wheel) or (check_contents(wheel) if contents else ()))]
-        elif layout.hash_file(path)[1] != file.sha256:
-            found.append(error("hash-mismatch", file.path, "{subject} is not as it was packed: altered.", _AGAIN))
+        elif hash_file(path)[1] != file.sha256:
+            found.append(error("hash-mismatch", file.path, "{subject} is not as it was packed: altered.", _COPY_AGAIN))
     except IntegrityError as bad:
         found += bad.findings
     except FileNotFoundError:
         pass  # said already
     except OSError as why:
-        found.append(error("unreadable", file.path, "{subject} cannot be read: {why}.", _AGAIN, why=why.strerror))
-    return Checked(file, wheel, tuple(found))
+        found.append(error("unreadable", file.path, "{subject} cannot be read: {why}.", _COPY_AGAIN, why=why.strerror))
+    return CheckedFile(file, wheel, tuple(found))

@@ -1,181 +1,147 @@
-"""What a wheel is: bytes -> Wheel (names, offsets, hashes), or every reason why not.
+"""Read a wheel strictly: return its names, offsets and hashes, or every reason why it is refused.
 
-Whoever places a Wheel trusts nothing else: its archive was read by hand, its names are legal, it writes over nobody.
-Standard: the binary distribution format (PyPA specifications); its sentences stand above the code that does them.
+Standard: the binary distribution format (PyPA specifications); comments quote the rule above the code.
 """
 
 import csv
 import os
 import re
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
-from .archive import Archive, Entry, Refuse, Unsound, unpacked
+from .archive import ArchiveError, RefuseCallback, ZipArchive, ZipEntry, unpack_entry
+from .destinations import iter_destinations, overwrites_environment
 from .errors import Finding, IntegrityError, Text, error, note, text
-from .landing import clashes as clashes
-from .landing import landings as landings
-from .landing import overwrites
-from .landing import replaced as replaced
-from .paths import folded
+from .paths import fold_path
+from .wheel_model import SCHEMES, CheckedWheel, WheelMember, is_same_version, normalize_name
 
-SCHEMES = ("purelib", "platlib", "headers", "scripts", "data")
-_HASHES = {"sha256": 43, "sha384": 64, "sha512": 86}  # and the length of each in base64 without padding
-_SHOWN = 20  # reasons for one wheel
-_MOST, _ROW = 8 << 20, 2400  # bytes of a file in .dist-info that is read into memory; of RECORD, for each file
+_HASH_LENGTHS = {"sha256": 43, "sha384": 64, "sha512": 86}  # and the length of each in base64 without padding
+
+_MAX_REASONS = 20  # reasons for one wheel
+
+_MAX_INFO_SIZE, _MAX_ROW_SIZE = 8 << 20, 2400  # bytes of a file in .dist-info that is read into memory; of RECORD, for each file
+
 _ADVICE = "Do not install it. Ask where it comes from, or take another file or version of this project."
-_BUILD_IT = "Do not install it. Take another version of this project, or have it built from its source (--no-binary)."
-_REFERENCE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*\s*:\s*[^\W\d]\w*(?:\.[^\W\d]\w*)*\s*(?:\[[^\]]*\])?\Z")
-_COMMAND = re.compile(r'[^\s\[/\\:*?"<>|=\ufffd][^\s/\\:*?"<>|=\ufffd]{,200}\Z')
-_VERSION = re.compile(
-    r"v?(?:(\d+)!)?(\d+(?:\.\d+)*)(?:[-_.]?(a|b|c|rc|alpha|beta|pre|preview)[-_.]?(\d*))?"
-    r"(?:[-_](\d+)|[-_.]?(post|rev|r)[-_.]?(\d*))?(?:[-_.]?(dev)[-_.]?(\d*))?(?:[+_]([a-z0-9]+(?:[-_.][a-z0-9]+)*))?\Z"
-)
 
+_BUILD_ADVICE = "Do not install it. Take another version of this project, or have it built from its source (--no-binary)."
 
-class Member(NamedTuple):
-    """One file of a wheel: its Entry in the archive, and where it goes."""
+_OBJECT_REFERENCE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*\s*:\s*[^\W\d]\w*(?:\.[^\W\d]\w*)*\s*(?:\[[^\]]*\])?\Z")
 
-    name: str  # as in the archive and in RECORD
-    offset: int  # of its packed bytes in the archive
-    packed: int  # bytes there
-    size: int  # bytes when unpacked
-    crc: int
-    deflated: bool  # else stored
-    executable: bool
-    scheme: str  # one of SCHEMES
-    path: str  # below that place
-    digest: str  # from RECORD: sha256=<urlsafe base64 without padding>; '' for RECORD and its signatures
-
-
-class Wheel(NamedTuple):
-    """A wheel whose framing, names and RECORD were checked."""
-
-    path: str  # of the file on disk
-    filename: str
-    name: str  # normalised
-    version: str  # as METADATA has it
-    tags: Tuple[str, ...]  # of the file name, each interpreter-abi-platform
-    info: str  # the name of its .dist-info folder
-    members: Tuple[Member, ...]  # files only
-    metadata: bytes
-    record: bytes
-    scripts: Tuple[Tuple[str, str, bool], ...]  # command, object reference, whether for a graphical interface
-    notes: Tuple[Finding, ...]  # what is legal and should be known: .pth files
-    size: int  # bytes of all files when unpacked
+_COMMAND_NAME = re.compile(r'[^\s\[/\\:*?"<>|=\ufffd][^\s/\\:*?"<>|=\ufffd]{,200}\Z')
 
 
 def read_wheel(path, filename=None, sha256=None):
-    # type: (Any, Optional[str], Optional[str]) -> Wheel
+    # type: (Any, Optional[str], Optional[str]) -> CheckedWheel
     """The checked wheel, or IntegrityError with every reason; with `sha256` all that was read is of that very file."""
-    bad, wheel = [], None  # type: List[Tuple[str, Text]], Optional[Wheel]
+    bad, wheel = [], None  # type: List[Tuple[str, Text]], Optional[CheckedWheel]
     filename = filename or os.path.basename(str(path))
     with open(str(path), "rb", buffering=0) as source:
-        archive = Archive(source)
+        archive = ZipArchive(source)
 
         def refuse(code, why):  # type: (str, Text) -> None
             bad.append((code, why))
-            if len(bad) == _SHOWN:
-                raise Unsound(code, why)
+            if len(bad) == _MAX_REASONS:
+                raise ArchiveError(code, why)
 
         try:
-            wheel = _read(archive, str(path), filename, refuse)
-        except Unsound as why:
+            wheel = _parse_wheel(archive, str(path), filename, refuse)
+        except ArchiveError as why:
             bad.append((why.args[0], why.args[1]))
-        if sha256 and archive.sha256() != sha256:
+        if sha256 and archive.compute_sha256() != sha256:
             bad = [("hash", text("its bytes are not those that were packed"))]
     if bad or wheel is None:
         raise IntegrityError(*[
-            error("wheel-" + code, filename, "{subject}: {why}.", _BUILD_IT if code == "record" else _ADVICE, why=why)
+            error("wheel-" + code, filename, "{subject}: {why}.", _BUILD_ADVICE if code == "record" else _ADVICE, why=why)
             for code, why in bad
         ])
     return wheel
 
 
-def check_contents(wheel):  # type: (Wheel) -> List[Finding]
+def check_contents(wheel):  # type: (CheckedWheel) -> List[Finding]
     """Every member unpacked and compared with RECORD; what differs."""
     found = []  # type: List[Finding]
     with open(wheel.path, "rb", buffering=0) as source:
         for member in wheel.members:
             try:
-                for _ in unpacked(source, member, member.digest):
+                for _ in unpack_entry(source, member, member.digest):
                     pass
-            except Unsound as why:
-                found.append(unsound(wheel, why.args[1]))
-    return found[:_SHOWN]
+            except ArchiveError as why:
+                found.append(make_contents_finding(wheel, why.args[1]))
+    return found[:_MAX_REASONS]
 
 
-def unsound(wheel, why):  # type: (Wheel, Text) -> Finding
+def make_contents_finding(wheel, why):  # type: (CheckedWheel, Text) -> Finding
     """A member is not what the wheel itself says that it is."""
     return error("wheel-contents", wheel.filename, "{subject}: {why}.", _ADVICE, why=why)
 
 
-def _read(archive, path, filename, refuse):  # type: (Archive, str, str, Refuse) -> Wheel
+def _parse_wheel(archive, path, filename, refuse):  # type: (ZipArchive, str, str, RefuseCallback) -> CheckedWheel
     # {distribution}-{version}(-{build tag})?-{python tag}-{abi tag}-{platform tag}.whl
     parts = filename[:-4].split("-")
     if not filename.endswith(".whl") or len(parts) not in (5, 6) or (len(parts) == 6 and not parts[2][:1].isdigit()):
-        raise Unsound("metadata", text("its file name is not that of a wheel"))
-    files = archive.entries(refuse)
+        raise ArchiveError("metadata", text("its file name is not that of a wheel"))
+    files = archive.read_entries(refuse)
     tops = {name.partition("/")[0] for name in files if "/" in name}
     infos = sorted(top for top in tops if top.lower().endswith(".dist-info"))
     if [one[-10:] for one in infos] != [".dist-info"]:
-        raise Unsound("metadata", text("it has to have one .dist-info folder, and has: {found}", found=infos or "-"))
+        raise ArchiveError("metadata", text("it has to have one .dist-info folder, and has: {found}", found=infos or "-"))
     info, content = infos[0], {}  # type: str, Dict[str, bytes]
     for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt"):
         entry = files.get("%s/%s" % (info, name))
-        most = _ROW * (len(files) + 20) if name == "RECORD" else _MOST
-        if entry is not None and max(entry.size, entry.packed) <= most:
-            archive.at(entry.offset, entry.packed)  # for keeps
-            content[name] = b"".join(unpacked(archive.source, entry))
+        most = _MAX_ROW_SIZE * (len(files) + 20) if name == "RECORD" else _MAX_INFO_SIZE
+        if entry is not None and max(entry.size, entry.packed_size) <= most:
+            archive.read_exactly(entry.offset, entry.packed_size)  # for keeps
+            content[name] = b"".join(unpack_entry(archive.source, entry))
         elif entry is not None or name != "entry_points.txt":
-            raise Unsound("metadata", text("{member} is missing, or too large", member="%s/%s" % (info, name)))
-    distribution, version = (_field(content["METADATA"], key, refuse) for key in ("Name", "Version"))
+            raise ArchiveError("metadata", text("{member} is missing, or too large", member="%s/%s" % (info, name)))
+    distribution, version = (_read_field(content["METADATA"], key, refuse) for key in ("Name", "Version"))
     for found in (info[:-10].rpartition("-")[::2], (distribution, version)):
-        if normalised(found[0]) != normalised(parts[0]) or not same_version(found[1], parts[1]):
+        if normalize_name(found[0]) != normalize_name(parts[0]) or not is_same_version(found[1], parts[1]):
             refuse("metadata", text("it says it is {found}, its file name {wanted}", found=found, wanted=parts[:2]))
     # A wheel installer should warn if Wheel-Version is greater than the version it supports, and must fail if
     # Wheel-Version has a greater major version than the version it supports.
-    form = _field(content["WHEEL"], "Wheel-Version", refuse)
+    form = _read_field(content["WHEEL"], "Wheel-Version", refuse)
     if not re.match(r"1\.[0-9]+\Z", form):
         refuse("metadata", text("its Wheel-Version is {found}; only 1.x is known", found=form))
-    root = "purelib" if _field(content["WHEEL"], "Root-Is-Purelib", refuse).lower() == "true" else "platlib"
-    digests, members = _record(content["RECORD"], info, files, archive.folders, parts[-1][:3] == "win", refuse), []
+    root = "purelib" if _read_field(content["WHEEL"], "Root-Is-Purelib", refuse).lower() == "true" else "platlib"
+    digests, members = _check_record(content["RECORD"], info, files, archive.folders, parts[-1][:3] == "win", refuse), []
     for entry in files.values():
         scheme, below, top = root, entry.name, entry.name.partition("/")[0]
         if top.endswith(".data") and top in tops:
             scheme, _, below = below[len(top) + 1 :].partition("/")
-            if scheme not in SCHEMES or not below or normalised(top[:-5]) != normalised(info[:-10]):
+            if scheme not in SCHEMES or not below or normalize_name(top[:-5]) != normalize_name(info[:-10]):
                 refuse("name", text("{member} belongs to none of the places of a wheel", member=entry.name))
-        members.append(Member(*entry, scheme=scheme, path=below, digest=digests.get(entry.name, "")))
+        members.append(WheelMember(*entry, scheme=scheme, path=below, digest=digests.get(entry.name, "")))
     three = [part.split(".") for part in parts[-3:]]
-    wheel = Wheel(
+    wheel = CheckedWheel(
         path,
         filename,
-        normalised(distribution),
+        normalize_name(distribution),
         version,
         tuple("-".join((a, b, c)) for a in three[0] for b in three[1] for c in three[2]),
         info,
         tuple(members),
         content["METADATA"],
         content["RECORD"],
-        tuple(_scripts(content.get("entry_points.txt", b""), refuse)),
-        tuple(_startup(members, filename)),
+        tuple(_parse_scripts(content.get("entry_points.txt", b""), refuse)),
+        tuple(_find_startup_files(members, filename)),
         sum(one.size for one in members),
     )
     # Of what lands in site-packages the top decides; the rest is looked at one by one, also for two in one place.
     for top in tops.union(name for name in files if "/" not in name):
-        if overwrites("site/%s/" % top, wheel):
+        if overwrites_environment("site/%s/" % top, wheel):
             refuse("overwrites", text("{member} would write over a part of the environment itself", member=top))
     if wheel.scripts or any(top.endswith(".data") for top in tops):
         places = set()  # type: Set[str]
-        for place, what, _ in landings(wheel):
-            if overwrites(place, wheel):
+        for place, what, _ in iter_destinations(wheel):
+            if overwrites_environment(place, wheel):
                 refuse("overwrites", text("{member} would write over a part of the environment itself", member=what))
-            if folded(place) in places:
+            if fold_path(place) in places:
                 refuse("overwrites", text("{member} would write over another file of the same wheel", member=what))
-            places.add(folded(place))
+            places.add(fold_path(place))
     return wheel
 
 
-def _field(data, key, refuse):  # type: (bytes, str, Refuse) -> str
+def _read_field(data, key, refuse):  # type: (bytes, str, RefuseCallback) -> str
     # a reader of mail takes any line that is no header for the end of them, and ends lines at a carriage return as well
     header = re.findall(rb"\A(?:(?:[!-9;-~]*:|[ \t])[^\n]*\n?)*", data)[0]
     field = r"(?:^|\r)%s[ \t]*:[ \t]*(.*?)[ \t\r]*$(\n[ \t])?" % key
@@ -185,30 +151,8 @@ def _field(data, key, refuse):  # type: (bytes, str, Refuse) -> str
     return found[0][0].decode("utf-8", "replace") if found else ""
 
 
-def normalised(name):  # type: (str) -> str
-    """A project's name as PEP 503 compares it."""
-    return re.sub("[-_.]+", "-", name).lower()
-
-
-def same_version(one, other):  # type: (str, str) -> bool
-    """PEP 440: 1.0.0-beta.1 and 1.0b1 are the same; what is no such version is compared as it stands."""
-    return bool(_comparable(one) == _comparable(other))
-
-
-def _comparable(version):  # type: (str) -> Any
-    match = _VERSION.match(version.strip().lower())
-    if not match:
-        return version.lower().replace("_", "-")
-    epoch, release, pre, pre_number, post_alone, post, post_number, dev, dev_number, local = match.groups()
-    numbers = re.sub(r"(\.0)+\Z", "", ".".join(str(int(one)) for one in release.split(".")))
-    pre = {"alpha": "a", "beta": "b", "c": "rc", "pre": "rc", "preview": "rc"}.get(pre, pre)
-    after = int(post_alone or post_number or 0) if post_alone or post else None
-    local = [str(int(one)) if one.isdigit() else one for one in re.split("[-_.]", local)] if local else None
-    return int(epoch or 0), numbers, pre, int(pre_number or 0), after, dev, int(dev_number or 0), local
-
-
-def _record(data, info, files, folders, windows, refuse):
-    # type: (bytes, str, Dict[str, Entry], Set[str], bool, Refuse) -> Dict[str, str]
+def _check_record(data, info, files, folders, windows, refuse):
+    # type: (bytes, str, Dict[str, ZipEntry], Set[str], bool, RefuseCallback) -> Dict[str, str]
     """RECORD both ways: every file is listed, everything listed is there; name -> hash."""
     unsigned = ["%s/RECORD%s" % (info, end) for end in ("", ".jws", ".p7s")]
     listed = {}  # type: Dict[str, List[str]]
@@ -222,7 +166,7 @@ def _record(data, info, files, folders, windows, refuse):
             if name not in files and (name[-1:] != "/" or name[:-1].lower() not in folders):
                 refuse("record", text("RECORD lists {member}, which is not there", member=row[0]))
     except (ValueError, csv.Error):
-        raise Unsound("record", text("RECORD cannot be read"))
+        raise ArchiveError("record", text("RECORD cannot be read"))
     digests = {}  # type: Dict[str, str]
     for name, row in listed.items():
         kind, _, value = row[1].partition("=") if len(row) == 3 else ("", "", "")
@@ -230,7 +174,7 @@ def _record(data, info, files, folders, windows, refuse):
         if name not in files or name in unsigned or len(row) != 3:
             continue
         # RECORD is a list of (almost) all the files in the wheel and their secure hashes; sha256 or better.
-        elif _HASHES.get(kind) != len(value):
+        elif _HASH_LENGTHS.get(kind) != len(value):
             refuse("record", text("RECORD gives no hash of {member}, or one that is too weak", member=name))
         elif row[2] and row[2] != str(files[name].size):
             refuse("record", text("RECORD gives another size for {member}", member=name))
@@ -242,7 +186,7 @@ def _record(data, info, files, folders, windows, refuse):
     return digests
 
 
-def _scripts(data, refuse):  # type: (bytes, Refuse) -> Iterator[Tuple[str, str, bool]]
+def _parse_scripts(data, refuse):  # type: (bytes, RefuseCallback) -> Iterator[Tuple[str, str, bool]]
     """Entry points: in [console_scripts] and [gui_scripts] each line is `name = module:object [extras]`."""
     section, seen = "", set()  # type: str, Set[str]
     for line in data.decode("utf-8", "replace").splitlines():
@@ -255,13 +199,13 @@ def _scripts(data, refuse):  # type: (bytes, Refuse) -> Iterator[Tuple[str, str,
             seen.add(line)
         elif line and line[0] not in "#;" and section in ("[console_scripts]", "[gui_scripts]"):
             command, _, reference = (part.strip() for part in line.partition("="))
-            plain = _COMMAND.match(command) and command.isprintable() and command not in (".", "..")
-            if not plain or not _REFERENCE.match(reference):
+            plain = _COMMAND_NAME.match(command) and command.isprintable() and command not in (".", "..")
+            if not plain or not _OBJECT_REFERENCE.match(reference):
                 refuse("entry-point", text("its entry point {line} is no command with its object", line=line[:200]))
             yield command, reference, section == "[gui_scripts]"
 
 
-def _startup(members, filename):  # type: (Iterable[Member], str) -> Iterator[Finding]
+def _find_startup_files(members, filename):  # type: (Iterable[WheelMember], str) -> Iterator[Finding]
     for one in members:
         path, top = one.path.lower(), one.scheme.endswith("lib") and "/" not in one.path
         if top and (path.endswith(".pth") or path in ("sitecustomize.py", "usercustomize.py")):

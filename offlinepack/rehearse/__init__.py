@@ -95,9 +95,9 @@ class Verdict:
             "runs": self.runs,
             "findings": [one.to_json() for one in self.findings],
             "forecast": [one.to_json() for one in self.forecast],
-            "live": {key: value.say() if isinstance(value, Text) else value for key, value in self.live.items()},
+            "live": {key: value.render() if isinstance(value, Text) else value for key, value in self.live.items()},
             "modules": {name: list(modules) for name, modules in sorted(self.modules.items())},
-            "not_checked": [one.say() for one in self.not_checked],
+            "not_checked": [one.render() for one in self.not_checked],
         }
 
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from offlinepack import native
 from offlinepack.errors import Finding, Text, error, text
-from offlinepack.ontarget.manifest import Target as Planned
+from offlinepack.native import help_for
+from offlinepack.ontarget.manifest import TargetPlan
 from offlinepack.rehearse import Verdict
 from offlinepack.targets import Target
 
@@ -29,7 +29,6 @@ class Failure:
     level: str
     log: str = ""
 
-
 # What the loaders of glibc, musl, macOS and Windows say; a group for what is missing.
 _NO_LIBRARY = re.compile(
     r"([^\s/'\":]+): cannot open shared object file"
@@ -38,13 +37,17 @@ _NO_LIBRARY = re.compile(
     r"|cannot load library '([^']+)'"
     r"|[Ff]ailed to find (lib\w+)"
 )
+
 _NO_SYMBOL = re.compile(
     r"version [`']([\w.]+)' not found|undefined symbol: (\w+)|Error relocating \S+: (\w+): symbol not found"
     r"|[Ss]ymbol not found: (\w+)"
 )
+
 _NO_DLL = "DLL load failed"
+
 _NOT_MEANT = {"test", "tests", "testing", "conftest", "example", "examples", "docs", "benchmark", "benchmarks"}
 """top-level modules that are carried by mistake: nobody imports them, and what they need is not declared"""
+
 _OTHER_SYSTEMS = {
     "winreg",
     "_winreg",
@@ -58,6 +61,7 @@ _OTHER_SYSTEMS = {
     "pwd",
     "grp",
 }
+
 _OTHER_SYSTEMS |= {"termios", "resource", "java"}
 
 
@@ -102,7 +106,7 @@ def _tops(verdict: Verdict) -> set[str]:
     return {one.partition(".")[0] for names in verdict.modules.values() for one in names}
 
 
-def told(failures: Sequence[Failure], target: Planned, place: Text | str, limit: float) -> list[Finding]:
+def told(failures: Sequence[Failure], target: TargetPlan, place: Text | str, limit: float) -> list[Finding]:
     """A finding for each cause; all that failed of it in one."""
     causes: dict[tuple[str, str, str], list[Failure]] = {}
     for one in failures:
@@ -120,7 +124,7 @@ def told(failures: Sequence[Failure], target: Planned, place: Text | str, limit:
             "cause": first.cause,
             "limit": round(limit),
         }
-        help = native.help_for(first.cause, machine) if kind == "library" else _brings(first.cause)
+        help = help_for(first.cause, machine) if kind == "library" else _brings(first.cause)
         findings.append(_worded(kind, subject, first, help, facts)._replace(level=level))
     return findings
 
@@ -182,13 +186,13 @@ def _worded(kind: str, subject: str, first: Failure, help: str | Text | None, fa
         **facts,
     )
 
-
 _PARTS_OF_PYTHON = {
     "tkinter": "python3-tk",
     "_tkinter": "python3-tk",
     "distutils": "python3-distutils",
     "venv": "python3-venv",
 }
+
 _PARTS_OF_PYTHON |= {"_curses": "python3-curses", "_gdbm": "python3-gdbm", "lib2to3": "python3-lib2to3"}
 
 

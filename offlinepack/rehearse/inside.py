@@ -49,6 +49,7 @@ def _guard():
         setattr(socket, name, ask)
 _guard()
 """
+
 # What imports one module and writes down how that went. What the module prints, or does at its end, does not matter.
 _IMPORT = r"""
 import faulthandler, importlib, json, os, sys, traceback
@@ -156,7 +157,6 @@ def _stop(child):  # type: (Any) -> None
     except OSError:
         pass
     child.wait()
-
 
 if __name__ == "__main__":
     main(sys.argv[1], sys.argv[2])

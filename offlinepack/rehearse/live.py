@@ -21,20 +21,33 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from offlinepack import ontarget, roots
-from offlinepack.bundle import Bundle
+from offlinepack import ontarget
+from offlinepack.bundle.layout import INSTALL_SH
+from offlinepack.bundle.reader import Bundle
 from offlinepack.errors import BundleError, ComputerError, Finding, IntegrityError, MachineError, Text, error, text
-from offlinepack.ontarget.manifest import INSTALL_PY, INSTALL_SH, MANIFEST, SIGNATURES, Manifest, Need, write
-from offlinepack.ontarget.manifest import Target as Planned
-from offlinepack.ontarget.report import WORDS
+from offlinepack.ontarget.manifest import (
+    INSTALL_PY,
+    MANIFEST,
+    SIGNATURES,
+    Manifest,
+    Need,
+    TargetPlan,
+    serialize_manifest,
+)
+from offlinepack.ontarget.report import MESSAGES_FILE
 from offlinepack.rehearse import Verdict, failures
+from offlinepack.rehearse.failures import end, of
+from offlinepack.roots import Bind, can_cut_off, run, run_cut_off
 
 LIMIT, PATIENCE = 60.0, 600.0
 """seconds for one import, and for one command of --smoke"""
+
 EMULATED = 4
 """so much more time is given on an emulated processor"""
+
 _OF_BUNDLE, _OF_PLACE, _OF_SCRIPT = "/media/bundle", "/srv/rehearsal", "/run/offlinepack/inside.py"
 """where a root file system sees the bundle, the throw-away place, the script"""
+
 _STEERING = ("PYTHON", "PIP_", "UV_", "VIRTUAL_ENV", "CONDA_", "OFFLINEPACK_", "__PYVENV")
 
 
@@ -72,7 +85,7 @@ def _unpacked(bundle: Bundle) -> Iterator[Path]:
         yield Path(folder, "bundle")
 
 
-def _foreign(target: Planned) -> bool:
+def _foreign(target: TargetPlan) -> bool:
     return target.facts.machine not in (platform.machine().lower(), "i686")
 
 
@@ -90,7 +103,7 @@ class _Stage:
     @property
     def network(self) -> Text:
         """How it is cut off, in words."""
-        if self.root or roots.can_cut_off():
+        if self.root or can_cut_off():
             return text("cut off by the kernel, in a namespace")
         return text("refused by a guard in each Python that was tested; other programs were not held back")
 
@@ -120,14 +133,14 @@ class _Stage:
         bare = self.place / "bundle"
         shutil.copytree(self.bundle, bare, ignore=shutil.ignore_patterns(MANIFEST, *SIGNATURES))
         targets = tuple(one._replace(needs=()) for one in self.manifest.targets)
-        (bare / MANIFEST).write_bytes(write(self.manifest._replace(targets=targets)))
+        (bare / MANIFEST).write_bytes(serialize_manifest(self.manifest._replace(targets=targets)))
         return replace(self, bundle=bare)
 
     def try_out(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         """What inside.py found out there."""
         given, told, home = self.place / "given.json", self.place / "told.json", self.place / "home"
         home.mkdir()
-        guard = not self.root and not roots.can_cut_off()
+        guard = not self.root and not can_cut_off()
         given.write_text(json.dumps({**asked, "guard": guard, "home": self.inside(home)}), "utf-8")
         script = Path(__file__).with_name("inside.py")
         venv = self.place / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
@@ -140,7 +153,7 @@ class _Stage:
                     self.where,
                     "The rehearsal on {subject} ended before its end (exit code {status}).",
                     "Its last words are below.",
-                    log=failures.end(done.stdout.decode("utf-8", "replace")),
+                    log=end(done.stdout.decode("utf-8", "replace")),
                     status=done.returncode,
                 )
             )
@@ -150,14 +163,14 @@ class _Stage:
     def run(self, command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
         if self.root:
             binds = [
-                roots.Bind(self.bundle, _OF_BUNDLE),
-                roots.Bind(self.place, _OF_PLACE, True),
-                roots.Bind(Path(__file__).with_name("inside.py"), _OF_SCRIPT),
+                Bind(self.bundle, _OF_BUNDLE),
+                Bind(self.place, _OF_PLACE, True),
+                Bind(Path(__file__).with_name("inside.py"), _OF_SCRIPT),
             ]
-            return roots.run(self.root, command, binds=binds, folder=_OF_PLACE)
+            return run(self.root, command, binds=binds, folder=_OF_PLACE)
         kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(_STEERING)}
-        if roots.can_cut_off():
-            return roots.run_cut_off(command, environment=kept, folder=self.place)
+        if can_cut_off():
+            return run_cut_off(command, environment=kept, folder=self.place)
         return subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
@@ -197,7 +210,7 @@ class _Outcome:
         return [one for one in self.findings if one.level == "error"]
 
 
-def _rehearsed(verdict: Verdict, target: Planned, stage: _Stage, smoke: Sequence[str]) -> Verdict:
+def _rehearsed(verdict: Verdict, target: TargetPlan, stage: _Stage, smoke: Sequence[str]) -> Verdict:
     done = stage.install(target.tag)
     found, lacking = done.findings, list[Finding]()
     codes = {one.code for one in done.errors}
@@ -222,7 +235,7 @@ def _rehearsed(verdict: Verdict, target: Planned, stage: _Stage, smoke: Sequence
                 target.name,
                 "The bundle could not be installed on {place} (exit code {status}).",
                 "Its last words are below.",
-                log=failures.end(done.said),
+                log=end(done.said),
                 place=stage.where,
                 status=done.code,
             )
@@ -254,7 +267,7 @@ def _rehearsed(verdict: Verdict, target: Planned, stage: _Stage, smoke: Sequence
         }
     )
     failed = [
-        failures.of(name, module, one, verdict)
+        of(name, module, one, verdict)
         for (name, module), one in zip(modules, told["modules"], strict=True)
         if not one.get("ended") or one.get("chain")
     ]
@@ -292,7 +305,7 @@ def _how(report: Mapping[str, Any], stage: _Stage, imported: int, smoke: Sequenc
     }
 
 
-def _not_run(target: Planned, report: Mapping[str, Any], stage: _Stage) -> Text:
+def _not_run(target: TargetPlan, report: Mapping[str, Any], stage: _Stage) -> Text:
     minor = ".".join(target.facts.python.split(".")[:2])
     misfits = [one["sentence"] for one in report.get("findings", ()) if one["code"] == "does-not-fit"]
     nearest = next((one for one in misfits if f"(Python {minor}." in one), None)
@@ -303,7 +316,7 @@ def _not_run(target: Planned, report: Mapping[str, Any], stage: _Stage) -> Text:
     return text("whether it runs: this computer has no Python that fits; --root DIR takes a root file system that has")
 
 
-def _left_open(target: Planned, stage: _Stage, smoke: Sequence[str]) -> Iterator[Text]:
+def _left_open(target: TargetPlan, stage: _Stage, smoke: Sequence[str]) -> Iterator[Text]:
     """What even a live rehearsal cannot tell."""
     if not smoke:
         yield text("what the application does beyond being imported (--smoke CMD)")
@@ -315,14 +328,11 @@ def _left_open(target: Planned, stage: _Stage, smoke: Sequence[str]) -> Iterator
         yield text("the target's own processor: {machine} was emulated", machine=target.facts.machine)
 
 
-# ------------------------------------------------------------------------------------------- what went wrong, in words
-
-
 @cache
 def _templates() -> list[tuple[int, str, re.Pattern[str]]]:
     """The sentences of the target side, with what each looks like when it is filled; the most telling first."""
     found = []
-    for template in json.loads(Path(ontarget.__file__).with_name(WORDS).read_text("utf-8")):
+    for template in json.loads(Path(ontarget.__file__).with_name(MESSAGES_FILE).read_text("utf-8")):
         parts, seen = re.split(r"\{(\w+)\}", template), set[str]()
         pattern = ""
         for at, part in enumerate(parts):
@@ -348,7 +358,7 @@ def _smoked(smoke: Sequence[str], told: Sequence[Mapping[str, Any]], stage: _Sta
                 command,
                 "On {place} this had not ended after {limit} s: {subject}",
                 "Its last words are below.",
-                failures.end(one["said"]),
+                end(one["said"]),
                 place=stage.where,
                 limit=round(limit),
             )
@@ -358,13 +368,13 @@ def _smoked(smoke: Sequence[str], told: Sequence[Mapping[str, Any]], stage: _Sta
                 command,
                 "On {place} this ended with exit code {status}: {subject}",
                 "Its last words are below.",
-                failures.end(one["said"]),
+                end(one["said"]),
                 place=stage.where,
                 status=one["code"],
             )
 
 
-def _lacking(errors: Sequence[Finding], target: Planned, stage: _Stage) -> list[Finding]:
+def _lacking(errors: Sequence[Finding], target: TargetPlan, stage: _Stage) -> list[Finding]:
     """What preflight or the installation found wrong; a library in the words of the static stage."""
     needs: dict[str, Need] = {one.soname: one for one in target.needs}
     found = []

@@ -15,21 +15,19 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from offlinepack import pip_as_target
 from offlinepack.errors import Finding, error, text, warning
-from offlinepack.ontarget.manifest import WHEELS, Distribution
-from offlinepack.ontarget.manifest import Target as Planned
-from offlinepack.pip_as_target import Answer, Rules
+from offlinepack.ontarget.manifest import WHEELS, Distribution, TargetPlan
+from offlinepack.pip_shim.run import PipOutput, PipRules, run_pip
 from offlinepack.rehearse.wheels import Known
 from offlinepack.targets import Target, UnknownMarker
 
 
-def sources_of(planned: Planned) -> list[str]:
+def sources_of(planned: TargetPlan) -> list[str]:
     """Distributions that go over as sdists."""
     return [one.name for one in planned.install if not one.file.endswith(".whl")]
 
 
-def resolved(planned: Planned, folder: Path, wheels: Mapping[str, Known]) -> Answer:
+def resolved(planned: TargetPlan, folder: Path, wheels: Mapping[str, Known]) -> PipOutput:
     """pip's answer to what was asked for, with nothing but the files in `folder` and the plan's versions."""
     target, sources = Target(planned.name, planned.facts), sources_of(planned)
     asked = [one for one in planned.install if one.requested and one.name not in sources]
@@ -45,8 +43,8 @@ def resolved(planned: Planned, folder: Path, wheels: Mapping[str, Known]) -> Ans
         Path(here, "constraints.txt").write_text(pins, "utf-8")
         Path(here, "requirements.txt").write_text("".join(f"{one}\n" for one in lines), "utf-8")
         command += ["--constraint", "constraints.txt", "-r", "requirements.txt", "--report", "report.json"]
-        rules = Rules(excluded=tuple(sources), hashes=False)
-        return pip_as_target.run(target, command, environment={}, cwd=Path(here), rules=rules)
+        rules = PipRules(excluded_projects=tuple(sources), compute_hashes=False)
+        return run_pip(target, command, environment={}, cwd=Path(here), rules=rules)
 
 
 def _brought(wheel: Known | None, target: Target) -> set[str]:
@@ -77,9 +75,9 @@ def _holds(one: Requirement, extra: str, target: Target) -> bool:
         return False
 
 
-def compared(planned: Planned, target: Target, answer: Answer, wheels: Mapping[str, Known]) -> list[Finding]:
+def compared(planned: TargetPlan, target: Target, answer: PipOutput, wheels: Mapping[str, Known]) -> list[Finding]:
     """What pip came to, beside the plan."""
-    told, plan = answer.told, {one.name: one for one in planned.install}
+    told, plan = answer.facts, {one.name: one for one in planned.install}
     facts: dict[str, Any] = {"target": planned.name}
     if "marker" in told:
         unknown = {"platform_release", "platform_version", "implementation_version"} - set(target.environment)
@@ -115,10 +113,10 @@ def compared(planned: Planned, target: Target, answer: Answer, wheels: Mapping[s
     return findings
 
 
-def _failed(planned: Planned, target: Target, answer: Answer, wheels: Mapping[str, Known]) -> list[Finding]:
+def _failed(planned: TargetPlan, target: Target, answer: PipOutput, wheels: Mapping[str, Known]) -> list[Finding]:
     """Why pip cannot install the plan from the bundle: where it stopped, and what it had not come to."""
     plan = {one.name: one.version for one in planned.install}
-    causes, found = [*answer.told.get("causes", ())], []
+    causes, found = [*answer.facts.get("causes", ())], []
     causes += _unmet(planned, target, wheels) if causes else ()
     first: dict[tuple[str, str], Any] = {}
     for cause in causes:
@@ -167,12 +165,12 @@ def _failed(planned: Planned, target: Target, answer: Answer, wheels: Mapping[st
             planned.name,
             "pip cannot install the plan of {subject} from the bundle, for a reason that offlinepack does not know.",
             "The words below are pip's.",
-            log=answer.end(),
+            log=answer.get_last_lines(),
         )
     ]
 
 
-def _unmet(planned: Planned, target: Target, wheels: Mapping[str, Known]) -> Iterator[dict[str, str]]:
+def _unmet(planned: TargetPlan, target: Target, wheels: Mapping[str, Known]) -> Iterator[dict[str, str]]:
     """What the plan's wheels need and its versions do not give, as pip tells a cause; extras are left to pip."""
     versions = {one.name: one.version for one in planned.install}
     for one in planned.install:

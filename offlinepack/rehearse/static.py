@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from offlinepack import native
-from offlinepack.bundle import Bundle, Member
-from offlinepack.errors import Finding, MachineError, error, note, raise_all, text, warning
-from offlinepack.ontarget.manifest import Manifest, Need
-from offlinepack.ontarget.manifest import Target as Planned
-from offlinepack.ontarget.wheel import clashes
-from offlinepack.pip_as_target import Answer
+from offlinepack.bundle.layout import Member
+from offlinepack.bundle.reader import Bundle
+from offlinepack.errors import Finding, MachineError, error, note, raise_on_errors, text, warning
+from offlinepack.native import is_usual
+from offlinepack.ontarget.destinations import find_clashes
+from offlinepack.ontarget.manifest import Manifest, Need, TargetPlan
+from offlinepack.pip_shim.run import PipOutput
 from offlinepack.rehearse import Verdict
 from offlinepack.rehearse.resolved import compared, resolved, same, sources_of
 from offlinepack.rehearse.wheels import Known, know
@@ -31,13 +32,14 @@ from offlinepack.targets import Target
 
 MAX_PATH = 259
 """Windows, without its long paths: characters of a path"""
+
 ROOM = 60
 """characters that the folder of an environment may well have; where less is left, a warning says so"""
 
 
 def rehearse(
     bundle: Bundle,
-    targets: Sequence[Planned] | None = None,
+    targets: Sequence[TargetPlan] | None = None,
     machines: Mapping[str, Target] | None = None,
     store: Store | None = None,
 ) -> Iterator[Verdict]:
@@ -80,7 +82,7 @@ def rehearse_unwritten(
         for verdict in rehearse(Bundle(Path(folder), manifest, b"", {}), None, machines, store):
             failed += verdict.findings if verdict.installs is False else ()
             yield verdict
-    raise_all(MachineError, failed)
+    raise_on_errors(MachineError, failed)
 
 
 @contextmanager
@@ -93,25 +95,25 @@ def _folder(bundle: Bundle) -> Iterator[Path]:
             yield Path(folder)
 
 
-def _placed(bundle: Bundle, targets: Sequence[Planned], folder: Path) -> Iterator[str]:
+def _placed(bundle: Bundle, targets: Sequence[TargetPlan], folder: Path) -> Iterator[str]:
     """Each file of these targets, as soon as it lies in the folder."""
-    wanted = {one.path for target in targets for one in bundle.manifest.files_of(target)}
+    wanted = {one.path for target in targets for one in bundle.manifest.list_files(target)}
     if bundle.path.is_dir():
         yield from sorted(wanted)
         return
-    for member in bundle.members():
+    for member in bundle.read_members():
         if member.file.path in wanted:
-            member.place(folder)
+            member.write_file(folder)
             yield member.file.path
         else:
-            member.exhaust()
+            member.verify()
 
 
-def _wheels(targets: Iterable[Planned]) -> list[str]:
+def _wheels(targets: Iterable[TargetPlan]) -> list[str]:
     return sorted({file for target in targets for _, _, file in _listed(target) if file.endswith(".whl")})
 
 
-def _listed(planned: Planned) -> list[tuple[str, str, str]]:
+def _listed(planned: TargetPlan) -> list[tuple[str, str, str]]:
     """Name, version and file of all that a target takes, tools last."""
     install = [(one.name, one.version, one.file) for one in planned.install]
     return install + [(one.name, one.version, one.file) for one in planned.tools]
@@ -127,11 +129,11 @@ class _Bundled:
     store: Store | None
 
 
-def _verdict(planned: Planned, target: Target, answer: Answer, bundled: _Bundled) -> Verdict:
+def _verdict(planned: TargetPlan, target: Target, answer: PipOutput, bundled: _Bundled) -> Verdict:
     mine = {one.name: bundled.wheels[one.file] for one in planned.install if one.file in bundled.wheels}
     findings = [
         *compared(planned, target, answer, bundled.wheels),
-        *clashes([one.wheel for one in mine.values()], planned.facts.os),
+        *find_clashes([one.wheel for one in mine.values()], planned.facts.os),
     ]
     findings += _too_long(planned, bundled.manifest, mine.values())
     for name, version, file in _listed(planned):
@@ -154,7 +156,7 @@ def _verdict(planned: Planned, target: Target, answer: Answer, bundled: _Bundled
     return Verdict(
         planned.name,
         planned.tag,
-        installs=None if "marker" in answer.told and not failed else not failed,
+        installs=None if "marker" in answer.facts and not failed else not failed,
         findings=tuple(findings),
         forecast=tuple(rests_on_rule),
         modules={name: wheel.top for name, wheel in mine.items()},
@@ -162,7 +164,7 @@ def _verdict(planned: Planned, target: Target, answer: Answer, bundled: _Bundled
     )
 
 
-def _of_a_patch_release(planned: Planned, wheels: Mapping[str, Known]) -> list[Finding]:
+def _of_a_patch_release(planned: TargetPlan, wheels: Mapping[str, Known]) -> list[Finding]:
     """Where only the newer patch releases of the target's Python will do, and any was asked for."""
     if planned.facts.python.count(".") > 1 or planned.python_min.count(".") < 2:
         return []
@@ -183,7 +185,7 @@ def _of_a_patch_release(planned: Planned, wheels: Mapping[str, Known]) -> list[F
 
 def _taken_for_granted(needs: Sequence[Need]) -> list[Finding]:
     """Libraries that every server installation has."""
-    found = [one for one in needs if native.is_usual(one.soname)]
+    found = [one for one in needs if is_usual(one.soname)]
     subject = ", ".join(sorted({name for one in found for name in one.wanted_by}))
     return (
         [
@@ -201,10 +203,7 @@ def _taken_for_granted(needs: Sequence[Need]) -> list[Finding]:
     )
 
 
-# ------------------------------------------------------------------------------------------------- placed in memory
-
-
-def _too_long(planned: Planned, manifest: Manifest, wheels: Iterable[Known]) -> list[Finding]:
+def _too_long(planned: TargetPlan, manifest: Manifest, wheels: Iterable[Known]) -> list[Finding]:
     """Paths that Windows cannot hold, below the place that the bundle names, or anywhere."""
     if planned.facts.os != "windows":
         return []

@@ -16,9 +16,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from offlinepack.errors import IntegrityError, error
-from offlinepack.ontarget.archive import Unsound, unpacked
-from offlinepack.ontarget.landing import landings
-from offlinepack.ontarget.wheel import Member, Wheel, read_wheel
+from offlinepack.ontarget.archive import ArchiveError, unpack_entry
+from offlinepack.ontarget.destinations import iter_destinations
+from offlinepack.ontarget.wheel import read_wheel
+from offlinepack.ontarget.wheel_model import CheckedWheel, WheelMember
 
 _MODULE = re.compile(r"(.+?)(?:\.(?:cpython-[\w-]+|pypy[\w-]+|cp\d+t?-\w+|abi3t?))?\.(?:py|pyc|so|pyd)\Z")
 
@@ -36,7 +37,7 @@ class EntryPoint(NamedTuple):
 class Known:
     """A wheel that the strict reader took, and its metadata; what may be wrong in that is passed over."""
 
-    wheel: Wheel
+    wheel: CheckedWheel
     python: SpecifierSet
     requires: tuple[Requirement, ...]
     extras: tuple[str, ...]
@@ -44,7 +45,7 @@ class Known:
     @cached_property
     def places(self) -> tuple[str, ...]:
         """Where its files lie below site-packages."""
-        return tuple(place[5:] for place, _, _ in landings(self.wheel) if place.startswith("site/"))
+        return tuple(place[5:] for place, _, _ in iter_destinations(self.wheel) if place.startswith("site/"))
 
     @cached_property
     def _modules(self) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
@@ -91,7 +92,7 @@ class Known:
         parser = configparser.ConfigParser(delimiters=("=",), interpolation=None, strict=False)
         parser.optionxform = str  # type: ignore[assignment,method-assign]
         for member in self.wheel.members:
-            if member.name == f"{self.wheel.info}/entry_points.txt":
+            if member.name == f"{self.wheel.dist_info}/entry_points.txt":
                 parser.read_string(self._text(member))
         for group in parser.sections():
             if group not in ("console_scripts", "gui_scripts"):
@@ -99,11 +100,11 @@ class Known:
                     module = re.split(r"[:\[]", reference)[0].strip()
                     yield EntryPoint(f"{group}: {name}", module, ":" not in reference)
 
-    def _text(self, member: Member) -> str:
+    def _text(self, member: WheelMember) -> str:
         try:
             with Path(self.wheel.path).open("rb") as source:
-                return b"".join(unpacked(source, member)).decode("utf-8", "replace")
-        except Unsound as why:
+                return b"".join(unpack_entry(source, member)).decode("utf-8", "replace")
+        except ArchiveError as why:
             raise IntegrityError(
                 error("no-archive", self.wheel.filename, "{subject}: {why}.", why=why.args[1])
             ) from why

@@ -21,21 +21,20 @@ from typing import IO, Any
 from build import BuildBackendException, BuildException
 from packaging.utils import InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
 
-from offlinepack import native
 from offlinepack.errors import BuildError, Finding, SelectionError, error, text
+from offlinepack.native import read
+from offlinepack.native.files import undefined
 from offlinepack.sdist.bench import Bench, Provide
-from offlinepack.sdist.carried import Described, describe, prepared
 from offlinepack.sdist.failures import explain, last_lines
 from offlinepack.sdist.graft import repair
 from offlinepack.sdist.interpreters import Interpreter, find, makes
-from offlinepack.sdist.source import checkout, unpacked, workplace
+from offlinepack.sdist.source import unpacked, workplace
 from offlinepack.store import Store, StoredFile
 from offlinepack.targets import Target
 
-__all__ = ["Built", "Described", "Interpreter", "Workshop", "build", "checkout", "describe", "prepared"]
-
 _MADE = 1
 """grows when wheels come out otherwise than before, so that those in the store are built again"""
+
 _UNDER_WAY: ContextVar[tuple[str, ...]] = ContextVar("sources that are being built", default=())
 
 
@@ -211,13 +210,13 @@ def _too_new(wheel: Path, target: Target) -> list[tuple[str, str]]:
     has = tuple(int(part) for part in (target.facts.libc_version or "0").split("."))
     levels = {
         version
-        for binary in native.read(wheel).binaries
+        for binary in read(wheel).binaries
         for _, versions in binary.versions
         for version in versions
         if re.fullmatch(r"GLIBC_\d+(\.\d+)+", version) and tuple(map(int, version[6:].split("."))) > has
     }
     ordered = sorted(levels, key=lambda one: tuple(map(int, one[6:].split("."))), reverse=True)
-    return [(file, f"{symbol}@{level}") for level in ordered for file, symbol in native.undefined(wheel, level)]
+    return [(file, f"{symbol}@{level}") for level in ordered for file, symbol in undefined(wheel, level)]
 
 
 def _no_interpreter(name: str, target: Target, workshop: Workshop) -> Finding:

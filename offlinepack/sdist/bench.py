@@ -16,7 +16,7 @@ import pyproject_hooks
 from build import BuildBackendException, ProjectBuilder
 from packaging.utils import canonicalize_name
 
-from offlinepack import roots
+from offlinepack.roots import PATH
 from offlinepack.sdist.interpreters import Interpreter
 from offlinepack.store import StoredFile
 from offlinepack.targets import Target
@@ -34,7 +34,7 @@ class Bench:
         self.interpreter, self.work, self.log, self.provide = interpreter, work, log, provide
         self.env = work / "env"
         programs = str(self.env / ("Scripts" if os.name == "nt" else "bin"))
-        known = roots.PATH if interpreter.root else os.environ.get("PATH", os.defpath)
+        known = PATH if interpreter.root else os.environ.get("PATH", os.defpath)
         self.environment = {**environment, "PATH": os.pathsep.join([programs, known])}
         self.installed: list[str] = []
         """names and versions of what the build required"""

@@ -19,7 +19,7 @@ from build import BuildBackendException, BuildException
 from packaging.utils import canonicalize_name
 
 from offlinepack.errors import BuildError, Finding, error
-from offlinepack.pip_as_target.reading import vouched
+from offlinepack.pip_shim.static_metadata import is_metadata_static
 from offlinepack.sdist.bench import Bench
 from offlinepack.sdist.failures import last_lines
 from offlinepack.sdist.interpreters import Interpreter, find
@@ -29,6 +29,7 @@ from offlinepack.store import StoredFile
 if TYPE_CHECKING:
     from offlinepack.sdist import Workshop
     from offlinepack.targets import Target
+
 
 _VERSION = 1
 """grows when something else is asked"""
@@ -99,7 +100,7 @@ def _settled(folder: Path) -> str | None:
     """The sdist's own PKG-INFO, where it says of needs what every wheel of it will say."""
     try:
         told, project = (folder / "PKG-INFO").read_bytes(), folder / "pyproject.toml"
-        return told.decode() if vouched(told, project.read_bytes() if project.exists() else b"") else None
+        return told.decode() if is_metadata_static(told, project.read_bytes() if project.exists() else b"") else None
     except (OSError, UnicodeDecodeError):
         return None
 

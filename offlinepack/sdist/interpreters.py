@@ -15,17 +15,19 @@ from typing import IO, Any
 
 from python_discovery import iter_interpreters
 
-from offlinepack import roots, targets
 from offlinepack.errors import BuildError, UsageError, error
-from offlinepack.ontarget import interpreter as probe
+from offlinepack.ontarget import interpreter
 from offlinepack.ontarget.manifest import Facts
-from offlinepack.targets import Target
+from offlinepack.roots import Bind, run
+from offlinepack.targets import Target, from_facts, of_interpreter, running
 
 # What belongs to the Python that runs this, to pip's, uv's and our own settings, or to an active environment.
 _FOREIGN = re.compile(
     r"(PIP|PYTHON|UV|VIRTUALENV|CONDA|OFFLINEPACK|__PYVENV|PIPENV|POETRY|PDM|HATCH|TOX|NOX|PYENV)_?|VIRTUAL_ENV"
 )
+
 _SYSTEM = ("os", "machine", "libc")
+
 _PASSED_INTO_ROOTS = re.compile(r"(\w*FLAGS|CC|CXX|FC|AR|LD|MAKE|UWSGI_PROFILE\w*|CMAKE_\w+|[A-Z]+_CONFIG)\Z")
 
 
@@ -62,8 +64,8 @@ class Interpreter:
             )
         passed = {name: value for name, value in os.environ.items() if _PASSED_INTO_ROOTS.fullmatch(name)}
         top = next(one for one in (folder, *folder.parents) if one.name.startswith("offlinepack-"))
-        binds = [roots.Bind(top, str(top), True)]
-        return roots.run(
+        binds = [Bind(top, str(top), True)]
+        return run(
             self.root, command, binds=binds, environment={**passed, **extra}, folder=str(folder), output=output
         )
 
@@ -85,7 +87,7 @@ def find(target: Target, named: Sequence[str], root: Path | None) -> Iterator[In
 
 def any_makes(target: Target, named: Sequence[str], root: Path | None) -> bool:
     """Whether an interpreter is here (or in the root) that makes platform wheels for this target."""
-    here = targets.running().facts
+    here = running().facts
     if not named and root is None and any(getattr(here, one) != getattr(target.facts, one) for one in _SYSTEM):
         return False
     return any(makes(one.target.facts, target.facts) for one in find(target, named, root))
@@ -132,7 +134,7 @@ def _proposed(spec: str, version: str) -> Iterator[str]:
 
 @cache
 def _target_of(path: str) -> Target:
-    return targets.of_interpreter(path)
+    return of_interpreter(path)
 
 
 @cache
@@ -146,16 +148,16 @@ def _of_root(root: Path, named: tuple[str, ...]) -> tuple[Interpreter, ...]:
         if re.fullmatch(r"python3(\.\d+t?)?", one.name)
     ]
     found: dict[str, Interpreter] = {}
-    script = Path(probe.__file__)
+    script = Path(interpreter.__file__)
     for path in named or places:
-        binds = [roots.Bind(script, "/run/offlinepack/interpreter.py")]
-        done = roots.run(root, [path, "-I", "-B", "/run/offlinepack/interpreter.py", "--facts"], binds=binds)
+        binds = [Bind(script, "/run/offlinepack/interpreter.py")]
+        done = run(root, [path, "-I", "-B", "/run/offlinepack/interpreter.py", "--facts"], binds=binds)
         if done.returncode == 0:
             told = json.loads(done.stdout)
             markers: dict[str, Any] = told.get("marker_environment", {})
             for key in ("platform_release", "platform_version"):
                 markers.pop(key, None)
-            found.setdefault(told["python"], Interpreter(path, targets.from_facts(told), root))
+            found.setdefault(told["python"], Interpreter(path, from_facts(told), root))
     if not found:
         raise BuildError(
             error(

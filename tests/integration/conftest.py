@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from offlinepack import cli
+from offlinepack.cli.main import run_command_line
 from tests.making import ServedIndex, make_wheel, serve_index
 
 
@@ -45,7 +45,7 @@ def offlinepack(
 
     def run(*arguments: object) -> Ran:
         capfd.readouterr()
-        code = cli.run([str(one) for one in arguments])
+        code = run_command_line([str(one) for one in arguments])
         out, err = capfd.readouterr()
         assert "Traceback" not in err.replace("    Traceback", ""), "but among the indented words of other programs"
         return Ran(code, out, err)

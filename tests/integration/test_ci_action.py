@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from offlinepack import cli
+from offlinepack.cli.main import root_command
 from tests.making import ServedIndex, make_wheel
 
 HERE = Path(__file__).parents[2]
@@ -24,7 +24,7 @@ SHELL = [step for step in ACTION["runs"]["steps"] if "run" in step]
 def test_the_inputs_are_options_of_build() -> None:
     import click
 
-    build = cli.cli.get_command(click.Context(cli.cli), "build")
+    build = root_command.get_command(click.Context(root_command), "build")
     assert build
     options = {one.removeprefix("--") for option in build.params for one in option.opts}
     own = {"requirements", "sign-key", "args", "previous", "working-directory", "cache", "keep-lock", "python", "package"}

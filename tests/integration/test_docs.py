@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 import pytest
 
-from offlinepack import cli
-from offlinepack.ontarget import command
+from offlinepack.cli.main import COMMANDS, root_command
+from offlinepack.ontarget.command import INSTALL_OPTIONS, OTHER_OPTIONS, SHORT_OPTIONS
 from tests.making import ServedIndex, make_wheel
 from tests.pages import FENCE, HERE, PAGES, Here, blocks, code
 
@@ -22,13 +22,13 @@ WRITTEN = sorted(PAGES.rglob("*.md"))
 @pytest.fixture(scope="module")
 def known() -> dict[str, set[str]]:
     """Command -> its options; install.py's under that name."""
-    found = {"": {one for option in cli.cli.params for one in option.opts}}
-    for name in cli.COMMANDS:
-        made = cli.cli.get_command(click.Context(cli.cli), name)
+    found = {"": {one for option in root_command.params for one in option.opts}}
+    for name in COMMANDS:
+        made = root_command.get_command(click.Context(root_command), name)
         assert made
         found[name] = {one for option in made.params for one in option.opts} | {"-h", "--help"}
-    found["install.py"] = {name for name, _, _ in (*command.INSTALL, *command.OTHERS)}
-    found["install.py"] |= set(command.SHORT.values())
+    found["install.py"] = {name for name, _, _ in (*INSTALL_OPTIONS, *OTHER_OPTIONS)}
+    found["install.py"] |= set(SHORT_OPTIONS.values())
     return found
 
 
@@ -90,9 +90,10 @@ def test_both_tutorials_say_the_same_commands() -> None:
 
 def test_when_it_fails_has_a_section_for_each_exit_code() -> None:
     from offlinepack import errors
+    from offlinepack.errors import OfflinepackError
 
     text = (PAGES / "how-to" / "when-it-fails.md").read_text("utf-8")
-    kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.OfflinepackError)]
+    kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, OfflinepackError)]
     codes = {one.exit_code for one in kinds} | {1, 130}
     assert {int(one) for one in re.findall(r"^## (\d+):", text, re.M)} == codes
 

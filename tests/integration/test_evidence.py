@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from offlinepack import fetch
-from offlinepack.evidence import provenance
-from offlinepack.evidence.provenance import Origin
+from offlinepack.evidence.provenance import _FIRST, Origin, ask, attested, documents
+from offlinepack.fetch import open_client
 from offlinepack.indexes import Indexes
 from offlinepack.store import Store
 from tests.making import ServedIndex, make_sdist, make_wheel
@@ -118,18 +117,18 @@ def test_a_recorded_attestation_is_fetched_verified_and_carried(index: ServedInd
     index.pages["/integrity/one"] = ("application/vnd.pypi.integrity.v1+json", RECORDED.read_bytes())
     indexes, store = Indexes.from_settings(index_url=index.url), Store(tmp_path / "store")
     origin = Origin("pypi-attestations", NAME, SHA256)
-    with fetch.open_client(indexes) as client:
-        stories = provenance.ask([origin], indexes, client, store)
+    with open_client(indexes) as client:
+        stories = ask([origin], indexes, client, store)
         assert stories[NAME].story.attested and not stories[NAME].story.attestations
-        stories = provenance.attested(stories, {NAME: SHA256}, client, store)
+        stories = attested(stories, {NAME: SHA256}, client, store)
         (found,) = stories[NAME].story.attestations
         assert found["publisher"]["repository"] == "trailofbits/pypi-attestations"
-        written = provenance.documents(stories, {NAME: SHA256})
+        written = documents(stories, {NAME: SHA256})
         assert written[f"provenance/{NAME}.attestations.json"] == RECORDED.read_bytes()
         assert "provenance/trusted_root.json" in written
         assert str(index.port).encode() not in b"".join(written.values())
         asked = index.requests["/integrity/one"]
-        provenance.attested(provenance.ask([origin], indexes, client, store), {NAME: SHA256}, client, store)
+        attested(ask([origin], indexes, client, store), {NAME: SHA256}, client, store)
         assert index.requests["/integrity/one"] == asked == 1, "what was verified once is kept"
 
 
@@ -215,7 +214,7 @@ def test_two_builds_give_the_same_sbom(index: ServedIndex, offlinepack: Run, mon
 def test_an_index_that_cannot_tell_more_than_the_lock_is_not_asked_for_every_page(
     index: ServedIndex, offlinepack: Run, tmp_path: Path
 ) -> None:
-    names = [f"stone{number:02}" for number in range(provenance._FIRST + 3)]
+    names = [f"stone{number:02}" for number in range(_FIRST + 3)]
     for name in names:
         index.add(make_wheel(tmp_path / "more", name)).upload_time = "2024-05-06T07:08:09.123456Z"
     assert offlinepack("build", *names, *LINUX).code == 0

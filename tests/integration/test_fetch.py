@@ -20,12 +20,11 @@ from typing import Any
 
 import pytest
 
-from offlinepack import fetch
-from offlinepack import store as rooms
+from offlinepack import store
 from offlinepack.errors import ComputerError, FetchError, IntegrityError, OfflinepackError
-from offlinepack.fetch import Client, Wanted, open_client
+from offlinepack.fetch import Client, Downloads, Wanted, open_client, sizes
 from offlinepack.indexes import Indexes, project_files
-from offlinepack.store import Store, StoredFile
+from offlinepack.store import Store, StoredFile, _open_alone
 from tests.making import ServedIndex, free_port, make_sdist, make_wheel, serve_index, serve_proxy, sha256_of, wait_until
 
 SIZE = 200_000
@@ -67,7 +66,7 @@ def client_for(index: ServedIndex, **more: Any) -> Client:
 
 def get(index: ServedIndex, store: Store, *files: Wanted, **more: Any) -> list[StoredFile]:
     with client_for(index, **more) as client:
-        return sorted(fetch.Downloads(store, client).files(files), key=lambda one: one.name)
+        return sorted(Downloads(store, client).files(files), key=lambda one: one.name)
 
 
 def failure(act: Callable[[], Any]) -> OfflinepackError:
@@ -81,7 +80,7 @@ def said(act: Callable[[], Any]) -> str:
     error = failure(act)
     assert error.exit_code == 6, error
     (finding,) = error.findings
-    return finding.say()
+    return finding.render()
 
 
 def left(store: Store) -> list[str]:
@@ -114,7 +113,7 @@ def test_what_was_begun_comes_once_and_what_nobody_wants_any_more_may_fail(index
     gone = Wanted(f"{index.root}/files/no-such.whl", "no-such.whl", "0" * 64)
     came: list[str] = []
     with client_for(index) as client:
-        downloads = fetch.Downloads(store, client, arrived=lambda one: came.append(one.name))
+        downloads = Downloads(store, client, arrived=lambda one: came.append(one.name))
         downloads.begin([wanted(index), gone])
         downloads.begin([wanted(index)])
         (found,) = downloads.files([wanted(index)])
@@ -147,7 +146,7 @@ def test_connections_are_used_again(index: ServedIndex, store: Store, tmp_path: 
         served = index.add(path)
         many.append(Wanted(index.file_url(path.name), path.name, served.sha256))
     with client_for(index) as client:
-        assert len(list(fetch.Downloads(store, client, 4).files(many))) == 40
+        assert len(list(Downloads(store, client, 4).files(many))) == 40
     assert index.most_connections <= 4
 
 
@@ -192,7 +191,7 @@ def test_an_address_of_ipv6_stands_in_brackets(store: Store, wheels: Path) -> No
     with Server(("::1", 0), folder) as server, open_client(Indexes.from_settings(no_index=True), retries=0) as client:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://[::1]:{server.server_address[1]}/{name('stone')}"
-        (file,) = fetch.Downloads(store, client).files([Wanted(url, name("stone"))])
+        (file,) = Downloads(store, client).files([Wanted(url, name("stone"))])
         server.shutdown()
     assert file.sha256 == sha256_of(wheels / name("stone"))
 
@@ -253,7 +252,7 @@ def test_sizes_without_fetching(index: ServedIndex, store: Store, wheels: Path) 
     real = {path.name: path.stat().st_size for path in wheels.iterdir()}
     index.requests.clear()
     with client_for(index) as client:
-        found = fetch.sizes([*asked, gone], store, client)
+        found = sizes([*asked, gone], store, client)
     assert found == {
         name("stone"): real[name("stone")],
         name("mortar"): 5,
@@ -462,8 +461,8 @@ def test_every_failure_is_reported_each_in_a_sentence(index: ServedIndex, store:
         ("file-not-found", name("stone")),
     ]
     host = index.root.partition("://")[2]
-    assert error.findings[0].sentence.say() == f"{name('mortar')}: {host} answered 500 Internal Server Error."
-    assert error.findings[1].sentence.say() == f"{name('stone')}: {host} has no such file (404)."
+    assert error.findings[0].sentence.render() == f"{name('mortar')}: {host} answered 500 Internal Server Error."
+    assert error.findings[1].sentence.render() == f"{name('stone')}: {host} has no such file (404)."
     assert index.count(name("mortar")) == 2
     # what could be had is kept
     assert store.get(str(wanted(index, "brick").sha256)) is not None
@@ -478,7 +477,7 @@ def test_a_wrong_hash_names_file_expected_and_actual(index: ServedIndex, store: 
     assert set(found) == {"hash-mismatch", "file-not-found"}
     content = index.files[name("stone")].path.read_bytes()
     actual = hashlib.sha256(content[:-1] + bytes([content[-1] ^ 0xFF])).hexdigest()
-    sentence = found["hash-mismatch"].sentence.say()
+    sentence = found["hash-mismatch"].sentence.render()
     for part in (name("stone"), index.file_url(name("stone")), str(wanted(index).sha256), actual):
         assert part in sentence
     assert index.count(name("stone")) == 1
@@ -540,7 +539,7 @@ def test_a_host_that_is_down_is_not_waited_for_again_and_again(index: ServedInde
     many = [Wanted(f"http://127.0.0.1:{port}/{n}.whl", f"{n}.whl", f"{n:064x}") for n in range(100)]
     began = time.monotonic()
     with open_client(Indexes.from_settings(index.url), retries=4, pause=0.1) as client:
-        error = failure(lambda: list(fetch.Downloads(store, client).files(many)))
+        error = failure(lambda: list(Downloads(store, client).files(many)))
     assert len(error.findings) == 100
     assert time.monotonic() - began < 10
 
@@ -590,8 +589,8 @@ def test_a_full_disk_ends_it_at_once(index: ServedIndex, store: Store, monkeypat
         def __getattr__(self, name: str) -> Any:
             return getattr(self.file, name)
 
-    real = rooms._open_alone
-    monkeypatch.setattr(rooms, "_open_alone", lambda path: Full(real(path)))
+    real = _open_alone
+    monkeypatch.setattr(store, "_open_alone", lambda path: Full(real(path)))
     index.fault(name("mortar"), hang=30)
     began = time.monotonic()
     error = failure(lambda: get(index, store, wanted(index), wanted(index, "mortar"), timeout=20))
@@ -713,7 +712,7 @@ def test_a_login_is_not_sent_to_another_host(tmp_path: Path, wheels: Path, index
         index.fault(name("stone"), redirect=other.file_url(name("stone")))
         found = open_client(Indexes.from_settings(index.with_credentials("user", "s3cret")), retries=0)
         with found as client:
-            assert list(fetch.Downloads(store, client).files([wanted(index)]))
+            assert list(Downloads(store, client).files([wanted(index)]))
         assert "authorization" in index.log[-1][2]
         assert all("authorization" not in headers for *_, headers in other.log)
 
@@ -753,7 +752,7 @@ def test_a_signed_address_works_although_the_lock_has_none(index: ServedIndex, s
         (file,) = project_files("stone", indexes, client)
     assert "s3cret" not in file.url
     with open_client(indexes) as client:
-        assert list(fetch.Downloads(store, client).files([Wanted(file.url, file.filename, file.sha256)]))
+        assert list(Downloads(store, client).files([Wanted(file.url, file.filename, file.sha256)]))
     assert index.log[-1][1].endswith("?sig=s3cret")
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from offlinepack import bundle
+from offlinepack.bundle.reader import open_bundle
+from offlinepack.bundle.writer import write_bundle
 
 from ..bundles import make_bundle
 
@@ -28,11 +29,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", WHO, "-f", place / name)
     (place / "KEYS").write_text(f'{WHO} namespaces="offlinepack" {(place / "key.pub").read_text()}')
     path, manifest = make_bundle(place, extra={"files/a file with blanks.txt": b"hello", "files/配置.txt": b"x"})
-    members = bundle.open_bundle(path).members()
-    (place / "manifest.json").write_bytes(bundle.open_bundle(path).data)
+    members = open_bundle(path).read_members()
+    (place / "manifest.json").write_bytes(open_bundle(path).manifest_bytes)
     run("ssh-keygen", "-q", "-Y", "sign", "-n", "offlinepack", "-f", place / "key", place / "manifest.json")
     signature = (place / "manifest.json.sig").read_bytes()
-    bundle.write(place / "signed.tar.gz", manifest, members, [signature])
+    write_bundle(place / "signed.tar.gz", manifest, members, [signature])
     run("tar", "-xzf", place / "signed.tar.gz", "-C", place)
     return place
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from offlinepack import bundle
+from offlinepack.bundle.reader import open_bundle
 from offlinepack.errors import BundleError, Finding, IntegrityError
 from offlinepack.evidence.diff import diff
-from offlinepack.ontarget import installation, report
-from offlinepack.ontarget.verify import open_folder
+from offlinepack.ontarget.report import Reporter
+from offlinepack.ontarget.transaction import verify_bundle
+from offlinepack.ontarget.verify import read_folder_manifest
 
 from ..bundles import Parts, gz, make_bundle, taken_apart
 from ..hostile_bundle import Hostile, clashes, contents, documents, folders, manifests, tars, wheels
@@ -51,7 +52,7 @@ class Options:
 def by_the_target_side(folder: Path) -> tuple[Finding, ...]:
     """What offlinepack.pyz verify would refuse it with; none: it would take it."""
     try:
-        installation.check(Options(folder), open_folder(folder), report.Voice(-2), contents=True)
+        verify_bundle(Options(folder), read_folder_manifest(folder), Reporter(-2), contents=True)
     except Refused as refused:
         return refused.findings
     return ()
@@ -59,7 +60,7 @@ def by_the_target_side(folder: Path) -> tuple[Finding, ...]:
 
 def by_the_host(path: Path) -> tuple[Finding, ...]:
     try:
-        bundle.open_bundle(path).check()
+        open_bundle(path).check()
     except Refused as refused:
         return refused.findings
     return ()
@@ -104,7 +105,7 @@ def test_refused(
         for form, found in looked_at(hostile, place, packed):
             if not any(one.level == "error" and one.subject for one in found):
                 missed.append(f"{hostile.name}, {form}")
-            elif not all(one.say().isprintable() and re.search("[a-z]", one.say()) for one in found):
+            elif not all(one.render().isprintable() and re.search("[a-z]", one.render()) for one in found):
                 missed.append(f"{hostile.name}, {form}: {found}")
         shutil.rmtree(place)
         if time.process_time() - began > SECONDS:

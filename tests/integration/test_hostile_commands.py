@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from offlinepack.cli import run as offlinepack
+from offlinepack.cli.main import run_command_line
 from offlinepack.ontarget.manifest import Facts, Tool
 
 from .. import bundles, handmade, hostile_bundle, hostile_others
@@ -132,7 +132,7 @@ def there() -> Iterator[list[Runner]]:
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("trusted") / "offlinepack.pyz"
-    assert offlinepack(["standalone", "-o", str(path)]) == 0
+    assert run_command_line(["standalone", "-o", str(path)]) == 0
     return path
 
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from offlinepack import bundle
+from offlinepack.bundle.reader import open_bundle
 from offlinepack.errors import BundleError, Finding, IntegrityError
 from offlinepack.ontarget.manifest import File
 
@@ -42,7 +42,7 @@ def good(sound: Parts) -> Parts:
 def verified(path: Path) -> list[Finding]:
     """What opening and verifying finds wrong."""
     try:
-        found = [one for one in bundle.open_bundle(path).verify() if not isinstance(one, File)]
+        found = [one for one in open_bundle(path).verify() if not isinstance(one, File)]
     except Refused as refused:
         found = list(refused.findings)
     return [one for one in found if one.level == "error"]
@@ -66,14 +66,14 @@ def test_refused(attack: Attack, good: Parts, tmp_path: Path) -> None:
     memory = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert [one.code for one in found[:1]] == [attack.code], found
-    assert attack.sentence in found[0].say()
+    assert attack.sentence in found[0].render()
     assert found[0].subject
-    assert found[0].say().isprintable()
+    assert found[0].render().isprintable()
     assert seconds < 5
     assert memory < 20_000_000
     unpacked = place / "unpacked"
     with pytest.raises(Refused):
-        for _ in bundle.open_bundle(path).unpack(unpacked):
+        for _ in open_bundle(path).unpack(unpacked):
             pass
     shutil.rmtree(unpacked, ignore_errors=True)
     assert [one for one in tmp_path.rglob("*") if one.is_file() or one.is_symlink()] == [path]
@@ -184,7 +184,7 @@ def test_any_flipped_bit_of_the_tar_is_found(at: float, bit: int, small: Path, t
     tar[int(at * len(tar))] ^= 1 << bit
     (tmp_path / "flipped.tar.gz").write_bytes(gz(bytes(tar), 1))
     # whoever packs again may rename a target in the manifest: against that only a signature helps
-    size = len(bundle.open_bundle(small).data)
+    size = len(open_bundle(small).manifest_bytes)
     assert 512 <= int(at * len(tar)) < 512 + size or verified(tmp_path / "flipped.tar.gz")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from offlinepack.ontarget.errors import Finding, IntegrityError
-from offlinepack.ontarget.verify import check_folder, open_folder
+from offlinepack.ontarget.verify import check_folder, read_folder_manifest
 from offlinepack.ontarget.wheel import check_contents, read_wheel
 
 from ..bundles import write_folder
@@ -50,8 +50,8 @@ def test_refused(attack: Attack, tmp_path: Path) -> None:
     assert found, "nobody saw it"
     fitting = [one for one in found if re.fullmatch(attack.code.replace("|", "|wheel-"), one.code)]
     assert fitting, found
-    assert re.search(attack.sentence, fitting[0].say()), fitting[0].say()
-    assert all(one.subject == filename and one.say().isprintable() for one in found)
+    assert re.search(attack.sentence, fitting[0].render()), fitting[0].render()
+    assert all(one.subject == filename and one.render().isprintable() for one in found)
     assert seconds < 2
     assert memory < 20_000_000
 
@@ -63,6 +63,6 @@ def test_a_trusted_but_hostile_signer(attack: Attack, tmp_path: Path) -> None:
     (tmp_path / "wheels").mkdir()
     (tmp_path / "wheels" / filename).write_bytes(content)
     write_folder(tmp_path)
-    found = [one for checked in check_folder(tmp_path, open_folder(tmp_path)) for one in checked.findings]
+    found = [one for checked in check_folder(tmp_path, read_folder_manifest(tmp_path)) for one in checked.findings]
     assert "wheel-hash" not in {one.code for one in found}
     assert [one for one in found if re.fullmatch(attack.code.replace("|", "|wheel-"), one.code)], found

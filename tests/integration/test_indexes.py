@@ -46,7 +46,7 @@ def finding(indexes: Indexes, project: str = "stone", **more: Any) -> str:
         filenames(indexes, project, **more)
     assert caught.value.exit_code == 6
     (one,) = caught.value.findings
-    return one.say()
+    return one.render()
 
 
 def clean(more: dict[str, str]) -> dict[str, str]:

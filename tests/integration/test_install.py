@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 
-from offlinepack import bundle as reader
-from offlinepack import handover
+from offlinepack.bundle.reader import open_bundle
+from offlinepack.bundle.writer import write_bundle
 from offlinepack.errors import Text
-from offlinepack.ontarget import environment
+from offlinepack.launcher import run_installer
+from offlinepack.ontarget.generations import EnvironmentLocation, lock_environment
 from offlinepack.ontarget.manifest import Need
 from tests.handmade import facts, make_bundle
 from tests.making import make_wheel
@@ -229,7 +230,7 @@ def test_a_packed_bundle_is_unpacked_among_what_belongs_to_the_environment(
             seen.update(str(one.relative_to(tmp_path)) for one in tmp_path.glob("[!m]*/*/*"))
             yield step
 
-    done = handover.install(path, ["--dry-run", "--venv", str(venv)], watch=watch, capture=True)
+    done = run_installer(path, ["--dry-run", "--venv", str(venv)], watch=watch, capture=True)
     assert done.returncode == 0, done.stderr
     assert seen == {"not yet/venv.d/work"}
     assert os.listdir(tmp_path) == ["media"]
@@ -237,9 +238,9 @@ def test_a_packed_bundle_is_unpacked_among_what_belongs_to_the_environment(
 
 def packed(folder: Path) -> Path:
     """The tar.gz of a bundle's folder."""
-    opened = reader.open_bundle(folder)
+    opened = open_bundle(folder)
     path = folder.parent / f"{folder.name}.tar.gz"
-    reader.write(path, opened.manifest, opened.members())
+    write_bundle(path, opened.manifest, opened.read_members())
     return path
 
 
@@ -492,8 +493,8 @@ def test_a_key_that_did_not_sign(bundle: Callable[..., Path], tmp_path: Path) ->
 
 
 def test_two_at_once(bundle: Callable[..., Path], tmp_path: Path) -> None:
-    one, place = bundle(), environment.Place(str(tmp_path / "venv"), False)
-    with environment.hold(place):
+    one, place = bundle(), EnvironmentLocation(str(tmp_path / "venv"), False)
+    with lock_environment(place):
         done = install(one, "--venv", place.venv, expect=12)
     assert f"process {os.getpid()}" in done.err
     install(one, "--venv", place.venv)

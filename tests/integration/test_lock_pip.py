@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from packaging.pylock import Package, Pylock
 
-from offlinepack import lockers, sources, targets
 from offlinepack.errors import BuildError, FetchError, OfflinepackError, ResolutionError, SelectionError
 from offlinepack.indexes import Indexes
-from offlinepack.lockers.means import Means
-from offlinepack.selection import select
+from offlinepack.requirements.read import parse_arguments
+from offlinepack.resolve.choose import resolve
+from offlinepack.resolve.context import ResolverContext
+from offlinepack.selection import select_files
+from offlinepack.targets import parse
 from tests.integration import test_scenarios
 from tests.making import ServedIndex, free_port, make_sdist, make_wheel, serve_index
 
@@ -49,9 +51,9 @@ def index(tmp_path: Path) -> Iterator[ServedIndex]:
 
 def locked(index: ServedIndex | None, *asked: str, target: str = POWER, policy: Any = None, **how: Any) -> Pylock:
     settings = how.pop("settings", {"index_url": index.url if index else None})
-    means = Means(**{"retries": 0, **how})
-    wanted = replace(sources.from_arguments(asked), **(policy or {}))
-    return lockers.lock(wanted, targets.parse(target), Indexes.from_settings(**settings), means, "pip")
+    means = ResolverContext(**{"retries": 0, **how})
+    wanted = replace(parse_arguments(asked), **(policy or {}))
+    return resolve(wanted, parse(target), Indexes.from_settings(**settings), means, "pip")
 
 
 def failure(kind: type[OfflinepackError], run: Callable[[], object]) -> OfflinepackError:
@@ -69,14 +71,14 @@ def package(pylock: Pylock, name: str) -> Package:
 
 
 def test_auto_takes_pip_where_uv_knows_no_such_machine(index: ServedIndex) -> None:
-    seen = targets.parse(POWER)
+    seen = parse(POWER)
     assert seen.uv_platform() is None
-    asked = sources.from_arguments(["stone"])
-    made = lockers.lock(asked, seen, Indexes.from_settings(index_url=index.url), Means(retries=0))
+    asked = parse_arguments(["stone"])
+    made = resolve(asked, seen, Indexes.from_settings(index_url=index.url), ResolverContext(retries=0))
     made.validate()
     assert names(made) == ["pebble==1.0", "stone==1.0"]
     assert made.created_by == "offlinepack"
-    assert [one.filename for one in select(made, seen, asked).chosen] == [
+    assert [one.filename for one in select_files(made, seen, asked).files] == [
         "pebble-1.0-py3-none-any.whl",
         "stone-1.0-py3-none-any.whl",
     ]
@@ -84,9 +86,9 @@ def test_auto_takes_pip_where_uv_knows_no_such_machine(index: ServedIndex) -> No
 
 def test_both_lockers_write_the_same_lock(index: ServedIndex, tmp_path: Path) -> None:
     index.files["stone-1.0-py3-none-any.whl"].upload_time = "2024-01-01T00:00:00.123456Z"
-    asked, seen = sources.from_arguments(["stone", "gravel"]), targets.parse("cp311-manylinux_2_28_x86_64")
+    asked, seen = parse_arguments(["stone", "gravel"]), parse("cp311-manylinux_2_28_x86_64")
     settings = Indexes.from_settings(index_url=index.url)
-    by = {one: lockers.lock(asked, seen, settings, Means(cache_dir=tmp_path / one), one) for one in ("uv", "pip")}
+    by = {one: resolve(asked, seen, settings, ResolverContext(cache_dir=tmp_path / one), one) for one in ("uv", "pip")}
     for pylock in by.values():
         pylock.validate()
     ours, theirs = (
@@ -105,7 +107,7 @@ def test_both_lockers_write_the_same_lock(index: ServedIndex, tmp_path: Path) ->
 def test_policies_reach_pip(index: ServedIndex) -> None:
     assert names(locked(index, "pebble", policy={"pre": True})) == ["pebble==2.0a1"]
     assert names(locked(index, "stone", policy={"no_deps": True})) == ["stone==1.0"]
-    constraint = sources.from_arguments(["pebble<1.0"]).asked
+    constraint = parse_arguments(["pebble<1.0"]).requirements
     index.add(make_wheel(index.folder / "more", "pebble", "0.9"))
     assert names(locked(index, "stone", policy={"constraints": constraint})) == ["pebble==0.9", "stone==1.0"]
     index.files["pebble-0.9-py3-none-any.whl"].upload_time = "2020-01-01T00:00:00Z"
@@ -207,7 +209,7 @@ def test_all_unknown_projects_and_gaps_at_once(index: ServedIndex, tmp_path: Pat
         ("unknown-project", "missing"),
         ("unknown-project", "nowhere"),
     ]
-    said = "\n".join(one.say() for one in bad.findings)
+    said = "\n".join(one.render() for one in bad.findings)
     assert "nowhere, asked for by slab==1.0" in said and "missing, asked for by argument 2" in said
     assert "boulder-1.0-cp311-cp311-win_amd64.whl" in said
 
@@ -217,8 +219,8 @@ def test_who_asked_for_what_stands_in_a_conflict(index: ServedIndex, tmp_path: P
     index.add(make_wheel(tmp_path / "m", "pebble", "2.0"))
     bad = failure(ResolutionError, lambda: locked(index, "slab", "pebble<2"))
     (finding,) = bad.findings
-    assert finding.code == "conflict" and "pebble<2 (argument 2)" in finding.say()
-    assert "slab needs pebble>=1.5" in finding.say()
+    assert finding.code == "conflict" and "pebble<2 (argument 2)" in finding.render()
+    assert "slab needs pebble>=1.5" in finding.render()
     assert "Cannot install" in finding.log
 
 
@@ -233,16 +235,16 @@ def test_who_asked_for_what_stands_in_a_conflict(index: ServedIndex, tmp_path: P
 def test_an_index_that_fails_is_exit_6(fault: dict[str, Any], code: str, index: ServedIndex) -> None:
     index.fault("stone", **fault)
     bad = failure(FetchError, lambda: locked(index, "stone"))
-    assert len(bad.findings) == 1 and "127.0.0.1" in bad.findings[0].say()
+    assert len(bad.findings) == 1 and "127.0.0.1" in bad.findings[0].render()
 
 
 def test_a_login_that_is_wanted_is_told_with_the_places_looked_at(index: ServedIndex) -> None:
     index.auth = ("user", "secret-word")
     bad = failure(FetchError, lambda: locked(index, "stone"))
-    assert "401" in bad.findings[0].say() or "password" in bad.findings[0].say()
+    assert "401" in bad.findings[0].render() or "password" in bad.findings[0].render()
     settings = {"index_url": index.with_credentials("user", "wrong-word")}
     wrong = failure(FetchError, lambda: locked(None, "stone", settings=settings))
-    assert "wrong-word" not in wrong.findings[0].say() + wrong.findings[0].log
+    assert "wrong-word" not in wrong.findings[0].render() + wrong.findings[0].log
     settings = {"index_url": index.with_credentials("user", "secret-word")}
     assert names(locked(None, "stone", settings=settings)) == ["pebble==1.0", "stone==1.0"]
 
@@ -250,7 +252,7 @@ def test_a_login_that_is_wanted_is_told_with_the_places_looked_at(index: ServedI
 def test_nothing_answers() -> None:
     settings = {"index_url": f"http://127.0.0.1:{free_port()}/simple/"}
     bad = failure(FetchError, lambda: locked(None, "stone", settings=settings))
-    assert "127.0.0.1" in bad.findings[0].say()
+    assert "127.0.0.1" in bad.findings[0].render()
 
 
 def test_sources_that_cannot_be_read(index: ServedIndex, tmp_path: Path) -> None:
@@ -265,15 +267,15 @@ def test_sources_that_cannot_be_read(index: ServedIndex, tmp_path: Path) -> None
     }
     for line, code in cases.items():
         bad = failure(BuildError, lambda line=line: locked(index, line))
-        assert [one.code for one in bad.findings] == [code], bad.findings[0].say() + bad.findings[0].log
-        assert line.partition(" ")[0] in bad.findings[0].say()
+        assert [one.code for one in bad.findings] == [code], bad.findings[0].render() + bad.findings[0].log
+        assert line.partition(" ")[0] in bad.findings[0].render()
 
 
 def test_an_address_of_a_wheel_for_another_machine(index: ServedIndex, tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path / "w", "slab", "1.0", tag="cp311-cp311-win_amd64")
     bad = failure(SelectionError, lambda: locked(index, f"slab @ {wheel.as_uri()}"))
     assert [(one.code, one.subject) for one in bad.findings] == [("no-wheel", "slab")]
-    assert "is for Windows" in bad.findings[0].say()
+    assert "is for Windows" in bad.findings[0].render()
 
 
 def _old_ways(tmp_path: Path, served: ServedIndex, way_out: bool) -> None:
@@ -294,8 +296,8 @@ def test_an_old_way_round_a_project_without_a_file_is_found(index: ServedIndex, 
     made = locked(index, "kiln", builds=lambda _: False)
     assert names(made) == ["ash==12.0", "kiln==0.1"]
     assert package(made, "kiln").tool == {"offlinepack": {"newer-needs": ["12.0", ["tar"]]}}
-    target = targets.parse(POWER)
-    (said,) = select(made, target, sources.from_arguments(["kiln"])).findings
+    target = parse(POWER)
+    (said,) = select_files(made, target, parse_arguments(["kiln"])).findings
     assert (
         said.level == "warning"
         and "kiln 0.1 was taken" in str(said.sentence)

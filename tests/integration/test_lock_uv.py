@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 from packaging.pylock import Pylock
 
-from offlinepack import lockers, sources, targets
 from offlinepack.errors import BuildError, FetchError, OfflinepackError, ResolutionError
 from offlinepack.indexes import Indexes
-from offlinepack.lockers.means import Means
-from offlinepack.selection import select
+from offlinepack.requirements.model import Requirements
+from offlinepack.requirements.read import parse_arguments
+from offlinepack.resolve.choose import resolve
+from offlinepack.resolve.context import ResolverContext
+from offlinepack.selection import select_files
+from offlinepack.targets import parse
 from tests.integration import test_scenarios
 from tests.making import ServedIndex, free_port, make_sdist, make_wheel, serve_index
 
@@ -36,9 +39,9 @@ def index(tmp_path: Path) -> Iterator[ServedIndex]:
 
 def locked(index: ServedIndex | str, *asked: str, target: str = LINUX, **how: Any) -> Pylock:
     settings = how.pop("settings", {"index_url": index if isinstance(index, str) else index.url})
-    means = how.pop("means", None) or Means(**{"retries": 0, **how})
-    asked_for = sources.from_arguments(asked)
-    return lockers.lock(asked_for, targets.parse(target), Indexes.from_settings(**settings), means, "uv")
+    means = how.pop("means", None) or ResolverContext(**{"retries": 0, **how})
+    asked_for = parse_arguments(asked)
+    return resolve(asked_for, parse(target), Indexes.from_settings(**settings), means, "uv")
 
 
 def failure(kind: type[OfflinepackError], run: Callable[[], object]) -> OfflinepackError:
@@ -100,8 +103,8 @@ def test_a_wheel_a_source_and_a_project_by_path(index: ServedIndex, tmp_path: Pa
     assert found["sand"].archive and found["sand"].archive.path == str(wheel)
     assert found["clay"].archive and found["clay"].archive.path == str(sdist)
     assert found["mud"].directory and found["mud"].directory.path == str(project)
-    chosen = select(made, targets.parse(LINUX), sources.from_arguments([str(wheel), str(sdist), str(project)]))
-    assert [one.name for one in chosen.to_build] == ["clay", "mud"]
+    chosen = select_files(made, parse(LINUX), parse_arguments([str(wheel), str(sdist), str(project)]))
+    assert [one.name for one in chosen.unbuilt_files] == ["clay", "mud"]
 
 
 def test_a_commit_is_recorded(index: ServedIndex, tmp_path: Path) -> None:
@@ -138,9 +141,9 @@ def test_links_instead_of_an_index(tmp_path: Path) -> None:
     make_wheel(tmp_path / "w", "pebble", "1.0")
     made = locked("", "stone", settings={"no_index": True, "find_links": [str(tmp_path / "w")]})
     assert names(made) == ["pebble==1.0", "stone==1.0"]
-    chosen = select(made, targets.parse(LINUX), sources.from_arguments(["stone"]))
-    assert chosen.chosen[0].url == (tmp_path / "w" / "pebble-1.0-py3-none-any.whl").as_uri()
-    assert len(chosen.chosen[0].sha256 or "") == 64
+    chosen = select_files(made, parse(LINUX), parse_arguments(["stone"]))
+    assert chosen.files[0].url == (tmp_path / "w" / "pebble-1.0-py3-none-any.whl").as_uri()
+    assert len(chosen.files[0].sha256 or "") == 64
 
 
 def test_the_first_index_that_has_the_name_wins(index: ServedIndex, tmp_path: Path) -> None:
@@ -148,10 +151,10 @@ def test_the_first_index_that_has_the_name_wins(index: ServedIndex, tmp_path: Pa
     with serve_index(tmp_path / "public", newer) as public:
         made = locked("", "stone", "other", settings={"index_url": index.url, "extra_index_url": [public.url]})
     assert names(made) == ["other==1.0", "pebble==1.0", "stone==1.0"]
-    chosen = select(made, targets.parse(LINUX), sources.from_arguments(["stone", "other"]))
+    chosen = select_files(made, parse(LINUX), parse_arguments(["stone", "other"]))
     (warned,) = chosen.findings
     assert (warned.level, warned.code, warned.subject) == ("warning", "other-index", "pebble")
-    assert "9.0" in warned.say() and public.url in warned.say()
+    assert "9.0" in warned.render() and public.url in warned.render()
 
 
 def test_a_project_with_an_index_of_its_own(index: ServedIndex, tmp_path: Path) -> None:
@@ -190,8 +193,8 @@ def test_an_index_that_does_not_answer_as_one(index: ServedIndex, fault: dict[st
     found = failure(FetchError, lambda: locked(index, "stone", timeout=1))
     assert found.exit_code == 6
     (finding,) = found.findings
-    assert (finding.code, index.root in finding.say()) == (code, True)
-    assert says in finding.say()
+    assert (finding.code, index.root in finding.render()) == (code, True)
+    assert says in finding.render()
 
 
 def test_a_project_that_is_not_there(index: ServedIndex) -> None:
@@ -200,7 +203,7 @@ def test_a_project_that_is_not_there(index: ServedIndex) -> None:
         ("unknown-project", "pebbel"),
         ("unknown-project", "stoone"),
     ]
-    assert "argument 2" in found.findings[0].say()
+    assert "argument 2" in found.findings[0].render()
 
 
 def test_nothing_answers(tmp_path: Path) -> None:
@@ -227,7 +230,7 @@ def test_a_wrong_password_is_never_shown(tmp_path: Path) -> None:
         found = failure(FetchError, lambda: locked(index.with_credentials("me", "s3cret"), "stone"))
     (finding,) = found.findings
     assert finding.code == "login-refused"
-    assert "s3cret" not in finding.say() + finding.log and index.root in finding.say()
+    assert "s3cret" not in finding.render() + finding.log and index.root in finding.render()
 
 
 def test_links_that_are_not_there() -> None:
@@ -235,7 +238,7 @@ def test_links_that_are_not_there() -> None:
         OfflinepackError, lambda: locked("", "stone", settings={"no_index": True, "find_links": ["/no/such/folder"]})
     )
     assert found.exit_code == 2
-    assert "/no/such/folder" in found.findings[0].say()
+    assert "/no/such/folder" in found.findings[0].render()
 
 
 def test_offline_finds_what_was_read_before(index: ServedIndex, tmp_path: Path) -> None:
@@ -278,34 +281,34 @@ def test_a_lock_that_was_given_is_only_put_in_order(index: ServedIndex) -> None:
 
     made = locked(index, "stone")
     backwards = replace(made, packages=list(reversed(made.packages)))
-    asked = sources.Requirements(pylocks=(backwards,))
+    asked = Requirements(pylocks=(backwards,))
     nowhere = Indexes.from_settings(index_url="http://127.0.0.1:9/simple/")
-    again = lockers.lock(asked, targets.parse(LINUX), nowhere, Means())
+    again = resolve(asked, parse(LINUX), nowhere, ResolverContext())
     assert again.to_dict() == made.to_dict()
 
 
 def test_one_run_asks_an_index_once_whatever_its_targets_and_the_next_run_asks_anew(
     index: ServedIndex, tmp_path: Path
 ) -> None:
-    one_run = Means(cache_dir=tmp_path / "cache")
+    one_run = ResolverContext(cache_dir=tmp_path / "cache")
     assert names(locked(index, "stone", means=one_run)) == ["pebble==1.0", "stone==1.0"]
     assert (index.count("stone"), index.count("pebble")) == (1, 1)
     index.add(make_wheel(tmp_path / "w", "pebble", "2.0"))
     for target in ("cp312-win_amd64", "cp313-musllinux_1_2_x86_64", LINUX):
         assert names(locked(index, "stone", means=one_run, target=target)) == ["pebble==1.0", "stone==1.0"]
     assert (index.count("stone"), index.count("pebble")) == (1, 1)
-    next_run = Means(cache_dir=tmp_path / "cache")
+    next_run = ResolverContext(cache_dir=tmp_path / "cache")
     for target in ("cp312-win_amd64", LINUX):
         assert names(locked(index, "stone", means=next_run, target=target)) == ["pebble==2.0", "stone==1.0"]
     assert (index.count("stone"), index.count("pebble")) == (2, 2)
-    offline = Means(cache_dir=tmp_path / "cache", offline=True)
+    offline = ResolverContext(cache_dir=tmp_path / "cache", offline=True)
     assert names(locked(index, "stone", means=offline, target="cp312-win_amd64")) == ["pebble==2.0", "stone==1.0"]
 
 
 def test_targets_locked_at_a_time_wait_for_the_first_and_share_what_it_has_read(
     index: ServedIndex, tmp_path: Path
 ) -> None:
-    means = Means(cache_dir=tmp_path / "cache")
+    means = ResolverContext(cache_dir=tmp_path / "cache")
     every = ["cp312-win_amd64", "cp313-musllinux_1_2_x86_64", LINUX, "cp310-macosx_11_0_arm64"]
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(lambda target: locked(index, "stone", means=means, target=target), every))
@@ -318,7 +321,7 @@ def test_who_asks_for_other_projects_is_alone_too_wherever_the_small_lock_of_the
 ) -> None:
     index.add(make_wheel(tmp_path / "w", "marble"))
     index.fault("pebble", hang=0.3)
-    means = Means(cache_dir=tmp_path / "cache")
+    means = ResolverContext(cache_dir=tmp_path / "cache")
     assert names(locked(index, "marble", means=means)) == ["marble==1.0"]
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda target: locked(index, "stone", means=means, target=target), (LINUX, "cp312-win_amd64")))
@@ -326,11 +329,11 @@ def test_who_asks_for_other_projects_is_alone_too_wherever_the_small_lock_of_the
 
 
 def test_where_nothing_is_kept_the_targets_of_a_run_share_what_was_read_and_it_goes(index: ServedIndex) -> None:
-    means = Means()
+    means = ResolverContext()
     for target in (LINUX, "cp312-win_amd64"):
         assert names(locked(index, "stone", means=means, target=target)) == ["pebble==1.0", "stone==1.0"]
     assert index.count("stone") == 1
-    folder = means.pages.folder()
+    folder = means.run_cache.get_temporary_folder()
     assert (folder / "uv").is_dir()
     del means
     gc.collect()
@@ -340,6 +343,6 @@ def test_where_nothing_is_kept_the_targets_of_a_run_share_what_was_read_and_it_g
 @pytest.mark.parametrize("name", ["several-sources-needed", "source-only-where-there-is-no-wheel"])
 def test_impatience_changes_nothing_but_the_time(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where sources are read uv is ended and asked again with the sources that it looked for, or in peace."""
-    monkeypatch.setattr("offlinepack.lockers.uv.PATIENCE", 0.05)
+    monkeypatch.setattr("offlinepack.resolve.uv.resolver.SDIST_TIMEOUT", 0.05)
     target = test_scenarios.read(name)["targets"][0]
     test_scenarios.test_scenario(name, target, "uv", tmp_path, monkeypatch)

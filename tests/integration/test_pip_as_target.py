@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from packaging.tags import Tag
 
-from offlinepack import targets
 from offlinepack.errors import ResolutionError
-from offlinepack.pip_as_target import Answer, Rules, run
+from offlinepack.pip_shim.run import PipOutput, PipRules, run_pip
+from offlinepack.targets import parse
 from tests.making import ServedIndex, make_sdist, make_wheel, serve_index
 
 WINDOWS, LINUX = "cp38-win_amd64", "cp311-manylinux_2_28_x86_64"
@@ -45,7 +45,7 @@ def ask(
     more: tuple[str, ...] = (),
     environment: dict[str, str] | None = None,
     **rules: Any,
-) -> Answer:
+) -> PipOutput:
     """`pip-compile` of these lines."""
     folder.mkdir(exist_ok=True)
     (folder / "requirements.in").write_text("".join(f"{line}\n" for line in lines))
@@ -53,16 +53,16 @@ def ask(
     command = ["pip-compile", "--quiet", "--no-config", "--no-header", "--no-annotate", "--no-emit-options"]
     command += ["--strip-extras", "--allow-unsafe", "-o", "pins.txt", "--cache-dir", str(folder / "cache")]
     command += ["--pip-args", " ".join(["--only-binary :all: --prefer-binary", *more]), "requirements.in"]
-    seen = targets.parse(target) if isinstance(target, str) else target
+    seen = parse(target) if isinstance(target, str) else target
     settings = {} if index is None else {"PIP_INDEX_URL": index if isinstance(index, str) else index.url}
     if isinstance(index, ServedIndex):
         rules.setdefault("indexes", (index.url,))
-    return run(seen, command, environment={**settings, **(environment or {})}, cwd=folder, rules=Rules(**rules))
+    return run_pip(seen, command, environment={**settings, **(environment or {})}, cwd=folder, rules=PipRules(**rules))
 
 
-def pins(answer: Answer) -> list[str]:
-    assert "pins" in answer.told, answer.stderr + str(answer.told)
-    return sorted(f"{one['name']}=={one['version']}" for one in answer.told["pins"])
+def pins(answer: PipOutput) -> list[str]:
+    assert "pins" in answer.facts, answer.stderr + str(answer.facts)
+    return sorted(f"{one['name']}=={one['version']}" for one in answer.facts["pins"])
 
 
 def test_markers_tags_and_the_python_version_are_the_target_s(index: ServedIndex, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_markers_tags_and_the_python_version_are_the_target_s(index: ServedIndex
 
 def test_any_pip_command_sees_it(index: ServedIndex, tmp_path: Path) -> None:
     command = ["pip", "install", "--dry-run", "--ignore-installed", "--report", "report.json", "stone"]
-    answer = run(targets.parse(WINDOWS), command, environment={"PIP_INDEX_URL": index.url}, cwd=tmp_path)
+    answer = run_pip(parse(WINDOWS), command, environment={"PIP_INDEX_URL": index.url}, cwd=tmp_path)
     assert answer.exit_code == 0, answer.stderr
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["environment"]["sys_platform"] == "win32"
@@ -102,8 +102,8 @@ class Odd:
     """A target that pip cannot be shown."""
 
     name: str = "odd"
-    environment: dict[str, str] = field(default_factory=lambda: dict(targets.parse(LINUX).environment))
-    tags: tuple[Tag, ...] = targets.parse(LINUX).tags
+    environment: dict[str, str] = field(default_factory=lambda: dict(parse(LINUX).environment))
+    tags: tuple[Tag, ...] = parse(LINUX).tags
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_what_does_not_take_effect_is_exit_4_with_pip_s_version(odd: Odd, part: 
         ask(None, "stone", target=odd, folder=tmp_path / "x")
     (finding,) = caught.value.findings
     assert finding.subject == f"pip {pip.__version__}" and finding.code == "pip-not-replaceable"
-    assert part in finding.say() and ">=24.2" in finding.say()
+    assert part in finding.render() and ">=24.2" in finding.render()
 
 
 def test_an_unknown_value_is_an_error_only_where_it_matters(tmp_path: Path) -> None:
@@ -136,8 +136,8 @@ def test_an_unknown_value_is_an_error_only_where_it_matters(tmp_path: Path) -> N
     with serve_index(tmp_path / "served", made) as index:
         assert pins(ask(index, "stone", "pebble", folder=tmp_path / "a")) == ["pebble==1.0", "sand==1.0", "stone==1.0"]
         answer = ask(index, "slate", folder=tmp_path / "b")
-        assert answer.told["marker"] == 'platform_version != "5" or os_name == "posix"'
-        assert "pins" not in answer.told
+        assert answer.facts["marker"] == 'platform_version != "5" or os_name == "posix"'
+        assert "pins" not in answer.facts
 
 
 # ------------------------------------------------------------------------------------------------- rules
@@ -190,8 +190,8 @@ def test_an_index_that_fails_is_not_passed_over(fault: dict[str, Any], tmp_path:
             environment={"PIP_EXTRA_INDEX_URL": other.url, "PIP_RETRIES": "0"},
             indexes=(one.url, other.url),
         )
-        assert answer.told["index"]["url"] == f"{one.url}stone/"
-        assert "pins" not in answer.told
+        assert answer.facts["index"]["url"] == f"{one.url}stone/"
+        assert "pins" not in answer.facts
         if fault.get("status") == 403:
             there = {"missing": {one.url: (403,)}, "indexes": (one.url, other.url)}
             more = {"PIP_EXTRA_INDEX_URL": other.url}
@@ -201,16 +201,16 @@ def test_an_index_that_fails_is_not_passed_over(fault: dict[str, Any], tmp_path:
 def test_sources_may_be_allowed_for_one_project(index: ServedIndex, tmp_path: Path) -> None:
     index.add(make_sdist(tmp_path / "s", "boulder", "1.0", requires=["sand"]))
     index.add(make_sdist(tmp_path / "s", "sand", "2.0"))
-    assert ask(index, "boulder", folder=tmp_path / "x").told["causes"][0]["project"] == "boulder"
-    answer = ask(index, "boulder", folder=tmp_path / "x", either=("boulder",))
+    assert ask(index, "boulder", folder=tmp_path / "x").facts["causes"][0]["project"] == "boulder"
+    answer = ask(index, "boulder", folder=tmp_path / "x", allow_sdist=("boulder",))
     assert pins(answer) == ["boulder==1.0", "sand==1.0"]
-    assert [one["name"] for pin in answer.told["pins"] for one in pin["files"] if pin["name"] == "boulder"] == [
+    assert [one["name"] for pin in answer.facts["pins"] for one in pin["files"] if pin["name"] == "boulder"] == [
         "boulder-1.0.tar.gz"
     ]
 
 
 def test_nobody_asks_for_what_is_excluded(index: ServedIndex, tmp_path: Path) -> None:
-    assert pins(ask(index, "stone", folder=tmp_path / "x", excluded=("gravel",))) == ["stone==1.0"]
+    assert pins(ask(index, "stone", folder=tmp_path / "x", excluded_projects=("gravel",))) == ["stone==1.0"]
 
 
 @pytest.mark.parametrize("as_json", [True, False])
@@ -223,9 +223,9 @@ def test_only_what_was_uploaded_before(as_json: bool, tmp_path: Path) -> None:
             for version, time in (("1.0", "2024-01-01T00:00:00.5Z"), ("2.0", "2024-06-01T00:00:00Z")):
                 page = page.replace(f">stone-{version}", f' data-upload-time="{time}">stone-{version}')
             index.pages["/simple/stone/"] = ("text/html", page.encode())
-        assert pins(ask(index, "stone", folder=tmp_path / "x", before="2024-03-01T00:00:00Z")) == ["stone==1.0"]
-        assert pins(ask(index, "stone", folder=tmp_path / "x", before="2024-06-01T00:00:01Z")) == ["stone==2.0"]
-        assert "causes" in ask(index, "stone", folder=tmp_path / "x", before="2023-01-01T00:00:00Z").told
+        assert pins(ask(index, "stone", folder=tmp_path / "x", uploaded_before="2024-03-01T00:00:00Z")) == ["stone==1.0"]
+        assert pins(ask(index, "stone", folder=tmp_path / "x", uploaded_before="2024-06-01T00:00:01Z")) == ["stone==2.0"]
+        assert "causes" in ask(index, "stone", folder=tmp_path / "x", uploaded_before="2023-01-01T00:00:00Z").facts
 
 
 @pytest.mark.parametrize("as_json", [True, False])
@@ -238,15 +238,15 @@ def test_a_newer_version_without_a_file_that_fits_is_told(as_json: bool, tmp_pat
         index.add(make_sdist(folder, "stone", "2.1"))
         index.add(make_wheel(folder, "stone", "2.2", tag="cp312-cp312-win_amd64", requires_python=">=3.12"))
         index.add(make_wheel(folder, "stone", "4.0a1", tag="cp38-cp38-manylinux_2_17_x86_64"))
-        assert ask(index, "stone", folder=tmp_path / "x").told["pins"][0]["newer"] == "2.1"
-        assert ask(index, "stone<2.1", folder=tmp_path / "x").told["pins"][0]["newer"] == "2.0"
-        assert ask(index, "stone<2", folder=tmp_path / "x").told["pins"][0]["newer"] is None
+        assert ask(index, "stone", folder=tmp_path / "x").facts["pins"][0]["newer"] == "2.1"
+        assert ask(index, "stone<2.1", folder=tmp_path / "x").facts["pins"][0]["newer"] == "2.0"
+        assert ask(index, "stone<2", folder=tmp_path / "x").facts["pins"][0]["newer"] is None
 
 
 def test_a_pin_tells_its_files(index: ServedIndex, tmp_path: Path) -> None:
     index.files["sand-1.0-py3-none-any.whl"].upload_time = "2024-01-01T00:00:00Z"
     index.files["sand-1.0-py3-none-any.whl"].yanked = "broken"
-    (pin,) = ask(index, "sand==1.0", folder=tmp_path / "x").told["pins"]
+    (pin,) = ask(index, "sand==1.0", folder=tmp_path / "x").facts["pins"]
     served = index.files["sand-1.0-py3-none-any.whl"]
     assert pin["files"] == [
         {
@@ -263,11 +263,11 @@ def test_a_pin_tells_its_files(index: ServedIndex, tmp_path: Path) -> None:
 
 def test_a_file_without_a_hash_gets_one(index: ServedIndex, tmp_path: Path) -> None:
     index.files["sand-1.0-py3-none-any.whl"].hashes = {}
-    (pin,) = ask(index, "sand", folder=tmp_path / "x").told["pins"]
+    (pin,) = ask(index, "sand", folder=tmp_path / "x").facts["pins"]
     assert pin["files"][0]["hashes"] == {"sha256": index.files["sand-1.0-py3-none-any.whl"].sha256}
     local = tmp_path / "local"
     wheel = make_wheel(local, "silt")
-    (pin,) = ask(index, "silt", folder=tmp_path / "y", environment={"PIP_FIND_LINKS": local.as_uri()}).told["pins"]
+    (pin,) = ask(index, "silt", folder=tmp_path / "y", environment={"PIP_FIND_LINKS": local.as_uri()}).facts["pins"]
     assert pin["files"][0]["path"] == str(wheel)
 
 
@@ -311,7 +311,7 @@ def test_a_server_without_ranges_gives_the_whole_wheel(index: ServedIndex, tmp_p
 
 
 def test_what_was_read_serves_again_and_offline(index: ServedIndex, tmp_path: Path) -> None:
-    kept = {"cache": tmp_path / "kept"}
+    kept = {"cache_folder": tmp_path / "kept"}
     first = ask(index, "stone", "slab", folder=tmp_path / "x", **kept)
     index.log.clear()
     again = ask(index, "stone", "slab", folder=tmp_path / "y", **kept)
@@ -321,9 +321,9 @@ def test_what_was_read_serves_again_and_offline(index: ServedIndex, tmp_path: Pa
     assert pins(first) == pins(again) == pins(offline)
     assert not index.log
     unknown = ask(index, "sand", folder=tmp_path / "z", offline=True, **kept)
-    assert unknown.told["causes"][0]["project"] == "sand" and unknown.told["causes"][0]["files"] == 0
+    assert unknown.facts["causes"][0]["project"] == "sand" and unknown.facts["causes"][0]["files"] == 0
     other = ask(index, "slab", target=LINUX, folder=tmp_path / "z", offline=True, **kept)
-    assert other.told["unread"].endswith("slab-2.0-cp311-cp311-manylinux_2_17_x86_64.whl")
+    assert other.facts["unread"].endswith("slab-2.0-cp311-cp311-manylinux_2_17_x86_64.whl")
 
 
 # ------------------------------------------------------------------------------------------------- secrets
@@ -357,5 +357,5 @@ def test_no_login_stands_in_the_arguments_of_a_program(index: ServedIndex, tmp_p
         watcher.join()
     assert pins(answer) == ["boulder==1.0", "gravel==1.0", "stone==1.0"]
     assert any(f"-i {index.url}" in one for one in seen), "pip did start itself"
-    for said in (*seen, answer.stdout, answer.stderr, json.dumps(answer.told)):
+    for said in (*seen, answer.stdout, answer.stderr, json.dumps(answer.facts)):
         assert "S3cret-w0rd" not in said

@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from offlinepack.bytecode import compile_wheel
-from offlinepack.ontarget import place as engine
-from offlinepack.ontarget.place import layout, place
+from offlinepack.ontarget.fast_installer import _Worker, install_wheels, query_install_paths
 from offlinepack.ontarget.wheel import read_wheel
 
 from ..making import make_wheel
@@ -127,8 +126,8 @@ def test_over_what_an_interrupted_run_left(tmp_path: Path) -> None:
 
 
 def outcome(root: Path, wheels: list[Path], jobs: int = 2) -> dict[str, str]:
-    where = layout(str(root / "bin/python"))
-    done = place([read_wheel(one) for one in wheels], where, read_wheel(pip_wheel()), jobs=jobs)
+    where = query_install_paths(str(root / "bin/python"))
+    done = install_wheels([read_wheel(one) for one in wheels], where, read_wheel(pip_wheel()), jobs=jobs)
     return {wheel.name: bad.say() if bad else "" for wheel, bad in done}
 
 
@@ -151,9 +150,9 @@ def test_bytes_that_changed_since_they_were_checked(tmp_path: Path) -> None:
     read = [read_wheel(one) for one in wheels]
     member = next(one for one in read[0].members if one.name == "stone/data.bin")
     with wheels[0].open("r+b") as out:
-        out.seek(member.offset + member.packed // 2)
+        out.seek(member.offset + member.packed_size // 2)
         out.write(b"\0\1\2\3\4\5\6\7")
-    done = list(place(read, layout(str(root / "bin/python")), read_wheel(pip_wheel())))
+    done = list(install_wheels(read, query_install_paths(str(root / "bin/python")), read_wheel(pip_wheel())))
     told = {wheel.name: bad.say() if bad else "" for wheel, bad in done}
     assert "stone/data.bin: its bytes are damaged, or not those of RECORD" in told["stone"]
     assert told["fern"] == told["moss-green"] == ""
@@ -164,7 +163,7 @@ def test_a_process_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     root, wheels = tmp_path / "env", odd(tmp_path / "wheels")
     make_environment(sys.executable, root)
     killed: list[int] = []
-    ask = engine._Worker._ask
+    ask = _Worker._send_task
 
     def kill_once(self: Any, task: Any) -> Any:
         if "stone-1.0" in task[0] and not killed:
@@ -175,7 +174,7 @@ def test_a_process_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
                 raise EOFError
         return ask(self, task)
 
-    monkeypatch.setattr(engine._Worker, "_ask", kill_once)
+    monkeypatch.setattr(_Worker, "_ask", kill_once)
     told = outcome(root, wheels, jobs=1)
     assert killed and "a process ended before its work was done" in told["stone"]
     assert told["fern"] == told["moss-green"] == ""
@@ -185,7 +184,7 @@ def test_who_stops_listening_stops_the_work(tmp_path: Path) -> None:
     root = tmp_path / "env"
     make_environment(sys.executable, root)
     wheels = [make_wheel(tmp_path / "wheels", f"stone{one}", size=200_000) for one in range(60)]
-    done = place([read_wheel(one) for one in wheels], layout(str(root / "bin/python")), read_wheel(pip_wheel()))
+    done = install_wheels([read_wheel(one) for one in wheels], query_install_paths(str(root / "bin/python")), read_wheel(pip_wheel()))
     next(done)
     done.close()  # type: ignore[attr-defined]
     time.sleep(0.2)
@@ -241,8 +240,8 @@ def test_bytecode_that_was_packed(tmp_path: Path) -> None:
     again = compile_wheel(Path(wheels[0].path), sys.executable, tmp_path / "again" / wheels[0].filename)
     assert again and again.read_bytes() == (tmp_path / "bytecode" / wheels[0].filename).read_bytes()
     make_environment(sys.executable, root)
-    where = layout(str(root / "bin/python"))
-    assert [bad for _, bad in place(wheels, where, read_wheel(pip_wheel()), bytecode=ready) if bad] == []
+    where = query_install_paths(str(root / "bin/python"))
+    assert [bad for _, bad in install_wheels(wheels, where, read_wheel(pip_wheel()), bytecode=ready) if bad] == []
     packed = tree(root)
     compiled = tmp_path / "compiled"
     make_environment(sys.executable, compiled)
@@ -268,7 +267,7 @@ def test_bytecode_of_another_python_is_not_taken(tmp_path: Path) -> None:
         tmp_path / "bytecode", "stone", files={"stone/__init__.pyc": b"\0\0\r\n" + bytes(12) + b"nonsense"}
     )
     make_environment(sys.executable, root)
-    where, codes = layout(str(root / "bin/python")), {"stone": read_wheel(ready)}
-    assert [bad for _, bad in place(wheels, where, read_wheel(pip_wheel()), bytecode=codes) if bad] == []
+    where, codes = query_install_paths(str(root / "bin/python")), {"stone": read_wheel(ready)}
+    assert [bad for _, bad in install_wheels(wheels, where, read_wheel(pip_wheel()), bytecode=codes) if bad] == []
     done = subprocess.run([root / "bin/python", "-v", "-c", "import stone"], capture_output=True, text=True)
     assert "wrote" not in done.stderr and "stone/__pycache__/__init__.cpython" in done.stderr

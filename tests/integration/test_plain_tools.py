@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import uv
 
-from offlinepack import targets
-from offlinepack.ontarget.manifest import Distribution, Target
+from offlinepack.ontarget.manifest import Distribution, TargetPlan
+from offlinepack.targets import running
 
 from ..bundles import make_bundle, some_wheels, stored, target_of
 from ..making import make_wheel
@@ -23,10 +23,10 @@ def run(*command: object, cwd: Path, ok: bool = True) -> str:
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Target]:
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TargetPlan]:
     """Unpacked by tar, for the Python that runs this test."""
     place = tmp_path_factory.mktemp("plain")
-    here = targets.running()
+    here = running()
     wheels = some_wheels(place / "w")
     # a wheel for this machine alone, with a long name, and an address that must not be asked for
     name = "extension_with_a_name_that_is_longer_than_the_hundred_characters_that_one_field_of_a_tar_header_can_hold"
@@ -53,18 +53,18 @@ def installed(python: Path) -> dict[str, str]:
     return dict(one.split("==") for one in run(python, "-c", code, cwd=python.parent).split())
 
 
-def planned(target: Target) -> dict[str, str]:
+def planned(target: TargetPlan) -> dict[str, str]:
     return {one.name: one.version for one in target.install}
 
 
-def test_pip_with_the_requirements(bundle: tuple[Path, Target], python: Path) -> None:
+def test_pip_with_the_requirements(bundle: tuple[Path, TargetPlan], python: Path) -> None:
     folder, target = bundle
     pip = (sys.executable, "-m", "pip", "--python", python, "install", "--no-index")
     run(*pip, "--find-links", "wheels", "-r", f"requirements.{target.tag}.txt", cwd=folder)
     assert installed(python) == planned(target)
 
 
-def test_pip_with_the_lock(bundle: tuple[Path, Target], python: Path) -> None:
+def test_pip_with_the_lock(bundle: tuple[Path, TargetPlan], python: Path) -> None:
     folder, target = bundle
     run(
         sys.executable,
@@ -81,7 +81,7 @@ def test_pip_with_the_lock(bundle: tuple[Path, Target], python: Path) -> None:
     assert installed(python) == planned(target)
 
 
-def test_uv_with_the_lock(bundle: tuple[Path, Target], python: Path, tmp_path: Path) -> None:
+def test_uv_with_the_lock(bundle: tuple[Path, TargetPlan], python: Path, tmp_path: Path) -> None:
     folder, target = bundle
     sync = (uv.find_uv_bin(), "pip", "sync", "--offline", "--cache-dir", tmp_path / "cache", "--python", python)
     run(*sync, f"pylock.{target.tag}.toml", cwd=folder)
@@ -89,7 +89,7 @@ def test_uv_with_the_lock(bundle: tuple[Path, Target], python: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("tool", ["pip", "uv"])
-def test_they_notice_another_file(tool: str, bundle: tuple[Path, Target], python: Path, tmp_path: Path) -> None:
+def test_they_notice_another_file(tool: str, bundle: tuple[Path, TargetPlan], python: Path, tmp_path: Path) -> None:
     """The hashes in the lock are looked at."""
     folder, target = bundle
     lock = (folder / f"pylock.{target.tag}.toml").read_text()
@@ -106,13 +106,13 @@ def test_they_notice_another_file(tool: str, bundle: tuple[Path, Target], python
         wheel.write_bytes(good)
 
 
-def test_sha256sum(bundle: tuple[Path, Target]) -> None:
+def test_sha256sum(bundle: tuple[Path, TargetPlan]) -> None:
     folder, _ = bundle
     run("sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS", cwd=folder)
     run("sha256sum", "--check", "--strict", "--quiet", "notes-1.2-offline.tar.gz.sha256", cwd=folder.parent)
 
 
-def test_gzip_and_tar(bundle: tuple[Path, Target]) -> None:
+def test_gzip_and_tar(bundle: tuple[Path, TargetPlan]) -> None:
     folder, _ = bundle
     run("gzip", "--test", "notes-1.2-offline.tar.gz", cwd=folder.parent)
     listed = run("tar", "-tzvf", "notes-1.2-offline.tar.gz", cwd=folder.parent)

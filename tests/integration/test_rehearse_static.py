@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from offlinepack.bundle import open_bundle
-from offlinepack.ontarget.manifest import Distribution, Facts, Target
-from offlinepack.rehearse import Verdict, document, static
+from offlinepack.bundle.reader import open_bundle
+from offlinepack.ontarget.manifest import Distribution, Facts, TargetPlan
+from offlinepack.rehearse import Verdict, document
+from offlinepack.rehearse.static import rehearse
 from tests.bundles import DEBIAN, WINDOWS, make_bundle, stored
 from tests.making import make_sdist, make_wheel
 
@@ -23,7 +24,7 @@ def planned(
     requires: Mapping[str, tuple[str, ...]] | None = None,
     facts: Facts = DEBIAN,
     versions: Mapping[str, str] | None = None,
-) -> Target:
+) -> TargetPlan:
     """A plan of these files, in this order."""
     install = tuple(
         Distribution(
@@ -37,12 +38,12 @@ def planned(
         for name, file in files.items()
     )
     tag = "cp311-manylinux_2_36_x86_64" if facts.os == "linux" else "cp312-win_amd64"
-    return Target(tag, tag, facts, facts.python, install, (), ())
+    return TargetPlan(tag, tag, facts, facts.python, install, (), ())
 
 
-def verdicts(folder: Path, targets: list[Target], files: list[Path], **named: Any) -> list[Verdict]:
+def verdicts(folder: Path, targets: list[TargetPlan], files: list[Path], **named: Any) -> list[Verdict]:
     path, _ = make_bundle(folder, targets=targets, stored=[stored(one) for one in files], **named)
-    return list(static.rehearse(open_bundle(path)))
+    return list(rehearse(open_bundle(path)))
 
 
 def codes(verdict: Verdict) -> list[str]:
@@ -58,11 +59,11 @@ def one(tmp_path: Path, files: dict[str, Path], *requested: str, **how: Any) -> 
 
 def test_a_sound_bundle_installs(tmp_path: Path) -> None:
     path, _ = make_bundle(tmp_path)
-    (verdict,) = static.rehearse(open_bundle(path))
+    (verdict,) = rehearse(open_bundle(path))
     assert (verdict.says, verdict.installs, verdict.runs) == ("installs", True, None)
     assert verdict.findings == ()
     assert verdict.modules == {"moss": ("moss",), "stone": ("stone",)}
-    assert [text.say() for text in verdict.not_checked] == [
+    assert [text.render() for text in verdict.not_checked] == [
         "whether its modules can be imported (--live)",
     ]
 
@@ -71,7 +72,7 @@ def test_the_unpacked_folder_serves_as_well(tmp_path: Path) -> None:
     path, _ = make_bundle(tmp_path)
     folder = tmp_path / "unpacked"
     assert list(open_bundle(path).unpack(folder))
-    assert [one.says for one in static.rehearse(open_bundle(folder))] == ["installs"]
+    assert [one.says for one in rehearse(open_bundle(folder))] == ["installs"]
     assert not list(folder.rglob("__pycache__"))
 
 
@@ -81,7 +82,7 @@ def test_a_dropped_marker_dependency_is_found(tmp_path: Path) -> None:
     assert one(tmp_path / "linux", files).says == "installs"
     verdict = one(tmp_path / "windows", files, facts=WINDOWS)
     assert (verdict.says, codes(verdict)) == ("fails", ["not-brought stone"])
-    assert "stone 1.0 needs gravel" in verdict.findings[0].say()
+    assert "stone 1.0 needs gravel" in verdict.findings[0].render()
 
 
 def test_versions_that_do_not_fit_one_another(tmp_path: Path) -> None:
@@ -89,7 +90,7 @@ def test_versions_that_do_not_fit_one_another(tmp_path: Path) -> None:
     files = {"moss": make_wheel(wheels, "moss", "1.0"), "stone": make_wheel(wheels, "stone", requires=["moss>=2"])}
     verdict = one(tmp_path, files, requires={"stone": ("moss",)})
     assert "wrong-version stone" in codes(verdict)
-    assert "stone 1.0 needs moss>=2, and the plan of" in " ".join(found.say() for found in verdict.findings)
+    assert "stone 1.0 needs moss>=2, and the plan of" in " ".join(found.render() for found in verdict.findings)
 
 
 def test_what_nothing_leads_to(tmp_path: Path) -> None:
@@ -120,7 +121,7 @@ def test_a_wheel_for_another_machine(tmp_path: Path) -> None:
     verdict = one(tmp_path, files)
     assert verdict.says == "fails"
     assert f"wheel-unfit {files['stone'].name}" in codes(verdict)
-    assert "needs glibc 2.39" in verdict.findings[-1].say()
+    assert "needs glibc 2.39" in verdict.findings[-1].render()
 
 
 def test_a_wheel_that_wants_another_python(tmp_path: Path) -> None:
@@ -209,7 +210,7 @@ def test_a_source_is_not_judged(tmp_path: Path) -> None:
     }
     verdict = one(tmp_path, files, requires={"stone": ("moss",)})
     assert (verdict.says, codes(verdict)) == ("installs", [])
-    assert "what stone need and bring" in verdict.not_checked[-1].say()
+    assert "what stone need and bring" in verdict.not_checked[-1].render()
 
 
 def test_a_marker_that_the_facts_do_not_settle(tmp_path: Path) -> None:
@@ -244,7 +245,7 @@ def test_namespaces_and_extension_modules_have_names(tmp_path: Path) -> None:
 
 def test_the_document_has_no_time_and_is_the_same_again(tmp_path: Path) -> None:
     path, _ = make_bundle(tmp_path)
-    first, again = (document(static.rehearse(open_bundle(path))) for _ in range(2))
+    first, again = (document(rehearse(open_bundle(path))) for _ in range(2))
     assert first == again
     found = json.loads(first)
     assert found["schema"] == 1
@@ -270,7 +271,7 @@ def test_what_only_newer_patch_releases_take_is_a_forecast(tmp_path: Path) -> No
     plan = planned(files)._replace(python_min="3.11.5")
     (verdict,) = verdicts(tmp_path, [plan], [*files.values()])
     assert verdict.says == "forecast"
-    assert [one.say() for one in verdict.forecast] == [
+    assert [one.render() for one in verdict.forecast] == [
         "stone: Python 3.11.5 or newer is wanted; an older 3.11 will be refused. "
         f"If {plan.name} has an older one, name it: --python-version 3.11.Z, or its probe's file."
     ]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-import offlinepack
-from offlinepack.ontarget import command
+from offlinepack import __version__
+from offlinepack.ontarget.command import VERSION
 
 HERE = Path(__file__).parents[2]
 
@@ -38,7 +38,7 @@ def test_wheel_and_sdist(dist: Path) -> None:
     source = {one for one in source if "__pycache__" not in one}
     assert source <= names and "offlinepack/py.typed" in names and "offlinepack/ontarget/install.py" in names
     assert not {one for one in names if one.startswith(("tests", "docs"))}
-    assert told["Version"] == offlinepack.__version__ and told["Description-Content-Type"] == "text/markdown"
+    assert told["Version"] == __version__ and told["Description-Content-Type"] == "text/markdown"
     assert told["License-Expression"] == "Apache-2.0" and "Carry a Python application" in told.get_payload()
     with tarfile.open(sdist) as archive:
         inside = {one.name.partition("/")[2] for one in archive}
@@ -46,9 +46,9 @@ def test_wheel_and_sdist(dist: Path) -> None:
 
 
 def test_one_version_and_a_changelog() -> None:
-    assert offlinepack.__version__ == command.VERSION
+    assert __version__ == VERSION
     assert 'path = "offlinepack/__init__.py"' in (HERE / "pyproject.toml").read_text("utf-8")
     text = (HERE / "CHANGELOG.md").read_text("utf-8")
     headings = re.findall(r"^## (.+)$", text, re.M)
-    assert headings[0] == "Unreleased" or headings[0].startswith(offlinepack.__version__)
+    assert headings[0] == "Unreleased" or headings[0].startswith(__version__)
     assert all(len(line) <= 160 for line in text.splitlines())

@@ -14,13 +14,16 @@ from typing import Any
 
 import pytest
 
-from offlinepack import lockers, sources, targets
 from offlinepack.errors import OfflinepackError
 from offlinepack.indexes import Indexes
-from offlinepack.lockers import closure
-from offlinepack.lockers.means import Means
-from offlinepack.selection import Selection, select
-from offlinepack.sources import Requirements
+from offlinepack.requirements.model import Requirements
+from offlinepack.requirements.read import read_constraints, read_requirements_file
+from offlinepack.resolve.choose import resolve
+from offlinepack.resolve.context import ResolverContext
+from offlinepack.resolve.dependencies import Closure, check_closure, next_requirements
+from offlinepack.selection import Selection, select_files
+from offlinepack.targets import Target, parse
+from offlinepack.wheels.metadata import WheelMetadata, parse_metadata
 from tests.making import ServedIndex, make_sdist, make_wheel, serve_index
 
 if sys.version_info >= (3, 11):
@@ -77,7 +80,7 @@ def requirements(scenario: dict[str, Any], index: ServedIndex) -> Requirements:
         text = "".join(f"{line}\n" for line in scenario.get(key, []))
         text = re.sub(r"\{sha256:([^}]+)\}", lambda found: f"sha256:{index.files[found[1]].sha256}", text)
         Path(file).write_text(text, "utf-8")
-    asked = sources.read(Path("requirements.txt")) + sources.read_constraints(Path("constraints.txt"))
+    asked = read_requirements_file(Path("requirements.txt")) + read_constraints(Path("constraints.txt"))
     options = scenario.get("options", {}).items()
     return replace(asked, **{key: tuple(value) if isinstance(value, list) else value for key, value in options})
 
@@ -85,37 +88,37 @@ def requirements(scenario: dict[str, Any], index: ServedIndex) -> Requirements:
 class Outcome:
     """What one scenario came to on one target."""
 
-    def __init__(self, selection: Selection, closed: closure.Closure, asked: Requirements) -> None:
+    def __init__(self, selection: Selection, closed: Closure, asked: Requirements) -> None:
         self.selection, self.closed, self.asked = selection, closed, asked
 
 
 def run(
-    asked: Requirements, target: targets.Target, index: ServedIndex, folder: Path, resolver: str, builds: bool
+    asked: Requirements, target: Target, index: ServedIndex, folder: Path, resolver: str, builds: bool
 ) -> Outcome:
     """lock -> select -> closure, with the rounds that pack makes when the files say more than the index."""
     indexes = Indexes.from_settings(index_url=index.url)
-    means = Means(cache_dir=folder / "cache", retries=0, builds=lambda _: builds)
+    means = ResolverContext(cache_dir=folder / "cache", retries=0, can_build=lambda _: builds)
     while True:
-        pylock = lockers.lock(asked, target, indexes, means, resolver)
-        selection = select(pylock, target, asked)
-        metadata = [metadata_of(index, one.filename) for one in selection.chosen]
-        closed = closure.close(metadata, asked, target)
-        more = closure.again(asked, closed)
+        pylock = resolve(asked, target, indexes, means, resolver)
+        selection = select_files(pylock, target, asked)
+        metadata = [metadata_of(index, one.filename) for one in selection.files]
+        closed = check_closure(metadata, asked, target)
+        more = next_requirements(asked, closed)
         if more is None:
-            return Outcome(selection, closed.or_raise(), asked)
+            return Outcome(selection, closed.raise_on_errors(), asked)
         asked = more
 
 
-def metadata_of(index: ServedIndex, filename: str) -> closure.Metadata:
+def metadata_of(index: ServedIndex, filename: str) -> WheelMetadata:
     """METADATA of a wheel; an sdist's PKG-INFO stands for the wheel that it would become."""
     if filename.endswith(".whl"):
-        return closure.read_metadata(index.files[filename].metadata or b"")
+        return parse_metadata(index.files[filename].metadata or b"")
     import tarfile
 
     with tarfile.open(index.files[filename].path) as archive:
         member = archive.extractfile(f"{filename.removesuffix('.tar.gz')}/PKG-INFO")
         assert member
-        return closure.read_metadata(member.read())
+        return parse_metadata(member.read())
 
 
 @pytest.mark.parametrize(("name", "target_name", "resolver"), list(cases()))
@@ -128,11 +131,11 @@ def test_scenario(name: str, target_name: str, resolver: str, tmp_path: Path, mo
         failure: OfflinepackError | None = None
         try:
             asked = requirements(scenario, index)
-            outcome = run(asked, targets.parse(target_name), index, tmp_path, resolver, scenario.get("builds", True))
+            outcome = run(asked, parse(target_name), index, tmp_path, resolver, scenario.get("builds", True))
         except OfflinepackError as caught:
             failure = caught
     if failure is not None:
-        said = "\n".join(f"{one.code}: {one.say()}\n{one.log}" for one in failure.findings)
+        said = "\n".join(f"{one.code}: {one.render()}\n{one.log}" for one in failure.findings)
         assert set(expected) & {"gaps", "code", "findings", "says"}, said
         assert failure.exit_code == expected.get("code", 5), said
         if "gaps" in expected:
@@ -148,15 +151,15 @@ def test_scenario(name: str, target_name: str, resolver: str, tmp_path: Path, mo
     if "install" in expected:
         assert installed == sorted(expected["install"])
     # conservation: what was chosen is what is installed, nothing more and nothing less
-    assert sorted(one.name for one in outcome.selection.chosen) == sorted(
-        [*(one.name for one in order), *outcome.closed.superfluous]
+    assert sorted(one.name for one in outcome.selection.files) == sorted(
+        [*(one.name for one in order), *outcome.closed.unneeded_names]
     )
     if "files" in expected:
-        assert [one.filename for one in outcome.selection.chosen] == expected["files"]
+        assert [one.filename for one in outcome.selection.files] == expected["files"]
     if "order" in expected:
         assert [one.name for one in order] == expected["order"]
     if "requested" in expected:
-        assert sorted(one.name for one in order if one.requested) == sorted(expected["requested"])
+        assert sorted(one.name for one in order if one.is_requested) == sorted(expected["requested"])
     if "python_min" in expected:
         assert outcome.closed.python_min == expected["python_min"]
     remarks = [*outcome.selection.findings, *outcome.closed.findings]

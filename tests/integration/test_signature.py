@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from offlinepack.ontarget.errors import IntegrityError, UsageError
-from offlinepack.ontarget.signature import check, fingerprint, read_keys
+from offlinepack.ontarget.signature import check_signatures, format_fingerprint, read_keys
 
 KEYGEN = shutil.which("ssh-keygen")
 pytestmark = pytest.mark.skipif(not KEYGEN, reason="no ssh-keygen here (Debian: openssh-client)")
@@ -29,11 +29,11 @@ def test_signed_and_verified(tmp_path: Path, kind: str, more: list[str], hashed:
     keygen("-q", "-t", kind, *more, "-N", "", "-C", "release@example", "-f", key)
     keygen("-q", "-Y", "sign", "-O", f"hashalg={hashed}", "-f", key, "-n", "offlinepack", data)
     raw = (tmp_path / "manifest.json.sig").read_bytes()
-    notes = check(data.read_bytes(), [("manifest.json.sig", raw)], [f"{key}.pub"])
-    assert "Signed by release@example" in notes[0].say()
-    assert fingerprint(read_keys(f"{key}.pub")[0].key) in keygen("-l", "-f", f"{key}.pub")
+    notes = check_signatures(data.read_bytes(), [("manifest.json.sig", raw)], [f"{key}.pub"])
+    assert "Signed by release@example" in notes[0].render()
+    assert format_fingerprint(read_keys(f"{key}.pub")[0].key) in keygen("-l", "-f", f"{key}.pub")
     with pytest.raises(IntegrityError) as caught:
-        check(data.read_bytes() + b"x", [("manifest.json.sig", raw)], [f"{key}.pub"])
+        check_signatures(data.read_bytes() + b"x", [("manifest.json.sig", raw)], [f"{key}.pub"])
     assert caught.value.exit_code == 7
 
 
@@ -49,7 +49,7 @@ def test_without_ssh_keygen_other_kinds_are_not_believed(tmp_path: Path, monkeyp
             (tmp_path / "ssh-keygen").write_text(f"#!/bin/sh\n{script}\n")
             (tmp_path / "ssh-keygen").chmod(0o755)
         with pytest.raises(IntegrityError, match=r"ecdsa-sha2-nistp256 needs ssh-keygen of OpenSSH 8\.1"):
-            check(b"{}", [("manifest.json.sig", raw)], [f"{key}.pub"])
+            check_signatures(b"{}", [("manifest.json.sig", raw)], [f"{key}.pub"])
 
 
 def test_our_arithmetic_agrees_with_ssh_keygens(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_our_arithmetic_agrees_with_ssh_keygens(tmp_path: Path) -> None:
         command = ["ssh-keygen", "-Y", "check-novalidate", "-n", "offlinepack", "-s", str(tmp_path / "one.sig")]
         theirs = subprocess.run(command, input=b"{}", capture_output=True).returncode == 0
         try:
-            ours = bool(check(b"{}", [("one.sig", raw)], [f"{key}.pub"]))
+            ours = bool(check_signatures(b"{}", [("one.sig", raw)], [f"{key}.pub"]))
         except IntegrityError:
             ours = False
         assert ours == (at is None) and (theirs or not ours), at
@@ -133,7 +133,7 @@ def theirs(folder: Path, allowed: bytes, signature: bytes) -> bool:
 def ours(folder: Path, allowed: bytes, signature: bytes) -> bool:
     (folder / "allowed").write_bytes(allowed)
     try:
-        return bool(check(DATA, [("one.sig", signature)], [str(folder / "allowed")]))
+        return bool(check_signatures(DATA, [("one.sig", signature)], [str(folder / "allowed")]))
     except (IntegrityError, UsageError):
         return False
 

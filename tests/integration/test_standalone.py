@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from offlinepack.cli import run as offlinepack
+from offlinepack.cli.main import run_command_line
 from tests.handmade import make_bundle
 from tests.making import make_wheel
 
@@ -23,7 +23,7 @@ MAIN = {"console_scripts": {"app": "app:main"}}
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
     path = tmp_path / "trusted" / "offlinepack.pyz"
-    assert offlinepack(["standalone", "-o", str(path)]) == 0
+    assert run_command_line(["standalone", "-o", str(path)]) == 0
     return path
 
 
@@ -42,7 +42,7 @@ def run(program: Path, *words: object, expect: int = 0) -> str:
 
 def test_the_same_code_gives_the_same_bytes(program: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.pyz"
-    assert offlinepack(["standalone", "-o", str(again)]) == 0
+    assert run_command_line(["standalone", "-o", str(again)]) == 0
     assert again.read_bytes() == program.read_bytes()
     assert os.access(program, os.X_OK)
 
@@ -100,7 +100,7 @@ def test_a_bundle_stays_one_whatever_was_planted_in_it(program: Path, tmp_path: 
     one = bundle(tmp_path, "1.0")
     (one.with_name(f"{one.name}.d")).mkdir()
     assert "app 1.0" in run(program, "inspect", one)
-    assert offlinepack(["inspect", str(one)]) == 0
+    assert run_command_line(["inspect", str(one)]) == 0
     (one / "pyvenv.cfg").write_text("home = /usr/bin\n")
     assert "pyvenv.cfg is not part of this bundle" in run(program, "inspect", one, expect=7)
-    assert offlinepack(["inspect", str(one)]) == 7
+    assert run_command_line(["inspect", str(one)]) == 7

@@ -14,9 +14,9 @@ import pytest
 from packaging.markers import default_environment
 from packaging.tags import sys_tags
 
-from offlinepack import targets
+from offlinepack.errors import UsageError
 from offlinepack.ontarget import interpreter
-from offlinepack.targets import Target
+from offlinepack.targets import Target, from_facts, of_interpreter, parse, running
 from tests.making import make_wheel
 
 RECORDED = sorted((Path(__file__).parents[2] / "fixtures" / "interpreters").glob("*.json"))
@@ -53,12 +53,12 @@ def same_tags(ours: list[str], theirs: list[str]) -> None:
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 def test_a_recorded_interpreter(path: Path) -> None:
     told: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    target = targets.parse(str(path))
+    target = parse(str(path))
     same_tags([str(tag) for tag in target.tags], told["compatible_tags"])
     assert target.environment == told["marker_environment"]
     # and what follows from its name alone contradicts nothing
     spelled = f"{target.platform_tag}:{'pp' * (told['implementation'] == 'pypy')}{told['python']}"
-    alike = targets.parse(spelled + "t" * told["free_threaded"])
+    alike = parse(spelled + "t" * told["free_threaded"])
     assert alike.tags == target.tags
     real = dict(told["marker_environment"])
     if told["implementation"] == "pypy":  # of an older Python, no PyPy's own version is known
@@ -80,7 +80,7 @@ def test_the_recorded_ones_are_of_many_kinds() -> None:
 
 
 def test_the_interpreter_that_runs_this() -> None:
-    here = targets.running()
+    here = running()
     same_tags([str(tag) for tag in here.tags], [str(tag) for tag in sys_tags()])
     real = dict(default_environment())
     assert here.environment.items() <= real.items()
@@ -89,7 +89,7 @@ def test_the_interpreter_that_runs_this() -> None:
 
 @pytest.mark.parametrize("python", PYTHONS, ids=str)
 def test_an_interpreter_of_this_machine(python: Path) -> None:
-    there = targets.of_interpreter(python)
+    there = of_interpreter(python)
     assert there.name == there.tag and there.facts.python.startswith(f"3.{there.facts.python.split('.')[1]}.")
     asked = subprocess.run([python, "-I", "-B", "-c", ASK], capture_output=True, text=True, check=False)
     if asked.returncode:
@@ -112,8 +112,8 @@ def test_the_probe_is_one_file_that_writes_nothing(python: Path, tmp_path: Path)
     told = json.loads(done.stdout)
     last = done.stderr.splitlines()[-1]
     assert last.startswith("ask for: --target ")
-    spoken = targets.parse(last.split()[-1])
-    found = targets.from_facts(told)
+    spoken = parse(last.split()[-1])
+    found = from_facts(told)
     assert spoken.facts[2:5] == found.facts[2:5] and spoken.facts.python == found.anywhere().facts.python
     assert told["schema"] == 1 and told["disk_free"]["prefix"] > 0
     if told["os"] == "linux":
@@ -126,8 +126,8 @@ def test_the_probe_is_one_file_that_writes_nothing(python: Path, tmp_path: Path)
 
 def test_what_is_no_python_is_a_usage_error(tmp_path: Path) -> None:
     for path in (tmp_path / "none", Path("/bin/false")):
-        with pytest.raises(targets.UsageError) as caught:
-            targets.of_interpreter(path)
+        with pytest.raises(UsageError) as caught:
+            of_interpreter(path)
         assert caught.value.findings[0].code == "python-silent"
 
 
@@ -145,7 +145,7 @@ def test_what_is_no_python_is_a_usage_error(tmp_path: Path) -> None:
     ],
 )
 def test_pip_with_our_options_takes_the_same_tags(name: str) -> None:
-    target = targets.parse(name)
+    target = parse(name)
     command = [sys.executable, "-m", "pip", "debug", "--verbose", *target.pip_platform_args()]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     listed = said.partition("Compatible tags:")[2].split("\n", 1)[1].split()
@@ -181,7 +181,7 @@ def levels(target: Target) -> list[str]:
     ],
 )
 def test_uv_with_our_triple_takes_the_same_levels(name: str, tmp_path: Path) -> None:
-    target = targets.parse(name)
+    target = parse(name)
     best = ""
     for filename in levels(target):
         version, tags = filename[:-4].split("-", 2)[1:]

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 from packaging.pylock import Pylock
 
-from offlinepack import lockers, sources, targets
 from offlinepack.indexes import Indexes
-from offlinepack.lockers.means import Means
-from offlinepack.selection import select
-from offlinepack.sources import Requirements
+from offlinepack.requirements.model import Requirements
+from offlinepack.requirements.read import parse_arguments
+from offlinepack.resolve.choose import resolve
+from offlinepack.resolve.context import ResolverContext
+from offlinepack.selection import select_files
+from offlinepack.targets import Target, parse
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -64,18 +66,18 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def locked(asked: Requirements, target: targets.Target, resolver: str, cache: Path) -> Pylock:
-    return lockers.lock(asked, target, Indexes.from_settings(), Means(cache_dir=cache), resolver)
+def locked(asked: Requirements, target: Target, resolver: str, cache: Path) -> Pylock:
+    return resolve(asked, target, Indexes.from_settings(), ResolverContext(cache_dir=cache), resolver)
 
 
-def pins(pylock: Pylock, target: targets.Target) -> dict[str, str]:
+def pins(pylock: Pylock, target: Target) -> dict[str, str]:
     """uv leaves markers on packages that this target does not need."""
     here = [one for one in pylock.packages if one.marker is None or target.evaluate(one.marker)]
     return {one.name: str(one.version) for one in here}
 
 
-def files(pylock: Pylock, target: targets.Target, asked: Requirements) -> list[str]:
-    return sorted(one.filename for one in select(pylock, target, asked).chosen)
+def files(pylock: Pylock, target: Target, asked: Requirements) -> list[str]:
+    return sorted(one.filename for one in select_files(pylock, target, asked).files)
 
 
 def listed(name: str, target: str) -> dict[str, Any]:
@@ -85,7 +87,7 @@ def listed(name: str, target: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("name", "target"), [(name, one) for name, all_ in TARGETS.items() for one in all_])
 def test_the_two_lockers_agree(name: str, target: str, cache: Path) -> None:
-    asked, seen = sources.from_arguments(SETS[name]), targets.parse(target)
+    asked, seen = parse_arguments(SETS[name]), parse(target)
     by_uv, by_pip = (locked(asked, seen, resolver, cache) for resolver in ("uv", "pip"))
     ours, theirs = pins(by_uv, seen), pins(by_pip, seen)
     differ = {
@@ -99,7 +101,7 @@ def test_the_two_lockers_agree(name: str, target: str, cache: Path) -> None:
 
 @pytest.mark.parametrize("target", ALONE)
 def test_pip_locks_where_uv_cannot(target: str, cache: Path) -> None:
-    seen, asked = targets.parse(target), sources.from_arguments(["flask", "pyyaml", "cffi"])
+    seen, asked = parse(target), parse_arguments(["flask", "pyyaml", "cffi"])
     assert seen.uv_platform() is None
     made = locked(asked, seen, "auto", cache)
     assert {"flask", "pyyaml", "cffi", "jinja2"} <= {one.name for one in made.packages}

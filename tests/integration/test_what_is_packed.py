@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from offlinepack.sources import uv_program
+from offlinepack.requirements.uv_export import find_uv, make_uv_environment
 from tests.making import ServedIndex, make_sdist, make_wheel
 
 from .conftest import Ran, pip_wheel
@@ -57,8 +57,8 @@ def environment(folder: Path, *, conda: bool = False) -> Path:
 
 
 def uv_locked(folder: Path, index: ServedIndex, cache: Path) -> None:
-    command = [uv_program.find(), "lock", "--quiet", "--default-index", index.url, "--python", sys.executable]
-    subprocess.run(command, cwd=folder, check=True, env={**uv_program.environment(), "UV_CACHE_DIR": str(cache)})
+    command = [find_uv(), "lock", "--quiet", "--default-index", index.url, "--python", sys.executable]
+    subprocess.run(command, cwd=folder, check=True, env={**make_uv_environment(), "UV_CACHE_DIR": str(cache)})
 
 
 PROJECT = '[project]\nname = "quarry"\nversion = "3.1"\nrequires-python = ">=3.9"\ndependencies = ["stone"]\n'

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from offlinepack import bundle as reader
-from offlinepack import cli
+from offlinepack.bundle.reader import open_bundle
+from offlinepack.bundle.writer import write_bundle
+from offlinepack.cli.main import run_command_line
 from tests.handmade import make_bundle
 from tests.making import make_wheel
 
@@ -38,7 +39,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("trusted") / "offlinepack.pyz"
-    assert cli.run(["standalone", "-o", str(path)]) == 0
+    assert run_command_line(["standalone", "-o", str(path)]) == 0
     return path
 
 
@@ -55,8 +56,8 @@ def release(folder: Path, version: str, **changed: Any) -> Path:
 def packed(folder: Path) -> Path:
     """The same bundle as a tar.gz, with the signatures that lie in it."""
     path = folder.with_name(f"{folder.name}-offline.tar.gz")
-    opened = reader.open_bundle(folder)
-    reader.write(path, opened.manifest, opened.members(), opened.signatures)
+    opened = open_bundle(folder)
+    write_bundle(path, opened.manifest, opened.read_members(), opened.signatures)
     return path
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import offlinepack
+from offlinepack import __version__
 
 from .conftest import HERE, Machine
 
@@ -37,5 +37,5 @@ def test_it_installs_and_works_without_a_network(
     binds = {folder: "/media/bundle:ro"}
     target("python3", "/media/bundle/install.py", "--venv", "/srv/app/venv", binds=binds)
     said = target.shell(MAKE, binds=binds).stdout
-    assert f"offlinepack {offlinepack.__version__}" in said and "unaltered" in said
+    assert f"offlinepack {__version__}" in said and "unaltered" in said
     assert "and it runs" in said and said.count("complete and unaltered") == 2, said

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from offlinepack import targets
 from offlinepack.ontarget import interpreter
+from offlinepack.targets import from_facts, parse
 from tests.integration.test_target_conformance import same_tags
 from tests.lab.conftest import Machine
 
@@ -39,8 +39,8 @@ def test_the_probe_of_a_root(
     done = there("python3", "/probe.py", binds={PROBE: "/probe.py:ro"})
     assert done.stderr.splitlines()[-1] == f"ask for: --target {spoken}"
     told = json.loads(done.stdout)
-    target = targets.from_facts(told)
-    assert target.platform_tag == targets.parse(spoken).platform_tag
+    target = from_facts(told)
+    assert target.platform_tag == parse(spoken).platform_tag
     assert (told["has"]["venv"], told["has"]["ensurepip"], told["has"]["pip"]) == (True, False, False)
     assert "libc.so.6" in told["sonames"] and "compatible_tags" not in told
     assert target.environment == told["marker_environment"]
@@ -57,5 +57,5 @@ def test_the_probe_of_another_python(version: str, pythons: dict[str, str], mach
     if version not in pythons:
         pytest.skip(f"no Python {version} here")
     done = machine("--python", version)("python3", "/probe.py", binds={PROBE: "/probe.py:ro"})
-    assert targets.from_facts(json.loads(done.stdout)).facts.python.startswith(version + ".")
+    assert from_facts(json.loads(done.stdout)).facts.python.startswith(version + ".")
     assert done.stderr.splitlines()[-1].endswith(":" + version)

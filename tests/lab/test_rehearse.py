@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from offlinepack import targets
-from offlinepack.bundle import open_bundle
-from offlinepack.ontarget.manifest import MANIFEST, write
-from offlinepack.rehearse import Verdict, static
-from offlinepack.rehearse.live import rehearse as live
+from offlinepack.bundle.reader import open_bundle
+from offlinepack.ontarget.manifest import MANIFEST, serialize_manifest
+from offlinepack.rehearse import Verdict, live
+from offlinepack.rehearse.static import rehearse
+from offlinepack.targets import from_facts
 
 from .conftest import HERE, KEPT, LAB, Machine, alone, offlinepack, run
 
@@ -112,10 +112,10 @@ def test_no_static_finding_is_disproved_by_the_machine(
     def judged(place: Path) -> tuple[dict[str, set[str]], dict[str, set[str]], Verdict]:
         """Libraries that the static stage, and the machine, find missing, each with those that want it."""
         told = machine("--root", place, "--user")("python3", "/probe.py", binds={PROBE: "/probe.py:ro"}).stdout
-        probed = replace(targets.from_facts(json.loads(told)), name=target)
-        (verdict,) = static.rehearse(bundle, None, {planned.tag: probed})
-        assert not [one.say() for one in verdict.findings if one.level == "error" and one.code != "library-missing"]
-        (seen,) = live(bundle, [replace(verdict, installs=True, findings=())], place)
+        probed = replace(from_facts(json.loads(told)), name=target)
+        (verdict,) = rehearse(bundle, None, {planned.tag: probed})
+        assert not [one.render() for one in verdict.findings if one.level == "error" and one.code != "library-missing"]
+        (seen,) = live.rehearse(bundle, [replace(verdict, installs=True, findings=())], place)
         return lacking(verdict, "library-missing"), lacking(seen, "library-missing"), seen
 
     bare = root(suite)
@@ -126,16 +126,16 @@ def test_no_static_finding_is_disproved_by_the_machine(
     silent = tmp_path / "silent"
     shutil.copytree(folder, silent, ignore=shutil.ignore_patterns(MANIFEST))
     listed = bundle.manifest._replace(targets=(planned._replace(needs=()),))
-    (silent / MANIFEST).write_bytes(write(listed))
-    (verdict,) = static.rehearse(open_bundle(silent))
-    (imported,) = live(open_bundle(silent), [replace(verdict, installs=True, findings=())], bare)
+    (silent / MANIFEST).write_bytes(serialize_manifest(listed))
+    (verdict,) = rehearse(open_bundle(silent))
+    (imported,) = live.rehearse(open_bundle(silent), [replace(verdict, installs=True, findings=())], bare)
     shown = lacking(imported, "import-library")
     assert set().union(*shown.values()) >= set().union(*expected.values())
     assert set(shown) <= set(expected), "a loader names the first that it misses; who imports such a module fails too"
     include = helped({"findings": [one.to_json() for one in seen.findings]})
     expected, lacks, seen = judged(root(suite, include=include))
     assert (expected, lacks) == ({}, {})
-    assert not [one.say() for one in seen.findings if one.level == "error"]
+    assert not [one.render() for one in seen.findings if one.level == "error"]
     assert seen.says == "runs"
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from offlinepack import fetch
+from offlinepack.fetch import Downloads, Wanted, open_client
 from offlinepack.indexes import Indexes
-from offlinepack.sources import uv_program
+from offlinepack.requirements.uv_export import find_uv, make_uv_environment
 from offlinepack.store import Store
 from tests.making import make_sdist
 
@@ -84,9 +84,9 @@ def kept(name: str, version: str, kind: str) -> Path:
     done = offlinepack("lock", f"{name}=={version}", "--no-deps", *how, "--target", "debian12")
     (package,) = tomllib.loads(done.stdout)["packages"]
     found = package["sdist"] if kind == "sdist" else package["wheels"][0]
-    wanted = fetch.Wanted(found["url"], found["url"].rsplit("/", 1)[1], found["hashes"]["sha256"])
-    with Store.open(KEPT / "cache") as store, fetch.open_client(Indexes.from_settings()) as client:
-        (stored,) = fetch.Downloads(store, client).files([wanted])
+    wanted = Wanted(found["url"], found["url"].rsplit("/", 1)[1], found["hashes"]["sha256"])
+    with Store.open(KEPT / "cache") as store, open_client(Indexes.from_settings()) as client:
+        (stored,) = Downloads(store, client).files([wanted])
         place.mkdir(parents=True, exist_ok=True)
         return stored.placed_in(place)
 
@@ -106,7 +106,7 @@ def environment(folder: Path, python: str, conda: bool) -> Path:
     )
     place = folder / "env"
     run([python, "-m", "venv", place])
-    install = [uv_program.find(), "pip", "install", "-q", "--python", place / "bin" / "python"]
+    install = [find_uv(), "pip", "install", "-q", "--python", place / "bin" / "python"]
     run([*install, "flask==3.0.3", "pyyaml==6.0.2", "docopt==0.6.2"], env=uv_environment(folder))
     if conda:
         as_conda_writes(place, "3.11")
@@ -150,7 +150,7 @@ def test_a_windows_environment_runs_on_a_bare_debian(
     (place / "Scripts").mkdir(parents=True)
     (place / "pyvenv.cfg").write_text("home = C:\\Python311\nversion = 3.11.9\n")
     there = ["--target", place / "Lib/site-packages", "--python-platform", "windows", "--python-version", "3.11"]
-    run([uv_program.find(), "pip", "install", "-q", *there, "uvicorn[standard]==0.34.0"], env=uv_environment(tmp_path))
+    run([find_uv(), "pip", "install", "-q", *there, "uvicorn[standard]==0.34.0"], env=uv_environment(tmp_path))
     assert list(place.glob("Lib/site-packages/colorama-*")) and not list(place.glob("Lib/site-packages/uvloop*"))
     bundle, _ = carried(tmp_path, "--venv", place, "--target", "debian12", "--name", "app")
     pins = installed(bundle)
@@ -171,7 +171,7 @@ def project(folder: Path) -> Path:
 
 def exported(place: Path, folder: Path, *extras: str) -> Path:
     """Its lock as uv gives it to others: pylock.toml for every machine, with forks."""
-    command = [uv_program.find(), "export", "--frozen", "--offline", "-q", "--no-editable", "--no-default-groups"]
+    command = [find_uv(), "export", "--frozen", "--offline", "-q", "--no-editable", "--no-default-groups"]
     command += [part for one in extras for part in ("--extra", one)]
     command += ["--format", "pylock.toml", "-o", str(place / "pylock.toml")]
     run(command, cwd=place, env=uv_environment(folder))
@@ -179,7 +179,7 @@ def exported(place: Path, folder: Path, *extras: str) -> Path:
 
 
 def uv_environment(folder: Path) -> dict[str, str]:
-    return {**uv_program.environment(), "UV_CACHE_DIR": str(folder / "uv-cache"), "UV_SYSTEM_CERTS": "1"}
+    return {**make_uv_environment(), "UV_CACHE_DIR": str(folder / "uv-cache"), "UV_SYSTEM_CERTS": "1"}
 
 
 PROGRAM = "import mcp.server.fastmcp, importlib.metadata as m; print(m.version('mcp'))"

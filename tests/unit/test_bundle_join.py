@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from offlinepack import bundle
+from offlinepack.bundle.merge import merge_bundles
+from offlinepack.bundle.reader import open_bundle
+from offlinepack.bundle.writer import write_bundle
 from offlinepack.errors import Finding, IntegrityError, UsageError
 from offlinepack.ontarget.manifest import Distribution, Facts
 
@@ -18,7 +20,7 @@ RHEL = Facts("cpython", "3.11", False, "linux", "x86_64", "glibc", "2.28", None)
 
 
 def verified(path: Path) -> list[Finding]:
-    return [one for one in bundle.open_bundle(path).verify() if isinstance(one, Finding)]
+    return [one for one in open_bundle(path).verify() if isinstance(one, Finding)]
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def made(folder: Path, wheels: dict[str, Path], *targets: Any, **named: Any) -> 
 
 
 def joined(place: Path, *paths: Path) -> Path:
-    bundle.write(place / "all.tar.gz", *bundle.join([bundle.open_bundle(one) for one in paths]))
+    write_bundle(place / "all.tar.gz", *merge_bundles([open_bundle(one) for one in paths]))
     return place / "all.tar.gz"
 
 
@@ -69,7 +71,7 @@ def test_one_is_as_it_was(tmp_path: Path, wheels: dict[str, Path]) -> None:
 def test_the_most_demanding_target_stands_first(tmp_path: Path, wheels: dict[str, Path]) -> None:
     low = target_of(wheels, RHEL, tag="cp311-manylinux_2_28_x86_64", name="rhel8")
     one, two = made(tmp_path / "a", wheels, low), made(tmp_path / "b", wheels, target_of(wheels, DEBIAN))
-    names = [one.name for one in bundle.open_bundle(joined(tmp_path, one, two)).manifest.targets]
+    names = [one.name for one in open_bundle(joined(tmp_path, one, two)).manifest.targets]
     assert names == ["debian12", "rhel8"]
 
 
@@ -84,7 +86,7 @@ def test_a_tool_that_another_installs_lies_with_the_wheels(tmp_path: Path, wheel
     pip = Distribution("pip", "26.0", wheels["pip"].name, (), True, None)
     one = made(tmp_path / "a", wheels, target_of(wheels))
     two = made(tmp_path / "b", wheels, windows._replace(install=(*windows.install, pip)))
-    manifest = bundle.open_bundle(joined(tmp_path, one, two)).manifest
+    manifest = open_bundle(joined(tmp_path, one, two)).manifest
     assert {tool.file for target in manifest.targets for tool in target.tools} == {f"wheels/{wheels['pip'].name}"}
     assert not [file for file in manifest.files if file.path.startswith("tools/")]
 
@@ -148,31 +150,31 @@ def test_another_order_is_told(tmp_path: Path, wheels: dict[str, Path]) -> None:
 
 def test_a_second_signature_changes_nothing_else(tmp_path: Path) -> None:
     path, manifest = make_bundle(tmp_path, signatures=[b"one"])
-    bundle.open_bundle(path).embed(b"two")
-    assert bundle.open_bundle(path).signatures == {"manifest.json.sig": b"one", "manifest.json.2.sig": b"two"}
+    open_bundle(path).embed_signature(b"two")
+    assert open_bundle(path).signatures == {"manifest.json.sig": b"one", "manifest.json.2.sig": b"two"}
     expected, _ = make_bundle(tmp_path / "x", signatures=[b"one", b"two"])
     assert path.read_bytes() == expected.read_bytes()
     assert (
         path.with_name(path.name + ".sha256").read_text() == expected.with_name(expected.name + ".sha256").read_text()
     )
-    assert bundle.open_bundle(path).manifest == manifest
+    assert open_bundle(path).manifest == manifest
 
 
 def test_a_second_signature_of_a_folder(tmp_path: Path) -> None:
     path, _ = make_bundle(tmp_path, signatures=[b"one"])
     folder = tmp_path / "there"
-    list(bundle.open_bundle(path).unpack(folder))
-    bundle.open_bundle(folder).embed(b"two")
+    list(open_bundle(path).unpack(folder))
+    open_bundle(folder).embed_signature(b"two")
     assert (folder / "manifest.json.2.sig").read_bytes() == b"two"
     assert {one.code for one in verified(folder)} == {"bad-signature"}, "these two are none"
 
 
 def test_a_second_signature_of_parts(tmp_path: Path) -> None:
     path, _ = make_bundle(tmp_path, split=25_000)
-    bundle.open_bundle(path).embed(b"two")
+    open_bundle(path).embed_signature(b"two")
     assert path.with_name(path.name + ".001").stat().st_size == 25_000
     assert not path.exists()
-    assert set(bundle.open_bundle(path).signatures) == {"manifest.json.2.sig"}
+    assert set(open_bundle(path).signatures) == {"manifest.json.2.sig"}
     assert {one.code for one in verified(path)} == {"bad-signature"}, "this is none"
 
 
@@ -180,7 +182,7 @@ def test_there_is_room_for_two(tmp_path: Path) -> None:
     path, _ = make_bundle(tmp_path, signatures=[b"one", b"two"])
     before = path.read_bytes()
     with pytest.raises(UsageError, match="two signatures"):
-        bundle.open_bundle(path).embed(b"three")
+        open_bundle(path).embed_signature(b"three")
     assert path.read_bytes() == before
 
 
@@ -191,6 +193,6 @@ def test_a_damaged_bundle_takes_no_signature(tmp_path: Path) -> None:
     path.write_bytes(gz(good.tar()))
     before = path.read_bytes()
     with pytest.raises(IntegrityError, match="README"):
-        bundle.open_bundle(path).embed(b"two")
+        open_bundle(path).embed_signature(b"two")
     assert path.read_bytes() == before
     assert sorted(one.name for one in tmp_path.glob("bad*")) == ["bad.tar.gz"]

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from offlinepack import bundle
-from offlinepack.bundle import reading
+from offlinepack.bundle.reader import open_bundle, read_manifest
 from offlinepack.errors import BundleError, ComputerError, Finding, IntegrityError
+from offlinepack.bundle import reader
 from offlinepack.ontarget.manifest import File
 
 from ..bundles import (
@@ -52,7 +52,7 @@ def folder(good: Parts, tmp_path: Path) -> Path:
 
 def verified(path: Path) -> list[Finding]:
     try:
-        return [one for one in bundle.open_bundle(path).verify() if not isinstance(one, File)]
+        return [one for one in open_bundle(path).verify() if not isinstance(one, File)]
     except (IntegrityError, BundleError) as refused:
         return list(refused.findings)
 
@@ -69,26 +69,26 @@ def archived(parts: Parts, folder: Path) -> Path:
 
 
 def test_archive_and_folder_say_the_same(packed: Path, folder: Path) -> None:
-    archive, unpacked = bundle.open_bundle(packed), bundle.open_bundle(folder)
-    assert (archive.manifest, archive.data, archive.signatures) == (
+    archive, unpacked = open_bundle(packed), open_bundle(folder)
+    assert (archive.manifest, archive.manifest_bytes, archive.signatures) == (
         unpacked.manifest,
-        unpacked.data,
+        unpacked.manifest_bytes,
         unpacked.signatures,
     )
-    read = [{m.file: b"".join(m.content) for m in one.members()} for one in (archive, unpacked)]  # type: ignore[arg-type]
+    read = [{m.file: b"".join(m.content) for m in one.read_members()} for one in (archive, unpacked)]  # type: ignore[arg-type]
     assert read[0] == read[1]
     assert verified(packed) == verified(folder) == []
 
 
 def test_every_file_is_told_when_it_is_done(packed: Path) -> None:
-    opened = bundle.open_bundle(packed)
+    opened = open_bundle(packed)
     assert [one for one in opened.verify() if isinstance(one, File)] == list(opened.manifest.files)
 
 
 @pytest.mark.parametrize("source", ["archive", "folder"])
 def test_unpacking_gives_the_files_and_their_modes(source: str, packed: Path, folder: Path, tmp_path: Path) -> None:
     there = tmp_path / "there"
-    opened = bundle.open_bundle(packed if source == "archive" else folder)
+    opened = open_bundle(packed if source == "archive" else folder)
     assert list(opened.unpack(there)) == list(opened.manifest.files)
     assert {str(one.relative_to(there)) for one in there.rglob("*") if one.is_file()} == {
         "manifest.json",
@@ -106,7 +106,7 @@ def test_unpacking_for_one_target_leaves_out_the_others_files(tmp_path: Path) ->
     path, manifest = make_bundle(
         tmp_path, targets=[target_of(wheels), windows], stored=map(stored, [*wheels.values(), other])
     )
-    list(bundle.open_bundle(path).unpack(tmp_path / "there", manifest.targets[0]))
+    list(open_bundle(path).unpack(tmp_path / "there", manifest.targets[0]))
     assert {one.name for one in (tmp_path / "there" / "wheels").iterdir()} == {
         wheels["stone"].name,
         wheels["moss"].name,
@@ -116,16 +116,16 @@ def test_unpacking_for_one_target_leaves_out_the_others_files(tmp_path: Path) ->
 def test_nothing_is_unpacked_over_something(packed: Path, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     with pytest.raises(ComputerError):
-        list(bundle.open_bundle(packed).unpack(tmp_path / "there"))
+        list(open_bundle(packed).unpack(tmp_path / "there"))
 
 
 def test_a_full_disk_while_unpacking(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(reading, "place", full)
+    monkeypatch.setattr(reader, "write_file", full)
     with pytest.raises(ComputerError, match="disk is full"):
-        list(bundle.open_bundle(packed).unpack(tmp_path / "there"))
+        list(open_bundle(packed).unpack(tmp_path / "there"))
 
 
 # ------------------------------------------------------------------------------------------------------- what it is
@@ -133,23 +133,23 @@ def test_a_full_disk_while_unpacking(packed: Path, tmp_path: Path, monkeypatch: 
 
 def test_there_is_none(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="There is no"):
-        bundle.open_bundle(tmp_path / "nothing.tar.gz")
+        open_bundle(tmp_path / "nothing.tar.gz")
 
 
 def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"no manifest\.json"):
-        bundle.open_bundle(tmp_path)
+        open_bundle(tmp_path)
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "b.tar.gz")
     with pytest.raises(BundleError, match="no regular file"):
-        bundle.open_bundle(tmp_path / "b.tar.gz")
+        open_bundle(tmp_path / "b.tar.gz")
 
 
 def test_the_manifest_alone(good: Parts, packed: Path, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_bytes(good.data)
-    assert bundle.manifest_of(tmp_path / "manifest.json") == bundle.manifest_of(packed)
+    assert read_manifest(tmp_path / "manifest.json") == read_manifest(packed)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_an_attacked_folder(
     assert code in {one.code for one in found}, found
     assert any(subject in one.subject for one in found if one.code == code)
     with pytest.raises((IntegrityError, BundleError)):
-        list(bundle.open_bundle(folder).unpack(tmp_path / "there"))
+        list(open_bundle(folder).unpack(tmp_path / "there"))
 
 
 def test_all_that_is_wrong_is_told_at_once(folder: Path) -> None:
@@ -255,9 +255,9 @@ def test_an_edited_wheel_is_named(folder: Path) -> None:
 def test_a_changed_archive_is_noticed_between_two_looks(packed: Path, tmp_path: Path) -> None:
     path = tmp_path / "b.tar.gz"
     shutil.copy(packed, path)
-    opened = bundle.open_bundle(path)
+    opened = open_bundle(path)
     make_bundle(tmp_path, path=path, version="1.2.1")
-    assert "changed while" in "".join(one.say() for one in opened.verify() if isinstance(one, Finding))
+    assert "changed while" in "".join(one.render() for one in opened.verify() if isinstance(one, Finding))
 
 
 # --------------------------------------------------------- a hostile packer: every hash is right, the content is not
@@ -371,7 +371,7 @@ def test_a_missing_part_is_named(which: int, named: str, cut: Path) -> None:
     parts[which].unlink()
     given = {"whole": cut, "first": parts[0], "last": parts[-1]}[named]
     with pytest.raises(IntegrityError) as raised:
-        bundle.open_bundle(given)
+        open_bundle(given)
     assert [one.subject for one in raised.value.findings] == [str(parts[which])]
 
 
@@ -380,7 +380,7 @@ def test_a_missing_part_is_named_without_the_sums(cut: Path) -> None:
     parts = parts_of(cut)
     parts[1].unlink()
     with pytest.raises(IntegrityError, match=parts[1].name):
-        bundle.open_bundle(cut)
+        open_bundle(cut)
 
 
 def test_a_missing_last_part_without_the_sums_is_a_cut(cut: Path) -> None:
@@ -408,7 +408,7 @@ def test_a_damaged_part_is_named(cut: Path) -> None:
 
 def test_a_whole_file_beside_old_parts_is_taken_as_it_is(cut: Path) -> None:
     make_bundle(cut.parent / "x", path=cut, version="9")
-    assert bundle.open_bundle(cut).manifest.version == "9"
+    assert open_bundle(cut).manifest.version == "9"
 
 
 def test_the_json_of_a_bundle_is_the_canonical_one(good: Parts) -> None:
@@ -425,7 +425,7 @@ def test_there_is_a_bundle_of_each_released_format() -> None:
 @pytest.mark.parametrize("path", RELEASED, ids=lambda one: one.name)
 def test_every_format_that_was_ever_released_opens(path: Path, tmp_path: Path) -> None:
     """These files are never made anew: somebody out there has them."""
-    opened = bundle.open_bundle(path)
+    opened = open_bundle(path)
     assert (opened.manifest.name, opened.manifest.version) == ("notes", "1.2")
     assert verified(path) == []
     list(opened.unpack(tmp_path / "there"))

@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 
 from offlinepack import bundle
-from offlinepack.bundle import parts
+from offlinepack.bundle import writer
+from offlinepack.bundle.reader import open_bundle
+from offlinepack.bundle.volumes import VolumeWriter
+from offlinepack.bundle.writer import StoredFileDamagedError, assemble_bundle, write_bundle
 from offlinepack.errors import ComputerError, IntegrityError, SelectionError, UsageError
-from offlinepack.ontarget import manifest as layout
+from offlinepack.ontarget.manifest import SIGNATURES, Distribution, File, parse_manifest, serialize_manifest
 
 from ..bundles import WINDOWS, make_bundle, some_wheels, stored, target_of
 from ..making import make_wheel
@@ -36,7 +39,7 @@ def test_the_manifest_comes_first_and_names_every_file(tmp_path: Path) -> None:
     names = [one.name for one in listing(path)]
     assert names[0] == "notes-1.2/manifest.json"
     assert names[1:] == [f"notes-1.2/{one.path}" for one in manifest.files]
-    assert layout.read(gzip.decompress(path.read_bytes())[512 : 512 + listing(path)[0].size]) == manifest
+    assert parse_manifest(gzip.decompress(path.read_bytes())[512 : 512 + listing(path)[0].size]) == manifest
     top = {one.path for one in manifest.files if "/" not in one.path}
     tag = manifest.targets[0].tag
     assert {"SHA256SUMS", "README.txt", "README.zh.txt", f"pylock.{tag}.toml", f"requirements.{tag}.txt"} <= top
@@ -94,8 +97,8 @@ def test_wheels_are_stored_and_text_is_deflated(tmp_path: Path) -> None:
 
 def test_a_tool_that_is_installed_too_lies_with_the_wheels(tmp_path: Path, wheels: dict[str, Path]) -> None:
     target = target_of(wheels)
-    pip = layout.Distribution("pip", "26.0", wheels["pip"].name, (), True, None)
-    manifest, members = bundle.assemble(
+    pip = Distribution("pip", "26.0", wheels["pip"].name, (), True, None)
+    manifest, members = assemble_bundle(
         "notes", "1.2", [target._replace(install=(*target.install, pip))], map(stored, wheels.values())
     )
     (tool,) = manifest.targets[0].tools
@@ -105,7 +108,7 @@ def test_a_tool_that_is_installed_too_lies_with_the_wheels(tmp_path: Path, wheel
 
 def test_a_file_of_two_targets_is_there_once(tmp_path: Path, wheels: dict[str, Path]) -> None:
     targets = [target_of(wheels), target_of(wheels, WINDOWS, name="windows")]
-    manifest, _ = bundle.assemble("notes", None, targets, map(stored, wheels.values()))
+    manifest, _ = assemble_bundle("notes", None, targets, map(stored, wheels.values()))
     assert [one.path for one in manifest.files if one.path.endswith(".whl")] == sorted(
         [f"tools/{wheels['pip'].name}", f"wheels/{wheels['moss'].name}", f"wheels/{wheels['stone'].name}"]
     )
@@ -116,7 +119,7 @@ def test_a_file_of_two_targets_is_there_once(tmp_path: Path, wheels: dict[str, P
 def test_two_files_of_one_name_are_refused(tmp_path: Path, wheels: dict[str, Path]) -> None:
     other = make_wheel(tmp_path / "other", "moss", "2.0", files={"moss/other.py": ""})
     with pytest.raises(SelectionError, match=r"moss-2\.0-py3-none-any\.whl"):
-        bundle.assemble("notes", "1.2", [target_of(wheels)], [stored(other), *map(stored, wheels.values())])
+        assemble_bundle("notes", "1.2", [target_of(wheels)], [stored(other), *map(stored, wheels.values())])
 
 
 @pytest.mark.parametrize(
@@ -124,21 +127,21 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path, wheels: dict[str, Pat
 )
 def test_names_that_no_bundle_can_hold_are_refused(path: str, tmp_path: Path, wheels: dict[str, Path]) -> None:
     with pytest.raises(UsageError) as raised:
-        bundle.assemble("notes", "1.2", [target_of(wheels)], map(stored, wheels.values()), extra={path: b""})
+        assemble_bundle("notes", "1.2", [target_of(wheels)], map(stored, wheels.values()), extra={path: b""})
     assert raised.value.findings[0].subject == path
 
 
 def test_names_that_differ_by_case_only_are_refused(wheels: dict[str, Path]) -> None:
     extra = {"files/Logo.png": b"1", "files/logo.png": b"2"}
     with pytest.raises(UsageError, match=r"Logo\.png"):
-        bundle.assemble("notes", "1.2", [target_of(wheels)], map(stored, wheels.values()), extra=extra)
+        assemble_bundle("notes", "1.2", [target_of(wheels)], map(stored, wheels.values()), extra=extra)
 
 
 def test_a_file_beyond_8_gib_is_refused(wheels: dict[str, Path]) -> None:
     files = [stored(one) for one in wheels.values()]
     files[0] = type(files[0])(files[0].name, files[0].path, 8 << 30, files[0].sha256)
     with pytest.raises(UsageError, match="8 GiB"):
-        bundle.assemble("notes", "1.2", [target_of(wheels)], files)
+        assemble_bundle("notes", "1.2", [target_of(wheels)], files)
 
 
 @pytest.mark.parametrize("length", [60, 95, 96, 99, 100, 101, 140, 180])
@@ -164,14 +167,14 @@ def test_every_size_comes_out_as_it_went_in(size: int, content: str, tmp_path: P
     path, _ = make_bundle(tmp_path, extra={"files/a.bin": tmp_path / "included"})
     with tarfile.open(path) as archive:
         assert archive.extractfile("notes-1.2/files/a.bin").read() == data  # type: ignore[union-attr]
-    unpacked = {one.file.path: b"".join(one.content) for one in bundle.open_bundle(path).members()}  # type: ignore[arg-type]
+    unpacked = {one.file.path: b"".join(one.content) for one in open_bundle(path).read_members()}  # type: ignore[arg-type]
     assert unpacked["files/a.bin"] == data
 
 
 def test_what_every_reader_would_take_for_a_bomb_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundle.writing, "_UNPACKED", 1 << 20)
+    monkeypatch.setattr(writer, "_MAX_UNPACKED_SIZE", 1 << 20)
     (tmp_path / "disk.img").write_bytes(bytes(40 << 20))
     with pytest.raises(UsageError, match="nearly all the same byte") as raised:
         make_bundle(tmp_path, path=tmp_path / "b.tar.gz", extra={"files/disk.img": tmp_path / "disk.img"})
@@ -179,9 +182,9 @@ def test_what_every_reader_would_take_for_a_bomb_is_not_written(
     assert left_over(tmp_path) == ["disk.img"]
     path, _ = make_bundle(tmp_path)
     with path.open("ab"), pytest.raises(IntegrityError, match="no honest bundle"):
-        monkeypatch.setattr(bundle.writing, "_UNPACKED", 0)
-        monkeypatch.setattr(bundle.writing, "_RATIO", 1)
-        bundle.open_bundle(path)
+        monkeypatch.setattr(writer, "_MAX_UNPACKED_SIZE", 0)
+        monkeypatch.setattr(writer, "_MAX_RATIO", 1)
+        open_bundle(path)
 
 
 def left_over(folder: Path) -> list[str]:
@@ -189,40 +192,40 @@ def left_over(folder: Path) -> list[str]:
 
 
 def test_a_damaged_file_of_the_store_is_named_and_nothing_is_left(tmp_path: Path, wheels: dict[str, Path]) -> None:
-    manifest, members = bundle.assemble("notes", "1.2", [target_of(wheels)], map(stored, wheels.values()))
+    manifest, members = assemble_bundle("notes", "1.2", [target_of(wheels)], map(stored, wheels.values()))
     data = bytearray(wheels["moss"].read_bytes())
     data[100] ^= 1
     wheels["moss"].write_bytes(data)
-    with pytest.raises(bundle.StoredFileDamaged, match="moss-2") as raised:
-        bundle.write(tmp_path / "b.tar.gz", manifest, members)
+    with pytest.raises(StoredFileDamagedError, match="moss-2") as raised:
+        write_bundle(tmp_path / "b.tar.gz", manifest, members)
     assert raised.value.file.path == f"wheels/{wheels['moss'].name}"
     assert left_over(tmp_path) == []
 
 
 @pytest.mark.parametrize("change", [b"", b"more"])
 def test_a_file_that_grew_or_shrank_is_named(change: bytes, tmp_path: Path, wheels: dict[str, Path]) -> None:
-    manifest, members = bundle.assemble("notes", "1.2", [target_of(wheels)], map(stored, wheels.values()))
+    manifest, members = assemble_bundle("notes", "1.2", [target_of(wheels)], map(stored, wheels.values()))
     wheels["moss"].write_bytes(wheels["moss"].read_bytes() + change if change else b"")
-    with pytest.raises(bundle.StoredFileDamaged, match="moss-2"):
-        bundle.write(tmp_path / "b.tar.gz", manifest, members)
+    with pytest.raises(StoredFileDamagedError, match="moss-2"):
+        write_bundle(tmp_path / "b.tar.gz", manifest, members)
     assert left_over(tmp_path) == []
 
 
 def test_a_file_that_vanished_is_named(tmp_path: Path, wheels: dict[str, Path]) -> None:
-    manifest, members = bundle.assemble("notes", "1.2", [target_of(wheels)], map(stored, wheels.values()))
+    manifest, members = assemble_bundle("notes", "1.2", [target_of(wheels)], map(stored, wheels.values()))
     wheels["moss"].unlink()
     with pytest.raises(IntegrityError, match="moss-2"):
-        bundle.write(tmp_path / "b.tar.gz", manifest, members)
+        write_bundle(tmp_path / "b.tar.gz", manifest, members)
     assert left_over(tmp_path) == []
 
 
 def test_the_former_bundle_stays_until_the_new_one_is_whole(tmp_path: Path, wheels: dict[str, Path]) -> None:
     path, _ = make_bundle(tmp_path)
     before = path.read_bytes(), path.with_name(path.name + ".sha256").read_bytes()
-    manifest, members = bundle.assemble("notes", "1.3", [target_of(wheels)], map(stored, wheels.values()))
+    manifest, members = assemble_bundle("notes", "1.3", [target_of(wheels)], map(stored, wheels.values()))
     wheels["stone"].write_bytes(b"something else")
     with pytest.raises(IntegrityError):
-        bundle.write(path, manifest, members)
+        write_bundle(path, manifest, members)
     assert (path.read_bytes(), path.with_name(path.name + ".sha256").read_bytes()) == before
 
 
@@ -231,7 +234,7 @@ def test_an_existing_file_is_replaced(tmp_path: Path) -> None:
     path.write_bytes(b"old")
     (tmp_path / "b.tar.gz.part").write_bytes(b"what a killed run left")
     make_bundle(tmp_path, path=path)
-    assert bundle.open_bundle(path).manifest.name == "notes"
+    assert open_bundle(path).manifest.name == "notes"
     assert left_over(tmp_path) == ["b.tar.gz", "b.tar.gz.sha256"]
 
 
@@ -268,7 +271,7 @@ def test_no_permission(tmp_path: Path) -> None:
 def test_what_the_system_refuses_while_writing(
     number: int, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts.Output, "_write", lambda *_: (_ for _ in ()).throw(OSError(number, os.strerror(number))))
+    monkeypatch.setattr(VolumeWriter, "_write", lambda *_: (_ for _ in ()).throw(OSError(number, os.strerror(number))))
     with pytest.raises(ComputerError, match=sentence) as raised:
         make_bundle(tmp_path)
     assert raised.value.exit_code == 12
@@ -276,14 +279,14 @@ def test_what_the_system_refuses_while_writing(
 
 
 def test_a_failure_halfway_through_a_large_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, count = parts.Output._write, iter(range(100))
+    real, count = VolumeWriter._write, iter(range(100))
 
     def fail(self: Any, data: bytes) -> None:
         if next(count) == 3:
             raise OSError(errno.ENOSPC, "full")
         real(self, data)
 
-    monkeypatch.setattr(parts.Output, "_write", fail)
+    monkeypatch.setattr(VolumeWriter, "_write", fail)
     (tmp_path / "large").write_bytes(os.urandom(12_000_000))
     with pytest.raises(ComputerError, match="disk is full"):
         make_bundle(tmp_path, extra={"files/large": tmp_path / "large"})
@@ -291,29 +294,29 @@ def test_a_failure_halfway_through_a_large_bundle(tmp_path: Path, monkeypatch: p
 
 
 def test_an_interruption_leaves_nothing(tmp_path: Path, wheels: dict[str, Path]) -> None:
-    manifest, members = bundle.assemble("notes", "1.2", [target_of(wheels)], map(stored, wheels.values()))
+    manifest, members = assemble_bundle("notes", "1.2", [target_of(wheels)], map(stored, wheels.values()))
 
     def interrupted() -> Any:
         yield from members[:3]
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        bundle.write(tmp_path / "b.tar.gz", manifest, interrupted())
+        write_bundle(tmp_path / "b.tar.gz", manifest, interrupted())
     assert left_over(tmp_path) == []
 
 
 def test_two_runs_to_one_name_do_not_mix(tmp_path: Path, wheels: dict[str, Path]) -> None:
-    manifest, members = bundle.assemble("notes", "1.2", [target_of(wheels)], map(stored, wheels.values()))
+    manifest, members = assemble_bundle("notes", "1.2", [target_of(wheels)], map(stored, wheels.values()))
     path = tmp_path / "b.tar.gz"
 
     def overtaken() -> Any:
         yield from members[:3]
-        bundle.write(path, manifest, members)
+        write_bundle(path, manifest, members)
         yield from members[3:]
 
     with pytest.raises(ComputerError):
-        bundle.write(path, manifest, overtaken())
-    assert not [one for one in bundle.open_bundle(path).verify() if not isinstance(one, layout.File)]
+        write_bundle(path, manifest, overtaken())
+    assert not [one for one in open_bundle(path).verify() if not isinstance(one, File)]
     assert left_over(tmp_path) == ["b.tar.gz", "b.tar.gz.sha256"]
 
 
@@ -328,9 +331,9 @@ def test_parts_join_to_the_whole(tmp_path: Path) -> None:
     lines = path.with_name(path.name + ".sha256").read_text().splitlines()
     assert lines == [f"{hashlib.sha256((path.parent / one).read_bytes()).hexdigest()}  {one}" for one in names]
     for name in (path.name, path.name + ".001", path.name + ".002"):
-        opened = bundle.open_bundle(path.parent / name)
+        opened = open_bundle(path.parent / name)
         assert opened.manifest == manifest
-        assert not [one for one in opened.verify() if not isinstance(one, layout.File)]
+        assert not [one for one in opened.verify() if not isinstance(one, File)]
 
 
 def test_parts_of_a_former_bundle_go_away(tmp_path: Path) -> None:
@@ -338,23 +341,23 @@ def test_parts_of_a_former_bundle_go_away(tmp_path: Path) -> None:
     many = len(left_over(tmp_path))
     make_bundle(tmp_path, split=30_000)
     assert len(left_over(tmp_path)) < many
-    assert not [one for one in bundle.open_bundle(path).verify() if not isinstance(one, layout.File)]
+    assert not [one for one in open_bundle(path).verify() if not isinstance(one, File)]
 
 
 def test_signatures_follow_the_manifest(tmp_path: Path) -> None:
     path, manifest = make_bundle(tmp_path, signatures=[b"one", b"two"])
     assert [one.name for one in listing(path)][:3] == [
-        f"notes-1.2/{one}" for one in ("manifest.json", *layout.SIGNATURES)
+        f"notes-1.2/{one}" for one in ("manifest.json", *SIGNATURES)
     ]
-    opened = bundle.open_bundle(path)
+    opened = open_bundle(path)
     assert opened.signatures == {"manifest.json.sig": b"one", "manifest.json.2.sig": b"two"}
-    assert layout.write(manifest) == opened.data
+    assert serialize_manifest(manifest) == opened.manifest_bytes
 
 
 def test_members_out_of_order_are_a_bug(tmp_path: Path, wheels: dict[str, Path]) -> None:
-    manifest, members = bundle.assemble("notes", "1.2", [target_of(wheels)], map(stored, wheels.values()))
+    manifest, members = assemble_bundle("notes", "1.2", [target_of(wheels)], map(stored, wheels.values()))
     with pytest.raises(ValueError, match="stands where"):
-        bundle.write(tmp_path / "b.tar.gz", manifest, reversed(members))
+        write_bundle(tmp_path / "b.tar.gz", manifest, reversed(members))
     with pytest.raises(ValueError, match="longer"):
-        bundle.write(tmp_path / "b.tar.gz", manifest, members[:-1])
+        write_bundle(tmp_path / "b.tar.gz", manifest, members[:-1])
     assert left_over(tmp_path) == []

@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 import pytest
 
-from offlinepack import cli
-from offlinepack.cli import settings
+from offlinepack.cli.command import COMPLETION_VARIABLE, Option
+from offlinepack.cli.config import list_setting_names, make_default_map, read_config
+from offlinepack.cli.main import COMMANDS, main, root_command, run_command_line
 from offlinepack.errors import SourceError
 
 HERE = Path(__file__).parents[2]
@@ -24,7 +25,7 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
 
     def said(*words: str) -> tuple[int, str, str]:
         capsys.readouterr()
-        code = cli.run(list(words))
+        code = run_command_line(list(words))
         out, err = capsys.readouterr()
         return code, out, err
 
@@ -32,7 +33,7 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
 
 
 def command(name: str) -> click.Command:
-    found = cli.cli.get_command(click.Context(cli.cli), name)
+    found = root_command.get_command(click.Context(root_command), name)
     assert found is not None
     return found
 
@@ -41,7 +42,7 @@ def rows(page: str) -> list[str]:
     return re.findall(r"^  (-\S+.*)$", page, re.M)
 
 
-@pytest.mark.parametrize("name", ["", *cli.COMMANDS])
+@pytest.mark.parametrize("name", ["", *COMMANDS])
 def test_a_first_page_shows_at_most_25_options_and_the_second_all(name: str, run: Run) -> None:
     words = [name] if name else []
     code, page, _ = run(*words, "--help")
@@ -49,17 +50,17 @@ def test_a_first_page_shows_at_most_25_options_and_the_second_all(name: str, run
     assert max(map(len, page.splitlines())) <= 80 and page.isascii()
     code, whole, _ = run(*words, "--help-all")
     assert code == 0
-    for one in (command(name) if name else cli.cli).params:
+    for one in (command(name) if name else root_command).params:
         for option in one.opts if isinstance(one, click.Option) else ():
             assert re.search(rf"{option}\b", whole), f"{name} --help-all does not list {option}"
-            assert not getattr(one, "rare", False) or isinstance(one, cli.Option)
+            assert not getattr(one, "rare", False) or isinstance(one, Option)
         assert not isinstance(one, click.Option) or one.help, f"{name} {one.opts}: no help"
 
 
 def test_every_command_stands_in_both_readmes() -> None:
     for readme in ("README.md", "README.zh-CN.md"):
         text = (HERE / readme).read_text("utf-8")
-        for name in cli.COMMANDS:
+        for name in COMMANDS:
             assert re.search(rf"^\| `{name}` \|", text, re.M), f"{readme} has no row for {name}"
 
 
@@ -90,7 +91,7 @@ def test_settings_of_every_option_are_known_and_checked(run: Run, tmp_path: Path
     lines = ["[tool.offlinepack]"]
     wrong = {}
     for one in command("build").params:
-        for key in settings.keys(one):
+        for key in list_setting_names(one):
             flag, many = getattr(one, "is_flag", False), one.nargs == -1 or getattr(one, "multiple", False)
             wrong[key] = len(lines) + 1
             lines.append(f"{key} = " + ('"yes"' if flag else '"one"' if many else "[3]"))
@@ -127,7 +128,7 @@ def test_a_setting_that_is_wrong_is_named_with_its_line(
 
 
 def defaults(path: Path, name: str, named: bool = True) -> dict[str, object]:
-    return settings.defaults(path, {one: command(one) for one in cli.COMMANDS}, name, named=named)
+    return make_default_map(path, {one: command(one) for one in COMMANDS}, name, named=named)
 
 
 def test_settings_are_for_packing_and_the_lone_keys_of_others_for_those(tmp_path: Path) -> None:
@@ -165,11 +166,11 @@ def test_init_looks_at_the_project_and_what_it_writes_is_read(run: Run, tmp_path
     assert code == 0 and "pyproject.toml" in err, err
     assert project.read_text().endswith(out) and project.read_text().startswith("[project]\n")
     assert '# extras = ["web"]' in out and 'manage.py=app/manage.py' in out and "# targets" in out
-    assert settings.read(project) == {"project": "."}
+    assert read_config(project) == {"project": "."}
     before = project.read_bytes()
     assert run("init")[0] == 2 and project.read_bytes() == before
     # every line that is a comment becomes a setting that is known
-    names = [one for name in ("build",) for each in command(name).params for one in settings.keys(each)]
+    names = [one for name in ("build",) for each in command(name).params for one in list_setting_names(each)]
     for key in re.findall(r"^# ([a-z-]+) = ", out, re.M):
         assert key in names
 
@@ -185,12 +186,12 @@ def test_init_without_pyproject(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_variable_that_is_nearly_an_option_is_told() -> None:
-    from offlinepack.cli import settings
     from offlinepack.cli.build import build
+    from offlinepack.cli.config import find_misnamed_variables
 
     seen = {"OFFLINEPACK_TARGETS": "debian12", "OFFLINEPACK_TARGET": "x", "OFFLINEPACK_LAB": "y", "OFFLINEPACK_VERIFY_KEY": ""}
-    (found,) = settings.misnamed(seen, build.params)
-    assert found.say() == "The variable OFFLINEPACK_TARGETS means nothing to offlinepack. Did you mean 'OFFLINEPACK_TARGET'?"
+    (found,) = find_misnamed_variables(seen, build.params)
+    assert found.render() == "The variable OFFLINEPACK_TARGETS means nothing to offlinepack. Did you mean 'OFFLINEPACK_TARGET'?"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -199,11 +200,11 @@ def test_completion(shell: str, capsys: pytest.CaptureFixture[str], monkeypatch:
     (tmp_path / "pyproject.toml").write_text("not = [toml")
 
     def offered(words: str, begun: str) -> str:
-        monkeypatch.setenv(cli.COMPLETE, f"{shell}_complete")
+        monkeypatch.setenv(COMPLETION_VARIABLE, f"{shell}_complete")
         monkeypatch.setenv("COMP_WORDS", words)
         monkeypatch.setenv("COMP_CWORD", begun if shell == "fish" else str(len(words.split()) - 1))
         with pytest.raises(SystemExit) as left:
-            cli.main([])
+            main([])
         assert left.value.code == 0
         return capsys.readouterr().out
 
@@ -221,7 +222,7 @@ def test_command_line_sources_win_over_settings(run: Run, tmp_path: Path, monkey
         asked.append(what)
         raise click.UsageError("enough")
 
-    monkeypatch.setattr(build, "request", stop)
+    monkeypatch.setattr(build, "make_request", stop)
     (tmp_path / "pyproject.toml").write_text('[tool.offlinepack]\nrequirement-files = ["a.txt"]\nextras = ["x"]\n')
     run("build", "stone")
     run("build")

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import pytest
 
-from offlinepack import targets
 from offlinepack.errors import SelectionError
-from offlinepack.lockers.closure import Closure, Metadata, close, read_metadata
-from offlinepack.sources import Requirements, from_arguments
+from offlinepack.requirements.model import Requirements
+from offlinepack.requirements.read import parse_arguments
+from offlinepack.resolve.dependencies import Closure, check_closure
+from offlinepack.targets import parse
+from offlinepack.wheels.metadata import WheelMetadata, parse_metadata
 
 LINUX, WINDOWS = "cp311-manylinux_2_28_x86_64", "cp311-win_amd64"
 
 
-def made(name: str, version: str = "1.0", *requires: str, python: str = "", extras: tuple[str, ...] = ()) -> Metadata:
+def made(name: str, version: str = "1.0", *requires: str, python: str = "", extras: tuple[str, ...] = ()) -> WheelMetadata:
     lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
     lines += [f"Requires-Dist: {one}" for one in requires] + [f"Provides-Extra: {one}" for one in extras]
     lines += [f"Requires-Python: {python}"] if python else []
-    return read_metadata("\n".join(lines) + "\n\nText.\n")
+    return parse_metadata("\n".join(lines) + "\n\nText.\n")
 
 
-def closed(*chosen: Metadata, asked: list[str], target: str = LINUX, **more: bool) -> Closure:
+def closed(*chosen: WheelMetadata, asked: list[str], target: str = LINUX, **more: bool) -> Closure:
     from dataclasses import replace
 
-    return close(chosen, replace(from_arguments(asked), **more), targets.parse(target))
+    return check_closure(chosen, replace(parse_arguments(asked), **more), parse(target))
 
 
 def names(found: Closure) -> list[str]:
@@ -38,10 +40,10 @@ def test_what_is_needed_comes_first() -> None:
         made("flask", "3.0", "werkzeug>=3", "click"), made("werkzeug", "3.1"), made("click", "8.1"), asked=["Flask"]
     )
     assert names(found) == ["click", "werkzeug", "flask"]
-    assert [one.requested for one in found.order] == [False, False, True]
+    assert [one.is_requested for one in found.order] == [False, False, True]
     assert found.order[-1].requires == ("click", "werkzeug")
-    assert not found.findings and not found.missing
-    assert found.or_raise() is found
+    assert not found.findings and not found.missing_dependencies
+    assert found.raise_on_errors() is found
 
 
 def test_circles_are_cut_at_the_first_name() -> None:
@@ -55,21 +57,21 @@ def test_markers_are_those_of_the_target() -> None:
     assert names(closed(*chosen, asked=["click"], target=WINDOWS)) == ["colorama", "click"]
     on_linux = closed(*chosen, asked=["click"])
     assert names(on_linux) == ["click"]
-    assert on_linux.superfluous == ("colorama",)
+    assert on_linux.unneeded_names == ("colorama",)
     assert codes(on_linux) == [("note", "superfluous", "colorama")]
 
 
 def test_missing_on_the_target_is_an_error() -> None:
     found = closed(made("click", "8", "colorama>=0.4; sys_platform == 'win32'"), asked=["click"], target=WINDOWS)
     assert codes(found) == [("error", "missing-dependency", "colorama")]
-    assert "click needs colorama>=0.4 on cp311-win_amd64" in found.findings[0].say()
+    assert "click needs colorama>=0.4 on cp311-win_amd64" in found.findings[0].render()
     with pytest.raises(SelectionError):
-        found.or_raise()
+        found.raise_on_errors()
 
 
 def test_without_dependencies_each_missing_one_is_a_warning() -> None:
     found = closed(made("click", "8", "colorama", "rich"), asked=["click"], no_deps=True)
-    assert names(found.or_raise()) == ["click"]
+    assert names(found.raise_on_errors()) == ["click"]
     assert codes(found) == [
         ("warning", "missing-dependency", "colorama"),
         ("warning", "missing-dependency", "rich"),
@@ -91,7 +93,7 @@ def test_extras_lead_on() -> None:
     )
     assert names(closed(*chosen, asked=["celery[redis]"])) == ["kombu", "redis", "celery"]
     without = closed(*chosen, asked=["celery"])
-    assert names(without) == ["kombu", "celery"] and without.superfluous == ("redis",)
+    assert names(without) == ["kombu", "celery"] and without.unneeded_names == ("redis",)
 
 
 def test_extras_of_itself_and_of_what_is_needed() -> None:
@@ -137,7 +139,7 @@ def test_names_of_extras_are_normalised() -> None:
 def test_versions_are_checked() -> None:
     found = closed(made("stone", "1.0", "pebble>=2"), made("pebble", "1.5"), asked=["stone==1.1"])
     assert codes(found) == [("error", "locked-otherwise", "stone"), ("error", "wrong-version", "pebble")]
-    assert "stone needs pebble>=2" in found.findings[1].say()
+    assert "stone needs pebble>=2" in found.findings[1].render()
 
 
 def test_pre_releases_satisfy() -> None:
@@ -151,10 +153,10 @@ def test_asked_for_but_not_locked() -> None:
 
 
 def test_a_patch_release_goes_into_the_plan() -> None:
-    found = close(
+    found = check_closure(
         [made("stone", "1", python=">=3.9.2"), made("pebble", "1", python="!=3.9.3,>=3.7")],
-        from_arguments(["stone", "pebble"]),
-        targets.parse("cp39-manylinux_2_28_x86_64"),
+        parse_arguments(["stone", "pebble"]),
+        parse("cp39-manylinux_2_28_x86_64"),
     )
     assert found.python_min == "3.9.2"
     assert not found.findings
@@ -174,9 +176,9 @@ def test_a_given_lock_is_installed_whole() -> None:
         pylocks=(Pylock.from_dict({"lock-version": "1.0", "created-by": "x", "packages": []}),),
     )
     chosen = [made("stone", "1", "pebble"), made("pebble"), made("sand")]
-    found = close(chosen, given, targets.parse(LINUX))
-    assert [(one.name, one.requested) for one in found.order] == [("pebble", False), ("sand", True), ("stone", True)]
-    assert not found.superfluous
+    found = check_closure(chosen, given, parse(LINUX))
+    assert [(one.name, one.is_requested) for one in found.order] == [("pebble", False), ("sand", True), ("stone", True)]
+    assert not found.unneeded_names
 
 
 def test_metadata_that_cannot_be_read_is_told() -> None:

@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 
-import offlinepack
-from offlinepack.ontarget import command, environment, installation, report
+from offlinepack import __version__
+from offlinepack.ontarget import command
+from offlinepack.ontarget.command import INSTALL_OPTIONS, OTHER_OPTIONS, main
+from offlinepack.ontarget.files import write_json
+from offlinepack.ontarget.generations import EnvironmentLocation, switch_generation
+from offlinepack.ontarget.report import Reporter, load_messages
 
 
 @pytest.fixture(autouse=True)
@@ -24,16 +28,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The options that an installation is asked for."""
     seen: list[Any] = []
 
-    def install(options: Any, voice: report.Voice) -> int:
+    def install(options: Any, voice: Reporter) -> int:
         seen.append(options)
         return 0
 
-    monkeypatch.setattr(installation, "install", install)
+    monkeypatch.setattr(command, "install_bundle", install)
     return seen
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str, folder: str | None = "/bundle") -> tuple[int, str, str]:
-    code = command.main(list(words), folder)
+    code = main(list(words), folder)
     out, err = capsys.readouterr()
     assert "Traceback" not in err
     return code, out, err
@@ -45,7 +49,7 @@ def test_every_option_of_install(asked: list[Any], tmp_path: Path, monkeypatch: 
         "--venv v --python p --target t --engine fast --no-compile --keep-going --force --allow-downgrade --dry-run "
         "--report r --verify-key a --verify-key b --require-signature --signature s -j 3 -qq -v --json --no-color --lang zh"
     )
-    assert command.main(words.split(), "/bundle") == 0
+    assert main(words.split(), "/bundle") == 0
     (options,) = asked
     assert (options.venv, options.python, options.target, options.engine) == ("v", "p", "t", "fast")
     assert options.no_compile and options.keep_going and options.force and options.allow_downgrade and options.dry_run
@@ -56,7 +60,7 @@ def test_every_option_of_install(asked: list[Any], tmp_path: Path, monkeypatch: 
 def test_variables_speak_where_the_command_line_does_not(asked: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("VENV", "v"), ("KEEP_GOING", "1"), ("FORCE", "no"), ("VERIFY_KEY", "a b"), ("ENGINE", "pip")):
         monkeypatch.setenv("OFFLINEPACK_" + name, value)
-    assert command.main(["--engine", "fast"], "/bundle") == 0
+    assert main(["--engine", "fast"], "/bundle") == 0
     (options,) = asked
     assert (options.venv, options.verify_key, options.engine) == ("v", ["a", "b"], "fast")
     assert options.keep_going and not options.force
@@ -90,9 +94,9 @@ def test_errors_as_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> N
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--help")
     assert code == 0
-    assert all(name in out for name, _, _ in (*command.INSTALL, *command.OTHERS))
+    assert all(name in out for name, _, _ in (*INSTALL_OPTIONS, *OTHER_OPTIONS))
     assert max(map(len, out.splitlines())) <= 120
-    assert run(capsys, "-V")[1].strip() == f"offlinepack {offlinepack.__version__}"
+    assert run(capsys, "-V")[1].strip() == f"offlinepack {__version__}"
 
 
 def test_help_in_chinese(capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,18 +118,18 @@ def test_help_in_chinese(capsys: pytest.CaptureFixture[str]) -> None:
 def test_language(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], chinese: bool) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert bool(report.words()) is chinese
-    assert report.words("en") == {}
+    assert bool(load_messages()) is chinese
+    assert load_messages("en") == {}
 
 
 def test_a_bug_is_said_without_a_traceback(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def install(*_: Any) -> int:
         raise KeyError("stone")
 
-    monkeypatch.setattr(installation, "install", install)
+    monkeypatch.setattr(command, "install_bundle", install)
     code, _, err = run(capsys)
     assert code == 1 and "bug" in err and "stone" in err
-    assert command.main(["--debug"], "/bundle") == 1
+    assert main(["--debug"], "/bundle") == 1
     assert "Traceback" in capsys.readouterr().err
 
 
@@ -142,7 +146,7 @@ def test_the_computer_and_the_person(
     def install(*_: Any) -> int:
         raise fault
 
-    monkeypatch.setattr(installation, "install", install)
+    monkeypatch.setattr(command, "install_bundle", install)
     found, _, err = run(capsys)
     assert found == code and said in err
 
@@ -159,9 +163,9 @@ def test_the_program_alone_takes_words(capsys: pytest.CaptureFixture[str], asked
 
 
 def test_the_report_goes_to_a_file_or_into_a_folder(asked: list[Any], tmp_path: Path) -> None:
-    assert command.main(["--report", str(tmp_path / "r.json")], "/bundle") == 0
+    assert main(["--report", str(tmp_path / "r.json")], "/bundle") == 0
     assert json.loads((tmp_path / "r.json").read_text())["exit_code"] == 0
-    assert command.main(["--report", str(tmp_path / "all") + "/"], "/bundle") == 0
+    assert main(["--report", str(tmp_path / "all") + "/"], "/bundle") == 0
     assert len(list((tmp_path / "all").iterdir())) == 1
 
 
@@ -173,10 +177,10 @@ def test_a_report_that_cannot_be_written_is_a_warning(
 
 
 def test_lists_of_generations(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    place = environment.Place(str(tmp_path / "venv"), False)
+    place = EnvironmentLocation(str(tmp_path / "venv"), False)
     record = {"bundle": "notes", "version": "1.0", "installed": "2026-01-01T00:00:00Z"}
     (tmp_path / "venv.d" / "0123456789ab").mkdir(parents=True)
-    environment.switch(place, "0123456789ab")
-    environment.write_json(place.path("state.json"), {"current": "0123456789ab", "generations": {"0123456789ab": record}})
+    switch_generation(place, "0123456789ab")
+    write_json(place.get_path("state.json"), {"current": "0123456789ab", "generations": {"0123456789ab": record}})
     code, out, _ = run(capsys, "--rollback", "--list", "--venv", place.venv)
     assert code == 0 and "0123456789ab  notes 1.0  2026-01-01T00:00:00Z  current" in out

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from offlinepack import bundle
+from offlinepack.bundle.reader import open_bundle
 from offlinepack.errors import IntegrityError
 from offlinepack.evidence.diff import Difference, diff
-from offlinepack.ontarget.manifest import Distribution, Need, Target
+from offlinepack.ontarget.manifest import Distribution, Need, TargetPlan
 
 from ..bundles import DEBIAN, WINDOWS, gz, make_bundle, stored, taken_apart, target_of
 from ..making import make_wheel
@@ -34,7 +34,7 @@ class Release:
         del self.wheels[name], self.versions[name]
         return self
 
-    def target(self, facts: Any = DEBIAN, name: str = "debian12", **changed: Any) -> Target:
+    def target(self, facts: Any = DEBIAN, name: str = "debian12", **changed: Any) -> TargetPlan:
         base = target_of({**dict.fromkeys(("stone", "moss"), Path("x")), **self.wheels}, facts, name=name)
         install = tuple(
             Distribution(one, self.versions[one], self.wheels[one].name, (), True, None)
@@ -43,7 +43,7 @@ class Release:
         )
         return base._replace(install=install, **changed)
 
-    def packed(self, *targets: Target, **named: Any) -> Path:
+    def packed(self, *targets: TargetPlan, **named: Any) -> Path:
         named = {
             "version": self.version,
             "targets": targets or [self.target()],
@@ -110,11 +110,11 @@ def test_manifests_are_enough(form: str, old: Release, new: Release, tmp_path: P
     for at, path in enumerate(paths):
         folder = tmp_path / str(at)
         if form in ("folders", "one of each"):
-            list(bundle.open_bundle(path).unpack(folder))
+            list(open_bundle(path).unpack(folder))
             paths[at] = folder
         if form == "manifests" or (form == "one of each" and at):
             folder.mkdir(exist_ok=True)
-            (folder / "manifest.json").write_bytes(bundle.open_bundle(path).data)
+            (folder / "manifest.json").write_bytes(open_bundle(path).manifest_bytes)
             paths[at] = folder / "manifest.json"
     assert lines(diff(*paths)) == whole
 
@@ -132,7 +132,7 @@ def test_new_native_code_commands_and_startup(old: Release, new: Release) -> Non
     new.add("fern", "3.1", files={"fern.pth": "import fern\n", "fern/__init__.py": ""})
     found = diff(old.packed(), new.packed())
     assert codes(found) == [("new-startup", "fern"), ("new-command", "moss"), ("new-native-code", "stone")]
-    said = {one.subject: one.say() for one in found.findings}
+    said = {one.subject: one.render() for one in found.findings}
     assert "fern.pth" in said["fern"]
     assert "moss, moss-run" in said["moss"]
 
@@ -151,7 +151,7 @@ def test_a_new_project_with_native_code(old: Release, new: Release) -> None:
 
 def test_the_name_of_a_wheel_tells_of_native_code_too(old: Release, new: Release, tmp_path: Path) -> None:
     new.add("stone", "1.1", tag="cp311-cp311-manylinux_2_28_x86_64")
-    (tmp_path / "manifest.json").write_bytes(bundle.open_bundle(old.packed()).data)
+    (tmp_path / "manifest.json").write_bytes(open_bundle(old.packed()).manifest_bytes)
     assert codes(diff(tmp_path / "manifest.json", new.packed())) == [("new-native-code", "stone")]
 
 
@@ -163,7 +163,7 @@ def test_libraries_that_the_machine_has_to_bring(old: Release, new: Release) -> 
     )
     found = diff(old.packed(old.target(needs=before)), new.packed(new.target(needs=after)))
     assert codes(found) == [("needs-more", "libGL.so.1"), ("needs-newer", "libz.so.1")]
-    assert "apt install libgl1" in found.findings[0].say()
+    assert "apt install libgl1" in found.findings[0].render()
 
 
 def test_included_files(old: Release, new: Release) -> None:

@@ -13,8 +13,8 @@ from packaging.pylock import Pylock, is_valid_pylock_path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from offlinepack import bundle
-from offlinepack.bundle import documents
+from offlinepack.bundle.documents import check_document, make_pylock
+from offlinepack.bundle.reader import open_bundle
 from offlinepack.errors import Finding, IntegrityError
 from offlinepack.ontarget.manifest import Facts, File, Manifest
 
@@ -157,7 +157,7 @@ def test_the_lock_says_for_which_machines_it_is(
     known = Facts("cpython", "3.11", False, *facts, *libc, "11.0" if facts[0] == "macos" else None)
     target = target_of(some_wheels(tmp_path), known)
     files = {one.file: File(one.file, 1, "0" * 64, "wheel", True) for one in target.install}
-    (marker,) = documents.pylock(target, files, {})["environments"]
+    (marker,) = make_pylock(target, files, {})["environments"]
     values = {"sys_platform": environment[0], "platform_machine": environment[1], "implementation_name": "cpython"}
     assert Marker(marker).evaluate(values) is fits
     assert not Marker(marker).evaluate({**values, "implementation_name": "pypy"})
@@ -166,7 +166,7 @@ def test_the_lock_says_for_which_machines_it_is(
 def test_the_newest_patch_that_a_file_needs_is_asked_for(tmp_path: Path) -> None:
     target = target_of(some_wheels(tmp_path))._replace(python_min="3.11.4")
     files = {one.file: File(one.file, 1, "0" * 64, "wheel", True) for one in target.install}
-    assert documents.pylock(target, files, {})["requires-python"] == ">=3.11.4,<3.12"
+    assert make_pylock(target, files, {})["requires-python"] == ">=3.11.4,<3.12"
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_no_other_address_gets_into_a_bundle(url: str, tmp_path: Path) -> None:
 
 
 def findings(manifest: Manifest, path: str, data: str | bytes) -> list[Finding]:
-    return documents.check(path, data.encode() if isinstance(data, str) else data, manifest)
+    return check_document(path, data.encode() if isinstance(data, str) else data, manifest)
 
 
 def test_what_we_write_is_what_we_accept(packed: tuple[Manifest, Parts]) -> None:
@@ -247,7 +247,7 @@ def test_requirements_that_say_something_else(change: Any, packed: tuple[Manifes
     found = findings(manifest, REQUIREMENTS, change(said(packed, REQUIREMENTS)))
     assert {one.code for one in found} == {"plan-differs"}
     assert {one.subject for one in found} == {REQUIREMENTS}
-    assert all(one.say().isprintable() for one in found)
+    assert all(one.render().isprintable() for one in found)
 
 
 def test_another_comment_is_no_harm(packed: tuple[Manifest, Parts]) -> None:
@@ -307,7 +307,7 @@ def test_locks_that_say_something_else(change: Any, packed: tuple[Manifest, Part
     assert changed != said(packed, PYLOCK)
     found = findings(manifest, PYLOCK, changed)
     assert {one.code for one in found} == {"plan-differs"}
-    assert all(one.say().isprintable() for one in found)
+    assert all(one.render().isprintable() for one in found)
 
 
 def test_the_same_lock_written_otherwise_is_taken(packed: tuple[Manifest, Parts]) -> None:
@@ -324,10 +324,10 @@ def test_a_bundle_with_such_a_lock_is_refused(packed: tuple[Manifest, Parts], tm
     parts = packed[1]
     bad = Parts(parts.folder, dict(parts.manifest), dict(parts.files))
     bad.files[PYLOCK] += PACKAGE.encode()
-    opened = bundle.open_bundle(bad.rehashed().unpacked(tmp_path / "b"))
+    opened = open_bundle(bad.rehashed().unpacked(tmp_path / "b"))
     found = [one for one in opened.verify() if isinstance(one, Finding)]
     assert [(one.code, one.subject) for one in found] == [("plan-differs", PYLOCK)]
-    assert "evil" in found[0].say()
+    assert "evil" in found[0].render()
 
 
 def test_integrity_is_the_word_for_it() -> None:

@@ -14,10 +14,19 @@ from typing import Any
 import pytest
 from packaging.markers import Marker
 
-from offlinepack import indexes as room
+from offlinepack import indexes
 from offlinepack.errors import FetchError, SourceError, UsageError
 from offlinepack.fetch import Page, local_path, open_client, parted, redacted
-from offlinepack.indexes import PUBLIC, Index, Indexes, find_project, is_public, project_files
+from offlinepack.indexes import (
+    PUBLIC,
+    Index,
+    Indexes,
+    _pip_files,
+    find_project,
+    is_public,
+    project_files,
+    projects_elsewhere,
+)
 
 A, B, C = "https://a.example/simple/", "https://b.example/simple/", "https://c.example/simple/"
 
@@ -44,8 +53,8 @@ def pip_conf(home: Path, text: str) -> Path:
 def own_settings(clean_environment: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """pip's own places count (those of the machine are out of the way); the home is given back."""
     monkeypatch.delenv("PIP_CONFIG_FILE")
-    real = room._pip_files
-    monkeypatch.setattr(room, "_pip_files", lambda: [one for one in real() if one != Path("/etc/pip.conf")])
+    real = _pip_files
+    monkeypatch.setattr(indexes, "_pip_files", lambda: [one for one in real() if one != Path("/etc/pip.conf")])
     return clean_environment
 
 
@@ -149,7 +158,7 @@ def test_a_pip_conf_that_cannot_be_read_is_said(own_settings: Path) -> None:
     with pytest.raises(SourceError) as caught:
         Indexes.from_settings()
     assert caught.value.findings[0].subject == str(path)
-    assert "cannot be read" in caught.value.findings[0].say()
+    assert "cannot be read" in caught.value.findings[0].render()
 
 
 def test_uvs_variables_and_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,7 +261,7 @@ def test_a_folder_is_an_index_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ]
     (note,) = found.notes
     assert (note.level, note.code, note.subject) == ("warning", "index-not-there", "file:///no/such/simple/")
-    assert "PIP_EXTRA_INDEX_URL" in note.say()
+    assert "PIP_EXTRA_INDEX_URL" in note.render()
 
 
 def test_find_links_of_a_flag_must_be_there(tmp_path: Path) -> None:
@@ -390,7 +399,7 @@ def test_netrc(clean_environment: Path, monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_where_a_login_was_looked_for(clean_environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UV_INDEX", f"inner={A}")
-    monkeypatch.setattr(room, "_keyring", lambda provider: None)
+    monkeypatch.setattr(indexes, "_keyring", lambda provider: None)
     found = Indexes.from_settings()
     path = clean_environment / ".netrc"
 
@@ -495,7 +504,7 @@ def test_a_certificate_file_that_is_none_is_said_at_once(tmp_path: Path) -> None
             with pytest.raises(UsageError) as caught:
                 open_client(found)
             assert caught.value.findings[0].subject == flag
-            assert str(path) in caught.value.findings[0].say()
+            assert str(path) in caught.value.findings[0].render()
             open_client(found, offline=True)
 
 
@@ -561,7 +570,7 @@ def test_the_keyring_is_not_asked_about_the_public_index(keyring: Keyring) -> No
 def test_uvs_project_for_sources() -> None:
     found = settings(torch="torch", stone="inner")
     assert found.uv_project(["brick>=1"]) == ""
-    made = room.tomllib.loads(found.uv_project(['Torch[cuda]>=2; sys_platform == "linux"', "brick"]))
+    made = indexes.tomllib.loads(found.uv_project(['Torch[cuda]>=2; sys_platform == "linux"', "brick"]))
     assert made["project"]["dependencies"] == ['Torch[cuda]>=2; sys_platform == "linux"']
     assert made["tool"]["uv"]["sources"] == {"torch": {"index": "index2"}}
     assert made["tool"]["uv"]["index"] == [{"name": "index2", "url": B, "explicit": True}]
@@ -693,7 +702,7 @@ def test_what_is_no_page_of_an_index(content: str, kind: str) -> None:
         project_files("stone", Indexes.from_settings(A), served(content, kind))
     (finding,) = caught.value.findings
     assert (finding.code, finding.subject) == ("not-an-index", A + "stone/")
-    assert kind in finding.say()
+    assert kind in finding.render()
 
 
 def test_the_first_index_that_has_the_name_wins() -> None:
@@ -705,13 +714,13 @@ def test_the_first_index_that_has_the_name_wins() -> None:
     project = find_project("stone", found, client)
     assert project is not None and project.index is not None and project.index.url == B
     assert client.asked == [A + "stone/", B + "stone/"]
-    assert [str(one.index) for one in room.projects_elsewhere("stone", found, client)] == [C]
+    assert [str(one.index) for one in projects_elsewhere("stone", found, client)] == [C]
     assert find_project("brick", found, client) is None
     with pytest.raises(FetchError) as caught:
         project_files("brick", found, client)
     assert caught.value.findings[0].code == "project-not-found"
     for index in (A, B, C):
-        assert index in caught.value.findings[0].say()
+        assert index in caught.value.findings[0].render()
 
 
 def test_find_links_are_added_whichever_index_wins(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from offlinepack.ontarget import manifest as layout
 from offlinepack.ontarget.errors import BundleError
+from offlinepack.ontarget.manifest import parse_manifest, serialize_manifest
 
 FILE = {"path": "wheels/stone-1.0-py3-none-any.whl", "size": 5, "sha256": "0" * 64, "kind": "wheel", "carried": True}
 SOUND: dict[str, Any] = {
@@ -72,20 +72,20 @@ def changed(change: Change) -> bytes:
 def refused(data: bytes) -> str:
     began = time.process_time()
     with pytest.raises(BundleError) as caught:
-        layout.read(data)
+        parse_manifest(data)
     assert time.process_time() - began < 3
     assert caught.value.exit_code == 9 and len(caught.value.findings) == 1
-    said = caught.value.findings[0].say()
+    said = caught.value.findings[0].render()
     assert said.isprintable() and len(said) < 700
     return said
 
 
 def test_what_was_written_is_read() -> None:
     data = canonical(SOUND)
-    manifest = layout.read(data)
-    assert layout.write(manifest) == data
+    manifest = parse_manifest(data)
+    assert serialize_manifest(manifest) == data
     assert manifest.folder == "notes-1.2" and manifest.targets[0].facts.libc_version == "2.36"
-    assert [one.path for one in manifest.files_of(manifest.targets[0])] == [SOUND["files"][1]["path"], FILE["path"]]
+    assert [one.path for one in manifest.list_files(manifest.targets[0])] == [SOUND["files"][1]["path"], FILE["path"]]
 
 
 def put(*keys: Any) -> Change:
@@ -277,10 +277,10 @@ def test_any_flipped_bit_is_refused(data: st.DataObject) -> None:
     flipped = bytearray(GOOD)
     flipped[data.draw(st.integers(0, len(GOOD) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     try:
-        again = layout.read(bytes(flipped))
+        again = parse_manifest(bytes(flipped))
     except BundleError:
         return
-    assert layout.write(again) == bytes(flipped) != GOOD
+    assert serialize_manifest(again) == bytes(flipped) != GOOD
 
 
 JSON = st.recursive(
@@ -298,6 +298,6 @@ def test_nonsense_is_a_finding(value: Any, key: str) -> None:
     for plain in (value, {**SOUND, key: value}):
         try:
             data = (json.dumps(plain, sort_keys=True, indent=1) + "\n").encode("utf-8", "surrogatepass")
-            layout.read(data)
+            parse_manifest(data)
         except BundleError:
             pass

@@ -17,12 +17,13 @@ from elftools.elf.elffile import ELFFile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from offlinepack import native, targets
 from offlinepack.errors import IntegrityError
-from offlinepack.native import files, imports
-from offlinepack.ontarget.archive import Archive
+from offlinepack.native import Needs, _libraries, files, help_for, needs, read
+from offlinepack.native.files import Unpacked, read_file
+from offlinepack.native.imports import _imports
+from offlinepack.ontarget.archive import ZipArchive
 from offlinepack.store import Store, StoredFile
-from offlinepack.targets import Target
+from offlinepack.targets import Target, catalogue, combine, from_facts
 
 from ..making import make_wheel
 
@@ -135,7 +136,7 @@ EXTENSION = "cpython-311-x86_64-linux-gnu.so"
 
 @pytest.fixture
 def target() -> Target:
-    return targets.combine(names=["debian12"])[0]
+    return combine(names=["debian12"])[0]
 
 
 class Shelf:
@@ -174,7 +175,7 @@ def test_an_elf_file_says_what_it_wants(tmp_path: Path, machine: tuple[int, int,
         machine=machine,
     )
     path.write_bytes(data)
-    found = native.read_file(path)
+    found = read_file(path)
     assert found is not None
     assert found.machine == name
     assert found.soname == "libstone.so.1"
@@ -211,7 +212,7 @@ def test_the_reader_says_what_pyelftools_says() -> None:
                 library.name: tuple(sorted({one.name for one in wanted}))
                 for library, wanted in (section.iter_versions() if section else ())
             }
-        ours = native.read_file(path)
+        ours = read_file(path)
         assert ours is not None
         assert ours.needed == tuple(tag.needed for tag in dynamic if tag.entry.d_tag == "DT_NEEDED"), path
         assert ours.soname == next((tag.soname for tag in dynamic if tag.entry.d_tag == "DT_SONAME"), ""), path
@@ -227,7 +228,7 @@ def test_a_damaged_file_is_passed_over(tmp_path: Path, at: int, value: bytes, cu
     whole[at : at + len(value)] = value
     path = tmp_path / "damaged.so"
     path.write_bytes(bytes(whole[: max(len(whole) - cut, 8)]))
-    native.read_file(path)  # says something or nothing, and ends
+    read_file(path)  # says something or nothing, and ends
 
 
 def test_a_table_without_an_end_is_left(tmp_path: Path) -> None:
@@ -236,7 +237,7 @@ def test_a_table_without_an_end_is_left(tmp_path: Path) -> None:
     data[at + 8 : at + 16] = struct.pack("<Q", 1 << 60)
     path = tmp_path / "endless.so"
     path.write_bytes(data)
-    assert native.read_file(path) is None
+    assert read_file(path) is None
 
 
 def test_what_the_set_and_the_c_library_bring_is_no_need(shelf: Shelf, target: Target) -> None:
@@ -256,7 +257,7 @@ def test_what_the_set_and_the_c_library_bring_is_no_need(shelf: Shelf, target: T
         },
     )
     shelf.put("far", {"far/lib/libfar.so.2": make_elf(soname="libfar.so.2")}, tag="py3-none-manylinux_2_17_x86_64")
-    found = native.needs(shelf.wheels, target)
+    found = needs(shelf.wheels, target)
     assert (found.needs, found.findings) == ((), ())
 
 
@@ -268,14 +269,14 @@ def test_what_remains_is_a_need_with_the_newest_symbols_and_the_package(shelf: S
     shelf.put(
         "stone", {f"stone.{EXTENSION}": module("stone", "libGL.so.1", "libstdc++.so.6", "libc.so.6", versions=wanted)}
     )
-    found = native.needs(shelf.wheels, target)
+    found = needs(shelf.wheels, target)
     assert [(one.soname, one.symbols, one.wanted_by, one.help) for one in found.needs] == [
         ("libGL.so.1", (), ("stone",), "apt install libgl1"),
         ("libstdc++.so.6", ("CXXABI_1.3", "GLIBCXX_3.4.21"), ("stone",), "apt install libstdc++6"),
     ]
     assert found.libc == "2.14"
     # every server has the C++ runtime; libGL is worth a word
-    assert [one.say() for one in found.findings] == [
+    assert [one.render() for one in found.findings] == [
         "stone needs libGL.so.1 of the target's own system. Install it there: apt install libgl1"
     ]
 
@@ -288,7 +289,7 @@ def test_a_library_of_a_library_is_a_need_too(shelf: Shelf, target: Target) -> N
             "stone.libs/libinner.so.1": make_elf(["libodbc.so.2"]),
         },
     )
-    assert [one.soname for one in native.needs(shelf.wheels, target).needs] == ["libodbc.so.2"]
+    assert [one.soname for one in needs(shelf.wheels, target).needs] == ["libodbc.so.2"]
 
 
 INIT = {
@@ -321,7 +322,7 @@ def test_a_need_is_what_an_import_certainly_loads(shelf: Shelf, target: Target, 
         "stone",
         {"stone/__init__.py": text, "stone/other.py": "", f"stone/_part.{EXTENSION}": module("_part", "libtbb.so.12")},
     )
-    found = native.needs(shelf.wheels, target)
+    found = needs(shelf.wheels, target)
     assert [one.soname for one in found.needs] == (["libtbb.so.12"] if certain else [])
     assert [one.code for one in found.findings] == (["library-needed"] if certain else ["library-optional"])
 
@@ -348,7 +349,7 @@ def test_modules_that_load_their_binary_in_their_own_way(shelf: Shelf, target: T
         {"plugins/__init__.py": "", "plugins/sql/libpg.so": make_elf(["libpq.so.5"])},
         tag="py3-none-manylinux_2_17_x86_64",
     )
-    found = native.needs(shelf.wheels, target)
+    found = needs(shelf.wheels, target)
     assert [one.soname for one in found.needs] == ["libGL.so.1", "libgomp.so.1"]
     assert [one.subject for one in found.findings if one.code == "library-optional"] == ["plugins"]
 
@@ -358,7 +359,7 @@ def test_programs_are_started(shelf: Shelf, target: Target) -> None:
     shelf.put("uwsgi", {"uwsgidecorators.py": ""}, data={"scripts/uwsgi": program})
     shelf.put("moved", {"moved.py": ""}, data={"data/libexec/moved": program})
     shelf.put("carried", {"carried/__init__.py": "", "carried/bin/tool": make_elf(["libfoo.so.1"], program=True)})
-    found = native.needs(shelf.wheels, target)
+    found = needs(shelf.wheels, target)
     assert [(one.soname, one.wanted_by, one.help) for one in found.needs] == [
         ("libpython3.11.so.1.0", ("moved", "uwsgi"), "apt install libpython3.11")
     ]
@@ -366,17 +367,17 @@ def test_programs_are_started(shelf: Shelf, target: Target) -> None:
 
 def test_files_for_other_machines_are_data(shelf: Shelf, target: Target) -> None:
     shelf.put("stone", {"stone/__init__.py": "", f"stone.{EXTENSION}": module("stone", "libfoo.so.1", machine=AARCH64)})
-    assert native.needs(shelf.wheels, target).needs == ()
-    arm = targets.combine(names=["debian12-aarch64"])[0]
-    assert [one.soname for one in native.needs(shelf.wheels, arm).needs] == ["libfoo.so.1"]
+    assert needs(shelf.wheels, target).needs == ()
+    arm = combine(names=["debian12-aarch64"])[0]
+    assert [one.soname for one in needs(shelf.wheels, arm).needs] == ["libfoo.so.1"]
 
 
 def test_files_for_other_systems_are_data(shelf: Shelf, target: Target) -> None:
     attach = make_macho(["/opt/x/libfoo.dylib"], system=(15, 0), machine=0x01000007)
     shelf.put("stone", {"stone/__init__.py": "", "stone/attach.dylib": attach}, tag="py3-none-any")
-    assert native.needs(shelf.wheels, target) == native.Needs((), (), "")
-    mac = targets.combine(names=["macos14-x86_64:3.11"])[0]
-    assert [(one.level, one.code) for one in native.needs(shelf.wheels, mac).findings] == [
+    assert needs(shelf.wheels, target) == Needs((), (), "")
+    mac = combine(names=["macos14-x86_64:3.11"])[0]
+    assert [(one.level, one.code) for one in needs(shelf.wheels, mac).findings] == [
         ("note", "macos-too-old"),
         ("note", "library-optional"),
     ]
@@ -391,13 +392,13 @@ def test_of_two_dlls_of_one_name_the_complete_one_counts(shelf: Shelf) -> None:
         "stone.libs/outer-0123.dll": make_pe(["kernel32.dll"]),
     }
     shelf.put("stone", files, tag="cp311-cp311-win_amd64")
-    assert native.needs(shelf.wheels, targets.combine(names=["windows:3.11"])[0]).needs == ()
+    assert needs(shelf.wheels, combine(names=["windows:3.11"])[0]).needs == ()
 
 
 def test_pure_wheels_have_no_needs(shelf: Shelf) -> None:
     shelf.put("stone", {"stone.py": ""}, tag="py3-none-any")
     for name in ("windows:3.11", "macos14:3.11", "debian12"):
-        assert native.needs(shelf.wheels, targets.combine(names=[name])[0]) == native.Needs((), (), "")
+        assert needs(shelf.wheels, combine(names=[name])[0]) == Needs((), (), "")
 
 
 def test_a_windows_wheel_needs_the_runtime_that_python_does_not_bring(shelf: Shelf) -> None:
@@ -415,7 +416,7 @@ def test_a_windows_wheel_needs_the_runtime_that_python_does_not_bring(shelf: She
         "stone/Inner.dll": make_pe([]),
     }
     shelf.put("stone", {**files, "stone/t32.exe": make_pe(["nothing.dll"], machine=0x14C)}, tag="cp311-cp311-win_amd64")
-    found = native.needs(shelf.wheels, targets.combine(names=["windows:3.11"])[0])
+    found = needs(shelf.wheels, combine(names=["windows:3.11"])[0])
     assert [(one.soname, one.wanted_by, one.help) for one in found.needs] == [
         ("msvcp140.dll", ("stone",), "Microsoft Visual C++ Redistributable, version 14 (vc_redist)")
     ]
@@ -434,12 +435,12 @@ def test_a_mac_wheel_needs_what_another_package_manager_brings(shelf: Shelf) -> 
         "stone/.dylibs/libinner.dylib": make_macho(needed[:1]),
     }
     shelf.put("stone", files, tag="cp311-cp311-macosx_11_0_universal2")
-    found = native.needs(shelf.wheels, targets.combine(names=["macos11:3.11"])[0])
+    found = needs(shelf.wheels, combine(names=["macos11:3.11"])[0])
     assert [(one.soname, one.help) for one in found.needs] == [
         ("/opt/homebrew/opt/libomp/lib/libomp.dylib", "brew install libomp")
     ]
     assert [one.code for one in found.findings] == ["macos-too-old", "library-needed"]
-    assert native.needs(shelf.wheels, targets.combine(names=["macos14-x86_64:3.11"])[0]).needs == ()
+    assert needs(shelf.wheels, combine(names=["macos14-x86_64:3.11"])[0]).needs == ()
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -452,16 +453,16 @@ def test_damaged_files_of_other_systems_are_passed_over(tmp_path: Path, at: int,
     whole[at : at + len(value)] = value
     path = tmp_path / "damaged"
     path.write_bytes(bytes(whole))
-    native.read_file(path)
+    read_file(path)
 
 
 def test_the_probe_knows_what_is_there(shelf: Shelf, target: Target) -> None:
     versions = {"libstdc++.so.6": ["GLIBCXX_3.4.30"]}
     shelf.put("stone", {f"stone.{EXTENSION}": module("stone", "libodbc.so.2", "libstdc++.so.6", versions=versions)})
     probed = replace(target, probe={"sonames": ["libodbc.so.2", "libstdc++.so.6"], "symbols": {"GLIBCXX": "3.4.30"}})
-    assert native.needs(shelf.wheels, probed).findings == ()
+    assert needs(shelf.wheels, probed).findings == ()
     older = replace(target, probe={"sonames": ["libstdc++.so.6"], "symbols": {"GLIBCXX": "3.4.25"}})
-    assert [(one.level, one.say()) for one in native.needs(shelf.wheels, older).findings] == [
+    assert [(one.level, one.render()) for one in needs(shelf.wheels, older).findings] == [
         ("error", "stone needs libodbc.so.2, which debian12 lacks. Install it there: apt install libodbc2"),
         (
             "error",
@@ -477,9 +478,9 @@ def test_a_newer_c_library_than_the_target_has(shelf: Shelf, text: str, level: s
         f"stone/_part.{EXTENSION}": module("_part", "libc.so.6", versions={"libc.so.6": ["GLIBC_2.34"]}),
     }
     shelf.put("stone", files)
-    old = targets.combine(names=["rhel8:3.11"])[0]
-    found = native.needs(shelf.wheels, old).findings
-    assert [(one.level, one.say()) for one in found] == [
+    old = combine(names=["rhel8:3.11"])[0]
+    found = needs(shelf.wheels, old).findings
+    assert [(one.level, one.render()) for one in found] == [
         (
             level,
             f"stone: stone/_part.{EXTENSION} needs GLIBC_2.34, and rhel8:3.11 has glibc 2.28. "
@@ -513,22 +514,22 @@ def test_a_newer_c_library_than_the_target_has(shelf: Shelf, text: str, level: s
     ],
 )
 def test_the_command_that_brings_a_library(name: str, soname: str, help: str | None) -> None:
-    assert native.help_for(soname, targets.combine(names=[name])[0]) == help
+    assert help_for(soname, combine(names=[name])[0]) == help
 
 
 def test_a_probed_machine_is_told_in_its_own_words() -> None:
-    told = {**targets.combine(names=["rhel9:3.11"])[0].facts._asdict(), "spoken": "rhel9:3.11"}
-    assert native.help_for("libGL.so.1", targets.from_facts(told)) == "dnf install mesa-libGL"
+    told = {**combine(names=["rhel9:3.11"])[0].facts._asdict(), "spoken": "rhel9:3.11"}
+    assert help_for("libGL.so.1", from_facts(told)) == "dnf install mesa-libGL"
 
 
 def test_the_table_of_libraries_is_well_formed() -> None:
-    table = native._libraries()
+    table = _libraries()
     assert len(table["library"]) >= 60
     kinds = {kind for one in table["managers"].values() for kind in one["packages"]}
     for soname, packages in table["library"].items():
         assert set(packages) <= kinds and any(packages.values()), soname
         assert all(name == name.strip() for name in packages.values()), soname
-    for entry in targets.catalogue():
+    for entry in catalogue():
         if entry.os == "linux":
             assert any(re.match(one["systems"], entry.name) for one in table["managers"].values()), entry.name
 
@@ -539,9 +540,9 @@ def test_a_wheel_is_looked_at_once(shelf: Shelf, target: Target, tmp_path: Path)
         {f"stone.{EXTENSION}": module("stone", "libpq.so.5", versions={"libpq.so.5": ["PQ_2"]}, search="$ORIGIN")},
     )
     store = Store(tmp_path / "store")
-    first = native.needs(shelf.wheels, target, store)
+    first = needs(shelf.wheels, target, store)
     shelf.wheels["stone"].path.unlink()
-    assert native.needs(shelf.wheels, target, store) == first
+    assert needs(shelf.wheels, target, store) == first
 
 
 @pytest.mark.parametrize("block", [1, 7, 64, 4096])
@@ -550,7 +551,7 @@ def test_a_binary_is_read_a_window_at_a_time(
 ) -> None:
     monkeypatch.setattr(files, "_BLOCK", block)
     shelf.put("stone", {f"stone.{EXTENSION}": module("stone", "libpq.so.5")})
-    assert [one.soname for one in native.needs(shelf.wheels, target).needs] == ["libpq.so.5"]
+    assert [one.soname for one in needs(shelf.wheels, target).needs] == ["libpq.so.5"]
 
 
 def test_any_slice_of_a_member_is_what_it_is_of_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -560,24 +561,24 @@ def test_any_slice_of_a_member_is_what_it_is_of_its_bytes(tmp_path: Path, monkey
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("data", content)
     with path.open("rb") as source:
-        entry = Archive(source).entries(lambda *_: None)["data"]
-        data = files.Unpacked(source, entry)
+        entry = ZipArchive(source).read_entries(lambda *_: None)["data"]
+        data = Unpacked(source, entry)
         for start, stop in [(0, 64), (3000, 3200), (10, 2000), (3199, 9999), (5000, 6000), (7, 7)]:
             assert data[start:stop] == content[start:stop]
         with pytest.raises(ValueError):
             for _ in range(100):
                 assert data[3000:3100] + data[:10]
-        assert files.Unpacked(source, entry)[0:] == content
+        assert Unpacked(source, entry)[0:] == content
 
 
 def test_statements_are_read_in_linear_time() -> None:
     text = b"try:\n" + b"    \n" * 20000 + b"x = 1\n"
-    assert list(imports._imports(text, "stone")) == []
-    assert list(imports._imports(b"if x:\n" * 2000, "stone")) == []
+    assert list(_imports(text, "stone")) == []
+    assert list(_imports(b"if x:\n" * 2000, "stone")) == []
 
 
 def test_a_wheel_that_is_no_archive_is_an_error_of_the_caller(tmp_path: Path) -> None:
     path = tmp_path / "stone-1.0-cp311-cp311-linux_x86_64.whl"
     path.write_bytes(b"no")
     with pytest.raises(IntegrityError):
-        native.read(path)
+        read(path)

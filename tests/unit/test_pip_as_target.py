@@ -13,18 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from offlinepack import pip_as_target
-from offlinepack.pip_as_target import Answer, Rules, bare, clean_environment, redacted
-from offlinepack.pip_as_target.reading import (
-    Kept,
-    _moment,
-    _of_entry,
-    _of_sdist,
-    _version_in,
-    below,
-    of_wheel,
-    vouched,
+from offlinepack.net.remote_zip import read_wheel_metadata
+from offlinepack.net.urls import redact_output, strip_credentials
+from offlinepack.pip_shim.index_patches import _normalize_time, _parse_file_version, _read_entry, belongs_to_index
+from offlinepack.pip_shim.run import (
+    SUPPORTED_PIP_VERSIONS,
+    PipOutput,
+    PipRules,
+    _move_logins_to_netrc,
+    clean_environment,
 )
+from offlinepack.pip_shim.static_metadata import ReadCache, _read_sdist_metadata, is_metadata_static
 from tests.making import make_sdist, make_wheel
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
@@ -32,7 +31,7 @@ PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 def test_the_bound_is_that_of_pyproject() -> None:
     bound = re.search(r'"pip([^"]+)"', PYPROJECT.read_text("utf-8"))
-    assert bound and bound[1] == pip_as_target.BOUND
+    assert bound and bound[1] == SUPPORTED_PIP_VERSIONS
 
 
 def test_nothing_that_speaks_to_pip_or_python_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +54,7 @@ def test_logins_go_into_a_private_netrc(tmp_path: Path, monkeypatch: pytest.Monk
         "PIP_EXTRA_INDEX_URL": "https://u%40x:p%3Aw@one.invalid/more/ https://two.invalid/simple/",
         "NETRC": str(own),
     }
-    made = pip_as_target._without_secrets(environment, tmp_path / "netrc")
+    made = _move_logins_to_netrc(environment, tmp_path / "netrc")
     assert made["PIP_INDEX_URL"] == "https://one.invalid/simple/"
     assert made["PIP_EXTRA_INDEX_URL"] == "https://one.invalid/more/ https://two.invalid/simple/"
     written = Path(made["NETRC"])
@@ -75,24 +74,24 @@ def test_logins_go_into_a_private_netrc(tmp_path: Path, monkeypatch: pytest.Monk
     ],
 )
 def test_what_netrc_cannot_say_stays_in_the_address(urls: str, tmp_path: Path) -> None:
-    made = pip_as_target._without_secrets({"PIP_EXTRA_INDEX_URL": urls}, tmp_path / "netrc")
+    made = _move_logins_to_netrc({"PIP_EXTRA_INDEX_URL": urls}, tmp_path / "netrc")
     assert made == {"PIP_EXTRA_INDEX_URL": urls}
     assert not (tmp_path / "netrc").exists()
 
 
 def test_words_are_without_secrets() -> None:
-    assert redacted("at https://u:p@x.invalid/a?token=1 no") == "at https://x.invalid/a no"
-    assert redacted("git+ssh://git@x.invalid/a") == "git+ssh://x.invalid/a"
-    assert bare("https://u:p@x.invalid/a/#sha256=1") == "https://x.invalid/a/"
+    assert redact_output("at https://u:p@x.invalid/a?token=1 no") == "at https://x.invalid/a no"
+    assert redact_output("git+ssh://git@x.invalid/a") == "git+ssh://x.invalid/a"
+    assert strip_credentials("https://u:p@x.invalid/a/#sha256=1") == "https://x.invalid/a/"
 
 
 def test_an_answer_shows_the_end_of_what_was_said() -> None:
-    said = Answer(1, "one\n\n", "two \nthree\n", {})
-    assert said.end(2) == "two\nthree"
+    said = PipOutput(1, "one\n\n", "two \nthree\n", {})
+    assert said.get_last_lines(2) == "two\nthree"
 
 
 def test_rules_are_plain_values() -> None:
-    json.dumps(Rules(cache=Path("x")).__dict__, default=str)
+    json.dumps(PipRules(cache_folder=Path("x")).__dict__, default=str)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +104,7 @@ def test_rules_are_plain_values() -> None:
     ],
 )
 def test_the_version_in_a_file_name(name: str, version: str) -> None:
-    assert _version_in(name) == version
+    assert _parse_file_version(name) == version
 
 
 def test_moments_compare() -> None:
@@ -115,46 +114,46 @@ def test_moments_compare() -> None:
         "2024-01-01T00:00:00.5+00:00",
         "2024-01-01t00:00:01z",
     ]
-    assert sorted(times, key=_moment) == times
+    assert sorted(times, key=_normalize_time) == times
 
 
 def test_an_entry_tells_python_and_yanked() -> None:
-    assert _of_entry({"requires-python": ">=3.8", "yanked": "bad"}) == (">=3.8", True)
-    assert _of_entry(b'<a href="x" data-requires-python="&gt;=3.8">x</a>') == (">=3.8", False)
-    assert _of_entry(b"<a href='x' data-yanked=''>x</a>") == ("", True)
+    assert _read_entry({"requires-python": ">=3.8", "yanked": "bad"}) == (">=3.8", True)
+    assert _read_entry(b'<a href="x" data-requires-python="&gt;=3.8">x</a>') == (">=3.8", False)
+    assert _read_entry(b"<a href='x' data-yanked=''>x</a>") == ("", True)
 
 
 def test_a_page_belongs_to_an_index() -> None:
-    assert below("https://u:p@x.invalid/simple/stone/", "https://x.invalid/simple")
-    assert not below("https://x.invalid/simple-two/stone/", "https://x.invalid/simple/")
+    assert belongs_to_index("https://u:p@x.invalid/simple/stone/", "https://x.invalid/simple")
+    assert not belongs_to_index("https://x.invalid/simple-two/stone/", "https://x.invalid/simple/")
 
 
 def test_kept_things_are_found_again(tmp_path: Path) -> None:
-    kept = Kept(str(tmp_path / "cache"))
+    kept = ReadCache(str(tmp_path / "cache"))
     assert kept.get("pages", "a") is None
     kept.put("pages", "a", b"1")
     kept.put("pages", "a", b"2")
     assert kept.get("pages", "a") == b"2"
-    nowhere = Kept(None)
+    nowhere = ReadCache(None)
     nowhere.put("pages", "a", b"1")
     assert nowhere.get("pages", "a") is None
 
 
 def test_metadata_of_a_wheel_and_of_an_sdist_that_vouches_for_it(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, "stone", requires=["pebble"])
-    assert b"Requires-Dist: pebble" in of_wheel(wheel.open("rb"))
-    assert _of_sdist(sdist("Metadata-Version: 2.1\nName: stone\nVersion: 1\n")) is None, "metadata 2.1 vouches not"
+    assert b"Requires-Dist: pebble" in read_wheel_metadata(wheel.open("rb"))
+    assert _read_sdist_metadata(sdist("Metadata-Version: 2.1\nName: stone\nVersion: 1\n")) is None, "metadata 2.1 vouches not"
     settled = make_sdist(tmp_path, "stone", requires=["pebble"])
-    assert b"pebble" in (_of_sdist(settled.read_bytes()) or b""), "its pyproject.toml does"
+    assert b"pebble" in (_read_sdist_metadata(settled.read_bytes()) or b""), "its pyproject.toml does"
     told = b"Metadata-Version: 2.1\nName: stone\nVersion: 1\n"
-    assert vouched(told, b"[project]\nname = 'stone'\ndynamic = ['version']\n")
-    assert not vouched(told, b"[project]\nname = 'stone'\ndynamic = ['dependencies']\n")
-    assert not vouched(told, b"[build-system]\nrequires = ['setuptools']\n")
+    assert is_metadata_static(told, b"[project]\nname = 'stone'\ndynamic = ['version']\n")
+    assert not is_metadata_static(told, b"[project]\nname = 'stone'\ndynamic = ['dependencies']\n")
+    assert not is_metadata_static(told, b"[build-system]\nrequires = ['setuptools']\n")
     assert b"pebble" in (
-        _of_sdist(sdist("Metadata-Version: 2.2\nName: stone\nVersion: 1\nRequires-Dist: pebble\n")) or b""
+        _read_sdist_metadata(sdist("Metadata-Version: 2.2\nName: stone\nVersion: 1\nRequires-Dist: pebble\n")) or b""
     )
     dynamic = "Metadata-Version: 2.4\nName: stone\nVersion: 1\nDynamic: Requires-Dist\n"
-    assert _of_sdist(sdist(dynamic)) is None
+    assert _read_sdist_metadata(sdist(dynamic)) is None
 
 
 def test_two_metadata_are_none(tmp_path: Path) -> None:
@@ -162,7 +161,7 @@ def test_two_metadata_are_none(tmp_path: Path) -> None:
         wheel.writestr("a.dist-info/METADATA", "")
         wheel.writestr("b.dist-info/METADATA", "")
     with pytest.raises(ValueError, match="unpack"):
-        of_wheel((tmp_path / "x.whl").open("rb"))
+        read_wheel_metadata((tmp_path / "x.whl").open("rb"))
 
 
 def sdist(told: str) -> bytes:

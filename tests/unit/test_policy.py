@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from offlinepack.errors import Finding, SourceError
-from offlinepack.evidence import Evidence, policy
+from offlinepack.evidence import Evidence
 from offlinepack.evidence.look import Look
+from offlinepack.evidence.policy import check, of_table, read
 from offlinepack.evidence.vulnerabilities import Known, Lookup
 
 from ..bundles import make_bundle
@@ -46,8 +47,8 @@ def codes(found: list[Finding]) -> list[tuple[str, str]]:
 
 
 def judged(evidence: Evidence, known: Lookup | None = None, **table: Any) -> list[tuple[str, str]]:
-    rules = policy.of_table({key.replace("_", "-"): value for key, value in table.items()}, "test")
-    return codes(policy.check(evidence, rules, TODAY, known))
+    rules = of_table({key.replace("_", "-"): value for key, value in table.items()}, "test")
+    return codes(check(evidence, rules, TODAY, known))
 
 
 def test_no_rules_no_findings(evidence: Evidence) -> None:
@@ -108,9 +109,9 @@ def test_vulnerabilities(evidence: Evidence) -> None:
 
 
 def test_an_exception_is_told_with_its_reason(evidence: Evidence) -> None:
-    rules = policy.of_table({"denied-projects": ["moss"], "exceptions": {"Moss": "it is ours"}}, "test")
-    (found,) = policy.check(evidence, rules, TODAY, None)
-    assert found.level == "note" and "it is ours" in found.say() and "moss" in found.say()
+    rules = of_table({"denied-projects": ["moss"], "exceptions": {"Moss": "it is ours"}}, "test")
+    (found,) = check(evidence, rules, TODAY, None)
+    assert found.level == "note" and "it is ours" in found.render() and "moss" in found.render()
 
 
 def test_all_mistakes_at_once() -> None:
@@ -124,7 +125,7 @@ def test_all_mistakes_at_once() -> None:
         "denied-projects": ["no such<<2"],
     }
     with pytest.raises(SourceError) as failed:
-        policy.of_table(table, "policy.toml")
+        of_table(table, "policy.toml")
     assert len(failed.value.findings) == 7
     assert {one.code for one in failed.value.findings} == {"unknown-rule", "bad-rule"}
 
@@ -133,7 +134,7 @@ def test_all_mistakes_at_once() -> None:
 def test_where_the_rules_may_stand(head: str, tmp_path: Path) -> None:
     path = tmp_path / "policy.toml"
     path.write_text(head + "minimum-age = 7\n", "utf-8")
-    assert policy.read(path).minimum_age == 7
+    assert read(path).minimum_age == 7
 
 
 @pytest.mark.parametrize("data", [b"minimum-age = ", b"\xff\xfe\x00"])
@@ -141,6 +142,6 @@ def test_what_is_no_toml(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "policy.toml"
     path.write_bytes(data)
     with pytest.raises(SourceError):
-        policy.read(path)
+        read(path)
     with pytest.raises(SourceError):
-        policy.read(tmp_path / "none.toml")
+        read(tmp_path / "none.toml")

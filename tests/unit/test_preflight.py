@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from offlinepack.ontarget import interpreter, match, preflight
-from offlinepack.ontarget.environment import Place
+from offlinepack.ontarget import preflight
 from offlinepack.ontarget.errors import MachineError, UsageError
-from offlinepack.ontarget.manifest import Facts, Manifest, Need, Target
-from offlinepack.ontarget.preflight import SPARE, Room
+from offlinepack.ontarget.files import format_size
+from offlinepack.ontarget.generations import EnvironmentLocation
+from offlinepack.ontarget.manifest import Facts, Manifest, Need, TargetPlan
+from offlinepack.ontarget.preflight import MACHINE_CODES, SPARE_BYTES, DiskUsage, estimate_disk_usage, run_preflight
+from offlinepack.ontarget.target_selection import filter_targets, find_mismatches, get_base_executable, select_target
 
 LINUX = Facts("cpython", "3.11", False, "linux", "x86_64", "glibc", "2.28", None)
 MACHINE: dict[str, Any] = {
@@ -24,8 +26,8 @@ MACHINE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def target(facts: Facts = LINUX, name: str = "debian12", tag: str = "cp311-manylinux_2_28_x86_64", least: str = "3.11") -> Target:
-    return Target(name, tag, facts, least, (), (), ())
+def target(facts: Facts = LINUX, name: str = "debian12", tag: str = "cp311-manylinux_2_28_x86_64", least: str = "3.11") -> TargetPlan:
+    return TargetPlan(name, tag, facts, least, (), (), ())
 
 
 def machine(**changed: Any) -> dict[str, Any]:
@@ -69,43 +71,43 @@ def machine(**changed: Any) -> dict[str, Any]:
     ],
 )
 def test_what_fits(wanted: dict[str, Any], here: dict[str, Any], words: list[str]) -> None:
-    assert [str(one) for one in match.misfits(target(LINUX._replace(**wanted)), machine(**here))] == words
+    assert [str(one) for one in find_mismatches(target(LINUX._replace(**wanted)), machine(**here))] == words
 
 
 def test_the_patch_release_that_a_file_needs() -> None:
-    (why,) = match.misfits(target(least="3.11.5"), machine())
+    (why,) = find_mismatches(target(least="3.11.5"), machine())
     assert str(why) == "it needs Python 3.11.5 or newer, this is 3.11.4"
 
 
-def manifest(*targets: Target) -> Manifest:
+def manifest(*targets: TargetPlan) -> Manifest:
     return Manifest(1, "notes", "1.0", None, None, targets, ())
 
 
 def test_a_target_is_asked_for_by_tag_or_by_name() -> None:
     old = target(LINUX._replace(libc_version="2.17"), "rhel7", "cp311-manylinux_2_17_x86_64")
     both = manifest(target(), old)
-    assert match.targets(both, None) == [target(), old]
-    assert match.targets(both, "rhel7") == match.targets(both, old.tag) == [old]
+    assert filter_targets(both, None) == [target(), old]
+    assert filter_targets(both, "rhel7") == filter_targets(both, old.tag) == [old]
     with pytest.raises(UsageError) as caught:
-        match.targets(both, "/srv/app/venv")
-    assert "--venv" in caught.value.findings[0].say()
+        filter_targets(both, "/srv/app/venv")
+    assert "--venv" in caught.value.findings[0].render()
     with pytest.raises(UsageError) as caught:
-        match.targets(both, "debian13")
-    assert "cp311-manylinux_2_17_x86_64" in caught.value.findings[0].say()
+        filter_targets(both, "debian13")
+    assert "cp311-manylinux_2_17_x86_64" in caught.value.findings[0].render()
 
 
 def test_the_first_target_that_fits_the_first_python_that_fits() -> None:
     new, old = target(LINUX._replace(libc_version="2.36")), target(LINUX._replace(libc_version="2.17"), tag="cp311-old")
-    chosen = match.choose([new, old], iter([machine(python="3.9.2"), machine()]))
+    chosen = select_target([new, old], iter([machine(python="3.9.2"), machine()]))
     assert chosen.target == old and chosen.facts["python"] == "3.11.4"
 
 
 def test_where_nothing_fits_all_that_was_found_is_told() -> None:
     found: Iterator[dict[str, Any]] = iter([machine(python="3.9.2"), machine(machine="aarch64", executable="/opt/p")])
     with pytest.raises(MachineError) as caught:
-        match.choose([target()], found)
+        select_target([target()], found)
     assert caught.value.exit_code == 10
-    said = [one.say() for one in caught.value.findings]
+    said = [one.render() for one in caught.value.findings]
     assert "CPython 3.11" in said[0] and "cp311-manylinux_2_28_x86_64" in said[0]
     assert "3.9.2" in said[1] and "/opt/p" in said[2]
 
@@ -114,9 +116,9 @@ def test_a_virtual_environment_s_interpreter_is_that_of_its_base(tmp_path: Path)
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python3.11").touch()
     inside = machine(prefix="/srv/venv.d/0123456789ab", base_prefix=str(tmp_path), executable="/srv/venv/bin/python")
-    assert match.base(inside) == str(tmp_path / "bin" / "python3.11")
+    assert get_base_executable(inside) == str(tmp_path / "bin" / "python3.11")
     (tmp_path / "python3").symlink_to("bin/python3.11")
-    assert match.base(machine(executable=str(tmp_path / "python3"))) == str(tmp_path / "bin" / "python3.11")
+    assert get_base_executable(machine(executable=str(tmp_path / "python3"))) == str(tmp_path / "bin" / "python3.11")
 
 
 # --------------------------------------------------------------------------------------------------------- preflight
@@ -125,20 +127,20 @@ def test_a_virtual_environment_s_interpreter_is_that_of_its_base(tmp_path: Path)
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with nothing to say of itself."""
-    monkeypatch.setattr(preflight, "_read", lambda _: "")
+    monkeypatch.setattr(preflight, "_read_text", lambda _: "")
     monkeypatch.setattr(os, "umask", lambda _: 0o22)
 
 
-SMALL = Room(1 << 20, 1 << 20, 100, 40, SPARE)
+SMALL = DiskUsage(1 << 20, 1 << 20, 100, 40, SPARE_BYTES)
 
 
-def codes(place: Place, room: Room = SMALL, needs: tuple[Need, ...] = (), **changed: Any) -> dict[str, str]:
-    return {one.code: one.say() for one in preflight.check(place, room, machine(**changed), needs)}
+def codes(place: EnvironmentLocation, room: DiskUsage = SMALL, needs: tuple[Need, ...] = (), **changed: Any) -> dict[str, str]:
+    return {one.code: one.render() for one in run_preflight(place, room, machine(**changed), needs)}
 
 
 @pytest.mark.usefixtures("quiet")
 def test_nothing_to_say(tmp_path: Path) -> None:
-    assert codes(Place(str(tmp_path / "a" / "b" / "venv"), False)) == {}
+    assert codes(EnvironmentLocation(str(tmp_path / "a" / "b" / "venv"), False)) == {}
 
 
 def disk(monkeypatch: pytest.MonkeyPatch, **changed: int) -> None:
@@ -149,7 +151,7 @@ def disk(monkeypatch: pytest.MonkeyPatch, **changed: int) -> None:
 @pytest.mark.usefixtures("quiet")
 def test_the_disk_is_full_and_everything_else_is_told_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk(monkeypatch, f_bavail=1000, f_favail=50, f_flag=8)
-    found = codes(Place(str(tmp_path / "venv"), False), has={**MACHINE["has"], "venv": False})
+    found = codes(EnvironmentLocation(str(tmp_path / "venv"), False), has={**MACHINE["has"], "venv": False})
     assert set(found) == {"disk-full", "no-inodes", "noexec", "no-venv"}
     assert "4 MB free" in found["disk-full"] and "1 MB of bytecode" in found["disk-full"]
     assert "python3.11-venv" in found["no-venv"]
@@ -158,13 +160,13 @@ def test_the_disk_is_full_and_everything_else_is_told_too(tmp_path: Path, monkey
 @pytest.mark.usefixtures("quiet")
 def test_nothing_is_measured_where_nothing_will_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk(monkeypatch, f_bavail=0)
-    assert codes(Place(str(tmp_path / "venv"), False), room=Room(0, 0, 0, 0, 0)) == {}
+    assert codes(EnvironmentLocation(str(tmp_path / "venv"), False), room=DiskUsage(0, 0, 0, 0, 0)) == {}
 
 
 @pytest.mark.usefixtures("quiet")
 def test_a_file_system_that_does_not_count_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk(monkeypatch, f_files=0, f_favail=0)
-    assert codes(Place(str(tmp_path / "venv"), False)) == {}
+    assert codes(EnvironmentLocation(str(tmp_path / "venv"), False)) == {}
 
 
 @pytest.mark.usefixtures("quiet")
@@ -174,7 +176,7 @@ def test_a_place_that_cannot_be_written_and_one_that_could(tmp_path: Path, monke
     monkeypatch.setenv("HOME", str(tmp_path / "mine"))
     monkeypatch.chdir(tmp_path / "theirs")
     monkeypatch.setattr(os, "access", lambda path, _: "mine" in str(path))
-    found = codes(Place(str(tmp_path / "theirs" / "venv"), False))
+    found = codes(EnvironmentLocation(str(tmp_path / "theirs" / "venv"), False))
     assert str(tmp_path / "theirs") in found["not-writable"]
     assert f"--venv {tmp_path}/mine/venv" in found["not-writable"]
 
@@ -187,35 +189,34 @@ def test_what_the_system_is_like(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "us b").mkdir()
     exists = os.path.exists
     monkeypatch.setattr(os.path, "exists", lambda path: path in (*texts, "/run/fapolicyd") or exists(path))
-    monkeypatch.setattr(preflight, "_read", lambda path: texts.get(path, ""))
+    monkeypatch.setattr(preflight, "_read_text", lambda path: texts.get(path, ""))
     monkeypatch.setattr(os, "umask", lambda _: 0o77)
-    found = codes(Place(str(tmp_path / "us b" / "venv"), False))
+    found = codes(EnvironmentLocation(str(tmp_path / "us b" / "venv"), False))
     assert set(found) == {"fat", "selinux", "fapolicyd", "umask"}
     assert "vfat" in found["fat"]
     assert f"restorecon -R {tmp_path}/us b/venv" in found["selinux"]
     assert "fapolicyd-cli" in found["fapolicyd"]
     assert "077" in found["umask"]
-    assert "fat" not in codes(Place(str(tmp_path / "venv"), False)), "the next folder is another disk"
+    assert "fat" not in codes(EnvironmentLocation(str(tmp_path / "venv"), False)), "the next folder is another disk"
 
 
 @pytest.mark.usefixtures("quiet")
 def test_shared_libraries_and_their_symbol_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library = tmp_path / "libstdc++.so.6.0.25"
     library.write_bytes(b"\0GLIBCXX_3.4.25\0CXXABI_1.3\0")
-    monkeypatch.setattr(interpreter, "libraries", lambda _: {"libstdc++.so.6": str(library)}, raising=False)
-    monkeypatch.setattr(interpreter, "_libraries", lambda _: {"libstdc++.so.6": str(library)}, raising=False)
-    monkeypatch.setattr(preflight, "_loads", lambda _, names: [one for one in names if one == "libmine.so"])
+    monkeypatch.setattr(preflight, "find_libraries", lambda _: {"libstdc++.so.6": str(library)})
+    monkeypatch.setattr(preflight, "_find_loadable", lambda _, names: [one for one in names if one == "libmine.so"])
     needs = (
         Need("libstdc++.so.6", ("GLIBCXX_3.4.25",), ("stone",), None),
         Need("libmine.so", (), ("stone",), None),
     )
-    assert codes(Place(str(tmp_path / "venv"), False), needs=needs) == {}
+    assert codes(EnvironmentLocation(str(tmp_path / "venv"), False), needs=needs) == {}
     needs = (
         Need("libGL.so.1", (), ("opencv-python", "vtk"), "apt install libgl1"),
         Need("libstdc++.so.6", ("GLIBCXX_3.4.25", "GLIBCXX_3.4.2", "GLIBCXX_3.4.29"), ("stone",), None),
     )
-    found = codes(Place(str(tmp_path / "venv"), False), needs=needs)
-    assert set(found) == {"library-missing", "symbol-missing"} <= set(preflight.MACHINE)
+    found = codes(EnvironmentLocation(str(tmp_path / "venv"), False), needs=needs)
+    assert set(found) == {"library-missing", "symbol-missing"} <= set(MACHINE_CODES)
     assert "libGL.so.1" in found["library-missing"] and "opencv-python, vtk" in found["library-missing"]
     assert found["library-missing"].endswith("apt install libgl1")
     assert "GLIBCXX_3.4.2, GLIBCXX_3.4.29" in found["symbol-missing"]
@@ -223,12 +224,12 @@ def test_shared_libraries_and_their_symbol_versions(tmp_path: Path, monkeypatch:
 
 def test_sizes_are_those_of_the_unpacked_files() -> None:
     wheels = [[("a/x.py", 1), ("a/b/y.so", 5000), ("a/b/z.py", 4096)]]
-    room = preflight.room(wheels, 0, True)
-    assert room == Room(4096 * 4, 4096 * 2, 5 + 4, len("a/b/z.py") + 25, SPARE)
-    assert preflight.room(wheels, 0, False) == Room(4096 * 4, 0, 3 + 2, 8, SPARE)
-    assert preflight.room([], 1000, True).files == 8000
+    room = estimate_disk_usage(wheels, 0, True)
+    assert room == DiskUsage(4096 * 4, 4096 * 2, 5 + 4, len("a/b/z.py") + 25, SPARE_BYTES)
+    assert estimate_disk_usage(wheels, 0, False) == DiskUsage(4096 * 4, 0, 3 + 2, 8, SPARE_BYTES)
+    assert estimate_disk_usage([], 1000, True).file_bytes == 8000
 
 
 @pytest.mark.parametrize(("count", "words"), [(0, "0 B"), (999, "999 B"), (16 << 20, "17 MB"), (2.5e9, "2.5 GB")])
 def test_sizes_in_words(count: float, words: str) -> None:
-    assert preflight.size(count) == words
+    assert format_size(count) == words

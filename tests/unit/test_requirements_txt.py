@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from offlinepack import sources
 from offlinepack.errors import SourceError
-from offlinepack.sources import requirements_txt
+from offlinepack.requirements.model import Requirements
+from offlinepack.requirements.read import parse_arguments, read_constraints, read_requirements_file
+from offlinepack.requirements.requirements_txt import read_requirements_txt
 
 
 @pytest.fixture(autouse=True)
@@ -25,12 +26,12 @@ def write(name: str, text: str | bytes) -> Path:
 
 
 def lines(path: Path) -> list[tuple[str, str]]:
-    return [(one.line, one.origin) for one in sources.read(path).asked]
+    return [(one.line, one.origin) for one in read_requirements_file(path).requirements]
 
 
 def findings(path: Path, **how: object) -> list[tuple[str, str]]:
     with pytest.raises(SourceError) as caught:
-        requirements_txt.read(path, **how)  # type: ignore[arg-type]
+        read_requirements_txt(path, **how)  # type: ignore[arg-type]
     assert caught.value.exit_code == 3
     return [(one.code, one.subject) for one in caught.value.findings]
 
@@ -50,14 +51,14 @@ def test_names_versions_extras_markers_and_comments() -> None:
         ('celery[auth,redis]==5.4.0 ; python_version >= "3.8"', "requirements.txt:4"),
         ("django~=5.2", "requirements.txt:5"),
     ]
-    asked = sources.read(path).asked
+    asked = read_requirements_file(path).requirements
     assert [one.name for one in asked] == ["flask", "celery", "django"]
     assert asked[1].extras == {"auth", "redis"}
 
 
 def test_hashes_are_kept_over_continuation_lines() -> None:
     path = write("r.txt", f"stone==1.0 \\\n  --hash=sha256:{'a' * 64} \\\n  --hash sha512:{'b' * 128}\n")
-    (asked,) = sources.read(path).asked
+    (asked,) = read_requirements_file(path).requirements
     assert asked.hashes == (f"sha256:{'a' * 64}", f"sha512:{'b' * 128}")
     assert asked.line == "stone==1.0"
 
@@ -66,8 +67,8 @@ def test_nested_files_lie_beside_the_one_that_names_them() -> None:
     write("sub/base.txt", "stone\n-c pins.txt\n-r more/deep.txt\n")
     write("sub/pins.txt", "pebble<2\n")
     write("sub/more/deep.txt", "gravel\n")
-    found = sources.read(write("requirements.txt", "-r sub/base.txt\n--constraint=sub/pins.txt\nsand\n"))
-    assert [(one.line, one.origin) for one in found.asked] == [
+    found = read_requirements_file(write("requirements.txt", "-r sub/base.txt\n--constraint=sub/pins.txt\nsand\n"))
+    assert [(one.line, one.origin) for one in found.requirements] == [
         ("stone", "sub/base.txt:1"),
         ("gravel", "sub/more/deep.txt:1"),
         ("sand", "requirements.txt:3"),
@@ -77,8 +78,8 @@ def test_nested_files_lie_beside_the_one_that_names_them() -> None:
 
 def test_what_is_nested_in_a_constraints_file_constrains() -> None:
     write("base.txt", "stone<2\n")
-    found = sources.read_constraints(write("pins.txt", "-c base.txt\npebble==1\n"))
-    assert not found.asked
+    found = read_constraints(write("pins.txt", "-c base.txt\npebble==1\n"))
+    assert not found.requirements
     assert [one.line for one in found.constraints] == ["stone<2", "pebble==1"]
 
 
@@ -89,12 +90,12 @@ def test_a_file_that_names_itself_is_a_circle() -> None:
 
 def test_the_same_file_twice_is_no_circle() -> None:
     write("b.txt", "stone\n")
-    assert len(sources.read(write("a.txt", "-r b.txt\n-r b.txt\n")).asked) == 2
+    assert len(read_requirements_file(write("a.txt", "-r b.txt\n-r b.txt\n")).requirements) == 2
 
 
 def test_options_about_indexes_are_collected() -> None:
     (Path("wheels")).mkdir()
-    found = sources.read(
+    found = read_requirements_file(
         write(
             "r.txt",
             "--index-url https://user:secret@mirror.example/simple\n"
@@ -117,20 +118,20 @@ def test_options_about_indexes_are_collected() -> None:
 
 
 def test_no_index() -> None:
-    assert sources.read(write("r.txt", "--no-index\n-f here\nstone\n")).index_options.no_index
+    assert read_requirements_file(write("r.txt", "--no-index\n-f here\nstone\n")).index_options.no_index
 
 
 def test_policies_of_a_project_win_over_all() -> None:
-    found = sources.read(write("r.txt", "--only-binary :all:\n--no-binary uwsgi\nuwsgi\n"))
+    found = read_requirements_file(write("r.txt", "--only-binary :all:\n--no-binary uwsgi\nuwsgi\n"))
     assert found.allows_source("uwsgi") and not found.allows_source("stone")
     assert not found.allows_wheel("uwsgi") and found.allows_wheel("stone")
 
 
 def test_variables_are_filled_in_but_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN", "s3cret")
-    (asked,) = sources.read(write("r.txt", "stone @ git+https://${TOKEN}@host.example/stone.git@v1\n")).asked
+    (asked,) = read_requirements_file(write("r.txt", "stone @ git+https://${TOKEN}@host.example/stone.git@v1\n")).requirements
     assert asked.line == "stone @ git+https://s3cret@host.example/stone.git@v1"
-    assert asked.shown == "stone @ git+https://host.example/stone.git@v1"
+    assert asked.redacted_line == "stone @ git+https://host.example/stone.git@v1"
     assert "s3cret" not in repr(asked) and "s3cret" not in str(asked)
 
 
@@ -141,7 +142,7 @@ def test_a_version_from_a_variable_that_is_not_set(monkeypatch: pytest.MonkeyPat
 
 def test_a_variable_that_is_not_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOT_SET", raising=False)
-    (asked,) = sources.read(write("r.txt", "stone @ https://host.example/${NOT_SET}/stone-1.0.tar.gz\n")).asked
+    (asked,) = read_requirements_file(write("r.txt", "stone @ https://host.example/${NOT_SET}/stone-1.0.tar.gz\n")).requirements
     assert "${NOT_SET}" in asked.line
 
 
@@ -169,7 +170,7 @@ def test_a_variable_that_is_not_set_stays(monkeypatch: pytest.MonkeyPatch) -> No
     ],
 )
 def test_addresses(text: str, line: str, name: str | None) -> None:
-    (asked,) = sources.read(write("r.txt", f"{text}\n")).asked
+    (asked,) = read_requirements_file(write("r.txt", f"{text}\n")).requirements
     assert (asked.line, asked.name) == (line, name)
 
 
@@ -179,15 +180,15 @@ def test_paths_are_those_of_the_working_directory(here: Path) -> None:
     write("old/setup.py", "from setuptools import setup; setup(name='old')\n")
     write("cfg/setup.cfg", "[metadata]\nname = cfg_stone\n")
     write("cfg/setup.py", "")
-    found = sources.read(
+    found = read_requirements_file(
         write(
             "sub/r.txt",
             "./sub/stone[fire,flint]\n-e sub/stone\nwheels/pebble-1.0-py3-none-any.whl\n./old[x]\n-e ./cfg\n",
         )
     )
-    stone, editable, pebble, old, cfg = found.asked
+    stone, editable, pebble, old, cfg = found.requirements
     assert stone.line == f"stone-age[fire,flint] @ {(here / 'sub/stone').as_uri()}"
-    assert (editable.name, editable.editable) == ("stone-age", True)
+    assert (editable.name, editable.is_editable) == ("stone-age", True)
     assert [(one.code, one.subject) for one in found.notes] == [("editable-as-wheel", f"sub/r.txt:{at}") for at in (2, 5)]
     assert pebble.line == f"pebble @ {(here / 'wheels/pebble-1.0-py3-none-any.whl').as_uri()}"
     assert (old.name, old.line, old.extras) == (None, f"{(here / 'old').as_uri()}[x]", {"x"})
@@ -240,8 +241,8 @@ def test_hashes_and_eggs_that_pip_does_not_take(capsys: pytest.CaptureFixture[st
 
 def test_a_marker_behind_a_file_is_told_to_count_for_nothing() -> None:
     write("more.txt", "stone\n")
-    found = sources.read(write("r.txt", "-r more.txt ; python_version < '3'\n"))
-    assert [one.line for one in found.asked] == ["stone"]
+    found = read_requirements_file(write("r.txt", "-r more.txt ; python_version < '3'\n"))
+    assert [one.line for one in found.requirements] == ["stone"]
     assert [(one.code, one.subject) for one in found.notes] == [("marker-not-read", "r.txt:1")]
 
 
@@ -252,9 +253,9 @@ def test_an_encoding_that_nobody_names(capfd: pytest.CaptureFixture[str]) -> Non
 
 def test_a_bad_line_shows_no_secret() -> None:
     with pytest.raises(SourceError) as caught:
-        sources.read(write("r.txt", "https://user:s3cret@host.example/stone.whl\n"))
+        read_requirements_file(write("r.txt", "https://user:s3cret@host.example/stone.whl\n"))
     (finding,) = caught.value.findings
-    assert "s3cret" not in finding.say() + finding.log
+    assert "s3cret" not in finding.render() + finding.log
 
 
 def test_a_missing_file() -> None:
@@ -284,7 +285,7 @@ def test_a_file_on_the_network_comes_by_the_caller() -> None:
         "https://host.example/a/more.txt": b"pebble<3\n",
     }
     path = write("r.txt", "-c https://host.example/a/upper.txt\nstone\n")
-    found = requirements_txt.read(path, page=pages.__getitem__)
+    found = read_requirements_txt(path, page=pages.__getitem__)
     assert [(one.line, one.origin) for one in found.constraints] == [
         ("pebble<3", "https://host.example/a/more.txt:1"),
         ("stone<2", "https://host.example/a/upper.txt:2"),
@@ -293,46 +294,46 @@ def test_a_file_on_the_network_comes_by_the_caller() -> None:
 
 
 def test_arguments() -> None:
-    found = sources.from_arguments(["Flask>=3"])
-    assert (found.asked[0].origin, found.name) == ("argument 1", "flask")
-    assert sources.from_arguments(["flask", "stone"]).name is None
+    found = parse_arguments(["Flask>=3"])
+    assert (found.requirements[0].origin, found.name) == ("argument 1", "flask")
+    assert parse_arguments(["flask", "stone"]).name is None
     with pytest.raises(SourceError) as caught:
-        sources.from_arguments(["flask", "a b", "stone", "x=1"])
+        parse_arguments(["flask", "a b", "stone", "x=1"])
     assert [one.subject for one in caught.value.findings] == ["argument 2", "argument 4"]
 
 
 def test_a_requirements_file_as_argument_is_told_apart() -> None:
     write("requirements.txt", "stone\n")
     with pytest.raises(SourceError) as caught:
-        sources.from_arguments(["./requirements.txt"])
+        parse_arguments(["./requirements.txt"])
     (finding,) = caught.value.findings
     assert finding.code == "file-as-requirement"
-    assert "-r ./requirements.txt" in finding.say()
+    assert "-r ./requirements.txt" in finding.render()
 
 
 def test_a_folder_without_a_project() -> None:
     write("empty/readme.txt", "")
     with pytest.raises(SourceError) as caught:
-        sources.from_arguments(["./empty"])
+        parse_arguments(["./empty"])
     assert [one.code for one in caught.value.findings] == ["no-project"]
 
 
 def test_together() -> None:
-    both = sources.from_arguments(["stone"]) + sources.read(write("r.txt", "--pre\npebble\n"))
-    assert [one.line for one in both.asked] == ["stone", "pebble"]
+    both = parse_arguments(["stone"]) + read_requirements_file(write("r.txt", "--pre\npebble\n"))
+    assert [one.line for one in both.requirements] == ["stone", "pebble"]
     assert both.pre and both.name is None
 
 
 def test_a_single_requirement_gives_its_name() -> None:
-    assert sources.from_arguments(["Stone[x]>=1"]).name == "stone"
-    assert sources.read(write("r.txt", "--pre\nStone\n")).name == "stone"
-    assert (sources.from_arguments(["stone"]) + sources.read_constraints(write("c.txt", "pebble<2\n"))).name == "stone"
-    assert sources.read(write("r.txt", "stone\npebble\n")).name is None
+    assert parse_arguments(["Stone[x]>=1"]).name == "stone"
+    assert read_requirements_file(write("r.txt", "--pre\nStone\n")).name == "stone"
+    assert (parse_arguments(["stone"]) + read_constraints(write("c.txt", "pebble<2\n"))).name == "stone"
+    assert read_requirements_file(write("r.txt", "stone\npebble\n")).name is None
 
 
 def test_a_hash_in_an_address() -> None:
     line = f"https://host.example/stone-1.0-py3-none-any.whl#sha256={'a' * 64}"
-    assert sources.from_arguments([line]).asked[0].hashes == (f"sha256:{'a' * 64}",)
+    assert parse_arguments([line]).requirements[0].hashes == (f"sha256:{'a' * 64}",)
 
 
 def test_a_constraint_has_a_name() -> None:
@@ -342,5 +343,5 @@ def test_a_constraint_has_a_name() -> None:
 
 
 def test_a_bare_date_is_the_beginning_of_that_day() -> None:
-    assert sources.Requirements(uploaded_prior_to="2026-01-31").uploaded_prior_to == "2026-01-31T00:00:00Z"
-    assert sources.Requirements(uploaded_prior_to="2026-01-31T12:00:00+08:00").uploaded_prior_to.endswith("+08:00")  # type: ignore[union-attr]
+    assert Requirements(uploaded_prior_to="2026-01-31").uploaded_prior_to == "2026-01-31T00:00:00Z"
+    assert Requirements(uploaded_prior_to="2026-01-31T12:00:00+08:00").uploaded_prior_to.endswith("+08:00")  # type: ignore[union-attr]

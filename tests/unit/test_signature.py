@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from offlinepack.ontarget import ed25519
+from offlinepack.ontarget.ed25519 import _L, _P, _add_points, _decode_point, verify_signature
 from offlinepack.ontarget.errors import IntegrityError, UsageError
-from offlinepack.ontarget.signature import check, fingerprint, read_keys
-from offlinepack.ontarget.trust import demanded
+from offlinepack.ontarget.signature import check_signatures, format_fingerprint, read_keys
+from offlinepack.ontarget.trust_policy import required_keys
 
 VECTORS = Path(__file__).parents[2] / "fixtures" / "vectors"
 MADE = VECTORS / "sshsig"
@@ -36,7 +36,7 @@ def vectors(name: str) -> list[dict[str, Any]]:
 def test_vectors(name: str) -> None:
     wrong = []
     for one in vectors(name):
-        ok = ed25519.verify(*(bytes.fromhex(one[key]) for key in ("key", "message", "signature")))
+        ok = verify_signature(*(bytes.fromhex(one[key]) for key in ("key", "message", "signature")))
         if one["result"] != "acceptable" and ok != (one["result"] == "valid"):
             wrong.append(one)
         if one.get("id") in range(152, 160):  # keys of small order
@@ -55,24 +55,24 @@ SECRET = hashlib.sha512(b"a key of the tests").digest()
 
 
 def times(scalar: int) -> bytes:
-    point, base = (0, 1, 1, 0), ed25519._point(b"\x58" + b"\x66" * 31)
+    point, base = (0, 1, 1, 0), _decode_point(b"\x58" + b"\x66" * 31)
     for bit in range(255, -1, -1):
-        point = ed25519._add(point, point)
-        point = ed25519._add(point, base) if scalar >> bit & 1 else point
-    x, y = (one * pow(point[2], ed25519._P - 2, ed25519._P) % ed25519._P for one in point[:2])
+        point = _add_points(point, point)
+        point = _add_points(point, base) if scalar >> bit & 1 else point
+    x, y = (one * pow(point[2], _P - 2, _P) % _P for one in point[:2])
     return (y | (x & 1) << 255).to_bytes(32, "little")
 
 
-SCALAR = int.from_bytes(SECRET[:32], "little") % ed25519._L
+SCALAR = int.from_bytes(SECRET[:32], "little") % _L
 KEY = times(SCALAR)
 BLOB = string(b"ssh-ed25519") + string(KEY)
 
 
 def sign(message: bytes) -> bytes:
-    r = int.from_bytes(hashlib.sha512(SECRET[32:] + message).digest(), "little") % ed25519._L
+    r = int.from_bytes(hashlib.sha512(SECRET[32:] + message).digest(), "little") % _L
     point = times(r)
-    k = int.from_bytes(hashlib.sha512(point + KEY + message).digest(), "little") % ed25519._L
-    return point + ((r + k * SCALAR) % ed25519._L).to_bytes(32, "little")
+    k = int.from_bytes(hashlib.sha512(point + KEY + message).digest(), "little") % _L
+    return point + ((r + k * SCALAR) % _L).to_bytes(32, "little")
 
 
 def armored(blob: bytes) -> bytes:
@@ -114,16 +114,16 @@ def keys(tmp_path: Path) -> Path:
 def why(raw: bytes, *paths: Path, data: bytes = DATA, now: float | None = None) -> str:
     """'' where it is accepted."""
     try:
-        check(data, [(NAME, raw)], [str(path) for path in paths], now)
+        check_signatures(data, [(NAME, raw)], [str(path) for path in paths], now)
     except (IntegrityError, UsageError) as refused:
-        return " | ".join(one.sentence.say() for one in refused.findings)
+        return " | ".join(one.sentence.render() for one in refused.findings)
     return ""
 
 
 def test_what_ssh_keygen_made() -> None:
-    found = check(DATA, [(NAME, (MADE / "ed25519.sig").read_bytes())], [str(MADE / "ed25519.pub")])
+    found = check_signatures(DATA, [(NAME, (MADE / "ed25519.sig").read_bytes())], [str(MADE / "ed25519.pub")])
     assert [one.level for one in found] == ["note"]
-    assert found[0].say().startswith("Signed by ed25519@example (SHA256:") and NAME in found[0].say()
+    assert found[0].render().startswith("Signed by ed25519@example (SHA256:") and NAME in found[0].render()
 
 
 @pytest.mark.parametrize("hashed", ["sha256", "sha512"])
@@ -170,13 +170,13 @@ def test_reserved_bytes_are_signed_too(keys: Path) -> None:
 def test_any_of_the_signatures_will_do_and_all_files_of_keys_must_be_served(keys: Path) -> None:
     one, other = (NAME, sshsig()), ("manifest.json.2.sig", (MADE / "ed25519.sig").read_bytes())
     both = [str(keys), str(MADE / "ed25519.pub")]
-    assert len(check(DATA, [one, other], both)) == len(check(DATA, [other, one], both)) == 2
+    assert len(check_signatures(DATA, [one, other], both)) == len(check_signatures(DATA, [other, one], both)) == 2
     with pytest.raises(IntegrityError) as caught:
-        check(DATA, [one], [*both, str(MADE / "rsa.pub")])
+        check_signatures(DATA, [one], [*both, str(MADE / "rsa.pub")])
     assert [one.subject for one in caught.value.findings] == [*both[1:], str(MADE / "rsa.pub")]
     assert caught.value.exit_code == 7
     with pytest.raises(IntegrityError, match="there is no signature"):
-        check(DATA, [], both)
+        check_signatures(DATA, [], both)
 
 
 ZONED = time.strftime("%Y%m%d%H%M%S", time.localtime(1_700_000_000))
@@ -253,7 +253,7 @@ def test_one_key_with_two_lines(tmp_path: Path) -> None:
     path = tmp_path / "allowed_signers"
     path.write_text(f'a@b namespaces="file" {public()}\nc@d {public()}\n')
     assert why(sshsig(), path) == ""
-    assert [one.who for one in read_keys(str(path))] == ["a@b", "c@d"]
+    assert [one.principal for one in read_keys(str(path))] == ["a@b", "c@d"]
 
 
 def test_a_file_of_keys_that_is_none(tmp_path: Path) -> None:
@@ -267,16 +267,16 @@ def test_a_file_of_keys_that_is_none(tmp_path: Path) -> None:
 
 
 def test_fingerprint_is_that_of_ssh_keygen() -> None:
-    assert fingerprint(base64.b64decode(PUB[1])) == "SHA256:SPVbUYrOfOhiqJ05KZWVImawz273yRVkcfVKxJ8nrtY"
+    assert format_fingerprint(base64.b64decode(PUB[1])) == "SHA256:SPVbUYrOfOhiqJ05KZWVImawz273yRVkcfVKxJ8nrtY"
 
 
 def test_what_this_machine_demands(tmp_path: Path) -> None:
     path = tmp_path / "trust.ini"
-    assert demanded(str(path)) == []
+    assert required_keys(str(path)) == []
     path.write_text("[signature]\nverify-key =\n  /etc/offlinepack/release.pub\n  /etc/offlinepack/audit.pub\n")
-    assert demanded(str(path)) == ["/etc/offlinepack/release.pub", "/etc/offlinepack/audit.pub"]
+    assert required_keys(str(path)) == ["/etc/offlinepack/release.pub", "/etc/offlinepack/audit.pub"]
     path.write_text("\ufeff# Windows\n[signature]\nverify-key = 50%%_release.pub\n    # and\n\n    keys/audit.pub\n")
-    assert demanded(str(path)) == [str(tmp_path / "50%%_release.pub"), str(tmp_path / "keys/audit.pub")]
+    assert required_keys(str(path)) == [str(tmp_path / "50%%_release.pub"), str(tmp_path / "keys/audit.pub")]
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_what_this_machine_demands_is_understood_to_the_last_word(tmp_path: Path
     path = tmp_path / "trust.ini"
     path.write_text(broken)
     with pytest.raises(UsageError):
-        demanded(str(path))
+        required_keys(str(path))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes")
@@ -300,20 +300,20 @@ def test_what_anybody_may_change_demands_nothing(tmp_path: Path) -> None:
     path, key = tmp_path / "trust.ini", tmp_path / "release.pub"
     path.write_text("[signature]\nverify-key = release.pub\n")
     key.write_text(public())
-    assert demanded(str(path)) == [str(key)]
+    assert required_keys(str(path)) == [str(key)]
     for one in (path, key):
         one.chmod(0o666)
         with pytest.raises(UsageError, match=f"anybody may write to {one}"):
-            demanded(str(path))
+            required_keys(str(path))
         one.chmod(0o644)
     path.unlink()
     path.symlink_to("nothing")
     with pytest.raises(UsageError):
-        demanded(str(path))
+        required_keys(str(path))
     path.unlink()
     path.mkdir()
     with pytest.raises(UsageError):
-        demanded(str(path))
+        required_keys(str(path))
 
 
 def test_a_file_of_keys_that_is_too_large_is_not_read_in_part(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from offlinepack import store as room
 from offlinepack.errors import ComputerError, IntegrityError
-from offlinepack.store import Store
+from offlinepack.ontarget import manifest
+from offlinepack.store import FORGOTTEN, STAMP, Store, StoredFile
 
 STONE = b"stone " * 1000
 SHA = hashlib.sha256(STONE).hexdigest()
@@ -34,7 +34,7 @@ def test_what_was_put_is_found_by_its_hash(store: Store) -> None:
     kept = store.put("stone-1.0.whl", SHA, [STONE[:10], STONE[10:]])
     assert (kept.name, kept.size, kept.sha256, kept.path.read_bytes()) == ("stone-1.0.whl", 6000, SHA, STONE)
     assert store.get(SHA, "stone-1.0.whl") == kept
-    assert store.get(SHA.upper(), "other.whl") == room.StoredFile("other.whl", kept.path, 6000, SHA)
+    assert store.get(SHA.upper(), "other.whl") == StoredFile("other.whl", kept.path, 6000, SHA)
     assert left(store) == [f"files/{SHA[:2]}/{SHA}"]
 
 
@@ -54,7 +54,7 @@ def test_another_hash_is_refused_and_nothing_stays(store: Store) -> None:
     (finding,) = caught.value.findings
     actual = hashlib.sha256(STONE + b"and more").hexdigest()
     assert (finding.code, finding.subject) == ("hash-mismatch", "stone-1.0.whl")
-    assert finding.sentence.say() == f"stone-1.0.whl has the sha256 {actual}, but {SHA} was promised."
+    assert finding.sentence.render() == f"stone-1.0.whl has the sha256 {actual}, but {SHA} was promised."
     assert caught.value.exit_code == 7
     assert left(store) == []
 
@@ -99,12 +99,12 @@ def test_a_file_that_was_only_touched_stays(store: Store) -> None:
     kept = store.put("stone", SHA, [STONE])
     os.utime(kept.path)
     assert store.get(SHA, "stone") == kept
-    assert kept.path.stat().st_mtime == room.STAMP
+    assert kept.path.stat().st_mtime == STAMP
 
 
 def test_a_sound_file_is_not_read_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.put("stone", SHA, [STONE])
-    monkeypatch.setattr(room, "hash_file", lambda path: pytest.fail("it was hashed again"))
+    monkeypatch.setattr(manifest, "hash_file", lambda path: pytest.fail("it was hashed again"))
     assert store.get(SHA) is not None
     assert store.get(SHA, size=6000) is not None
 
@@ -212,7 +212,7 @@ def test_a_part_has_one_owner_at_a_time(store: Store) -> None:
 def test_parts_that_nobody_came_back_for_are_removed(store: Store) -> None:
     with store.receive("stone", SHA, resume_as=SHA) as incoming:
         incoming.write(STONE[:1000])
-    old = time.time() - room.FORGOTTEN - 1
+    old = time.time() - FORGOTTEN - 1
     os.utime(store.path / "partial" / SHA, (old, old))
     with Store(store.path).receive("mortar", None):
         assert left(store) != [f"partial/{SHA}"]
@@ -252,7 +252,7 @@ def test_what_the_disk_refuses_is_said(store: Store, number: int, code: str, wor
         incoming.finish()
     assert caught.value.exit_code == 12
     assert caught.value.findings[0].code == code
-    assert words in caught.value.findings[0].say()
+    assert words in caught.value.findings[0].render()
     assert left(store) == []
 
 
@@ -276,7 +276,7 @@ def test_a_store_that_may_not_be_written(tmp_path: Path, ordinary_user: None) ->
         store.put("stone", SHA, [STONE])
     (finding,) = caught.value.findings
     assert (finding.code, caught.value.exit_code) == ("no-permission", 12)
-    assert "--cache-dir" in finding.say()
+    assert "--cache-dir" in finding.render()
     store.keep_fact(SHA, "metadata", 1)
 
 

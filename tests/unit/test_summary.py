@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from offlinepack import summary
+from offlinepack.cli.summary import check_summary_path, format_summary
 from offlinepack.errors import UsageError
 
 WELL: dict[str, Any] = {
@@ -42,22 +42,22 @@ BADLY = {
 
 
 def test_junit_counts_what_went_well_and_what_did_not() -> None:
-    root = ElementTree.fromstring(summary.write(Path("r.xml"), WELL))
+    root = ElementTree.fromstring(format_summary(Path("r.xml"), WELL))
     assert (root.get("tests"), root.get("failures")) == ("1", "0")
     assert [one.get("name") for one in root.iter("testcase")] == ["a 1"]
-    root = ElementTree.fromstring(summary.write(Path("r.xml"), BADLY))
+    root = ElementTree.fromstring(format_summary(Path("r.xml"), BADLY))
     assert (root.get("tests"), root.get("failures")) == ("1", "1")
     (failure,) = root.iter("failure")
     assert failure.get("type") == "policy-project" and "Go." in (failure.text or "")
 
 
 def test_markdown() -> None:
-    text = summary.write(Path("r.md"), WELL).decode()
+    text = format_summary(Path("r.md"), WELL).decode()
     assert "notes 1.2" in text and "| a | 1 | a|b.whl |" not in text and "Some &lt;b>." in text
-    assert "exit code 13" in summary.write(Path("r.md"), BADLY).decode()
+    assert "exit code 13" in format_summary(Path("r.md"), BADLY).decode()
 
 
 def test_other_suffixes_are_refused() -> None:
-    assert summary.check(Path("x.XML"))
+    assert check_summary_path(Path("x.XML"))
     with pytest.raises(UsageError):
-        summary.check(Path("x.pdf"))
+        check_summary_path(Path("x.pdf"))

@@ -10,8 +10,9 @@ import pytest
 from offlinepack import targets
 from offlinepack.errors import SourceError, UsageError
 from offlinepack.ontarget import interpreter
+from offlinepack.ontarget.interpreter import _MINIMUM_LIBC, collect_facts, suggest_target
 from offlinepack.ontarget.manifest import Facts
-from offlinepack.targets import Target, UnknownMarker, catalogue, combine, parse
+from offlinepack.targets import Target, UnknownMarker, abi_notes, catalogue, combine, from_facts, parse
 
 LINUX = "cp311-manylinux_2_28_x86_64"
 INTERPRETERS = Path(__file__).parents[2] / "fixtures" / "interpreters"
@@ -25,7 +26,7 @@ def facts(python: str, system: str, machine: str, libc: str | None = None, level
 @pytest.fixture(autouse=True)
 def a_host_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine that runs the tests must not matter."""
-    host = targets.from_facts(json.loads((INTERPRETERS / "debian12-amd64.json").read_text("utf-8")))
+    host = from_facts(json.loads((INTERPRETERS / "debian12-amd64.json").read_text("utf-8")))
     monkeypatch.setattr(targets, "running", lambda: replace(host, name=host.tag, given=(), probe={}))
 
 
@@ -133,9 +134,9 @@ def test_every_name_of_the_catalogue_is_a_target() -> None:
 
 def test_the_probe_speaks_names_of_the_catalogue() -> None:
     names = {name: system for system in catalogue() for name in (system.name, *system.synonyms)}
-    for name, minor in interpreter._FLOORS.items():
+    for name, minor in _MINIMUM_LIBC.items():
         assert (names[name].libc_version or "").split(".")[1] == str(minor), name
-    spoken = {names[name].name for name in interpreter._FLOORS}
+    spoken = {names[name].name for name in _MINIMUM_LIBC}
     assert spoken == {system.name for system in catalogue() if system.os == "linux"}
 
 
@@ -159,8 +160,8 @@ def test_the_probe_speaks_names_of_the_catalogue() -> None:
 def test_what_the_probe_says_over_the_phone(
     release: dict[str, str], known: Facts, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(interpreter, "_os_release", lambda: release)
-    spoken = interpreter.spoken(known._asdict())
+    monkeypatch.setattr(interpreter, "_read_os_release", lambda: release)
+    spoken = suggest_target(known._asdict())
     assert spoken == says
     fits = parse(spoken).facts
     assert fits[3:6] == known[3:6] and known.python.startswith(fits.python)
@@ -421,7 +422,7 @@ def test_an_abi_says_which_build_of_its_version() -> None:
     (pypy,) = combine(["win_amd64"], ["3.11"], ["pp"], ["pypy311_pp80"])
     assert (pypy.facts.python, str(pypy.tags[0])) == ("3.11.17", "pp311-pypy311_pp80-win_amd64")
     assert combine(["win_amd64"], abis=["pypy311_pp73"])[0].facts.python == "3.11"
-    assert [note.code for note in targets.abi_notes(["abi3", "cp311", "none"])] == ["abi-without-target"] * 2
+    assert [note.code for note in abi_notes(["abi3", "cp311", "none"])] == ["abi-without-target"] * 2
     for versions, abis in ((["3.12"], ["cp311"]), (["3.12"], ["x86"]), (["3.13t"], ["cp313"])):
         with pytest.raises(UsageError):
             tags(versions, abis)
@@ -543,8 +544,8 @@ def test_a_complete_platform_of_pex_is_a_target(tmp_path: Path) -> None:
     assert [str(tag) for tag in found.tags] == told["compatible_tags"]
     assert found.environment == told["marker_environment"]
     tags = ["cp313-cp313t-macosx_14_0_arm64", "cp313-cp313t-macosx_14_0_universal2", "py3-none-any"]
-    assert targets.from_facts({"compatible_tags": tags}).tag == "cp313t-macosx_14_0_arm64"
-    assert targets.from_facts({"compatible_tags": ["cp312-cp312-win_amd64"]}).tag == "cp312-win_amd64"
+    assert from_facts({"compatible_tags": tags}).tag == "cp313t-macosx_14_0_arm64"
+    assert from_facts({"compatible_tags": ["cp312-cp312-win_amd64"]}).tag == "cp312-win_amd64"
 
 
 @pytest.mark.parametrize(
@@ -577,7 +578,7 @@ def test_a_name_is_not_a_file_of_that_name(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_facts_are_those_of_a_manifest() -> None:
-    told = interpreter.facts()
+    told = collect_facts()
     assert set(Facts._fields) <= set(told)
     assert {"bits", "executable", "prefix", "has", "externally_managed", "marker_environment"} <= set(told)
-    assert isinstance(targets.from_facts(told), Target)
+    assert isinstance(from_facts(told), Target)

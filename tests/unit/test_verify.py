@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from offlinepack.ontarget import manifest as layout
 from offlinepack.ontarget.errors import BundleError, Finding
-from offlinepack.ontarget.manifest import Manifest
-from offlinepack.ontarget.verify import check_folder, open_folder
+from offlinepack.ontarget.manifest import Manifest, hash_file, serialize_manifest
+from offlinepack.ontarget.verify import check_folder, read_folder_manifest
 from tests.making import make_wheel
 
 from ..bundles import DEBIAN, write_folder
@@ -25,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def findings(folder: Path, contents: bool = False) -> list[Finding]:
-    return [one for checked in check_folder(folder, open_folder(folder), contents) for one in checked.findings]
+    return [one for checked in check_folder(folder, read_folder_manifest(folder), contents) for one in checked.findings]
 
 
 def codes(folder: Path, contents: bool = False) -> list[tuple[str, str]]:
@@ -34,7 +33,7 @@ def codes(folder: Path, contents: bool = False) -> list[tuple[str, str]]:
 
 def test_a_sound_bundle(folder: Path) -> None:
     (folder / "manifest.json.sig").write_text("a signature is no part of the list")
-    checked = list(check_folder(folder, open_folder(folder), contents=True))
+    checked = list(check_folder(folder, read_folder_manifest(folder), contents=True))
     assert [one.findings for one in checked] == [()] * 6
     assert sorted(one.wheel.name for one in checked if one.wheel) == ["moss", "pip", "stone"]
     assert checked[-1].file is None
@@ -87,12 +86,12 @@ def test_no_bundle(tmp_path: Path) -> None:
     for prepare in (lambda: None, lambda: (tmp_path / "manifest.json").mkdir()):
         prepare()
         with pytest.raises(BundleError) as caught:
-            open_folder(tmp_path)
+            read_folder_manifest(tmp_path)
         assert caught.value.exit_code == 9
     (tmp_path / "manifest.json").rmdir()
     (tmp_path / "manifest.json").symlink_to("/dev/zero")
     with pytest.raises(BundleError):
-        open_folder(tmp_path)
+        read_folder_manifest(tmp_path)
 
 
 def test_sums_that_list_something_else(folder: Path) -> None:
@@ -102,14 +101,14 @@ def test_sums_that_list_something_else(folder: Path) -> None:
     def relist(manifest: Manifest) -> Manifest:
         return manifest._replace(
             files=tuple(
-                one._replace(size=layout.hash_file(sums)[0], sha256=layout.hash_file(sums)[1])
+                one._replace(size=hash_file(sums)[0], sha256=hash_file(sums)[1])
                 if one.path == "SHA256SUMS"
                 else one
                 for one in manifest.files
             )
         )
 
-    (folder / "manifest.json").write_bytes(layout.write(relist(open_folder(folder))))
+    (folder / "manifest.json").write_bytes(serialize_manifest(relist(read_folder_manifest(folder))))
     assert codes(folder) == [("sums-differ", "SHA256SUMS")]
 
 
@@ -121,7 +120,7 @@ def test_a_wheel_that_is_not_the_planned_one(tmp_path: Path) -> None:
 
     make_wheel(tmp_path / "wheels", "stone")
     found = findings(write_folder(tmp_path, change=rename))
-    assert [one.say() for one in found] == [
+    assert [one.render() for one in found] == [
         "wheels/stone-1.0-py3-none-any.whl holds stone, 1.0; the manifest plans it as granite, 1.0. "
         "Copy the bundle again from where it was made."
     ]

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from offlinepack.ontarget.destinations import find_clashes
 from offlinepack.ontarget.errors import IntegrityError
-from offlinepack.ontarget.wheel import Wheel, check_contents, clashes, read_wheel, same_version
+from offlinepack.ontarget.wheel import check_contents, read_wheel
+from offlinepack.ontarget.wheel_model import CheckedWheel, is_same_version
 from tests.making import make_wheel, sha256_of
 
 
@@ -42,7 +44,7 @@ def test_what_is_read(tmp_path: Path) -> None:
         executable=["stone_bridge/__init__.py"],
     )
     wheel = read_wheel(path, sha256=sha256_of(path))
-    assert (wheel.name, wheel.version, wheel.info) == (
+    assert (wheel.name, wheel.version, wheel.dist_info) == (
         "stone-bridge",
         "1.0+local.1",
         "stone_bridge-1.0+local.1.dist-info",
@@ -56,7 +58,7 @@ def test_what_is_read(tmp_path: Path) -> None:
         ("data", "etc/x.conf"),
         ("platlib", "stone_bridge/__init__.py"),
     } <= set(placed)
-    assert placed["platlib", "stone_bridge/__init__.py"].executable and not placed["headers", "a.h"].executable
+    assert placed["platlib", "stone_bridge/__init__.py"].is_executable and not placed["headers", "a.h"].is_executable
     assert b"Name: Stone.Bridge" in wheel.metadata
     assert check_contents(wheel) == []
 
@@ -159,8 +161,8 @@ def test_zip64_in_local_headers_and_directory(tmp_path: Path, monkeypatch: pytes
     ],
 )
 def test_versions_are_compared_as_pep_440_does(one: str, other: str) -> None:
-    assert same_version(one, other)
-    assert not same_version(one, other + ".99" if "+" in other else other + "+x")
+    assert is_same_version(one, other)
+    assert not is_same_version(one, other + ".99" if "+" in other else other + "+x")
 
 
 def test_record_may_repeat_a_row_lack_sizes_and_use_stronger_hashes(tmp_path: Path) -> None:
@@ -231,20 +233,20 @@ def test_commands_that_merely_look_like_the_interpreter(tmp_path: Path) -> None:
 
 def test_a_pth_is_named(tmp_path: Path) -> None:
     wheel = read_wheel(make_wheel(tmp_path, "stone", files={"stone.pth": "import sys", "stone/x.pth": ""}))
-    assert [one.say() for one in wheel.notes] == [
+    assert [one.render() for one in wheel.notes] == [
         "stone-1.0-py3-none-any.whl: stone.pth runs at every start of Python."
     ]
 
 
-def two(tmp_path: Path, mine: dict[str, str], theirs: dict[str, str], **more: object) -> list[Wheel]:
+def two(tmp_path: Path, mine: dict[str, str], theirs: dict[str, str], **more: object) -> list[CheckedWheel]:
     return [
         read_wheel(make_wheel(tmp_path, "stone", files=mine)),
         read_wheel(make_wheel(tmp_path, "moss", files=theirs, **more)),  # type: ignore[arg-type]
     ]
 
 
-def levels(wheels: list[Wheel], system: str = "linux") -> list[str]:
-    return [one.level for one in clashes(wheels, system)]
+def levels(wheels: list[CheckedWheel], system: str = "linux") -> list[str]:
+    return [one.level for one in find_clashes(wheels, system)]
 
 
 def test_two_distributions_in_one_place(tmp_path: Path) -> None:
@@ -258,7 +260,7 @@ def test_two_distributions_in_one_place(tmp_path: Path) -> None:
 
 
 def test_two_distributions_with_one_command(tmp_path: Path) -> None:
-    def command(name: str, reference: str) -> Wheel:
+    def command(name: str, reference: str) -> CheckedWheel:
         return read_wheel(make_wheel(tmp_path, name, entry_points={"console_scripts": {"run": reference}}))
 
     assert levels([command("stone", "a:b"), command("moss", "a:c")]) == ["error"]
@@ -267,18 +269,18 @@ def test_two_distributions_with_one_command(tmp_path: Path) -> None:
 
 def test_bytes_that_change_while_they_are_read(tmp_path: Path) -> None:
     """Not only the hash has to be right: what was read has to be of the bytes that were hashed."""
-    from offlinepack.ontarget import archive
+    from offlinepack.ontarget.archive import ZipArchive
 
     path = make_wheel(
         tmp_path, "stone", dist_info={"METADATA": "Metadata-Version: 2.1\nName: stone\nVersion: 1.0\n\nxxxx"}
     )
     good = path.read_bytes()
     with path.open("rb", buffering=0) as source:
-        reading = archive.Archive(source)
-        reading.entries(lambda *_: None)
-        assert reading.sha256() == sha256_of(path)
-        reading.kept[0] = (reading.kept[0][0], b"x" + reading.kept[0][1][1:])
-        assert reading.sha256() == ""
+        reading = ZipArchive(source)
+        reading.read_entries(lambda *_: None)
+        assert reading.compute_sha256() == sha256_of(path)
+        reading.checked_ranges[0] = (reading.checked_ranges[0][0], b"x" + reading.checked_ranges[0][1][1:])
+        assert reading.compute_sha256() == ""
     with pytest.raises(IntegrityError) as caught:
         read_wheel(path, sha256="0" * 64)
     assert [one.code for one in caught.value.findings] == ["wheel-hash"]
@@ -299,7 +301,7 @@ def test_any_damage_is_noticed_and_never_more_than_a_finding(tmp_path: Path, dat
     try:
         wheel = read_wheel(damaged)
     except IntegrityError as found:
-        assert found.findings and all(one.say() for one in found.findings)
+        assert found.findings and all(one.render() for one in found.findings)
     else:
         check_contents(wheel)
     if bytes(bad) != good:

@@ -1,0 +1,118 @@
+"""Base classes of commands and options: global options, --help-all, and the console of a run."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from offlinepack.cli.console import Console
+
+
+COMPLETION_VARIABLE = "_OFFLINEPACK_COMPLETE"
+"""the variable with which a shell asks for completion, as click has it: bash_source, zsh_source, fish_source"""
+
+
+class Command(click.Command):
+    """A command that takes the global options behind its name too, and keeps its rarer options off the first page."""
+
+    start_hook: Callable[[], None] = staticmethod(lambda: None)
+    """called when a command's work begins"""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Its work."""
+        self.start_hook()
+        return super().invoke(ctx)
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        named.setdefault("context_settings", {}).setdefault("help_option_names", ["-h", "--help"])
+        super().__init__(*args, **named)
+        self.params += [*make_global_options(), make_help_all_option()]
+
+
+class Option(click.Option):
+    """An option; `rare` ones are listed by --help-all only. Each reads OFFLINEPACK_<LONG_OPTION>."""
+
+    def __init__(self, declarations: Sequence[str], *, rare: bool = False, **named: Any) -> None:
+        super().__init__(declarations, **named)
+        self.rare = rare
+        self.hidden = rare and COMPLETION_VARIABLE not in os.environ
+        if not self.envvar:
+            longest = max((one for one in self.opts if one.startswith("--")), key=len, default="")
+            self.envvar = "OFFLINEPACK_" + longest.lstrip("-").replace("-", "_").upper()
+
+
+def make_help_all_option() -> click.Option:
+    def show(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
+        if wanted:
+            rare = [one for one in ctx.command.params if isinstance(one, Option) and one.hidden]
+            for one in rare:
+                one.hidden = False
+            page = ctx.get_help()
+            for one in rare:  # commands share their groups of options
+                one.hidden = True
+            click.echo(page)
+            ctx.exit()
+
+    return click.Option(
+        ["--help-all"],
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=show,
+        help="Show every option and exit.",
+    )
+
+
+def make_global_options() -> list[click.Parameter]:
+    """The options that stand before or behind the command's name; what was said there counts, then settings."""
+
+    def keep(ctx: click.Context, option: click.Parameter, value: Any) -> None:
+        said: dict[str, Any] = ctx.find_root().meta.setdefault("offlinepack.global", {})
+        name = option.name or ""
+        typed = ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+        if isinstance(value, int) and not isinstance(value, bool) and typed:
+            said[name] = said.get(name, 0) + value
+        elif value and (typed or name not in said):
+            said[name] = value
+
+    def one(*declarations: str, **named: Any) -> Option:
+        return Option(declarations, expose_value=False, is_eager=True, callback=keep, **named)
+
+    return [
+        one("-q", "--quiet", count=True, help="Say less; twice: errors only."),
+        one("-v", "--verbose", count=True, help="Say more; twice: what every program was asked."),
+        one("--json", is_flag=True, help="Print the result as JSON on stdout."),
+        one("--no-color", is_flag=True, rare=True, help="No colours (NO_COLOR does the same)."),
+        one("--debug", is_flag=True, rare=True, help="Show the traceback of an error."),
+        one(
+            "--config",
+            metavar="FILE",
+            rare=True,
+            help="Read settings from FILE instead of pyproject.toml or offlinepack.toml.",
+        ),
+        one("--lang", type=click.Choice(["en", "zh"]), rare=True, help="Language of messages."),
+    ]
+
+
+def get_console(ctx: click.Context) -> Console:
+    """How this run speaks: made once, from the global options said before or behind the command's name."""
+    from offlinepack.cli.console import Console, log_commands
+
+    root = ctx.find_root()
+    if "offlinepack.cli.console" not in root.meta:
+        said: dict[str, Any] = root.meta.get("offlinepack.global", {})
+        root.meta["offlinepack.cli.console"] = Console(
+            verbosity=said.get("verbose", 0) - said.get("quiet", 0),
+            json=bool(said.get("json")),
+            color=not said.get("no_color"),
+            lang=said.get("lang"),
+            command=ctx.info_name or "",
+        )
+        log_commands(root.meta["offlinepack.cli.console"].verbosity > 1)
+    made: Console = root.meta["offlinepack.cli.console"]
+    return made

@@ -1,0 +1,374 @@
+"""Read, check and write the settings of a project: [tool.offlinepack] in pyproject.toml, or offlinepack.toml.
+
+A key is the name of a long option, in the plural if the option may be repeated.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from offlinepack.cli.command import Option
+from offlinepack.errors import Finding, SourceError, error, warning
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+TABLE_KEYS = {"sources", "index"}
+"""keys of [tool.offlinepack] that are read by the stage that they are about, not as options"""
+
+_INDEX_KEYS = {"name", "url", "default", "explicit", "ignore-error-codes"}
+
+_INDEX_KEYS |= {"authenticate", "cache-control", "format", "publish-url"}  # uv's, which say nothing to us
+
+
+def find_config_file(folder: Path, given: str | None = None) -> Path | None:
+    """The file with the settings for work in `folder`: the one given, offlinepack.toml, or pyproject.toml."""
+    if given:
+        if not Path(given).is_file():
+            raise SourceError(
+                error("no-settings", given, "There is no settings file {subject}.", "Mend --config, or leave it out.")
+            )
+        return Path(given)
+    for name in ("offlinepack.toml", "pyproject.toml"):
+        if (folder / name).is_file():
+            return folder / name
+    return None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The table of settings in this file; empty where it has none."""
+    return _read_table(path) or {}
+
+
+def has_config(path: Path) -> bool:
+    """Whether the file has such a table, be it empty."""
+    return path.is_file() and _read_table(path) is not None
+
+
+def _read_table(path: Path) -> dict[str, Any] | None:
+    try:
+        data = path.read_bytes()
+        document: dict[str, Any] = tomllib.loads(data.decode("utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise SourceError(
+            error("bad-toml", path, "{subject} is not TOML: {words}.", "Mend that line.", words=problem)
+        ) from problem
+    whole = path.name != "pyproject.toml" and "tool" not in document
+    table = document if whole else document.get("tool", {}).get("offlinepack")
+    if not isinstance(table, dict | None):
+        raise SourceError(
+            error("bad-settings", path, "{subject}: tool.offlinepack is not a table.", "Write [tool.offlinepack].")
+        )
+    return table
+
+
+def read_index_tables(path: Path) -> dict[str, Any]:
+    """The tables `index` and `sources`, by the names that Indexes.from_settings gives them, and the file's folder."""
+    table = read_config(path)
+    found = {"index": table.get("index", []), "sources": table.get("sources", {})}
+    expected = {
+        "index": (list, "tables: [[tool.offlinepack.index]] with name and url"),
+        "sources": (dict, 'a table: [tool.offlinepack.sources] with project = "index"'),
+    }
+    wrong = [
+        error(
+            "bad-setting",
+            f"{path.name}:{_find_line(path, key)}",
+            "{subject}: '{key}' takes {expected}.",
+            "Write it so.",
+            key=key,
+            expected=expected[key][1],
+        )
+        for key, value in found.items()
+        if not isinstance(value, expected[key][0])
+    ]
+    tables = found["index"] if isinstance(found["index"], list) else []
+    unknown = {key for one in tables if isinstance(one, dict) for key in one} - _INDEX_KEYS
+    wrong += [_report_unknown_setting(f"{path.name}:{_find_line(path, key)}", key, _INDEX_KEYS) for key in sorted(unknown)]
+    if wrong:
+        raise SourceError(*wrong)
+    return {**found, "beside": path.absolute().parent}
+
+
+def read_policy_table(path: Path) -> tuple[dict[str, Any], str, Callable[[str], str]] | None:
+    """The table `policy`, what to call the place, and a key's; None where there is none (a string is the option's)."""
+    found = read_config(path).get("policy")
+    if not isinstance(found, dict):
+        return None
+    return found, f"{path.name}, [tool.offlinepack.policy]", lambda key: f"{path.name}:{_find_line(path, key)}"
+
+PACKING_COMMANDS = ("build", "lock")
+"""the commands that settings are about: a key of theirs (venv, the environment to freeze) means nothing elsewhere"""
+
+BUNDLE_COMMANDS = ("install", "verify", "rollback", "inspect", "rehearse")
+"""those that are run where a bundle came to"""
+
+_UNSAFE_OPTIONS = {"allow_downgrade", "force", "keep_going", "live", "python", "smoke"}
+"""options of theirs that take a guard away, or run a program"""
+
+
+def make_default_map(path: Path, commands: Mapping[str, click.Command], command: str, *, named: bool) -> dict[str, Any]:
+    """Click's default_map for one command, from the settings in `path`; every unknown or ill-valued key at once.
+
+    `named`: somebody said --config. What merely lies in the working directory, which may be a stick that came with the
+    bundle, takes no guard away from the commands that look at bundles.
+    """
+    table = read_config(path)
+    known = {key: (name, one) for name in list(commands)[::-1] for one in commands[name].params for key in list_setting_names(one)}
+    # `target` of install would be taken for what build calls targets
+    known = {key: one for key, one in known.items() if one[0] in PACKING_COMMANDS or _pluralize(key) not in known}
+    own = {key: one for one in commands[command].params for key in list_setting_names(one)}
+    findings: list[Finding] = []
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        if key in TABLE_KEYS or (key == "policy" and isinstance(value, dict)):
+            continue
+        where = f"{path.name}:{_find_line(path, key)}"
+        if key not in known:
+            findings.append(_report_unknown_setting(where, key, {*known, *TABLE_KEYS}))
+            continue
+        home, option = known[key]
+        if not named and command in BUNDLE_COMMANDS and home not in PACKING_COMMANDS and key in own and own[key].name in _UNSAFE_OPTIONS:
+            findings.append(
+                error(
+                    "setting-not-named",
+                    where,
+                    "{subject}: '{key}' is not taken by {command} from a file that merely lies here.",
+                    "Say it on the command line, or name the file: --config {file}.",
+                    key=key,
+                    command=command,
+                    file=path.name,
+                )
+            )
+            continue
+        option = own.get(key, option) if home not in PACKING_COMMANDS or command in PACKING_COMMANDS else option
+        if not _accepts_value(option, value):
+            expected = _describe_expected_value(option)
+            findings.append(
+                error(
+                    "bad-setting",
+                    where,
+                    "{subject}: '{key}' takes {expected}.",
+                    "Write it so.",
+                    key=key,
+                    expected=expected,
+                )
+            )
+            continue
+        value = _resolve_paths(option, _convert_value(option, value), path.parent)
+        try:
+            option.process_value(click.Context(commands[command], resilient_parsing=False), value)
+        except click.BadParameter as bad:
+            findings.append(
+                error(
+                    "bad-setting",
+                    where,
+                    "{subject}: '{key}' cannot be {value}: {words}",
+                    "Mend it.",
+                    key=key,
+                    value=value,
+                    words=bad.message,
+                )
+            )
+        if key in own and (key in _GLOBAL_SETTINGS or command in PACKING_COMMANDS or home not in PACKING_COMMANDS):
+            found[option.name or ""] = value
+    if findings:
+        raise SourceError(*findings)
+    return found
+
+
+def _report_unknown_setting(where: str, key: str, known: Collection[str]) -> Finding:
+    """No such setting, and the one that may have been meant."""
+    if near := ", ".join(difflib.get_close_matches(key, known, 1, 0.5)):
+        return error(
+            "unknown-setting",
+            where,
+            "{subject}: there is no setting '{key}'.",
+            "Did you mean '{near}'?",
+            key=key,
+            near=near,
+        )
+    return error(
+        "unknown-setting",
+        where,
+        "{subject}: there is no setting '{key}'.",
+        "Settings have the names of the long options: offlinepack build --help-all.",
+        key=key,
+    )
+
+_PATH_OPTIONS = ("include", "find_links", "cert", "client_cert", "target")
+"""options besides those of files whose value may name one, which then lies beside the settings"""
+
+
+def _resolve_paths(parameter: click.Parameter, value: Any, folder: Path) -> Any:
+    """The value with paths that are relative to the settings' folder."""
+    if isinstance(value, list):
+        return [_resolve_paths(parameter, one, folder) for one in value]
+    if folder.resolve() == Path.cwd() or not isinstance(value, str):
+        return value
+    if isinstance(parameter.type, click.Path):
+        return str(folder / value)
+    source = value.partition("=")[0]
+    there = parameter.name in _PATH_OPTIONS and "://" not in value and not Path(source).exists() and (folder / source).exists()
+    return str(folder / source) + value[len(source) :] if there else value
+
+
+def list_setting_names(parameter: click.Parameter) -> tuple[str, ...]:
+    """The names under which a parameter stands in a settings file: the long option; plural where it may be repeated."""
+    if isinstance(parameter, click.Argument):
+        return ("requirements",) if parameter.name == "requirements" else ()
+    names = [one[2:] for one in parameter.opts if one.startswith("--")]
+    if not parameter.expose_value:
+        return tuple(one for one in names if one in _GLOBAL_SETTINGS)
+    return tuple(_pluralize(name) for name in names) if _is_repeatable(parameter) else tuple(names)
+
+_GLOBAL_SETTINGS = ("quiet", "verbose", "json", "no-color", "lang")
+
+
+def _pluralize(name: str) -> str:
+    if name == "requirement":
+        return "requirement-files"
+    if name.endswith(("s", "-binary")):
+        return name
+    return name + ("es" if name.endswith(("x", "ch")) else "s")
+
+
+def _is_repeatable(parameter: click.Parameter) -> bool:
+    return parameter.nargs == -1 or (isinstance(parameter, click.Option) and parameter.multiple)
+
+
+def _is_flag(parameter: click.Parameter) -> bool:
+    return isinstance(parameter, click.Option) and parameter.is_flag
+
+
+def _accepts_value(parameter: click.Parameter, value: Any) -> bool:
+    if _is_flag(parameter):
+        return isinstance(value, bool)
+    if _is_repeatable(parameter):
+        return isinstance(value, list) and all(isinstance(one, (str, int)) for one in value)
+    return isinstance(value, (str, int, float)) and not isinstance(value, bool)
+
+
+def _describe_expected_value(parameter: click.Parameter) -> str:
+    return "true or false" if _is_flag(parameter) else "a list of strings" if _is_repeatable(parameter) else "a string or a number"
+
+
+def _convert_value(parameter: click.Parameter, value: Any) -> Any:
+    if _is_repeatable(parameter):
+        return [str(one) for one in value]
+    return value if _is_flag(parameter) else str(value)
+
+
+def _find_line(path: Path, key: str) -> int:
+    """The line on which a key stands, 1 where it cannot be told."""
+    table = path.name != "pyproject.toml"
+    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
+        if line.strip().startswith("["):
+            table = bool(re.match(r"\s*\[+\s*tool\.offlinepack", line)) or path.name != "pyproject.toml"
+        word = re.escape(key)
+        if table and re.match(rf"\s*(\[+\s*)?(tool\.offlinepack\.)?[\"']?{word}[\"']?\s*[.=\]]", line):
+            return number
+    return 1
+
+
+def find_misnamed_variables(variables: Mapping[str, str], parameters: Sequence[click.Parameter]) -> list[Finding]:
+    """A warning for each OFFLINEPACK_ variable that is no option's, but nearly: OFFLINEPACK_TARGETS."""
+    known = {str(one.envvar) for one in parameters if one.envvar}
+    names = [one.removeprefix(_VARIABLE_PREFIX) for one in known]
+    near = {
+        one: difflib.get_close_matches(one.removeprefix(_VARIABLE_PREFIX), names, 1, 0.85)
+        for one in variables
+        if one.startswith(_VARIABLE_PREFIX) and one not in known
+    }
+    return [
+        warning(
+            "unknown-variable",
+            one,
+            "The variable {subject} means nothing to offlinepack.",
+            "Did you mean '{near}'?",
+            near=_VARIABLE_PREFIX + found[0],
+        )
+        for one, found in sorted(near.items())
+        if found
+    ]
+
+_VARIABLE_PREFIX = "OFFLINEPACK_"
+
+
+def render_template(folder: Path, parameters: Sequence[click.Parameter], here: str) -> str:
+    """[tool.offlinepack] for the project in `folder`: what it has as settings, the other usual options as comments.
+
+    `parameters` are build's; `here` is the tag of the running machine.
+    """
+    found, seen = _suggest_settings(folder)
+    lines = ["[tool.offlinepack]", *(f"# {one}" for one in seen)]
+    lines += [f"{key} = {_format_toml(value)}" for key, value in found.items()]
+    lines.append("# what else there is; offlinepack build --help-all lists every option")
+    examples = {
+        "targets": ["debian12", "rhel8:3.11", here],
+        "extras": _list_names(folder, "extras"),
+        "groups": _list_names(folder, "groups"),
+        "includes": _suggest_includes(folder),
+        "app-version": "1.0",
+        "output": "{name}-{version}-{target}.tar.gz",
+    }
+    for one in parameters:
+        for key in list_setting_names(one) if isinstance(one, Option) and not one.rare else ():
+            if key in found or key in _GLOBAL_SETTINGS or key == "dry-run":
+                continue
+            lines += textwrap.wrap(one.help or "", 100, initial_indent="# ", subsequent_indent="# ")
+            example = examples.get(key) or (False if _is_flag(one) else ["..."] if _is_repeatable(one) else "...")
+            lines.append(f"# {key} = {_format_toml(example)}")
+    return "\n".join(lines) + "\n"
+
+
+def _suggest_settings(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """The settings that a look at the folder gives, and what it saw."""
+    there = [one for one in ("pylock.toml", "uv.lock", "requirements.txt") if (folder / one).is_file()]
+    project = _read_pyproject(folder).get("project", {})
+    if there:
+        found: dict[str, Any] = {"requirement-files": there[:1]}
+        if project.get("name"):
+            found = {"name": re.sub(r"[-_.]+", "-", str(project["name"])).strip("-").lower(), **found}
+        rest = [*there[1:], *(["[project]"] if project else [])]
+        return found, [f"passed over: {', '.join(rest)}"] if rest else []
+    if project or any((folder / one).is_file() for one in ("setup.py", "setup.cfg")):
+        return {"project": "."}, []
+    return {}, ["no requirements.txt, pylock.toml, uv.lock or [project] was found: name what is to be packed"]
+
+
+def _read_pyproject(folder: Path) -> dict[str, Any]:
+    path = folder / "pyproject.toml"
+    return tomllib.loads(path.read_text("utf-8-sig")) if path.is_file() else {}
+
+
+def _list_names(folder: Path, what: str) -> list[str]:
+    """The extras or dependency groups that the project has."""
+    document = _read_pyproject(folder)
+    table = document.get("dependency-groups") if what == "groups" else None
+    if what == "extras":
+        table = document.get("project", {}).get("optional-dependencies")
+    return list(table) if isinstance(table, dict) else []
+
+
+def _suggest_includes(folder: Path) -> list[str]:
+    """What of the folder a server usually wants besides packages."""
+    usual = ("manage.py", "wsgi.py", "static", "templates", "conf", "config", "deploy", "uwsgi.ini", "nginx.conf")
+    return [f"{one}=app/{one}" for one in usual if (folder / one).exists()] or ["conf=app/conf"]
+
+
+def _format_toml(value: Any) -> str:
+    import json
+
+    # of such values (strings, lists of them, true and false) JSON is TOML
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,212 @@
+"""Print sentences, findings and progress to stderr, and results and JSON to stdout."""
+
+from __future__ import annotations
+
+import json as _json
+import locale
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from offlinepack.cli.summary import format_summary
+from offlinepack.errors import Finding, Text, text
+from offlinepack.ontarget.errors import ENGLISH, Messages
+
+
+class _CommandLog:
+    """Whether the programs that are started are told; a hook, once it is set, stays as long as the process."""
+
+    is_installed = is_enabled = False
+
+
+def log_commands(told: bool) -> None:
+    """From now on, or no longer, a line on stderr for each program that is started: what it was asked, no secrets."""
+    _CommandLog.is_enabled = told
+    if _CommandLog.is_installed or not told:
+        return
+    import shlex
+
+    from offlinepack.net.urls import redact_text
+
+    def heard(event: str, facts: tuple[Any, ...]) -> None:
+        if event == "subprocess.Popen" and _CommandLog.is_enabled:
+            asked = [facts[1]] if isinstance(facts[1], str | bytes | os.PathLike) else facts[1]
+            # in one piece: programs are started from several threads
+            sys.stderr.write(f"$ {redact_text(shlex.join(map(os.fsdecode, asked)))}\n")
+            sys.stderr.flush()
+
+    sys.addaudithook(heard)
+    _CommandLog.is_installed = True
+
+T = TypeVar("T")
+
+_COLORS = {"error": "31;1", "warning": "33", "note": "36", "done": "32;1", "dim": "2"}
+
+
+@cache
+def load_messages(lang: str) -> Messages:
+    """The sentences of both sides in a language; English needs none."""
+    if lang != "zh":
+        return ENGLISH
+    found: dict[str, str] = {}
+    for package in ("offlinepack.ontarget", "offlinepack"):
+        table = resources.files(package) / "messages.zh.json"
+        if table.is_file():
+            found.update(_json.loads(table.read_text("utf-8")))
+    return found
+
+
+def choose_language(asked: str | None, stream: Any) -> str:
+    """en or zh: what was asked, else the locale's, where this console can show it."""
+    wanted = asked or os.environ.get("OFFLINEPACK_LANG", "")
+    if not wanted:
+        names = [os.environ.get(one, "") for one in ("LC_ALL", "LC_MESSAGES", "LANG")]
+        wanted = next((one for one in names if one), "") or (locale.getlocale()[0] or "")
+    if not wanted.lower().startswith(("zh", "chinese")):
+        return "en"
+    try:
+        "完整".encode(getattr(stream, "encoding", None) or "ascii")
+    except UnicodeEncodeError:
+        return "en"
+    return "zh"
+
+
+def format_size(count: float) -> str:
+    """Bytes as people read them, in units of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return ""
+
+
+class Console:
+    """One run's voice. `verbosity` counts -v less -q."""
+
+    def __init__(
+        self, verbosity: int = 0, json: bool = False, color: bool = True, lang: str | None = None, command: str = ""
+    ) -> None:
+        self.verbosity, self.wants_json, self.command = verbosity, json, command
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+        self.lang = choose_language(lang, sys.stderr)
+        self.messages = load_messages(self.lang)
+        self.is_terminal = sys.stderr.isatty() and os.environ.get("TERM", "") != "dumb"
+        self.use_color = color and self.is_terminal and not os.environ.get("NO_COLOR")
+        self.start_time = time.monotonic()
+        self.report_path: Path | None = None
+        """where the summary of the run is written too"""
+
+    def _paint(self, kind: str, words: str) -> str:
+        return f"\x1b[{_COLORS[kind]}m{words}\x1b[0m" if self.use_color else words
+
+    def print_message(self, sentence: Text, loud: int = 0) -> None:
+        """One line on stderr, where this run is loud enough (-q: -1)."""
+        if self.verbosity >= loud:
+            print(sentence.render(self.messages), file=sys.stderr, flush=True)
+
+    def print_findings(self, findings: Iterable[Finding]) -> None:
+        """Each finding in its own line, other programs' words indented below it; a thing said twice is said once."""
+        labels = {"error": text("error"), "warning": text("warning"), "note": text("note")}
+        least = {"error": -9, "warning": -1, "note": 0}
+        for one in dict.fromkeys((f.level, f.render(self.messages), f.log) for f in findings):
+            level, sentence, log = one
+            if self.verbosity < least[level]:
+                continue
+            print(f"{self._paint(level, labels[level].render(self.messages))}: {sentence}", file=sys.stderr)
+            for line in log.splitlines():
+                print("    " + line, file=sys.stderr)
+        sys.stderr.flush()
+
+    def print_failure(self, code: int, findings: Sequence[Finding]) -> None:
+        """An error: its findings on stderr and, with --json, the same on stdout."""
+        self.print_findings(findings)
+        self.write_summary({"ok": False, "exit_code": code, "findings": [one.to_json() for one in findings]})
+
+    def write_summary(self, document: dict[str, Any]) -> None:
+        """The summary of the run: on stdout with --json, and in the file that was asked for."""
+        if self.report_path:
+            self.report_path.parent.mkdir(parents=True, exist_ok=True)
+            whole = {"schema": 1, "command": self.command, **document}
+            self.report_path.write_bytes(format_summary(self.report_path, whole))
+        if self.wants_json:
+            self.print_json(document)
+
+    def print_result(self, *lines: str | Text) -> None:
+        """The result for a person, on stdout."""
+        if not self.wants_json:
+            for line in lines:
+                print(line.render(self.messages) if isinstance(line, Text) else line)
+            sys.stdout.flush()
+
+    def print_json(self, document: dict[str, Any]) -> None:
+        """The result for a program, on stdout."""
+        print(
+            _json.dumps({"schema": 1, "command": self.command, **document}, indent=2, ensure_ascii=False, default=str)
+        )
+        sys.stdout.flush()
+
+    def track(
+        self,
+        what: Text,
+        steps: Iterable[T],
+        total: float | None = None,
+        weigh: Callable[[T], float] | None = None,
+    ) -> Iterator[T]:
+        """`steps` as they are, while a bar shows how many are done; with `weigh`, how many bytes and how fast."""
+        if self.verbosity < 0:
+            yield from steps
+        elif not self.is_terminal:
+            self.print_message(what)
+            yield from steps
+        else:
+            yield from self._show_bar(what, steps, total, weigh)
+
+    def _show_bar(
+        self, what: Text, steps: Iterable[T], total: float | None, weigh: Callable[[T], float] | None
+    ) -> Iterator[T]:
+        from rich.console import Console as Terminal
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TransferSpeedColumn,
+        )
+
+        columns: list[Any] = [SpinnerColumn(), TextColumn("{task.description}")]
+        if weigh:
+            columns += [BarColumn(), DownloadColumn(), TransferSpeedColumn()]
+        elif total:
+            columns += [BarColumn(), MofNCompleteColumn()]
+        columns.append(TimeElapsedColumn())
+        terminal = Terminal(stderr=True, no_color=not self.use_color)
+        with Progress(*columns, console=terminal, transient=True) as progress:
+            task = progress.add_task(what.render(self.messages), total=total)
+            for step in steps:
+                progress.advance(task, weigh(step) if weigh else 1)
+                yield step
+
+    def run_with_spinner(self, what: Text, work: Callable[[], T]) -> T:
+        """The result of one long step, with a sign of life while it runs."""
+
+        def once() -> Iterator[T]:
+            yield work()
+
+        for found in self.track(what, once()):
+            result = found
+        return result
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Since this run began to speak."""
+        return time.monotonic() - self.start_time

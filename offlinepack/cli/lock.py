@@ -1,0 +1,81 @@
+"""The command lock: write the lock of each target without building a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from offlinepack.bundle.layout import make_pylock_name
+from offlinepack.cli.build import describe_packages, make_request, print_plan
+from offlinepack.cli.command import Command, get_console
+from offlinepack.cli.options.base import FILE, add_option
+from offlinepack.cli.options.build_options import build_options
+from offlinepack.cli.options.indexes import index_options
+from offlinepack.cli.options.inputs import InputOptions, input_options
+from offlinepack.cli.options.targets import TargetOptions, target_options
+from offlinepack.errors import UsageError, error, text
+from offlinepack.indexes import Indexes
+from offlinepack.ontarget.files import write_file_atomically
+from offlinepack.pipeline.lock import find_file_sizes, format_lock
+from offlinepack.pipeline.plan import lock_and_close
+from offlinepack.pipeline.request import BuildOptions, BundleName
+
+
+@click.command(cls=Command)
+@input_options
+@target_options
+@index_options
+@build_options
+@add_option("-o", "--output", type=FILE, metavar="FILE", help="The lock of the one target: pylock.toml.")
+@add_option("-d", "--directory", type=FILE, metavar="DIR", help="A folder for the locks, pylock.<target>.toml each.")
+@add_option("--dry-run", is_flag=True, help="Tell what would be locked, and its size; write nothing.")
+@click.pass_context
+def lock(
+    ctx: click.Context,
+    what: InputOptions,
+    asked: TargetOptions,
+    indexes: Indexes,
+    how: BuildOptions,
+    output: Path | None,
+    directory: Path | None,
+    dry_run: bool,
+) -> None:
+    """Write the lock of each target (pylock.toml, PEP 751), and pack nothing."""
+    speaker = get_console(ctx)
+    wanted = make_request(what, asked, indexes, how, BundleName(), speaker)
+    if output and (directory or len(wanted.targets) > 1):
+        raise UsageError(
+            error(
+                "one-lock-one-file",
+                "-o",
+                "{subject} takes one lock, and there are {count} targets.",
+                "Give a folder with -d: each target gets its pylock.<target>.toml there.",
+                count=len(wanted.targets),
+            )
+        )
+    plans = lock_and_close(wanted, speaker.track)
+    findings = [*wanted.requirements.notes, *(one for plan in plans for one in plan.selection.findings)]
+    speaker.print_findings(findings)
+    if dry_run:
+        print_plan(plans, find_file_sizes(plans, wanted), speaker)
+        return
+    written = []
+    for plan in plans:
+        path = output or (directory / make_pylock_name(plan.target.tag) if directory else None)
+        document = format_lock(plan)
+        if path is None:
+            speaker.print_result(document)
+        else:
+            write_file_atomically(path, document.encode())
+            written.append(path)
+            speaker.print_message(text("wrote {path}", path=path))
+    if speaker.wants_json:
+        speaker.print_json(
+            {
+                "ok": True,
+                "locks": [{"target": plan.target.tag, "packages": describe_packages(plan)} for plan in plans],
+                "files": written,
+                "findings": [one.to_json() for one in findings],
+            }
+        )

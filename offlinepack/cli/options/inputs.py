@@ -1,0 +1,148 @@
+"""Options that name the input: requirements, files, a virtual environment or a project."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from offlinepack.cli.options.base import FILE, group_options, make_option
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """What was asked on the command line, not yet read."""
+
+    requirements: tuple[str, ...]
+    files: tuple[Path, ...]
+    constraints: tuple[Path, ...]
+    venv: Path | None
+    project: Path | None
+    extras: tuple[str, ...]
+    groups: tuple[str, ...]
+    exclude: tuple[str, ...]
+    pre: bool
+    no_deps: bool
+    require_hashes: bool
+    only_binary: tuple[str, ...]
+    no_binary: tuple[str, ...]
+    uploaded_prior_to: str | None
+    locked: bool
+    is_from_settings: bool
+    """what is packed was named by [tool.offlinepack], not by who runs this"""
+
+
+def _parse_names(given: tuple[str, ...]) -> tuple[str, ...]:
+    """Project names as pip reads them: repeated or with commas; :all: or :none: as they are."""
+    from packaging.utils import canonicalize_name
+
+    found: list[str] = []
+    for one in ",".join(given).split(","):
+        one = one.strip()
+        if one == ":none:":
+            found.clear()
+        elif one:
+            found.append(one if one.startswith(":") else canonicalize_name(one))
+    return tuple(dict.fromkeys(found))
+
+
+def _make_input_options(**values: Any) -> InputOptions:
+    # what is packed is said in one place: by the command line, else by variables, else by the settings file
+    named = ("requirements", "requirement", "venv", "project")
+    ctx = click.get_current_context()
+    said = {one: ctx.get_parameter_source(one) for one in named if values[one]}
+    wins = min(said.values(), key=lambda one: list(ParameterSource).index(one or ParameterSource.DEFAULT), default=None)
+    for one, source in said.items():
+        if source != wins:
+            values[one] = None if one in ("venv", "project") else ()
+    return InputOptions(
+        requirements=values["requirements"],
+        files=values["requirement"],
+        constraints=values["constraint"],
+        venv=values["venv"],
+        project=values["project"],
+        extras=values["extra"],
+        groups=values["group"],
+        exclude=values["exclude"],
+        pre=values["pre"],
+        no_deps=values["no_deps"],
+        require_hashes=values["require_hashes"],
+        only_binary=_parse_names(values["only_binary"]),
+        no_binary=_parse_names(values["no_binary"]),
+        uploaded_prior_to=values["uploaded_prior_to"],
+        locked=values["locked"],
+        is_from_settings=wins is ParameterSource.DEFAULT_MAP,
+    )
+
+
+def _check_date(ctx: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """A day or an instant of RFC 3339: what cannot be read must not pass as no limit."""
+    try:
+        if value and not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+            raise ValueError(value)
+        datetime.fromisoformat((value or "2000-01-01").upper().replace("Z", "+00:00"))
+    except ValueError:
+        problem = f"{value} is no date; write 2026-01-31 or 2026-01-31T12:00:00Z."
+        raise click.BadParameter(problem, ctx, option) from None
+    return value
+
+input_options = group_options(
+    "what",
+    _make_input_options,
+    click.Argument(["requirements"], nargs=-1, metavar="[REQUIREMENT]..."),
+    make_option(
+        "-r",
+        "--requirement",
+        multiple=True,
+        type=FILE,
+        metavar="FILE",
+        help="requirements.txt, .in, pylock.toml, uv.lock or pyproject.toml. May be repeated.",
+    ),
+    make_option(
+        "-c",
+        "--constraint",
+        multiple=True,
+        type=FILE,
+        metavar="FILE",
+        rare=True,
+        help="Versions that may be used, if anything asks for the project.",
+    ),
+    make_option("--venv", type=FILE, metavar="DIR", help="Freeze this virtual environment."),
+    make_option("--project", type=FILE, metavar="DIR", help="This project and what it needs, as its uv.lock has it."),
+    make_option("--extra", multiple=True, metavar="NAME", help="An extra of the project."),
+    make_option("--group", multiple=True, metavar="NAME", help="A dependency group of the project (PEP 735)."),
+    make_option("--locked", is_flag=True, help="Use the lock as it is; exit 4 if it no longer fits what is asked."),
+    make_option(
+        "--exclude", multiple=True, metavar="NAME", rare=True, help="Leave this project out of a frozen environment."
+    ),
+    make_option("--pre", is_flag=True, rare=True, help="Take pre-releases too."),
+    make_option("--no-deps", is_flag=True, rare=True, help="Only what is named, not what it needs."),
+    make_option("--require-hashes", is_flag=True, rare=True, help="Every requirement must come with its hash."),
+    make_option(
+        "--only-binary",
+        multiple=True,
+        metavar="NAMES",
+        rare=True,
+        help="No source distributions for these projects, or :all:.",
+    ),
+    make_option(
+        "--no-binary",
+        multiple=True,
+        metavar="NAMES",
+        rare=True,
+        help="No ready-made wheels for these projects, or :all:.",
+    ),
+    make_option(
+        "--uploaded-prior-to",
+        "--exclude-newer",
+        metavar="DATE",
+        rare=True,
+        callback=_check_date,
+        help="Only files that were uploaded before this date.",
+    ),
+)

@@ -1,0 +1,37 @@
+"""Options that name a policy and a list of vulnerabilities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from offlinepack.cli.options.base import FILE, group_options, make_option
+
+if TYPE_CHECKING:
+    from offlinepack.evidence.policy import Rules
+
+
+
+def _make_policy_rules(policy: Path | None, vulnerabilities: Path | None) -> Rules | None:
+    from offlinepack.evidence.policy import Rules, of_table, read
+
+    if policy:
+        return Rules(read(policy), vulnerabilities)
+    table = click.get_current_context().meta.get("offlinepack.policy")
+    return Rules(of_table(*table), vulnerabilities) if table else None
+
+POLICY_OPTION = make_option(
+    "--policy", type=FILE, metavar="FILE", rare=True, help="What may be in it, as rules in TOML; else exit 13."
+)
+
+VULNERABILITIES_OPTION = make_option(
+    "--vulnerabilities",
+    type=FILE,
+    metavar="FILE",
+    rare=True,
+    help="What is known of vulnerabilities: pip-audit's JSON or OSV records; else pip-audit is asked.",
+)
+
+policy_options = group_options("rules", _make_policy_rules, POLICY_OPTION, VULNERABILITIES_OPTION)

@@ -1,0 +1,55 @@
+"""Options that name the targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from offlinepack.cli.options.base import group_options, make_option
+from offlinepack.errors import Finding
+from offlinepack.targets import Target, abi_notes, catalogue, combine
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """The targets that were asked for; none: the machine's own."""
+
+    targets: tuple[Target, ...]
+    notes: tuple[Finding, ...]
+
+
+def complete_target_name(_ctx: click.Context, _option: click.Parameter, begun: str) -> list[str]:
+    """The machines of the catalogue, for a shell that completes."""
+    return [name for one in catalogue() for name in (one.name, *one.synonyms) if name.startswith(begun)]
+
+
+def _make_target_options(platform: Any, python_version: Any, implementation: Any, abi: Any, target: Any) -> TargetOptions:
+    found = combine(
+        platforms=platform, python_versions=python_version, implementations=implementation, abis=abi, names=target
+    )
+    return TargetOptions(found, abi_notes(abi))
+
+target_options = group_options(
+    "asked",
+    _make_target_options,
+    make_option(
+        "--target",
+        multiple=True,
+        metavar="NAME|FILE",
+        shell_complete=complete_target_name,
+        help="A machine to pack for: debian12, rhel8:3.11, windows, a tag, or the file a probe wrote. May be repeated.",
+    ),
+    make_option(
+        "--platform",
+        multiple=True,
+        metavar="TAG",
+        help="Its platform tag, as for pip: manylinux_2_28_x86_64, win_amd64. Each one is a target.",
+    ),
+    make_option(
+        "--python-version", multiple=True, metavar="X.Y", help="Its Python: 3.11, 3.11.4, 3.13t. Each one is a target."
+    ),
+    make_option("--implementation", multiple=True, metavar="cp|pp", rare=True, help="CPython or PyPy."),
+    make_option("--abi", multiple=True, metavar="TAG", rare=True, help="Its ABI tag, cp313t for one."),
+)

@@ -1,0 +1,71 @@
+"""The command report: write what an approver reads before a bundle is transferred."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+
+import click
+
+from offlinepack.bundle.reader import open_bundle
+from offlinepack.cli.bundle import check_bundle, read_bundle_facts
+from offlinepack.cli.command import Command, get_console
+from offlinepack.cli.options.base import FILE
+from offlinepack.cli.options.policy import VULNERABILITIES_OPTION
+from offlinepack.errors import UsageError, error, text
+from offlinepack.ontarget.files import write_file_atomically
+
+_REPORT_SUFFIXES = (".html", ".htm", ".md", ".json")
+
+
+@click.command(cls=Command, params=[VULNERABILITIES_OPTION])
+@click.argument("bundle_path", metavar="BUNDLE", type=FILE)
+@click.option(
+    "--against", type=FILE, metavar="OLD", help="What was approved last: a bundle, its manifest or its report (.json)."
+)
+@click.option("-o", "--output", type=FILE, metavar="FILE", help="Where it goes, by suffix: .html, .md or .json.")
+@click.pass_context
+def report(
+    ctx: click.Context, bundle_path: Path, against: Path | None, output: Path | None, vulnerabilities: Path | None
+) -> None:
+    """Tell what is in a bundle, where it is from, what changed and what is known of it; nothing is changed."""
+    from offlinepack.evidence import policy
+    from offlinepack.evidence import report as report_module
+    from offlinepack.evidence.page import to_html, to_markdown
+    from offlinepack.evidence.report import differing, plain
+
+    if output and output.suffix.lower() not in _REPORT_SUFFIXES:
+        raise UsageError(
+            error(
+                "report-form",
+                output,
+                "A report is .html, .md or .json, and {subject} is none of these.",
+                "Name it so.",
+            )
+        )
+    speaker = get_console(ctx)
+    opened = open_bundle(bundle_path)
+    check_bundle(speaker, opened)
+    difference = differing(against, opened) if against else None
+    evidence, today = read_bundle_facts(speaker, opened), date.today()
+    looked_up = speaker.run_with_spinner(
+        text("looking up known vulnerabilities"), lambda: policy.vulnerabilities(evidence, vulnerabilities, today)
+    )
+    facts = report_module.facts(evidence, opened.manifest_bytes, today, looked_up, difference)
+    form = output.suffix.lower() if output else ""
+    if form == ".json":
+        made = (
+            json.dumps({"schema": 1, "command": "report", **plain(facts)}, indent=1, ensure_ascii=False) + "\n"
+        )
+    elif form in (".html", ".htm"):
+        made = to_html(facts, speaker.lang, speaker.messages)
+    else:
+        made = to_markdown(facts, speaker.messages)
+    if output:
+        write_file_atomically(output, made.encode())
+        speaker.print_message(text("wrote {path}", path=output))
+    else:
+        speaker.print_result(made.rstrip("\n"))
+    if speaker.wants_json:
+        speaker.print_json({"ok": True, **plain(facts)})

@@ -1,0 +1,123 @@
+"""Format the summary of a run as JSON, Markdown or JUnit XML."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape, quoteattr
+
+from offlinepack.errors import UsageError, error
+
+SUMMARY_SUFFIXES = (".json", ".md", ".xml")
+
+
+def check_summary_path(path: Path) -> Path:
+    """The path, or UsageError where its suffix names no form."""
+    if path.suffix.lower() not in SUMMARY_SUFFIXES:
+        raise UsageError(
+            error(
+                "report-suffix",
+                path,
+                "A report is .json, .md or .xml (JUnit), and {subject} is none of these.",
+                "Name it so.",
+            )
+        )
+    return path
+
+
+def format_summary(path: Path, document: Mapping[str, Any]) -> bytes:
+    """The summary in the form that the file's name asks for. `document` is what --json prints."""
+    form = {".md": _format_markdown, ".xml": _format_junit}.get(path.suffix.lower(), _format_json)
+    return form(document).encode()
+
+
+def _format_json(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n"
+
+
+def _make_title(document: Mapping[str, Any]) -> str:
+    named = " ".join(str(document[key]) for key in ("name", "version") if document.get(key))
+    return f"offlinepack {document.get('command', '')}: {named or ('done' if document.get('ok') else 'failed')}"
+
+
+def _format_markdown(document: Mapping[str, Any]) -> str:
+    lines = [f"## {_make_title(document)}", ""]
+    if document.get("bundle"):
+        size = f", {document['size']:,} bytes" if "size" in document else ""
+        lines += [f"- `{document['bundle']}`{size}"]
+        lines += [f"- sha256 `{document['sha256']}`"] if "sha256" in document else []
+    if document.get("exit_code"):
+        lines.append(f"- exit code {document['exit_code']}")
+    findings = document.get("findings") or []
+    if findings:
+        lines += ["", f"### Findings ({len(findings)})", ""]
+        lines += [
+            f"- **{one['level']}**: {_escape_markdown(one['sentence'])} {_escape_markdown(one['advice'])}".rstrip() for one in findings
+        ]
+    for target in document.get("targets") or []:
+        if "verdict" in target:
+            lines += ["", f"### {target['target']}", "", *(f"- {_escape_markdown(one.strip())}" for one in target["sentences"])]
+            continue
+        lines += ["", f"### {target['name']}", "", f"{target.get('machines', target['tag'])}", ""]
+        lines += ["| project | version | file |", "| --- | --- | --- |"]
+        lines += [
+            f"| {one['name']} | {one['version']} | {_escape_markdown(one['file'])} |" for one in target.get("packages") or []
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _escape_markdown(words: str) -> str:
+    return words.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def _format_junit(document: Mapping[str, Any]) -> str:
+    """Each distribution of each target is a test that passed, or its verdict; each error one that failed."""
+    verdicts = [one for one in document.get("targets") or [] if one.get("verdict", "fails") != "fails"]
+    cases = [
+        f"  <testcase classname={quoteattr(one['tag'])} name={quoteattr(one['target'] + ': ' + one['verdict'])}/>"
+        for one in verdicts
+    ]
+    cases += [
+        f"  <testcase classname={quoteattr(target['tag'])} name={quoteattr(one['name'] + ' ' + one['version'])}/>"
+        for target in document.get("targets") or []
+        for one in target.get("packages") or []
+    ]
+    failures = [one for one in document.get("findings") or [] if one["level"] == "error"]
+    others = [one for one in document.get("findings") or [] if one["level"] != "error"]
+    for one in failures:
+        words = "\n".join(filter(None, (one["sentence"], one["advice"], one.get("log", ""))))
+        cases += [
+            f"  <testcase classname={quoteattr(one['code'])} name={quoteattr(_remove_control_characters(one['subject']))}>",
+            f"    <failure message={quoteattr(_remove_control_characters(one['sentence']))} type={quoteattr(one['code'])}>",
+            f"{_escape_xml(words)}</failure>",
+            "  </testcase>",
+        ]
+    if not any("<testcase" in one for one in cases):
+        cases.append(f'  <testcase classname="offlinepack" name={quoteattr(str(document.get("command", "")))}/>')
+    count = sum("<testcase" in one for one in cases)
+    said = "\n".join(f"{one['level']}: {one['sentence']} {one['advice']}" for one in others)
+    seconds = (document.get("seconds") or {}).get("total", 0)
+    head = f'tests="{count}" failures="{len(failures)}" errors="0" skipped="0" time="{seconds}"'
+    return "\n".join(
+        [
+            '<?xml version="1.0" encoding="UTF-8"?>',
+            f"<testsuites {head}>",
+            f" <testsuite name={quoteattr(_make_title(document))} {head}>",
+            *cases,
+            *([f"  <system-out>{_escape_xml(said)}</system-out>"] if said else []),
+            " </testsuite>",
+            "</testsuites>",
+            "",
+        ]
+    )
+
+
+def _remove_control_characters(words: str) -> str:
+    # XML 1.0 has no control characters, not even escaped
+    return "".join(c for c in words if c in "\n\t" or c.isprintable())
+
+
+def _escape_xml(words: str) -> str:
+    return escape(_remove_control_characters(words))

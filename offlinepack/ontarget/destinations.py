@@ -1,0 +1,135 @@
+"""Compute where the files of a wheel are installed, and find files that overwrite the environment or each other.
+
+Standard: the schemes of the binary distribution format, as pip maps them to a virtual environment.
+"""
+
+import re
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Set, Tuple
+
+from .errors import Finding, error, note
+from .paths import find_windows_problem, fold_path
+
+if TYPE_CHECKING:
+    from .wheel_model import CheckedWheel, WheelMember
+
+
+_LEAVE_ONE_OUT = "Leave one of the two out (--exclude), or take versions that do not share files."
+
+_TAKE_OTHER_FILE = "Take another file or version of this project for that target, or leave it out (--exclude)."
+
+_INTERPRETER_FILES = re.compile(
+    r"(?:pythonw?|pypyw?|activate|activate_this|deactivate)[0-9.]*t?"
+    r"(?:\.(?:exe|py|bat|cmd|com|ps1|csh|fish|nu|xsh|sh|dll|_pth))?\Z|pyvenv\.cfg\Z|pybuilddir\.txt\Z"
+)
+
+_PIP_COMMANDS = re.compile(r"pip[0-9.]*(?:-script\.py|\.exe|\.bat|\.cmd|\.com)?\Z")
+
+_SITE_PACKAGES = re.compile(r"lib(?:64)?/(?:(?:python|pypy)[0-9.]+t?/)?site-packages/")
+
+_HEADERS = re.compile(r"include/site/python[0-9.]+t?/")
+
+_ROOT_PATHS = re.compile(r"(?:pyvenv\.cfg|bin|scripts|include|lib(?:64)?(?:/(?:python|pypy)[0-9.]+t?)?(?:/site-packages)?)\Z")
+
+_BYTECODE_PATH = re.compile(r"(.*/)__pycache__/([^/.]+)\.[^/]*\.pyc\Z")
+
+
+def iter_destinations(wheel, system="linux"):  # type: (CheckedWheel, str) -> Iterator[Tuple[str, str, str]]
+    """Where each file and script ends up: site/..., bin/..., root/..., include/...; its name; its content."""
+    for one in wheel.members:
+        path, content = one.path, one.digest or wheel.name
+        if one.scheme == "scripts" and is_replaced_script(wheel, one):
+            continue
+        site, headers = None, None
+        if one.scheme == "data":
+            site, headers = _SITE_PACKAGES.match(path.lower()), _HEADERS.match(path.lower())
+        if site or one.scheme.endswith("lib"):
+            yield "site/" + path[site.end() if site else 0 :], one.name, content
+        elif headers:
+            yield "include/" + path[headers.end() :], one.name, content
+        elif one.scheme == "data":
+            top, _, below = path.partition("/")
+            yield "bin/" + below if below and top.lower() in ("bin", "scripts") else "root/" + path, one.name, content
+        else:
+            yield ("bin/" if one.scheme == "scripts" else "include/%s/" % wheel.name) + path, one.name, content
+    for command, reference, _ in wheel.scripts:
+        name = re.sub(r"\.pyw?\Z", "", command) + ".exe" if system == "windows" else command
+        yield "bin/" + name, "%s = %s" % (command, reference), reference
+
+
+def is_replaced_script(wheel, member):  # type: (CheckedWheel, WheelMember) -> bool
+    """Of a script: whether setuptools once wrote it for an entry point; installers write their own instead."""
+    name = re.sub(r"(?i)(\.exe|-script\.py|\.pya)\Z", "", member.path.rpartition("/")[2])
+    return any(name == command for command, _, _ in wheel.scripts)
+
+
+def overwrites_environment(place, wheel):  # type: (str, CheckedWheel) -> bool
+    """Whether what lands there would be a part of the environment itself, or of another distribution's record."""
+    kind, _, path = place.lower().partition("/")
+    top = path.partition("/")[0]
+    if kind == "bin":
+        return bool(_INTERPRETER_FILES.match(top) or (_PIP_COMMANDS.match(top) and wheel.name != "pip"))
+    if kind == "site":
+        foreign = top.endswith((".dist-info", ".egg-info", ".egg-link")) and top != wheel.dist_info.lower() and "/" in path
+        return foreign or (wheel.name != "pip" and top in ("pip", "pip.py"))
+    return kind == "root" and (top == "pyvenv.cfg" or bool(_ROOT_PATHS.match(path)))
+
+
+def compute_path_keys(wheel):  # type: (CheckedWheel) -> Tuple[List[int], List[int], bool]
+    """Of each file, and of each folder, a number; whether Windows lacks one of the names.
+
+    Two wheels of which no file has a number of the other's files or folders do not clash, whatever the system.
+    """
+    files, folders, strange = set(), set(), False  # type: Set[int], Set[int], bool
+    for system in ("linux", "windows") if wheel.scripts else ("linux",):
+        for place, _, _ in iter_destinations(wheel, system):
+            key, strange = fold_path(place), strange or bool(find_windows_problem(place))
+            files.update((hash(key), hash(get_source_path(key))))
+            while "/" in key:
+                key = key.rpartition("/")[0]
+                if hash(key) in folders:
+                    break
+                folders.add(hash(key))
+    return sorted(files), sorted(folders), strange
+
+
+def get_source_path(place):  # type: (str) -> str
+    """The source that a file of bytecode would stand for; else the place itself."""
+    cached = _BYTECODE_PATH.match(place)
+    return cached.group(1) + cached.group(2) + ".py" if cached else place
+
+
+def find_clashes(wheels, system="linux"):  # type: (Iterable[CheckedWheel], str) -> List[Finding]
+    """What two distributions both write, as `system` compares names: a note for the same bytes, else an error.
+
+    Also a file where another has a folder, bytecode of another's source, a name that `system` has not.
+    """
+    first, folders = {}, {}  # type: Dict[str, Tuple[CheckedWheel, str, str]], Dict[str, CheckedWheel]
+    shared, found, cached = {}, [], []  # type: Dict[Tuple[bool, str, str], List[str]], List[Finding], List[Tuple[str, CheckedWheel, str]]
+    for wheel in wheels:
+        for place, member, content in iter_destinations(wheel, system):
+            key = place if system == "linux" else fold_path(place)
+            other, before, _ = first.setdefault(key, (wheel, content, member))
+            if other is not wheel:
+                shared.setdefault((before == content, wheel.filename, other.filename), []).append(member)
+            if key.endswith(".pyc") and get_source_path(key) != key:
+                cached.append((get_source_path(key), wheel, member))
+            parent = key.rpartition("/")[0]
+            while parent and parent not in folders:
+                folders[parent] = wheel
+                parent = parent.rpartition("/")[0]
+            if system == "windows" and find_windows_problem(place):
+                found.append(error(
+                    "wheel-name", wheel.filename, "{subject}: {member} is no name for a file on Windows.", _TAKE_OTHER_FILE,
+                    member=member))
+    over = [(first[key], folders[key]) for key in sorted(set(first).intersection(folders))]
+    over += [(first[key], wheel) for key, wheel, _ in cached if key in first]
+    for (other, _, member), wheel in over:
+        if other is not wheel:
+            shared.setdefault((False, wheel.filename, other.filename), []).append(member)
+    for (same, name, other_name), members in shared.items():
+        facts = {"other": other_name, "members": members[:3] + ["..."][: len(members) > 3]}  # type: Dict[str, Any]
+        if same:
+            found.append(note("wheel-shares", name, "{subject} and {other} bring the same {members}.", **facts))
+        else:
+            found.append(error("wheel-clash", name, "{subject} would write over {members} of {other}.", _LEAVE_ONE_OUT, **facts))
+    return found[:50]

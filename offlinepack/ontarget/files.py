@@ -1,0 +1,140 @@
+"""Read, write, remove and sync files: atomic writes, folder listings and readable sizes."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import threading
+from pathlib import Path
+from typing import Any, Dict, Iterator, List
+
+from .errors import ComputerError, error
+
+
+def is_link(path):  # type: (str) -> bool
+    """A symbolic link, or a junction on Windows."""
+    if os.path.islink(path):
+        return True
+    return os.name == "nt" and os.path.isdir(path) and bool(getattr(os.lstat(path), "st_file_attributes", 0) & 0x400)
+
+
+def read_bytes(path):  # type: (str) -> bytes
+    """A whole small file."""
+    with open(path, "rb") as source:
+        return source.read()
+
+
+def read_json(path):  # type: (str) -> Dict[str, Any]
+    """An object that write_json wrote; empty where there is none. A file that is not whole is an error."""
+    try:
+        with open(path, encoding="utf-8") as source:
+            found = json.load(source)
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ComputerError(error(
+            "state-unreadable", path, "{subject} is not as offlinepack wrote it.", "Restore it, or move it away."))
+    return found
+
+
+def write_json(path, value):  # type: (str, Any) -> None
+    """Whole or not at all, and on disk when this returns."""
+    beside = path + ".new"
+    try:
+        with open(beside, "w", encoding="utf-8") as out:
+            json.dump(value, out, indent=1)
+            out.write("\n")
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        remove_path(beside)
+        raise
+
+
+def remove_path(path):  # type: (str) -> None
+    """A file, link or whole folder is gone afterwards; what is not there is no error."""
+    if os.path.isdir(path) and not is_link(path):
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        (os.rmdir if os.name == "nt" and os.path.isdir(path) else os.unlink)(path)
+
+
+def sync_file_system(folder):  # type: (str) -> None
+    """All that was written to this file system is on disk."""
+    try:
+        import ctypes
+
+        syncfs = ctypes.CDLL(None, use_errno=True).syncfs
+    except (ImportError, OSError, AttributeError, TypeError):
+        getattr(os, "sync", lambda: None)()
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if syncfs(handle):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), folder)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def sync_in_background(folder):  # type: (str) -> Iterator[None]
+    """While the block runs, what it writes goes to the disk already; the last sync is short then."""
+    over, failures = threading.Event(), []  # type: threading.Event, List[OSError]
+
+    def work():  # type: () -> None
+        while not over.wait(1.0) and not failures:
+            try:
+                sync_file_system(folder)
+            except OSError as failed:
+                failures.append(failed)  # told once, and by this one only
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    for failed in failures:
+        raise failed
+
+
+def list_tree(root):  # type: (str) -> List[str]
+    """Every file, link and folder below, as relative paths."""
+    found = []
+    for folder, folders, files in os.walk(root):
+        found += [os.path.relpath(os.path.join(folder, name), root) for name in folders + files]
+    return sorted(found)
+
+
+def hash_small_file(path):  # type: (str) -> str
+    """Hex digest of a small file; '' where it cannot be read."""
+    try:
+        with open(path, "rb") as source:
+            return hashlib.sha256(source.read()).hexdigest()
+    except OSError:
+        return ""
+
+
+def format_size(count):  # type: (float) -> str
+    """Bytes as people read them, in units of 1000."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return "%.0f %s" % (count, unit)
+        count /= 1000.0
+    return "%.1f GB" % count
+
+
+def write_file_atomically(path: Path, data: bytes) -> None:
+    """The file with these bytes, or the file that was there before."""
+    beside = path.with_name(f".{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        beside.write_bytes(data)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

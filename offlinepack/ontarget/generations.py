@@ -1,0 +1,204 @@
+"""Locate, lock, switch and prune the generations of an environment. <venv> is a link to a generation <venv>.d/<id>.
+
+A generation is a virtual environment that is built at its final path and never moved. The link is replaced in one step
+after the last file is on disk. The link alone defines the current generation.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import time
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
+
+from .errors import ComputerError, Finding, error, note
+from .files import is_link, read_bytes, read_json, remove_path
+from .manifest import Manifest, TargetPlan
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+    import msvcrt
+
+
+_GENERATION_ID = re.compile(r"[0-9a-f]{12}\Z")
+
+_LOCK_ATTEMPTS = 20
+"""tenths of a second to wait for the lock: a killed run's last child may still be dying"""
+
+
+class EnvironmentLocation(NamedTuple):
+    """One environment: the path that people name, and whether offlinepack made what stands there."""
+
+    venv: str  # absolute
+    is_foreign: bool  # a virtual environment that offlinepack did not make: it is served in place
+
+    @property
+    def generations_dir(self):  # type: () -> str
+        """The folder of the generations and of all that offlinepack keeps for this environment."""
+        return self.venv + ".d"
+
+    def get_path(self, *names):  # type: (str) -> str
+        """A path in the folder beside."""
+        return os.path.join(self.generations_dir, *names)
+
+    def get_root(self, generation):  # type: (str) -> str
+        """The folder that is, or will be, the virtual environment itself."""
+        return self.venv if self.is_foreign else self.get_path(generation)
+
+    @property
+    def current_generation(self):  # type: () -> Optional[str]
+        """The generation that the link leads to; of a foreign environment, what state.json says."""
+        if self.is_foreign:
+            found = read_json(self.get_path("state.json")).get("current")
+            return found if isinstance(found, str) else None
+        leads = os.path.realpath(self.venv) if is_link(self.venv) else ""
+        return os.path.basename(leads) if os.path.dirname(leads) == os.path.realpath(self.generations_dir) else None
+
+
+def locate_environment(path):  # type: (str) -> EnvironmentLocation
+    """The place that a path means; a path that is a generation, or leads to one, means that generation's link."""
+    venv = os.path.abspath(os.path.expanduser(path))
+    if EnvironmentLocation(venv, False).current_generation or not os.path.lexists(venv):
+        return EnvironmentLocation(venv, False)
+    parent, name = os.path.split(os.path.realpath(venv))
+    if _GENERATION_ID.match(name) and parent.endswith(".d") and os.path.isfile(os.path.join(parent, "state.json")):
+        return EnvironmentLocation(parent[:-2], False)
+    if os.path.isfile(os.path.join(venv, "pyvenv.cfg")):
+        return EnvironmentLocation(venv, True)
+    if is_link(venv) and os.path.dirname(os.path.realpath(venv)) == os.path.realpath(venv + ".d"):
+        return EnvironmentLocation(venv, False)  # its generation is gone
+    if os.path.isdir(venv) and not is_link(venv) and not os.listdir(venv):
+        return EnvironmentLocation(venv, False)
+    kind = "folder-not-empty" if os.path.isdir(venv) else "not-a-folder"
+    raise ComputerError(error(
+        kind, venv, "{subject} exists and is no virtual environment.",
+        "Name another place with --venv, or move it away."))
+
+
+def compute_generation_id(manifest, target, python, options):  # type: (Manifest, TargetPlan, str, Mapping[str, Any]) -> str
+    """12 hex digits of the digest of what is installed, so that the same command finds the same folder again."""
+    hashes = {one.path: one.sha256 for one in manifest.files}
+    what = [[one.name, one.version, hashes[one.file], one.requested] for one in target.install]
+    tools = [[one.name, one.version, hashes[one.file]] for one in target.tools]
+    plain = json.dumps([what, tools, target.facts.implementation, python, dict(options)], sort_keys=True)
+    return hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def lock_environment(place):  # type: (EnvironmentLocation) -> Iterator[int]
+    """The lock of this place, as an open file: programs that inherit it hold it too. ComputerError names who has it."""
+    os.makedirs(place.generations_dir, exist_ok=True)
+    handle = os.open(place.get_path("lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        for left in range(_LOCK_ATTEMPTS, -1, -1):
+            try:
+                if fcntl:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                else:
+                    os.lseek(handle, 1 << 20, os.SEEK_SET)
+                    msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+                break
+            except OSError as refused:
+                if refused.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+                    raise
+                if not left:
+                    raise ComputerError(_make_locked_finding(place, handle))
+                time.sleep(0.1)
+        os.lseek(handle, 0, os.SEEK_SET)
+        os.ftruncate(handle, 0)
+        os.write(handle, b"%d\n" % os.getpid())
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def is_in_use(folder):  # type: (str) -> bool
+    """Whether a live process holds this folder itself, as `offlinepack install` does with what it has unpacked."""
+    if not fcntl:
+        return True  # not known: who made it removes it
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def _make_locked_finding(place, handle):  # type: (EnvironmentLocation, int) -> Finding
+    os.lseek(handle, 0, os.SEEK_SET)
+    return error(
+        "locked", place.venv, "Another run of offlinepack works on {subject}: process {pid}.",
+        "Wait until it has ended; nothing was changed by this run.",
+        pid=os.read(handle, 20).decode("ascii", "replace").strip() or "?")
+
+
+def load_state(place):  # type: (EnvironmentLocation) -> Dict[str, Any]
+    """state.json: current, former, sequences, a record of each generation; put right where the link says otherwise."""
+    state = {"schema": 1, "current": None, "former": None, "sequences": {}, "generations": {}}  # type: Dict[str, Any]
+    state.update(read_json(place.get_path("state.json")))
+    current = place.current_generation
+    if current != state["current"]:
+        state["former"], state["current"] = state["current"] or state["former"], current
+    return state
+
+
+def switch_generation(place, generation):  # type: (EnvironmentLocation, str) -> None
+    """Lead people to this generation; its files must be on disk already."""
+    fresh = place.get_path("link")
+    remove_path(fresh)
+    if os.path.isdir(place.venv) and not is_link(place.venv):
+        os.rmdir(place.venv)
+    if os.name == "nt":  # a junction cannot be replaced in one step
+        import _winapi
+
+        _winapi.CreateJunction(place.path(generation), fresh)  # type: ignore[attr-defined,unused-ignore]
+        remove_path(place.venv)
+        os.rename(fresh, place.venv)
+        return
+    os.symlink(os.path.join(os.path.basename(place.generations_dir), generation), fresh)
+    os.replace(fresh, place.venv)
+
+
+def find_processes(place):  # type: (EnvironmentLocation) -> List[Tuple[int, str, Set[str]]]
+    """Live processes that use this environment: id, name, the generations that their program, files or folder show."""
+    pattern = b"(?:%s)/([0-9a-f]{12})(?=[/\\s\0]|$)" % b"|".join(
+        re.escape(os.fsencode(one)) for one in {place.generations_dir, os.path.realpath(place.generations_dir)}
+    )
+    found = []
+    for pid in sorted((int(one) for one in (os.listdir("/proc") if os.path.isdir("/proc") else []) if one.isdigit())):
+        seen = [_read_proc_file(pid, "cmdline"), _read_proc_file(pid, "maps")]
+        for link in ("exe", "cwd"):
+            with contextlib.suppress(OSError):
+                seen.append(os.fsencode(os.readlink("/proc/%d/%s" % (pid, link))))
+        shown = {one.decode("ascii") for one in re.findall(pattern, b"\n".join(seen))}
+        if pid not in (os.getpid(), os.getppid()) and (shown or seen[0].startswith(os.fsencode(place.venv) + b"/")):
+            found.append((pid, _read_proc_file(pid, "comm").decode("utf-8", "replace").strip(), shown))
+    return found
+
+
+def _read_proc_file(pid, name):  # type: (int, str) -> bytes
+    try:
+        return read_bytes("/proc/%d/%s" % (pid, name))
+    except OSError:
+        return b""
+
+
+def prune_generations(place, keep):  # type: (EnvironmentLocation, Iterable[Optional[str]]) -> List[Finding]
+    """Remove every generation but these and those that a live process uses; what could not be removed is a note."""
+    used = {one for _, _, shown in find_processes(place) for one in shown}
+    found = []
+    for name in sorted(os.listdir(place.generations_dir)):
+        if _GENERATION_ID.match(name) and name not in keep and name not in used:
+            try:
+                remove_path(place.get_path(name))
+            except OSError as refused:
+                found.append(note(
+                    "not-pruned", place.get_path(name), "{subject} could not be removed: {reason}.",
+                    reason=refused.strerror))
+    return found

@@ -1,0 +1,108 @@
+"""Reuse unchanged distributions of the former generation: compare them with RECORD, then share their files.
+
+A file is cloned (copy-on-write) if the file system supports it, otherwise hard-linked. Both engines replace files and
+never write into them.
+"""
+
+import base64
+import csv
+import hashlib
+import io
+import os
+import shutil
+from typing import Dict, Iterator, List, Mapping, Set, Tuple
+
+from .distributions import check_distribution, find_dist_infos, read_record, resolve_record_path, run_in_processes
+from .venv import get_interpreter
+
+_FICLONE = 0x40049409  # Linux: ioctl FICLONE
+
+
+def reuse_distributions(old, new, versions, records):
+    # type: (str, str, Mapping[str, str], Mapping[str, str]) -> Iterator[Tuple[str, str]]
+    """Name of each distribution with '' once it is in `new` as it was in `old` (both roots), or why it is not."""
+    sharing = _FileSharing(os.path.realpath(old), os.path.realpath(new), records)
+    return run_in_processes(lambda name: sharing.share_distribution(name, versions[name]), sorted(versions))
+
+
+class _FileSharing:
+    """From one generation to the next."""
+
+    def __init__(self, old, new, records):  # type: (str, str, Mapping[str, str]) -> None
+        self.old_root, self.new_root, self.records, self.dist_infos = old, new, records, find_dist_infos(old)
+        self.scripts_dir = os.path.dirname(get_interpreter(old))
+        self.created_folders = set()  # type: Set[str]
+        self.can_clone = True
+
+    def share_distribution(self, name, version):  # type: (str, str) -> str
+        """Share every file of one distribution, RECORD last; '' or why it could not be, with nothing left behind."""
+        bad = check_distribution(name, version, self.dist_infos.get(name, []), self.records)
+        if bad:
+            return bad[0]
+        info, made, changed = self.dist_infos[name][0], [], {}  # type: str, List[str], Dict[str, List[str]]
+        record = os.path.join(info, "RECORD")
+        try:
+            for path, _ in read_record(info):
+                if path != record:
+                    made.append(self._prepare_target(path))
+                    if os.path.dirname(path) == self.scripts_dir:
+                        changed[path] = self._rewrite_script(path, made[-1])
+                    else:
+                        self._share_file(path, made[-1])
+            made.append(self._prepare_target(record))
+            if changed:
+                self._rewrite_record(record, made[-1], changed)
+            else:
+                self._share_file(record, made[-1])
+        except (OSError, ValueError) as why:
+            for path in made:
+                if os.path.lexists(path):
+                    os.unlink(path)
+            return str(why)
+        return ""
+
+    def _rewrite_record(self, record, target, changed):  # type: (str, str, Mapping[str, List[str]]) -> None
+        with open(record, encoding="utf-8", newline="") as source:
+            rows = [row for row in csv.reader(source) if row]
+        site, out = os.path.dirname(os.path.dirname(record)), io.StringIO()
+        csv.writer(out).writerows(row[:1] + changed.get(resolve_record_path(site, row[0]), row[1:]) for row in rows)
+        with open(target, "x", encoding="utf-8", newline="") as whole:
+            whole.write(out.getvalue())
+
+    def _prepare_target(self, path):  # type: (str) -> str
+        """Where a file of the old generation belongs in the new one; its folder is there then."""
+        if not path.startswith(self.old_root + os.sep):
+            raise ValueError(path)
+        target = self.new_root + path[len(self.old_root) :]
+        folder = os.path.dirname(target)
+        if folder not in self.created_folders:
+            os.makedirs(folder, exist_ok=True)
+            self.created_folders.add(folder)
+        return target
+
+    def _share_file(self, path, target):  # type: (str, str) -> None
+        if self.can_clone:
+            try:
+                import fcntl
+
+                with open(path, "rb") as source, open(target, "xb") as out:
+                    fcntl.ioctl(out.fileno(), _FICLONE, source.fileno())
+                shutil.copystat(path, target)
+                return
+            except (ImportError, OSError):
+                self.can_clone = False
+                if os.path.lexists(target):
+                    os.unlink(target)
+        os.link(path, target)
+
+    def _rewrite_script(self, path, target):  # type: (str, str) -> List[str]
+        """A command names its generation's interpreter in its first lines; its hash and size in RECORD."""
+        with open(path, "rb") as source:
+            lines = source.read().split(b"\n", 2)
+        old, new = os.fsencode(self.old_root) + os.fsencode(os.sep), os.fsencode(self.new_root) + os.fsencode(os.sep)
+        data = b"\n".join([one.replace(old, new) for one in lines[:2]] + lines[2:])
+        with open(target, "xb") as out:
+            out.write(data)
+        shutil.copymode(path, target)
+        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode("ascii")
+        return ["sha256=" + digest, str(len(data))]

@@ -1,0 +1,151 @@
+"""Select the target of the bundle and the interpreter for this machine by comparing facts."""
+
+import json
+import os
+import re
+import subprocess
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from . import interpreter
+from .errors import MachineError, Text, UsageError, error, text
+from .interpreter import collect_facts
+from .manifest import Facts, Manifest, TargetPlan
+
+_DISPLAY_NAMES = {"cpython": "CPython", "pypy": "PyPy", "linux": "Linux", "macos": "macOS", "windows": "Windows"}
+
+
+class TargetSelection(NamedTuple):
+    """The target of the bundle that this machine gets, and the Python that it gets it with."""
+
+    target: TargetPlan
+    facts: Dict[str, Any]  # interpreter.facts() of that Python
+
+
+def find_mismatches(target, facts):  # type: (TargetPlan, Mapping[str, Any]) -> List[Text]
+    """Why a Python does not fit a target; none: it fits.
+
+    Implementation, X.Y, threading, system, machine and libc family must be the same; patch release, libc's version and
+    macOS at least what the target asks for.
+    """
+    wanted, found = target.facts, []
+    threads = {True: text("free-threaded"), False: text("not free-threaded")}
+    pairs = [
+        (_DISPLAY_NAMES[wanted.os], _DISPLAY_NAMES.get(facts["os"], facts["os"])),
+        (wanted.machine, facts["machine"]),
+        (_DISPLAY_NAMES[wanted.implementation], _DISPLAY_NAMES.get(facts["implementation"], facts["implementation"])),
+        ("Python " + _get_minor_version(wanted.python), "Python " + _get_minor_version(facts["python"])),
+        (threads[wanted.free_threaded], threads[bool(facts["free_threaded"])]),
+        (wanted.libc, facts["libc"] or "?"),
+    ]  # type: List[Tuple[Any, Any]]
+    for need, here in pairs:
+        if need != here and need:
+            found.append(text("it needs {need}, this is {here}", need=need, here=here))
+    floors = [("Python", target.python_min, facts["python"]), ("macOS", wanted.macos_version, facts["macos_version"])]
+    if wanted.libc == facts["libc"]:
+        floors.append((wanted.libc or "", wanted.libc_version, facts["libc_version"]))
+    for what, least, here in floors:
+        if least and not found and _parse_version(here) < _parse_version(least):
+            found.append(text(
+                "it needs {what} {least} or newer, this is {here}", what=what, least=least, here=here or "?"))
+    return found
+
+
+def _get_minor_version(version):  # type: (str) -> str
+    return ".".join(version.split(".")[:2])
+
+
+def _parse_version(version):  # type: (Optional[str]) -> Tuple[int, ...]
+    return tuple(int(one) for one in re.findall(r"\d+", version or "")[:3])
+
+
+def filter_targets(manifest, name):  # type: (Manifest, Optional[str]) -> List[TargetPlan]
+    """The targets that --target allows: by tag, or by the name that was asked for when the bundle was made."""
+    found = [one for one in manifest.targets if name in (None, one.tag, one.name) or name in one.name.split("+")]
+    if name and re.search(r"[/\\]", name):
+        raise UsageError(error("target-is-a-place", name, "--target {subject} is a path.", "The place is --venv."))
+    if not found:
+        have = ["%s (%s)" % (one.name, one.tag) for one in manifest.targets]
+        raise UsageError(error(
+            "no-such-target", name, "This bundle has no target {subject}.", "It has: {have}.", have=have))
+    return found
+
+
+def select_target(allowed, pythons):  # type: (Sequence[TargetPlan], Iterator[Dict[str, Any]]) -> TargetSelection
+    """The first Python that fits a target, and the first target that it fits; else: what was found, what would fit."""
+    findings = []
+    for facts in pythons:
+        for target in allowed:
+            why = find_mismatches(target, facts)
+            if not why:
+                return TargetSelection(target, facts)
+            findings.append(error(
+                "does-not-fit", facts["executable"], "{subject} (Python {python}) does not fit {target}: {why}.",
+                python=facts["python"], target=target.tag, why=why))
+    fits = sorted({"%s %s" % (_DISPLAY_NAMES[one.facts.implementation], one.python_min) for one in allowed})
+    raise MachineError(error(
+        "nothing-fits", "python", "No Python on this machine fits this bundle.",
+        "It is for {targets}. Name one that fits with --python ({fits}), or have a bundle made for this machine.",
+        targets=[one.tag for one in allowed], fits=fits), *findings)
+
+
+def query_interpreter(python):  # type: (str) -> Optional[Dict[str, Any]]
+    """The facts of another Python, as it tells them itself; None where it does not run or is older than 3.6."""
+    source = interpreter.__loader__.get_data(interpreter.__file__)  # type: ignore[union-attr]
+    command = [python, "-I", "-B", "-", "--facts"]
+    try:
+        told = subprocess.run(command, input=source, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=30)
+        found = json.loads(told.stdout.decode("utf-8")) if told.returncode == 0 else None
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def find_interpreters(allowed):  # type: (Sequence[TargetPlan]) -> Iterator[Dict[str, Any]]
+    """This Python, then those that can be found and may fit, each once; never the one inside a virtual environment."""
+    own = collect_facts()
+    told, looked = {get_base_executable(own)}, {get_base_executable(own)}
+    yield dict(own, executable=get_base_executable(own))
+    for path in _list_candidates([one.facts for one in allowed]):
+        real = os.path.realpath(path)
+        if real not in looked and os.access(path, os.X_OK) and os.path.isfile(path):
+            looked.add(real)
+            facts = query_interpreter(path)
+            if facts and get_base_executable(facts) not in told:
+                told.add(get_base_executable(facts))
+                yield dict(facts, executable=get_base_executable(facts))
+
+
+def get_base_executable(facts):  # type: (Mapping[str, Any]) -> str
+    """The path of the interpreter that a virtual environment was made of, or its own: without links that move later."""
+    if facts["prefix"] != facts["base_prefix"]:
+        name = "pypy" if facts["implementation"] == "pypy" else "python"
+        name = os.path.join("bin", name + _get_minor_version(facts["python"]) + ("t" if facts["free_threaded"] else ""))
+        path = os.path.join(facts["base_prefix"], "python.exe" if facts["os"] == "windows" else name)
+        if os.path.exists(path):
+            return os.path.realpath(path)
+    return os.path.realpath(str(facts["executable"]))
+
+
+def _list_candidates(wanted):  # type: (Sequence[Facts]) -> Iterator[str]
+    names = []  # type: List[str]
+    for facts in wanted:
+        stem = "pypy" if facts.implementation == "pypy" else "python"
+        names.append(stem + _get_minor_version(facts.python) + ("t" if facts.free_threaded else ""))
+    names += ["python3", "python", "pypy3", "platform-python"]
+    if os.name == "nt":
+        names = ["python.exe"]
+        try:
+            told = subprocess.run(["py", "-0p"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+        except OSError:
+            told = b""
+        for found in re.findall(r"([A-Za-z]:\\.*\.exe)", told.decode("utf-8", "replace")):
+            yield found
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    folders += ["/usr/bin", "/usr/local/bin", "/usr/libexec", "/opt/homebrew/bin"]
+    for parent in ("/opt", os.path.expanduser("~/.pyenv/versions"), "/Library/Frameworks/Python.framework/Versions"):
+        if os.path.isdir(parent):
+            folders += [os.path.join(parent, one, "bin") for one in sorted(os.listdir(parent))]
+    for name in dict.fromkeys(names):
+        for folder in folders:
+            if os.path.isabs(folder):
+                yield os.path.join(folder, name)

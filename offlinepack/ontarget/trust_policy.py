@@ -1,0 +1,37 @@
+"""Read trust.ini, the machine's policy that says which keys must have signed every bundle."""
+
+import configparser
+import os
+from typing import List
+
+from .errors import UsageError, error
+
+POLICY_PATH = os.path.join(os.environ.get("PROGRAMDATA", "") if os.name == "nt" else "/etc", "offlinepack", "trust.ini")
+
+_UNREADABLE = "{subject} demands signatures, but cannot be read: {why}."
+
+
+def required_keys(path):  # type: (str) -> List[str]
+    """The files of keys of which each must have signed: [signature] verify-key, a path a line, relative to this file.
+
+    None where there is no such file; UsageError where it is not understood to the last word, or anybody may change it.
+    """
+    parser = configparser.ConfigParser(interpolation=None, default_section="")
+    try:
+        with open(path, encoding="utf-8-sig") as source:
+            parser.read_file(source)
+        known = {name: sorted(parser[name]) for name in parser.sections()}
+        if known != {"signature": ["verify-key"]}:
+            raise ValueError("verify-key in [signature] is all that it may hold, not %s" % known)
+        lines = map(str.strip, parser["signature"]["verify-key"].splitlines())
+        keys = [os.path.join(os.path.dirname(path), line) for line in lines if line]
+        if not keys:
+            raise ValueError("verify-key is empty")
+        for one in filter(os.path.exists, [path, *keys] if os.name == "posix" else []):
+            if os.stat(one).st_mode & 0o002:
+                raise ValueError("anybody may write to %s" % one)
+        return keys
+    except (OSError, ValueError, configparser.Error) as why:
+        if isinstance(why, FileNotFoundError) and not os.path.lexists(path):
+            return []
+        raise UsageError(error("trust-unreadable", path, _UNREADABLE, "Ask whoever looks after this machine.", why=why))

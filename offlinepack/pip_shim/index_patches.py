@@ -1,0 +1,448 @@
+"""Replace how pip reads indexes: index order, page filter, prefetch, cache."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import html
+import itertools
+import json
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from offlinepack.net.remote_zip import IDENTITY_HEADERS
+from offlinepack.net.urls import strip_credentials
+from offlinepack.pip_shim.patching import expect, import_pip_module
+from offlinepack.pip_shim.speedups import DeadEnds
+from offlinepack.pip_shim.static_metadata import ReadCache, read_static_metadata
+
+MAX_THREADS = 8
+
+_ARCHIVE_SUFFIXES = (".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz", ".egg", ".exe")
+
+_ANCHOR_PATTERN = re.compile(rb"""<a\s[^>]*?\bhref\s*=\s*["']([^"']*)["'].*?</a\s*>(?:\s*<br\s*/?>)?""", re.I | re.S)
+
+_UPLOAD_TIME_PATTERN = re.compile(rb"""\bdata-upload-time\s*=\s*["']([^"']+)""")
+
+_BUILT_METADATA_KIND = f"built-{sys.version_info[0]}.{sys.version_info[1]}"
+"""metadata that a backend gave to this Python"""
+
+StopCallback = Callable[..., Any]
+
+PageEntry = dict[str, Any] | bytes
+"""of a file, what a page says: an object of PEP 691, or an anchor of PEP 503"""
+
+
+class IndexPatches:
+    """What was read in this process, and by which rules."""
+
+    def __init__(self, rules: dict[str, Any], tags: Sequence[str], version: tuple[int, ...], stop: StopCallback) -> None:
+        self.rules, self.tags, self.version, self.stop = rules, tags, version, stop
+        self.cache = ReadCache(rules["cache"])
+        self.dead_ends = DeadEnds(rules["excluded"])
+        self.allow_sdist: set[str] = set(rules["either"])
+        """projects that may come as wheel or sdist"""
+        self.known_extras: dict[str, set[str]] = {}
+        """project -> what releases that were looked at provide"""
+        self.rejected_files: dict[str, dict[str, PageEntry]] = {}
+        """project -> version as written -> what a page says of a file that was left out"""
+        self.compiled_projects: set[str] = set()
+        """projects that have wheels for platforms other than the target's"""
+        self.dependents: dict[str, set[str]] = {}
+        self.unsatisfiable: set[str] = set()
+        """projects of which nothing can be taken"""
+        self.unsatisfiable_since = 0.0
+        self.listed_files: dict[str, tuple[int | None, str | None]] = {}
+        """file name -> size in bytes and upload time, where a page gives them and pip drops them"""
+
+    # -------------------------------------------------------------------------------------- less
+
+    def replace_pages(self) -> None:
+        """What cannot be taken leaves a page before pip makes a link of it: most files of a big project are foreign."""
+        collector = import_pip_module("_internal.index.collector")
+        finder_class = import_pip_module("_internal.index.package_finder").PackageFinder
+        parse, process = collector.parse_links, finder_class.process_project_url
+        now, known, tags = threading.local(), dict[str, bool](), set(self.tags)
+        system = re.match(r"[^-]+-[^-]+-(?:many|musl)?([a-z]+)", self.tags[0])
+        compiled = re.compile(rf"-(?!none-)[^-]+-[^-]*{system[1] if system else 'linux'}[^-]*\.whl\Z")
+
+        def process_project_url(finder: Any, project_url: Any, link_evaluator: Any) -> Any:
+            now.name, now.formats = link_evaluator._canonical_name, link_evaluator._formats
+            now.left = self.rejected_files.setdefault(now.name, {})
+            return process(finder, project_url, link_evaluator)
+
+        def fits(name: str) -> bool:
+            if name.endswith(_ARCHIVE_SUFFIXES):
+                return "source" in now.formats
+            end = "-".join(name[:-4].rsplit("-", 3)[-3:])
+            if not name.endswith(".whl") or "%" in end:
+                return True
+            if end not in known:
+                parts = [part.lower().split(".") for part in end.split("-")]
+                known[end] = len(parts) != 3 or not tags.isdisjoint(map("-".join, itertools.product(*parts)))
+            return "binary" in now.formats and known[end]
+
+        def taken(address: str, uploaded: str, entry: PageEntry) -> bool:
+            before = self.rules["before"]
+            if before and not (uploaded and _normalize_time(uploaded) < _normalize_time(before)):
+                return False
+            name = re.split("[?#]", address, maxsplit=1)[0].rpartition("/")[2]
+            if not fits(name):
+                now.left[_parse_file_version(name)] = entry
+                if compiled.search(name):
+                    self.compiled_projects.add(now.name)
+                return False
+            size = entry.get("size") if isinstance(entry, dict) else None
+            self.listed_files[unquote(name)] = (size if isinstance(size, int) else None, uploaded or None)
+            return True
+
+        def anchor(found: re.Match[bytes]) -> bytes:
+            address = found[1].decode("utf-8", "replace")
+            time = _UPLOAD_TIME_PATTERN.search(found[0])
+            uploaded = time[1].decode("ascii", "replace") if time else ""
+            return found[0] if taken(address, uploaded, found[0]) else b""
+
+        def parse_fitting(page: Any) -> Any:
+            if page.url.startswith("file:") or not hasattr(now, "left"):
+                return parse(page)
+            if "json" not in page.content_type.lower():
+                return parse(dataclasses.replace(page, content=_ANCHOR_PATTERN.sub(anchor, page.content)))
+            data = json.loads(page.content)
+            entries = [
+                one for one in data.get("files", ()) if taken(one.get("url", ""), one.get("upload-time") or "", one)
+            ]
+            return parse(dataclasses.replace(page, content=json.dumps({**data, "files": entries}).encode()))
+
+        for holder in (collector, import_pip_module("_internal.index.package_finder")):
+            expect(holder.parse_links, parse, holder.__name__)
+            holder.parse_links = parse_fitting
+        finder_class.process_project_url = process_project_url
+
+    def prove_pages(self) -> None:
+        """Of a page with a file that fits and one that does not, the first is left."""
+        collector, finders = import_pip_module("_internal.index.collector"), import_pip_module("_internal.index.package_finder")
+        names = [f"stone-1-{self.tags[0]}.whl", "stone-2-xx1-none-any.whl"]
+        entries = [{"filename": one, "url": one, "hashes": {}, "upload-time": "0001-01-01T00:00:00Z"} for one in names]
+        content = json.dumps({"files": entries, "meta": {"api-version": "1.0"}}).encode()
+        kind, url = "application/vnd.pypi.simple.v1+json", "https://index.invalid/stone/"
+        page = collector.IndexContent(content, kind, None, url, cache_link_parsing=False)
+        links = type("Links", (), {"fetch_response": lambda *_, **__: page})()
+        python = import_pip_module("_internal.models.target_python").TargetPython()
+        finder = finders.PackageFinder(links, python, allow_yanked=True)
+        link = import_pip_module("_internal.models.link").Link(url)
+        found = finder.process_project_url(link, finder.make_link_evaluator("stone"))
+        expect([one.link.filename for one in found], names[:1], "process_project_url")
+        expect(set(self.rejected_files.pop("stone")), {"2"}, "process_project_url")
+
+    # -------------------------------------------------------------------------------------- by our rules, ahead, kept
+
+    def replace_search(self) -> None:
+        """Pages come from the first index that has the project; they and metadata are read ahead, and kept."""
+        collector = import_pip_module("_internal.index.collector")
+        finder_class = import_pip_module("_internal.index.package_finder").PackageFinder
+        preparer_class = import_pip_module("_internal.operations.prepare").RequirementPreparer
+        factory_class = import_pip_module("_internal.resolution.resolvelib.factory").Factory
+        provider_class = import_pip_module("_internal.resolution.resolvelib.provider").PipProvider
+        find, prepare = finder_class.find_all_candidates, preparer_class._fetch_metadata_only
+        roots, depend = factory_class.collect_root_requirements, provider_class.get_dependencies
+        candidates: dict[str, Future[Any]] = {}
+        metadata: dict[str, Future[Any]] = {}
+        pool = ThreadPoolExecutor(MAX_THREADS)
+
+        def search(finder: Any, name: str) -> Any:
+            found = find(finder, name)
+            if found or not self.rules["eager"] or name in self.allow_sdist or name in self.rules["wheels"]:
+                return found
+            if not self.rules["builds"] and name in self.compiled_projects:
+                self.unsatisfiable_since = self.unsatisfiable_since if self.unsatisfiable else time.monotonic()
+                self.unsatisfiable.add(name)
+                return found
+            # a project without any wheel for the target: what pip remembers of it is forgotten
+            self.allow_sdist.add(name)
+            getattr(finder, "_all_candidates", {}).pop(name, None)
+            getattr(find, "cache_clear", bool)()
+            return find(finder, name)
+
+        def read(factory: Any, name: str, best: Any) -> None:
+            if best is not None and best.link.is_wheel and best.link.url not in metadata:
+                asked = import_pip_module("_vendor.packaging.requirements").Requirement(f"{name}=={best.version}")
+                one = import_pip_module("_internal.req.req_install").InstallRequirement(asked, None, link=best.link)
+                metadata[best.link.url] = pool.submit(self.read_metadata, prepare, factory.preparer, one)
+
+        def look(factory: Any, name: str, specifier: Any) -> Any:
+            found = search(factory._finder, name)
+            evaluator = factory._finder.make_candidate_evaluator(name, specifier=specifier)
+            read(factory, name, evaluator.compute_best_candidate(found).best_candidate)
+            return found
+
+        def prefetch(factory: Any, name: str, files: Sequence[Any]) -> None:
+            evaluator = factory._finder.make_candidate_evaluator(name)
+            for version in sorted({one.version for one in files}, reverse=True):
+                mine = [one for one in files if one.version == version]
+                read(factory, name, evaluator.compute_best_candidate(mine).best_candidate)
+
+        def ahead(factory: Any, requirements: Iterable[Any]) -> None:
+            for one in requirements:
+                name, asked = one.project_name, one.get_candidate_lookup()[1]
+                if asked is not None and asked.link is None and name not in candidates:
+                    candidates[name] = pool.submit(look, factory, name, asked.specifier)
+
+        def find_all_candidates(finder: Any, name: str) -> Any:
+            return candidates[name].result() if name in candidates else search(finder, name)
+
+        def fetch_metadata_only(preparer: Any, asked: Any) -> Any:
+            if asked.link.url in metadata:
+                return metadata[asked.link.url].result()
+            return self.read_metadata(prepare, preparer, asked)
+
+        def collect_root_requirements(factory: Any, *rest: Any, **named: Any) -> Any:
+            collected = roots(factory, *rest, **named)
+            ahead(factory, collected.requirements)
+            return collected
+
+        def get_dependencies(provider: Any, candidate: Any) -> Any:
+            excluded = self.rules["excluded"]
+            self._check_extras(candidate)
+            needed = [one for one in depend(provider, candidate) if one.project_name not in excluded]
+            self._stop_after_timeout(f"{candidate.name} {candidate.version}", needed)
+            ahead(provider._factory, needed)
+            return needed
+
+        finder_class.find_all_candidates = find_all_candidates
+        self._cache_built_metadata()
+        preparer_class._fetch_metadata_only = fetch_metadata_only
+        factory_class.collect_root_requirements = collect_root_requirements
+        provider_class.get_dependencies = get_dependencies
+        self.dead_ends.replace_search(prefetch)
+        self._replace_fetching(collector)
+
+    def _stop_after_timeout(self, by: str, needed: Iterable[Any]) -> None:
+        """pip would look through all releases of whatever needs a project that has no file at all for the target."""
+        for one in needed:
+            self.dependents.setdefault(one.project_name, set()).add(by)
+        if self.unsatisfiable and time.monotonic() - self.unsatisfiable_since > self.rules["patience"]:
+            self.stop(barren=self.list_unsatisfiable(), after=self.rules["patience"])
+
+    def list_unsatisfiable(self) -> dict[str, list[str]]:
+        """Projects of which nothing can be taken -> the releases that need them."""
+        return {name: sorted(self.dependents.get(name, ())) for name in sorted(self.unsatisfiable)}
+
+    def _check_extras(self, candidate: Any) -> None:
+        """An older release without an extra that a newer one has is no way out: pip would silently install less."""
+        if asked := getattr(candidate, "extras", None):
+            provided = set(candidate.base.dist.iter_provided_extras())
+            known = self.known_extras.setdefault(candidate.project_name, set())
+            if lacking := (asked - provided) & known:
+                self.stop(lacks=[candidate.project_name, str(candidate.version), min(lacking)])
+            known |= provided
+
+    def _replace_fetching(self, collector: Any) -> None:
+        links_class, session_class = collector.LinkCollector, import_pip_module("_internal.network.session").PipSession
+        fetch, collect, failed = (
+            links_class.fetch_response,
+            links_class.collect_sources,
+            collector._handle_get_simple_fail,
+        )
+        request, now, ready, rules = session_class.request, threading.local(), dict[str, Any](), self.rules
+        normalised = import_pip_module("_vendor.packaging.utils").canonicalize_name
+
+        def handle_get_simple_fail(link: Any, reason: Any, *rest: Any, **named: Any) -> None:
+            status = getattr(getattr(reason, "response", None), "status_code", None)
+            absent = [404, 410, *itertools.chain(*(one for at, one in rules["missing"].items() if belongs_to_index(link.url, at)))]
+            if rules["indexes"] is not None and status not in absent:
+                self.stop(index={"url": strip_credentials(link.url), "why": str(reason)})
+            now.gone = True
+            failed(link, reason, *rest, **named)
+
+        def fetch_response(links: Any, location: Any, *rest: Any, **named: Any) -> Any:
+            url = strip_credentials(location.url)
+            if url in ready:
+                return ready.pop(url)
+            if url.startswith("file:"):
+                return fetch(links, location, *rest, **named)
+            if rules["offline"]:
+                if (content := self.cache.get("pages", url)) is None:
+                    return None
+                head, _, body = content.partition(b"\n")
+                return collector.IndexContent(body, *json.loads(head), location.cache_link_parsing)
+            now.gone = False
+            page = fetch(links, location, *rest, **named)
+            if page is not None:
+                head = json.dumps([page.content_type, page.encoding, page.url]).encode()
+                self.cache.put("pages", url, head + b"\n" + page.content)
+            elif not now.gone and rules["indexes"] is not None:
+                self.stop(index={"url": url, "why": "not a page of a package index"})
+            return page
+
+        def collect_sources(links: Any, project_name: str, *rest: Any, **named: Any) -> Any:
+            sources = collect(links, project_name, *rest, **named)
+            if rules["indexes"] is None:
+                return sources
+            only = rules["sources"].get(normalised(project_name))
+            wanted = [only] if only else rules["indexes"]
+            for at, index in enumerate(wanted):
+                for source in sources.index_urls:
+                    if source is None or not belongs_to_index(source.link.url, index):
+                        continue
+                    if at < len(wanted) - 1:
+                        page = links.fetch_response(source.link)
+                        if page is None:
+                            continue
+                        ready[strip_credentials(source.link.url)] = page
+                    return sources._replace(index_urls=[source])
+            return sources._replace(index_urls=[])
+
+        def refuse(session: Any, method: str, url: str, *rest: Any, **named: Any) -> Any:
+            if not url.startswith("file:"):
+                self.stop(unread=strip_credentials(url).partition("?")[0])
+            return request(session, method, url, *rest, **named)
+
+        collector._handle_get_simple_fail = handle_get_simple_fail
+        links_class.fetch_response, links_class.collect_sources = fetch_response, collect_sources
+        if rules["offline"]:
+            session_class.request = refuse
+
+    def prove_search(self) -> None:
+        """A project is looked for on the first index, and one with an index of its own there."""
+        if self.rules["indexes"] is None:
+            return
+        sources = {name: [index] for name, index in self.rules["sources"].items()}
+        addresses = list(dict.fromkeys([*self.rules["indexes"], *itertools.chain(*sources.values())]))
+        scope = import_pip_module("_internal.models.search_scope").SearchScope
+        session = type("Session", (), {"is_secure_origin": True})()
+        links = import_pip_module("_internal.index.collector").LinkCollector(
+            session, scope.create(find_links=[], index_urls=addresses, no_index=False)
+        )
+        links.__dict__["fetch_response"] = lambda *_, **__: True
+        for name, wanted in [("no-such-project", self.rules["indexes"][:1]), *sources.items()]:
+            found = links.collect_sources(name, lambda _: []).index_urls
+            places = [index for index in wanted if found and belongs_to_index(found[0].link.url, index)]
+            expect((len(found), places), (len(wanted), list(wanted)), f"collect_sources({name})")
+
+    # -------------------------------------------------------------------------------------- metadata
+
+    def read_metadata(self, prepare: Callable[..., Any], preparer: Any, asked: Any) -> Any:
+        """What pip's own way to metadata gives, else METADATA by ranges, or PKG-INFO; None: pip is to take the file.
+
+        A wheel's METADATA that lies beside it (PEP 658) goes first; what is known by the file's hash is kept.
+        """
+        link = asked.link
+        if link.is_vcs or link.is_existing_dir():
+            return prepare(preparer, asked)
+        key = link.hash if link.hash_name == "sha256" else ""
+        content = self.cache.get("metadata", key)
+        if content is None and not link.is_wheel:
+            content = self.cache.get(_BUILT_METADATA_KIND, key)
+        if content is None:
+            beside = prepare(preparer, asked) if link.is_wheel and not link.is_file else None
+            if beside is not None:
+                content = (beside.read_text("METADATA") or "").encode("utf-8", "surrogateescape")
+                self.cache.put("metadata", key, content)
+                return beside
+            content = read_static_metadata(preparer._session, link)
+            if content is None:
+                return None
+            self.cache.put("metadata", key, content)
+        name = asked.req.name if asked.req else link.filename.partition("-")[0]
+        headers = (
+            re.split(rb"\r?\n\r?\n", content, maxsplit=1)[0] + b"\n\n"
+        )  # pip parses it thrice; the description is long
+        return import_pip_module("_internal.metadata").get_metadata_distribution(headers, link.filename, name)
+
+    def _cache_built_metadata(self) -> None:
+        """What a source's backend said once it need not say again: each time is a build environment."""
+        prepare = import_pip_module("_internal.operations.prepare")
+        build = prepare._get_prepared_distribution
+
+        def get_prepared_distribution(asked: Any, *rest: Any, **named: Any) -> Any:
+            built, link = build(asked, *rest, **named), asked.link
+            if link is not None and not link.is_wheel and not asked.is_direct and link.hash_name == "sha256":
+                content = (built.read_text("METADATA") or "").encode("utf-8", "surrogateescape")
+                self.cache.put(_BUILT_METADATA_KIND, link.hash if content else "", content)
+            return built
+
+        prepare._get_prepared_distribution = get_prepared_distribution
+
+    # -------------------------------------------------------------------------------------- what was found
+
+    def describe_file(self, link: Any, session: Any) -> dict[str, Any]:
+        """One file as the index (or the folder) has it; a hash that nobody gives is computed, where hashes matter."""
+        hashes = dict(getattr(link, "_hashes", None) or {}) or ({link.hash_name: link.hash} if link.hash_name else {})
+        if not hashes and self.rules["hashes"]:
+            digest = hashlib.sha256()
+            for block in _read_blocks(link, session):
+                digest.update(block)
+            hashes = {"sha256": digest.hexdigest()}
+        size, uploaded = self.listed_files.get(link.filename, (None, None))
+        return {
+            "name": link.filename,
+            "url": strip_credentials(link.url),
+            "path": link.file_path if link.is_file else None,
+            "hashes": hashes,
+            "size": Path(link.file_path).stat().st_size if link.is_file else size,
+            "uploaded": uploaded,
+            "yanked": link.yanked_reason,
+        }
+
+    def find_newer_version(self, name: str, version: Any, offered: set[str], specifiers: Iterable[Any]) -> str | None:
+        """The newest version that nothing but its lack of a file that fits keeps from being taken; None: this is it."""
+        versions, specifier_sets = import_pip_module("_vendor.packaging.version"), import_pip_module("_vendor.packaging.specifiers")
+        newest, specifiers = version, list(specifiers)
+        for written, entry in self.rejected_files.get(name, {}).items():
+            with contextlib.suppress(versions.InvalidVersion, specifier_sets.InvalidSpecifier):
+                if written in offered or str(other := versions.Version(written)) in offered or other <= newest:
+                    continue
+                python, yanked = _read_entry(entry)
+                if yanked or (other.is_prerelease and not version.is_prerelease):
+                    continue
+                admitted = specifier_sets.SpecifierSet(python).contains(".".join(map(str, self.version)))
+                if admitted and all(one.contains(other, prereleases=True) for one in specifiers):
+                    newest = other
+        return str(newest) if newest != version else None
+
+
+def belongs_to_index(url: str, index: str) -> bool:
+    """The address is a page of this index."""
+    return strip_credentials(url).startswith(index.rstrip("/") + "/")
+
+
+def _parse_file_version(filename: str) -> str:
+    """The version as a file name writes it."""
+    if filename.endswith(".whl"):
+        return unquote(filename.split("-", 2)[1]) if "-" in filename else ""
+    stem = next((filename.removesuffix(end) for end in _ARCHIVE_SUFFIXES if filename.endswith(end)), filename)
+    return unquote(stem.rpartition("-")[2])
+
+
+def _read_entry(entry: PageEntry) -> tuple[str, bool]:
+    """Requires-Python, and whether it is yanked."""
+    if isinstance(entry, dict):
+        return str(entry.get("requires-python") or ""), bool(entry.get("yanked"))
+    python = re.search(rb"""\bdata-requires-python\s*=\s*(?:"([^"]*)"|'([^']*)')""", entry)
+    written = (python[1] or python[2] or b"").decode("utf-8", "replace") if python else ""
+    return html.unescape(written), b"data-yanked" in entry
+
+
+def _normalize_time(time: str) -> tuple[str, str]:
+    """An RFC 3339 time in UTC as something that compares: to the second, then its fraction."""
+    seconds, _, fraction = time.rstrip("Zz").removesuffix("+00:00").partition(".")
+    return seconds.upper().replace(" ", "T"), fraction.rstrip("0")
+
+
+def _read_blocks(link: Any, session: Any) -> Iterator[bytes]:
+    if link.is_file:
+        with Path(link.file_path).open("rb") as file:
+            while block := file.read(1 << 20):
+                yield block
+        return
+    with contextlib.closing(session.get(link.url_without_fragment, headers=IDENTITY_HEADERS, stream=True)) as answer:
+        answer.raise_for_status()
+        yield from answer.iter_content(1 << 20)

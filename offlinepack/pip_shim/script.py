@@ -1,0 +1,216 @@
+"""Patch pip for a target, check the patches and run a pip command; the program of the subprocess."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from offlinepack.pip_shim.patching import expect, import_pip_module, replace_everywhere
+from offlinepack.pip_shim.resolver_patches import describe_cause, list_pins, skip_downloads
+
+PATCHING_FAILED = 97
+
+COMMAND_STOPPED = 98
+
+PROGRAMS = {"pip": ("pip", []), "pip-compile": ("piptools", ["compile"])}
+
+REQUEST_VARIABLES = {"extra", "extras", "dependency_groups"}
+"""marker variables that a requirement or a lock brings, not the environment"""
+
+
+class Script:
+    """What this process was given, and what it tells."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self.job = given
+        self.rules: dict[str, Any] = given["rules"]
+        self.facts: dict[str, Any] = {}
+        self.version = tuple(int(part) for part in given["environment"]["python_full_version"].split(".")[:3])
+
+    def main(self) -> NoReturn:
+        """Show pip the target, prove it, run the command."""
+        import runpy
+
+        from offlinepack.pip_shim.index_patches import IndexPatches
+
+        reading = IndexPatches(self.rules, self.job["tags"], self.version, self.stop)
+        part, pip = "pip", "?"
+        steps: list[tuple[str, Callable[[], None], Callable[[], None]]] = [
+            ("the marker environment", self.replace_markers, self.prove_markers),
+            ("the list of tags", self.replace_tags, self.prove_tags),
+            ("the Python version", self.replace_version, self.prove_version),
+            ("the choice of formats", lambda: self.replace_formats(reading.allow_sdist), self.prove_formats),
+            ("the reader of pages", reading.replace_pages, reading.prove_pages),
+            ("the search of indexes", reading.replace_search, reading.prove_search),
+            ("the resolver", lambda: self.replace_resolver(reading), lambda: None),
+        ]
+        try:
+            pip = str(importlib.import_module("pip").__version__)
+            for name, replace, prove in steps:
+                part = name
+                replace()
+                prove()
+        except Exception as why:
+            self.stop(PATCHING_FAILED, pip=pip, part=part, why=f"{type(why).__name__}: {why}")
+        program, *arguments = self.job["arguments"]
+        runs, first = PROGRAMS[program]
+        sys.argv = [program, *first, *arguments]
+        try:
+            runpy.run_module(runs, run_name="__main__", alter_sys=True)
+        except Exception as raised:
+            # pip-compile shows tracebacks of pip's errors; pip itself shows its errors
+            self.write_exception(raised)
+            print(f"{type(raised).__name__}: {raised}", file=sys.stderr)
+            sys.exit(1)
+        sys.exit(0)
+
+    def write_facts(self, **facts: Any) -> None:
+        """Leave facts for the process that waits."""
+        self.facts.update(facts)
+        Path(self.job["told"]).write_text(json.dumps(self.facts), "utf-8")
+
+    def write_exception(self, raised: Exception) -> None:
+        """What ended the command: the exception's classes and words."""
+        self.write_facts(raised=[one.__name__ for one in type(raised).__mro__], why=str(raised))
+
+    def stop(self, code: int = COMMAND_STOPPED, **facts: Any) -> NoReturn:
+        """End the whole process here, from any thread: pip would take an exception for one file's fault and go on."""
+        self.write_facts(**facts)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    # -------------------------------------------------------------------------------------- what the target is
+
+    def replace_markers(self) -> None:
+        """The target's values; where one is not known, a marker is an error only if its truth depends on it."""
+        import_pip_module("_internal.models.installation_report")
+        markers = import_pip_module("_vendor.packaging.markers")
+        known = self.job["environment"]
+        replace_everywhere("default_environment", markers.default_environment, lambda: dict(known))
+        evaluate = markers.Marker.evaluate
+
+        def settled(part: Any, value: bool) -> Any:
+            # (left, operator, right) with a variable that is not known for the target: as if it were true, or false
+            if isinstance(part, list):
+                return [settled(one, value) for one in part]
+            names = {one.value for one in part if isinstance(one, markers.Variable)} if type(part) is tuple else set()
+            if not names - set(known) - REQUEST_VARIABLES:
+                return part
+            return markers.Variable("os_name"), markers.Op("==" if value else "!="), markers.Value(known["os_name"])
+
+        def three_valued(marker: Any, *given: Any, **named: Any) -> bool:
+            both = [settled(marker._markers, value) for value in (True, False)]
+            if both[0] == both[1]:
+                return bool(evaluate(marker, *given, **named))
+            results = set()
+            for one in both:
+                other = object.__new__(markers.Marker)
+                other._markers = one
+                results.add(bool(evaluate(other, *given, **named)))
+            if len(results) > 1:
+                self.stop(marker=str(marker))
+            return results.pop()
+
+        markers.Marker.evaluate = three_valued
+
+    def prove_markers(self) -> None:
+        """A requirement with each value of the environment holds, with any other it does not."""
+        line_to_requirement = import_pip_module("_internal.req.constructors").install_req_from_line
+        for name, value in self.job["environment"].items():
+            for sign, expected in (("==", True), ("!=", False)):
+                line = f"stone ; {name} {sign} '{value}'"
+                if "'" not in value:
+                    expect(line_to_requirement(line).match_markers(), expected, line)
+        _ = import_pip_module("_vendor.packaging.markers").Op, import_pip_module("_vendor.packaging.markers").Value
+
+    def replace_tags(self) -> None:
+        """The target's tags, best first."""
+        import_pip_module("_internal.models.target_python")
+        import_pip_module("_internal.resolution.resolvelib.factory")
+        tag = import_pip_module("_vendor.packaging.tags").Tag
+        tags = [tag(*one.split("-")) for one in self.job["tags"]]
+        own = import_pip_module("_internal.utils.compatibility_tags").get_supported
+        replace_everywhere("get_supported", own, lambda *_, **__: list(tags))
+
+    def prove_tags(self) -> None:
+        """Both that ask have them."""
+        asks = import_pip_module("_internal.models.target_python").TargetPython().get_sorted_tags
+        for ask in (asks, import_pip_module("_internal.resolution.resolvelib.factory").get_supported):
+            expect([str(tag) for tag in ask()], self.job["tags"], ask.__qualname__)
+
+    def replace_version(self) -> None:
+        """The target's Python, for Requires-Python of an index's files and of metadata."""
+        target_python = import_pip_module("_internal.models.target_python").TargetPython
+        python_candidate = import_pip_module("_internal.resolution.resolvelib.candidates").RequiresPythonCandidate
+        version, target_init, candidate_init = self.version, target_python.__init__, python_candidate.__init__
+
+        def target(python: Any, platforms: Any = None, py_version_info: Any = None, *rest: Any, **named: Any) -> None:
+            target_init(python, platforms, py_version_info or version, *rest, **named)
+
+        def candidate(python: Any, py_version_info: Any) -> None:
+            candidate_init(python, py_version_info or version)
+
+        target_python.__init__, python_candidate.__init__ = target, candidate
+
+    def prove_version(self) -> None:
+        """Both that ask have it."""
+        candidates = import_pip_module("_internal.resolution.resolvelib.candidates")
+        target_python = import_pip_module("_internal.models.target_python").TargetPython()
+        expect(target_python.py_version_info, self.version, "TargetPython")
+        expect(candidates.RequiresPythonCandidate(None).version.release, self.version, "RequiresPythonCandidate")
+
+    def replace_formats(self, either: set[str]) -> None:
+        """`either`: pip's options know only-wheels, only-sdists, and everything for everyone."""
+        control = import_pip_module("_internal.models.format_control").FormatControl
+        allowed = control.get_allowed_formats
+
+        def get_allowed_formats(formats: Any, canonical_name: str) -> Any:
+            return frozenset({"binary", "source"}) if canonical_name in either else allowed(formats, canonical_name)
+
+        control.get_allowed_formats = get_allowed_formats
+
+    def prove_formats(self) -> None:
+        """Each of these may come as either, others may not."""
+        formats = import_pip_module("_internal.models.format_control").FormatControl(set(), {":all:"})
+        for name in self.rules["either"]:
+            expect(formats.get_allowed_formats(name), {"binary", "source"}, name)
+        expect(formats.get_allowed_formats(""), {"binary"}, "others")
+
+    # -------------------------------------------------------------------------------------- what came of it
+
+    def replace_resolver(self, reading: Any) -> None:
+        """The solution, or what could not be brought together, as facts: pip's own words and files hold fewer."""
+        factory = import_pip_module("_internal.resolution.resolvelib.factory").Factory
+        resolver = import_pip_module("_internal.resolution.resolvelib.resolver").Resolver
+        report, resolve = factory.get_installation_error, resolver.resolve
+
+        def get_installation_error(self_: Any, conflict: Any, constraints: Any, *rest: Any, **named: Any) -> Any:
+            ends = reading.dead_ends
+            causes = [leaf for one in conflict.causes for leaf in ends.find_unsatisfied(self_, constraints, *one) or [tuple(one)]]
+            barren = ends.filter_unsatisfiable(self_, causes)
+            self.write_facts(
+                either=sorted(reading.allow_sdist), causes=[describe_cause(one, self_, constraints) for one in barren or causes]
+            )
+            if not barren and reading.unsatisfiable:
+                self.write_facts(barren=reading.list_unsatisfiable())
+            return report(self_, conflict, constraints, *rest, **named)
+
+        def resolve_and_tell(self_: Any, *rest: Any, **named: Any) -> Any:
+            try:
+                done = resolve(self_, *rest, **named)
+            except Exception as raised:
+                self.write_exception(raised)
+                raise
+            self.write_facts(pins=list(list_pins(self_, reading)), either=sorted(reading.allow_sdist))
+            return done
+
+        factory.get_installation_error, resolver.resolve = get_installation_error, resolve_and_tell
+        arguments = set(self.job["arguments"])
+        if "--report" not in arguments and arguments & {"--dry-run", "pip-compile"}:
+            import_pip_module("_internal.operations.prepare").RequirementPreparer.prepare_linked_requirements_more = skip_downloads

@@ -1,0 +1,1 @@
+"""Read requirements from files, locks, projects and virtual environments."""

@@ -1,0 +1,91 @@
+"""Find the input of a build without arguments, and list the inputs that are skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from offlinepack.errors import SourceError, Text, error, text
+from offlinepack.requirements.installed import is_conda_base, is_environment
+from offlinepack.requirements.lockfiles import find_foreign_files, refuse_foreign
+from offlinepack.requirements.model import NO_PROJECT_WHEELS, ProjectWheels, Requirements
+from offlinepack.requirements.pyproject import has_project
+from offlinepack.requirements.read import read_environment, read_project, read_requirements_file
+
+_FILE_NAMES = ("pylock.toml", "uv.lock", "requirements.txt")
+
+
+@dataclass(frozen=True)
+class DiscoveredInputs:
+    """What was taken, and what else was there."""
+
+    requirements: Requirements
+    summary: Text
+    """the first line of the run: what was taken, what was passed over"""
+    environment: Path | None = None
+    """the frozen environment, whose interpreter is the default target"""
+
+
+def find_inputs(
+    folder: Path,
+    variables: Mapping[str, str],
+    *,
+    extras: Sequence[str] = (),
+    groups: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    locked: bool = False,
+    own: ProjectWheels = NO_PROJECT_WHEELS,
+) -> DiscoveredInputs:
+    """The requirements of this folder, else of the active environment; SourceError with the list of places.
+
+    `variables` are the shell's: the environment that offlinepack runs from is not active merely for that.
+    """
+    there, foreign = _find_files(folder), find_foreign_files(folder)
+    passed = list_inputs(folder, variables)[1:]
+    if there:
+        taken = folder / there[0]
+        if there[0] == "pyproject.toml":
+            requirements = read_project(folder, extras=extras, groups=groups, own=own)
+        else:
+            requirements = read_requirements_file(taken, extras=extras, groups=groups, locked=locked, own=own)
+        return DiscoveredInputs(requirements, _make_summary(there[0], passed))
+    if foreign:
+        refuse_foreign(folder / foreign[0])
+    for name, environment in _find_active_environments(variables):
+        found = read_environment(environment, exclude=exclude)
+        return DiscoveredInputs(found, _make_summary(f"{name} ({environment})", passed), environment)
+    raise SourceError(
+        error(
+            "nothing-found",
+            folder.name or str(folder),
+            "There is nothing to pack: no {files} here, and no active environment (VIRTUAL_ENV, CONDA_PREFIX).",
+            "Name requirements, a file with -r, --project or --venv.",
+            files=[*_FILE_NAMES, text("pyproject.toml with [project]")],
+        )
+    )
+
+
+def _make_summary(taken: str, passed: Sequence[str]) -> Text:
+    if passed:
+        return text("packing {taken}; passed over: {passed}", taken=taken, passed=list(passed))
+    return text("packing {taken}", taken=taken)
+
+
+def list_inputs(folder: Path, variables: Mapping[str, str]) -> list[str]:
+    """All that could be packed from here, as people call it, what is taken first at the front."""
+    environments = [f"{name} ({environment})" for name, environment in _find_active_environments(variables)]
+    return [*_find_files(folder), *find_foreign_files(folder), *environments]
+
+
+def _find_files(folder: Path) -> list[str]:
+    there = [name for name in _FILE_NAMES if (folder / name).is_file()]
+    return [*there, "pyproject.toml"] if has_project(folder) else there
+
+
+def _find_active_environments(variables: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
+    """The active environments, each with the variable that names it; conda's base never."""
+    for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        path = Path(variables.get(name) or "/nowhere")
+        if variables.get(name) and is_environment(path) and not is_conda_base(path):
+            yield name, path

@@ -1,0 +1,266 @@
+"""Read the dependencies of a project: [project], its extras and dependency groups (PEP 735)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from packaging.dependency_groups import DependencyGroupResolver
+from packaging.errors import ExceptionGroup
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from offlinepack.errors import Finding, SourceError, error, note
+from offlinepack.requirements.model import NO_PROJECT_WHEELS, ProjectWheels, RequirementLine, Requirements
+from offlinepack.requirements.requirements_txt import parse_line
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class ProjectIdentity(NamedTuple):
+    """What a project calls itself."""
+
+    name: str | None
+    version: str | None
+
+
+def read_pyproject(
+    folder: Path, *, extras: Sequence[str] = (), groups: Sequence[str] = (), own: ProjectWheels = NO_PROJECT_WHEELS
+) -> Requirements:
+    """The project in this folder, with these extras and dependency groups.
+
+    The project itself is asked for as a folder to be built; where one of the folders of `own` has a wheel of the same
+    name and version, that release is asked for. A project without [build-system] is no package: its dependencies alone
+    are asked for.
+    """
+    table = _read_table(folder)
+    wrong = _report_unknown_extras(folder, table.get("project", {}), extras)
+    asked: tuple[RequirementLine, ...] = ()
+    notes: tuple[Finding, ...] = ()
+    found = read_identity(folder)
+    try:
+        if is_packaged(folder):
+            found, ready = find_release(folder, own)
+            asked = (_make_project_line(folder, found, extras, bool(ready)), *_read_groups(table, groups))
+        else:
+            asked = read_dependencies(folder, extras, groups)
+            notes = (
+                note(
+                    "not-packaged",
+                    folder.name,
+                    "The project {subject} has no [build-system]: what it depends on is packed, not its own files.",
+                    "Give it a [build-system], or add its files with --include.",
+                ),
+            )
+    except SourceError as bad:
+        wrong += bad.findings
+    if wrong:
+        raise SourceError(*wrong)
+    return Requirements(requirements=asked, name=found.name, version=found.version, notes=notes)
+
+
+def check_names(folder: Path, extras: Sequence[str], groups: Sequence[str]) -> None:
+    """SourceError with the extras and dependency groups that the project does not have."""
+    table = _read_table(folder)
+    wrong = _report_unknown_extras(folder, table.get("project", {}), extras)
+    try:
+        _read_groups(table, groups)
+    except SourceError as bad:
+        wrong += bad.findings
+    if wrong:
+        raise SourceError(*wrong)
+
+
+def has_project(folder: Path) -> bool:
+    """Whether there is a pyproject.toml with [project]."""
+    try:
+        return (folder / "pyproject.toml").is_file() and "project" in _read_table(folder)
+    except SourceError:
+        return True  # it is there, and reading it says what is wrong
+
+
+def read_identity(folder: Path) -> ProjectIdentity:
+    """[project]'s name, and version where it stands there."""
+    project = _read_table(folder).get("project", {})
+    name, version = project.get("name"), project.get("version")
+    try:
+        version = str(Version(version)) if isinstance(version, str) else None
+    except InvalidVersion:
+        version = None
+    return ProjectIdentity(canonicalize_name(name) if isinstance(name, str) else None, version)
+
+
+def is_packaged(folder: Path) -> bool:
+    """Whether the project is one that builds: [build-system], or a setup.py; [tool.uv] package = false says no."""
+    table = _read_table(folder)
+    own = table.get("tool", {}).get("uv", {}).get("package")
+    if own is not None:
+        return bool(own)
+    return "build-system" in table or (folder / "setup.py").is_file() or (folder / "setup.cfg").is_file()
+
+
+def read_dependencies(folder: Path, extras: Sequence[str], groups: Sequence[str]) -> tuple[RequirementLine, ...]:
+    """[project]'s dependencies, those of the extras and of the groups; each with the table where it stands."""
+    table = _read_table(folder)
+    project = table.get("project", {})
+    if project.get("dynamic") and "dependencies" in project["dynamic"]:
+        raise SourceError(
+            error(
+                "dynamic-dependencies",
+                folder.name,
+                "The dependencies of {subject} are known only to its build (dynamic), and it has no [build-system].",
+                "Give it a [build-system].",
+            )
+        )
+    own = canonicalize_name(project.get("name", ""))
+    optional = {canonicalize_name(key): lines for key, lines in project.get("optional-dependencies", {}).items()}
+    tables = [("pyproject.toml [project] dependencies", project.get("dependencies", []))]
+    wanted = [canonicalize_name(extra) for extra in extras]
+    for extra in wanted:  # grows: stone[all] of stone itself names further extras
+        tables.append((f"pyproject.toml [project.optional-dependencies] {extra}", optional.get(extra, [])))
+        for line in optional.get(extra, []):
+            if (inner := _parse_requirement(line)) and canonicalize_name(inner.name) == own:
+                wanted += sorted({canonicalize_name(one) for one in inner.extras} - set(wanted))
+    asked: list[RequirementLine] = []
+    findings: list[Finding] = []
+    for origin, lines in tables:
+        for line in lines:
+            try:
+                one = parse_line(line, origin)
+            except SourceError as bad:
+                findings.extend(bad.findings)
+                continue
+            if one.name != own:
+                asked.append(one)
+    if findings:
+        raise SourceError(*findings)
+    return tuple(dict.fromkeys((*asked, *_read_groups(table, groups))))
+
+
+def _parse_requirement(line: str) -> Requirement | None:
+    try:
+        return Requirement(line)
+    except InvalidRequirement:
+        return None
+
+
+def _make_project_line(folder: Path, found: ProjectIdentity, extras: Sequence[str], ready: bool) -> RequirementLine:
+    behind = f"[{','.join(sorted(map(canonicalize_name, extras)))}]" if extras else ""
+    if ready:
+        line = f"{found.name}{behind}=={found.version}"
+        return RequirementLine(line, "pyproject.toml [project]", Requirement(line))
+    address = folder.resolve().as_uri()
+    line = f"{found.name}{behind} @ {address}" if found.name else f"{address}{behind}"
+    return RequirementLine(line, "pyproject.toml [project]", Requirement(line) if found.name else None)
+
+
+def find_release(folder: Path, own: ProjectWheels) -> tuple[ProjectIdentity, list[Path]]:
+    """The project's label and the ready wheels of that very release.
+
+    A version that only the build knows is asked for where a wheel of the project lies ready, and nowhere else.
+    """
+    found = read_identity(folder)
+    wheels = list(_find_wheels(found, own.find_links))
+    if wheels and not found.version and own.find_version:
+        told = own.find_version(folder)
+        found = found._replace(version=str(Version(told)) if told else None)
+    return found, [path.absolute() for version, path in wheels if str(version) == found.version]
+
+
+def _find_wheels(found: ProjectIdentity, find_links: Sequence[str]) -> Iterator[tuple[Version, Path]]:
+    """Wheels of this project in the local folders among `find_links`."""
+    for place in find_links:
+        folder = Path(url2pathname(urlsplit(place).path)) if place.startswith("file:") else Path(place)
+        for path in sorted(folder.glob("*.whl")) if folder.is_dir() else ():
+            try:
+                name, version, _, _ = parse_wheel_filename(path.name)
+            except InvalidWheelFilename:
+                continue
+            if name == found.name:
+                yield version, path
+
+
+def _read_groups(table: dict[str, Any], groups: Sequence[str]) -> tuple[RequirementLine, ...]:
+    asked: list[RequirementLine] = []
+    findings: list[Finding] = []
+    known = table.get("dependency-groups", {})
+    for group in groups:
+        origin = f"pyproject.toml [dependency-groups] {group}"
+        try:
+            found = DependencyGroupResolver(known).resolve(group)
+        except (ExceptionGroup, ValueError, LookupError, TypeError, InvalidRequirement) as bad:
+            causes = getattr(bad, "exceptions", (bad,))
+            if any(isinstance(one, LookupError) for one in causes):
+                findings.append(
+                    error(
+                        "no-such-group",
+                        group,
+                        "There is no dependency group {subject}; there are: {known}.",
+                        "Correct --group.",
+                        known=sorted(known) or "-",
+                    )
+                )
+            else:
+                findings.append(
+                    error(
+                        "bad-group",
+                        origin,
+                        "{subject} cannot be read.",
+                        "See PEP 735 on what a dependency group may hold.",
+                        log="\n".join(str(one) for one in causes),
+                    )
+                )
+            continue
+        asked += [RequirementLine(str(one), origin, Requirement(str(one))) for one in found]
+    if findings:
+        raise SourceError(*findings)
+    return tuple(asked)
+
+
+def _report_unknown_extras(folder: Path, project: dict[str, Any], extras: Sequence[str]) -> list[Finding]:
+    if "optional-dependencies" in project.get("dynamic", []) or not project:
+        return []
+    known = {canonicalize_name(one) for one in project.get("optional-dependencies", {})}
+    return [
+        error(
+            "no-such-extra",
+            one,
+            "The project {folder} has no extra {subject}; it has: {known}.",
+            "Correct --extra.",
+            folder=folder.name,
+            known=sorted(known) or "-",
+        )
+        for one in extras
+        if canonicalize_name(one) not in known
+    ]
+
+
+def _read_table(folder: Path) -> dict[str, Any]:
+    """pyproject.toml; empty where a project has only setup.py or setup.cfg; SourceError where there is no project."""
+    path = folder / "pyproject.toml"
+    try:
+        table: dict[str, Any] = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        return table
+    except FileNotFoundError:
+        if (folder / "setup.py").is_file() or (folder / "setup.cfg").is_file():
+            return {}
+        raise SourceError(
+            error(
+                "no-project",
+                folder,
+                "There is no project in {subject}: neither pyproject.toml nor setup.py.",
+                "Name the folder that holds pyproject.toml.",
+            )
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as bad:
+        raise SourceError(
+            error("bad-toml", path, "{subject} is not TOML: {words}.", "Mend that line.", words=str(bad))
+        ) from bad

@@ -1,0 +1,113 @@
+"""Read requirements from arguments, files, projects, locks and virtual environments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from offlinepack.errors import Finding, SourceError, error
+from offlinepack.requirements.lockfiles import read_pylock
+from offlinepack.requirements.model import NO_PROJECT_WHEELS, PageFetcher, ProjectWheels, RequirementLine, Requirements
+from offlinepack.requirements.uv_export import read_uv_lock
+
+
+def parse_arguments(arguments: Sequence[str]) -> Requirements:
+    """The requirements typed on the command line; SourceError with all that cannot be read."""
+    from offlinepack.requirements.requirements_txt import parse_line
+
+    asked: list[RequirementLine] = []
+    findings: list[Finding] = []
+    for number, argument in enumerate(arguments, 1):
+        try:
+            asked.append(parse_line(argument, f"argument {number}"))
+        except SourceError as bad:
+            findings.extend(bad.findings)
+    if findings:
+        raise SourceError(*findings)
+    return Requirements(requirements=tuple(asked))
+
+
+def read_requirements_file(
+    path: Path,
+    *,
+    extras: Sequence[str] = (),
+    groups: Sequence[str] = (),
+    locked: bool = False,
+    own: ProjectWheels = NO_PROJECT_WHEELS,
+    page: PageFetcher | None = None,
+) -> Requirements:
+    """The file behind -r, in the format that its name says; SourceError with all that is wrong in it.
+
+    `extras` and `groups` are for a project or a lock, whose `own` wheels are taken; `locked` keeps to a lock.
+    """
+    from offlinepack.requirements.lockfiles import is_lock, refuse_foreign
+    from offlinepack.requirements.pyproject import read_pyproject
+    from offlinepack.requirements.requirements_txt import read_requirements_txt
+
+    refuse_foreign(path)
+    if is_lock(path):
+        return read_lock(path, extras=extras, groups=groups, locked=locked, own=own)
+    if path.name == "pyproject.toml":
+        return read_pyproject(path.parent, extras=extras, groups=groups, own=own)
+    return read_requirements_txt(path, page=page)
+
+
+def read_constraints(path: Path, page: PageFetcher | None = None) -> Requirements:
+    """The file behind -c."""
+    from offlinepack.requirements.requirements_txt import read_requirements_txt
+
+    return read_requirements_txt(path, constraint=True, page=page)
+
+
+def read_project(
+    folder: Path,
+    *,
+    extras: Sequence[str] = (),
+    groups: Sequence[str] = (),
+    locked: bool = False,
+    own: ProjectWheels = NO_PROJECT_WHEELS,
+) -> Requirements:
+    """The project behind --project: itself, what it depends on, these extras and dependency groups; as it locked them.
+
+    uv.lock is the project's own and is kept to; pylock.toml, which may be for one machine, with `locked`.
+    """
+    from offlinepack.requirements.pyproject import read_pyproject
+
+    lock = find_project_lock(folder, locked)
+    found = read_lock(lock, extras=extras, groups=groups, locked=locked, own=own) if lock else None
+    if found and lock and lock.name == "uv.lock":  # uv knows of the project itself
+        return found
+    project = read_pyproject(folder, extras=extras, groups=groups, own=own)
+    return found + project if found else project
+
+
+def find_project_lock(folder: Path, locked: bool) -> Path | None:
+    """The lock in a project's folder that its pins are taken from."""
+    names = ("pylock.toml", "uv.lock") if locked else ("uv.lock",)
+    return next((folder / one for one in names if (folder / one).is_file()), None)
+
+
+def read_environment(folder: Path, *, exclude: Sequence[str] = ()) -> Requirements:
+    """The virtual environment (or conda prefix) behind --venv, frozen."""
+    from offlinepack.requirements.environment import freeze_environment
+
+    return freeze_environment(folder, exclude=exclude)
+
+
+def read_lock(
+    path: Path,
+    *,
+    extras: Sequence[str] = (),
+    groups: Sequence[str] = (),
+    locked: bool = False,
+    own: ProjectWheels = NO_PROJECT_WHEELS,
+) -> Requirements:
+    """A lock's packages with their pins, paths made absolute; SourceError, or ResolutionError with `locked`.
+
+    uv.lock names its project's folder; where `own` has a wheel of that release, it is taken.
+    """
+    if not path.is_file():
+        raise SourceError(error("no-such-file", path, "There is no file {file}.", "Correct the path.", file=path))
+    if path.name == "uv.lock":
+        return read_uv_lock(path, extras, groups, locked, own)
+    return read_pylock(path, extras, groups, locked)

@@ -1,0 +1,415 @@
+"""Read requirements.txt files with pip's own parser; report all invalid lines at once."""
+
+from __future__ import annotations
+
+import configparser
+import contextlib
+import io
+import logging
+import os
+import re
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urljoin, urlsplit
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, canonicalize_name, parse_sdist_filename
+from pip._internal.exceptions import InvalidEggFragment, PipError
+from pip._internal.req import req_file
+from pip._internal.req.constructors import RequirementParts, parse_req_from_editable, parse_req_from_line
+
+from offlinepack.errors import Finding, SourceError, error, note, warning
+from offlinepack.index.model import IndexOptions
+from offlinepack.net.urls import redact_text
+from offlinepack.requirements.model import PageFetcher, RequirementLine, Requirements
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_FORMAT_ADVICE = "See pip's page on the requirements file format."
+
+
+@dataclass
+class _ParseState:
+    """What has been read so far, over all nested files."""
+
+    fetch_page: PageFetcher | None
+    requirements: list[RequirementLine] = field(default_factory=list)
+    constraints: list[RequirementLine] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
+    index_options: IndexOptions = field(default_factory=IndexOptions)
+    policies: Requirements = field(default_factory=Requirements)
+
+
+def read_requirements_txt(path: Path | str, *, constraint: bool = False, page: PageFetcher | None = None) -> Requirements:
+    """A requirements (or constraints) file and all that it names with -r and -c; SourceError with every bad line."""
+    found = _ParseState(page)
+    _read_file(str(path), str(path), constraint, (), found)
+    if found.findings:
+        raise SourceError(*found.findings)
+    return replace(
+        found.policies,
+        requirements=tuple(found.requirements),
+        constraints=tuple(found.constraints),
+        index_options=found.index_options,
+        notes=tuple(found.notes),
+    )
+
+
+def _read_file(path: str, origin: str, constraint: bool, inside: tuple[str, ...], found: _ParseState) -> None:
+    here = os.path.abspath(path) if not _is_address(path) else path  # noqa: PTH100 (pip compares them so)
+    try:
+        content = _read_content(path, origin, found.fetch_page)
+    except SourceError as bad:
+        found.findings.extend(bad.findings)
+        return
+    shown = _shorten_path(path)
+    lines = req_file.ignore_comments(req_file.join_lines(enumerate(content.splitlines(), start=1)))
+    parse = req_file.get_line_parser(None)
+    for number, line in lines:
+        at = f"{shown}:{number}"
+        try:
+            [(_, expanded)] = req_file.expand_env_variables([(number, line)])
+            with contextlib.redirect_stderr(io.StringIO()):  # its usage
+                arguments, options = parse(expanded)
+        except req_file.OptionParsingError as bad_option:
+            found.findings.append(_report_bad_option(line, at, bad_option.msg.rpartition("error: ")[2].strip()))
+            continue
+        nested = (options.requirements or options.constraints or [None])[0]
+        if arguments or options.editables:
+            try:
+                one = parse_line(arguments or options.editables[0], at, editable=not arguments, shown=line)
+            except SourceError as bad:
+                found.findings.extend(bad.findings)
+                continue
+            if constraint and one.is_editable:
+                found.findings.append(
+                    error(
+                        "editable-constraint",
+                        at,
+                        "{subject}: an editable cannot be a constraint.",
+                        "Write it as a requirement, or as name==version.",
+                    )
+                )
+                continue
+            if constraint and one.requirement is None:
+                found.findings.append(
+                    error(
+                        "unnamed-constraint",
+                        at,
+                        "{subject}: {line} is a constraint without a name.",
+                        "Write name @ address.",
+                        line=one.redacted_line,
+                    )
+                )
+                continue
+            hashes = (*one.hashes, *_list_hashes(options.hashes))
+            one = replace(one, hashes=hashes, config_settings=_list_config_settings(options))
+            (found.constraints if constraint else found.requirements).append(one)
+            if one.is_editable:
+                found.notes.append(
+                    note(
+                        "editable-as-wheel",
+                        at,
+                        "{subject}: {line} is an editable; the bundle gets a wheel of what stands there now.",
+                        line=_shorten_line(line),
+                    )
+                )
+        elif nested:
+            if re.search(r"\s;", line):
+                found.notes.append(
+                    warning(
+                        "marker-not-read",
+                        at,
+                        "{subject}: pip reads no marker after -r or -c: {line} takes the whole file.",
+                        "Put the marker behind each requirement in that file.",
+                        line=_shorten_line(line),
+                    )
+                )
+            # pip: a nested file is looked for beside the one that names it
+            nested = urljoin(path, nested) if _is_address(path) else nested
+            if not _is_address(nested):
+                nested = os.path.normpath(os.path.join(os.path.dirname(path), nested))  # noqa: PTH118, PTH120
+            absolute = nested if _is_address(nested) else os.path.abspath(nested)  # noqa: PTH100
+            if absolute in (*inside, here):
+                found.findings.append(
+                    error("circle", at, "{subject}: {file} comes back to itself.", "Take this line out.", file=nested)
+                )
+                continue
+            _read_file(nested, at, constraint if options.requirements else True, (*inside, here), found)
+        else:
+            found.index_options += _make_index_options(options, path)
+            found.policies += _read_policies(options)
+
+
+def parse_line(text: str, origin: str, *, editable: bool = False, shown: str | None = None) -> RequirementLine:
+    """One requirement as pip's command line takes it: a name with versions, an address, a path; SourceError."""
+    shown = _shorten_line(shown or text)
+    try:
+        parts = parse_req_from_editable(text) if editable else parse_req_from_line(text, None)
+        line, requirement = _make_line(parts)
+    except (PipError, InvalidRequirement, InvalidWheelFilename, ValueError) as bad:
+        raise SourceError(_report_bad_line(text, shown, origin, bad)) from bad
+    of_address = re.search(r"[#&](sha256|sha384|sha512|md5)=([0-9a-fA-F]+)", line)
+    hashes = (f"{of_address[1]}:{of_address[2].lower()}",) if of_address else ()
+    return RequirementLine(line=line, origin=origin, requirement=requirement, hashes=hashes, is_editable=editable)
+
+
+def _make_line(parts: RequirementParts) -> tuple[str, Requirement | None]:
+    """PEP 508 where the name is known, else the address with its extras."""
+    named = Requirement(str(parts.requirement)) if parts.requirement else None
+    marker = str(parts.markers or (named and named.marker) or "")
+    extras = sorted({*parts.extras, *(named.extras if named else ())})
+    url = parts.link.url if parts.link else named and named.url
+    name = named.name if named else _find_name_in_url(url or "")
+    behind = f"[{','.join(extras)}]" if extras else ""
+    if url:
+        line = f"{name}{behind} @ {url}" if name else f"{url}{behind}"
+    elif named:
+        line = f"{named.name}{behind}{named.specifier}"
+    else:
+        raise ValueError("neither a name nor an address")
+    line += f" ; {marker}" if marker else ""
+    return line, Requirement(line) if name else None
+
+
+def _find_name_in_url(url: str) -> str | None:
+    """The project's name as the file name or the folder's own static metadata say it."""
+    parts = urlsplit(url)
+    path = unquote(parts.path)
+    if "+" in parts.scheme:
+        return None
+    try:
+        return str(parse_sdist_filename(path.rsplit("/", 1)[-1])[0])
+    except InvalidSdistFilename:
+        pass
+    return _read_project_name(Path(path)) if parts.scheme == "file" else None
+
+
+def _read_project_name(folder: Path) -> str | None:
+    try:
+        project = tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))
+        name = project.get("project", {}).get("name") or project.get("tool", {}).get("poetry", {}).get("name")
+        if isinstance(name, str):
+            return canonicalize_name(name)
+    except (OSError, ValueError, AttributeError):
+        pass
+    settings = configparser.ConfigParser(interpolation=None)
+    try:
+        settings.read(folder / "setup.cfg", "utf-8")
+        name = settings.get("metadata", "name", fallback=None)
+    except (configparser.Error, ValueError):
+        return None
+    return canonicalize_name(name) if name and not name.startswith("attr:") else None
+
+
+def _report_bad_option(line: str, origin: str, words: str) -> Finding:
+    words, facts = redact_text(words), {"line": _shorten_line(line)}
+    if re.search("(for|to) --hash", words):
+        return error(
+            "bad-hash",
+            origin,
+            "{subject}: {line} has a hash that pip does not take.",
+            "Write --hash=sha256:…; `pip hash FILE` prints it.",
+            log=words,
+            **facts,
+        )
+    return error(
+        "bad-option",
+        origin,
+        "{subject}: {line} has an option that a requirements file cannot have.",
+        _FORMAT_ADVICE,
+        log=words,
+        **facts,
+    )
+
+
+def _report_bad_line(text: str, shown: str, origin: str, bad: Exception) -> Finding:
+    """Why a line is no requirement, in a sentence of ours; pip's words beneath it."""
+    words = redact_text(str(bad))
+    path = Path(re.sub(r"\[[^\]]*\]$", "", text.split(";")[0].strip()))
+    facts = {"line": shown}
+    if "not installable" in words:
+        return error(
+            "no-project",
+            origin,
+            "{subject}: {line} is a folder without a Python project: neither pyproject.toml nor setup.py is in it.",
+            "Name the folder that holds pyproject.toml.",
+            **facts,
+        )
+    if _path_exists(path) and path.is_file():
+        return error(
+            "file-as-requirement",
+            origin,
+            "{subject}: {line} is a file, not a requirement.",
+            "If it lists requirements, say -r {line}.",
+            **facts,
+        )
+    if ("/" in text or "\\" in text) and "://" not in text and not re.search(r"\s@\s", text):
+        return error(
+            "no-such-path", origin, "{subject}: there is no file or folder {line}.", "Correct the path.", **facts
+        )
+    if unset := req_file.ENV_VAR_RE.findall(text):
+        return error(
+            "variable-not-set",
+            origin,
+            "{subject}: {line} names {variables}, and no such environment variable is set.",
+            "Set it for this command, or write its value there.",
+            variables=[variable for variable, _ in unset],
+            **facts,
+        )
+    if re.match(r"[\w.\[\],-]+\s*=\s*[\w.]", text):
+        return error("single-equals", origin, "{subject}: {line} has one = sign.", "Write == for a version.", **facts)
+    if isinstance(bad, InvalidEggFragment):
+        return error(
+            "bad-egg",
+            origin,
+            "{subject}: {line} has more behind #egg= than a name, which pip does not take any more.",
+            "Write NAME[EXTRA] @ ADDRESS, without -e and #egg=.",
+            **facts,
+        )
+    return error(
+        "bad-requirement",
+        origin,
+        "{subject}: {line} is not a requirement that pip can read.",
+        "Write a name with versions (flask>=3,<4), an address or a path.",
+        log=words,
+        **facts,
+    )
+
+
+def _path_exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _read_content(path: str, origin: str, page: PageFetcher | None) -> str:
+    if _is_address(path) and not path.startswith("file:"):
+        shown = redact_text(path)
+        if page is None:
+            raise SourceError(
+                error("address", origin, "{subject}: {file} is on the network.", "Download it first.", file=shown)
+            )
+        return req_file._decode_req_file(page(path), shown)
+    place = Path(unquote(urlsplit(path).path)) if path.startswith("file:") else Path(path)
+    facts = {"file": _shorten_path(path)}
+    if place.is_dir():
+        raise SourceError(
+            error(
+                "is-a-folder",
+                origin,
+                "{file} is a folder, not a requirements file.",
+                "--project takes a project's folder, --venv a virtual environment's.",
+                **facts,
+            )
+        )
+    try:
+        raw = place.read_bytes()
+    except FileNotFoundError:
+        where = "There is no file {file}." if origin == path else "{subject}: there is no file {file}."
+        raise SourceError(_report_missing_file(where == "There is no file {file}.", origin, facts["file"])) from None
+    except OSError as bad:
+        raise SourceError(
+            error(
+                "unreadable",
+                origin,
+                "{file} cannot be read: {reason}.",
+                "Give your account the right to read it.",
+                reason=bad.strerror or str(bad),
+                **facts,
+            )
+        ) from bad
+    if b"\0" in raw[:4096] and not any(raw.startswith(bom) for bom, _ in req_file.BOMS):
+        raise SourceError(
+            error(
+                "binary-file",
+                origin,
+                "{file} is not a text file.",
+                "A wheel or an archive is a requirement itself: give it without -r.",
+                **facts,
+            )
+        )
+    logging.disable(logging.WARNING)  # what pip would try next; the finding below says it
+    try:
+        return req_file._decode_req_file(raw, path)
+    except (UnicodeError, LookupError) as bad:
+        raise SourceError(
+            error(
+                "bad-encoding",
+                origin,
+                "{file} is neither UTF-8 nor in the encoding that it names.",
+                "Save it as UTF-8, or begin it with a line like # -*- coding: gb18030 -*-.",
+                **facts,
+            )
+        ) from bad
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _report_missing_file(top: bool, origin: str, file: str) -> Finding:
+    if top:
+        return error("no-such-file", origin, "There is no file {file}.", "Correct the path.", file=file)
+    return error("no-such-file", origin, "{subject}: there is no file {file}.", "Correct the path.", file=file)
+
+
+def _is_address(path: str) -> bool:
+    return bool(req_file.SCHEME_RE.search(path))
+
+
+def _shorten_path(path: str) -> str:
+    """As people would type it: below the working directory without that directory's name."""
+    if _is_address(path):
+        return redact_text(path)
+    try:
+        return str(Path(path).resolve().relative_to(Path.cwd().resolve()))
+    except (ValueError, OSError):
+        return path
+
+
+def _shorten_line(line: str) -> str:
+    line = redact_text(line.strip())
+    return line if len(line) <= 120 else line[:119] + "…"
+
+
+def _list_hashes(found: dict[str, list[str]] | None) -> tuple[str, ...]:
+    return tuple(f"{algorithm}:{digest}" for algorithm, digests in (found or {}).items() for digest in digests)
+
+
+def _list_config_settings(options: Any) -> tuple[tuple[str, str], ...]:
+    pairs: list[tuple[str, str]] = []
+    for key, value in (options.config_settings or {}).items():
+        pairs.extend((key, one) for one in (value if isinstance(value, list) else [value]))
+    return tuple(pairs)
+
+
+def _make_index_options(options: Any, path: str) -> IndexOptions:
+    links = []
+    for link in options.find_links or []:
+        # pip: relative to the requirements file where it is there, else as it stands
+        beside = Path(path).parent / link if not _is_address(path) and not _is_address(link) else None
+        links.append(str(beside.resolve()) if beside and beside.exists() else link)
+    return IndexOptions(
+        options.index_url,
+        tuple(options.extra_index_urls or ()),
+        tuple(links),
+        bool(options.no_index),
+        tuple(options.trusted_hosts or ()),
+    )
+
+
+def _read_policies(options: Any) -> Requirements:
+    control = options.format_control
+    releases = getattr(options, "release_control", None)
+    return Requirements(
+        pre=bool(options.pre or (releases and ":all:" in releases.all_releases)),
+        require_hashes=bool(options.require_hashes),
+        only_binary=tuple(sorted(control.only_binary)) if control else (),
+        no_binary=tuple(sorted(control.no_binary)) if control else (),
+    )

@@ -1,0 +1,154 @@
+"""Run the program uv, and read uv.lock with `uv export`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from packaging.pylock import PackageWheel, Pylock
+from packaging.version import Version
+
+from offlinepack.errors import Finding, ResolutionError, SourceError, error, warning
+from offlinepack.ontarget.manifest import hash_file
+from offlinepack.requirements.lockfiles import parse_pylock, resolve_paths
+from offlinepack.requirements.model import ProjectWheels, Requirements
+from offlinepack.requirements.pyproject import (
+    ProjectIdentity,
+    check_names,
+    find_release,
+    is_packaged,
+    read_dependencies,
+)
+
+
+def _replace_with_wheels(pylock: Pylock, project: ProjectIdentity, wheels: Sequence[Path]) -> Pylock:
+    """The project's own release as the wheels that are there, instead of its folder."""
+    if not wheels or not project.version:
+        return pylock
+    ready = [PackageWheel(path=str(one), name=one.name, hashes={"sha256": hash_file(one)[1]}) for one in wheels]
+    version = Version(project.version)
+    packages = [
+        replace(one, directory=None, version=version, wheels=ready)
+        if one.directory is not None and one.name == project.name
+        else one
+        for one in pylock.packages
+    ]
+    return replace(pylock, packages=packages)
+
+
+def read_uv_lock(
+    path: Path, extras: Sequence[str], groups: Sequence[str], locked: bool, own: ProjectWheels
+) -> Requirements:
+    folder = path.parent.resolve()
+    check_names(folder, extras, groups)
+    fits = _export_lock(folder, extras, groups, "--locked")
+    notes: list[Finding] = []
+    if isinstance(fits, str):
+        if locked:
+            raise ResolutionError(
+                error(
+                    "lock-does-not-fit",
+                    path,
+                    "{subject} does not fit pyproject.toml any more, and --locked forbids to change it.",
+                    "Run `uv lock`, look at what changed, and pack again.",
+                    log=fits,
+                )
+            )
+        frozen = _export_lock(folder, extras, groups, "--frozen")
+        if isinstance(frozen, str):
+            raise SourceError(
+                error(
+                    "uv-export-failed",
+                    path,
+                    "uv cannot read {subject}.",
+                    "Run `uv lock` with the uv that made it, or a newer one.",
+                    log=frozen,
+                )
+            )
+        notes.append(
+            warning(
+                "lock-does-not-fit",
+                path,
+                "{subject} does not fit pyproject.toml any more: its pins are kept, what is missing is resolved in.",
+                "Run `uv lock` to have it all pinned; --locked makes this an error.",
+            )
+        )
+        fits = frozen
+    found, wheels = find_release(folder, own)
+    asked = read_dependencies(folder, extras, groups) if not is_packaged(folder) else ()
+    return Requirements(
+        requirements=asked,
+        pylocks=(_replace_with_wheels(resolve_paths(fits, folder), found, wheels),),
+        name=found.name,
+        version=found.version,
+        is_locked=locked,
+        notes=tuple(notes),
+    )
+
+
+def _export_lock(folder: Path, extras: Sequence[str], groups: Sequence[str], how: str) -> Pylock | str:
+    """uv.lock as PEP 751 has it, or uv's words; nothing is asked of a network, nothing is written to the project."""
+    # printed, its paths are relative to the project; in a file, to that file
+    arguments = [
+        *("export", how, "--offline", "--format", "pylock.toml", "--quiet"),
+        *("--no-default-groups", "--no-editable", "--no-header", "--color", "never", "--python", sys.executable),
+        *(part for one in extras for part in ("--extra", one)),
+        *(part for one in groups for part in ("--group", one)),
+    ]
+    done = run_uv(arguments, folder)
+    return parse_pylock(folder / "uv.lock", done.stdout) if done.returncode == 0 else done.stderr.strip()
+
+# Index settings of these are read by Indexes and handed on; the rest belongs to other work on this machine.
+_REMOVED_PREFIXES = ("UV_", "PIP_", "PYTHON", "VIRTUAL_ENV", "CONDA_", "MACOSX_DEPLOYMENT_TARGET", "RUST_LOG", "NO_COLOR")
+
+TIMEOUT_EXIT_CODE = 124
+"""the exit code of a uv that took too long"""
+
+
+def find_uv() -> str:
+    """The uv that was installed with offlinepack; ResolutionError where it is missing."""
+    import uv
+
+    try:
+        return os.fspath(uv.find_uv_bin())
+    except FileNotFoundError as bad:
+        raise ResolutionError(
+            error("no-uv", "uv", "The program uv is not there.", "Install offlinepack again, or use --resolver pip.")
+        ) from bad
+
+
+def make_uv_environment() -> dict[str, str]:
+    """The caller's variables without settings of uv, pip, Python or an active environment."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_REMOVED_PREFIXES)}
+    return {**kept, "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1"}
+
+
+def run_uv(
+    arguments: Sequence[str], folder: Path, more: Mapping[str, str] | None = None, timeout: float | None = None
+) -> subprocess.CompletedProcess[str]:
+    """uv with these arguments, in `folder`, with `more` variables; what it says comes back, whatever its exit code.
+
+    After `timeout` seconds it is ended: GIVEN_UP, and what it had said.
+    """
+    try:
+        return subprocess.run(
+            [find_uv(), *arguments],
+            cwd=folder,
+            env={**make_uv_environment(), **(more or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired as late:
+        said = late.stderr or b""
+        return subprocess.CompletedProcess(
+            late.cmd, TIMEOUT_EXIT_CODE, "", said if isinstance(said, str) else said.decode("utf-8", "replace")
+        )

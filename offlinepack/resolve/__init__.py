@@ -1,0 +1,1 @@
+"""Lock requirements for a target with uv or pip."""

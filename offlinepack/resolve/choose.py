@@ -1,0 +1,204 @@
+"""Choose a resolver and lock the requirements of one target."""
+
+from __future__ import annotations
+
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from packaging.markers import Marker
+from packaging.pylock import Package, Pylock
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from offlinepack.errors import ResolutionError, SourceError, error, raise_on_errors
+from offlinepack.requirements.model import RequirementLine, Requirements, applies_to
+from offlinepack.resolve.context import ResolverContext
+from offlinepack.resolve.given_lock import merge_packages, select_given_packages, subtract_locked
+
+if TYPE_CHECKING:
+    from offlinepack.indexes import Indexes, Project
+    from offlinepack.targets import Target
+
+
+
+def resolve(
+    requirements: Requirements,
+    target: Target,
+    indexes: Indexes,
+    means: ResolverContext,
+    resolver: str = "auto",
+) -> Pylock:
+    """One version of each project for the target, with its files; ResolutionError, SelectionError, FetchError.
+
+    The pins of a lock that was given are kept; what it lacks is resolved in.
+    """
+    held = select_given_packages(requirements, target)
+    if held is not None:
+        requirements = subtract_locked(requirements, held, target)
+        if not requirements.requirements:
+            return normalize_lock(merge_packages(held, ()), target)
+    if requirements.require_hashes:
+        _check_requirement_hashes(requirements, target)
+    made = _run_resolver(requirements, target, indexes, means, resolver)
+    if not means.offline:
+        made = _note_other_indexes(made, requirements, target, indexes, means)
+    if requirements.require_hashes:
+        _check_dependency_hashes(made, requirements, target)
+    return normalize_lock(merge_packages(held, made.packages) if held is not None else made, target)
+
+
+def _run_resolver(requirements: Requirements, target: Target, indexes: Indexes, means: ResolverContext, resolver: str) -> Pylock:
+    from offlinepack.resolve.pip.resolver import resolve_with_pip
+    from offlinepack.resolve.uv.resolver import find_nearest_target, resolve_with_uv
+
+    if resolver == "uv" or (resolver == "auto" and find_nearest_target(target) is not None):
+        try:
+            return resolve_with_uv(requirements, target, indexes, means)
+        except ResolutionError as failure:
+            # what uv cannot even read, pip may: it is older than the standards
+            if resolver == "uv" or not {one.code for one in failure.findings} <= {
+                "resolver-failed",
+                "uv-does-not-know",
+            }:
+                raise
+    return resolve_with_pip(requirements, target, indexes, means)
+
+
+def _note_other_indexes(
+    made: Pylock, requirements: Requirements, target: Target, indexes: Indexes, means: ResolverContext
+) -> Pylock:
+    """The first index that has the name wins; what merging them would have chosen is left for selection to tell."""
+    from offlinepack.fetch import open_client
+    from offlinepack.indexes import projects_elsewhere
+
+    if indexes.no_index or len([one for one in indexes.indexes if not one.explicit]) < 2:
+        return made
+
+    bounds = [one.requirement for one in (*requirements.requirements, *requirements.constraints) if one.requirement]
+
+    def key(package: Package) -> tuple[str, ...]:
+        return "elsewhere", package.name, *map(str, indexes.of(package.name))
+
+    def looked_up(package: Package) -> Package:
+        if package.is_direct or package.version is None:
+            return package
+        its = [one.specifier for one in bounds if canonicalize_name(one.name) == package.name]
+        elsewhere: list[Project] = means.run_cache.get_or_compute(key(package), list)
+        best = max(
+            (
+                (one.version, other.index.url)
+                for other in elsewhere
+                for one in other.files
+                if other.index and one.version and not one.yanked and not one.version.is_prerelease
+                if one.is_wheel and target.accepts(one.filename) is not None and one.admits(target.python_full)
+                if all(each.contains(one.version, prereleases=True) for each in its)
+            ),
+            default=None,
+        )
+        if best is None or best[0] <= package.version:
+            return package
+        ours = {**((package.tool or {}).get("offlinepack") or {}), "other-index": [str(best[0]), best[1]]}
+        return replace(package, tool={**(package.tool or {}), "offlinepack": ours})
+
+    new = [one for one in made.packages if not (one.is_direct or means.run_cache.has_answer(key(one)))]
+    if new:
+        opened = open_client(indexes, retries=means.retries, timeout=means.timeout)
+        with opened as client, ThreadPoolExecutor(8) as pool:
+            asks = [functools.partial(projects_elsewhere, one.name, indexes, client) for one in new]
+            list(pool.map(means.run_cache.get_or_compute, map(key, new), asks))
+    return replace(made, packages=[looked_up(one) for one in made.packages])
+
+
+def complete_names(requirements: Requirements, indexes: Indexes, means: ResolverContext) -> Requirements:
+    """The same, with a name for each address or folder that had none; selection and closure go by names."""
+    if all(one.requirement for one in requirements.requirements):
+        return requirements
+    from offlinepack.resolve.uv.resolver import resolve_names
+
+    return resolve_names(requirements, indexes, means)
+
+
+def _check_requirement_hashes(requirements: Requirements, target: Target) -> None:
+    """--require-hashes, as pip has it: every requirement is pinned, or an address, and has a hash."""
+    here = [one for one in requirements.requirements if not one.requirement or applies_to(one, target)]
+    findings = [
+        error(
+            "no-hash",
+            one.origin,
+            "{subject}: {line} has no hash, and --require-hashes wants one for every requirement.",
+            "Write name==version --hash=sha256:…; pip-compile --generate-hashes does it for all.",
+            line=one.redacted_line,
+        )
+        for one in here
+        if not one.hashes
+    ] + [
+        error(
+            "not-pinned",
+            one.origin,
+            "{subject}: {line} is not pinned with ==, and --require-hashes wants that of every requirement.",
+            "Write the version that the hash belongs to.",
+            line=one.redacted_line,
+        )
+        for one in here
+        if one.hashes and not one.url and not _is_pinned(one)
+    ]
+    raise_on_errors(SourceError, findings)
+
+
+def _is_pinned(one: RequirementLine) -> bool:
+    specifiers = list(one.requirement.specifier) if one.requirement else []
+    return len(specifiers) == 1 and specifiers[0].operator in ("==", "===") and "*" not in specifiers[0].version
+
+
+def _check_dependency_hashes(pylock: Pylock, requirements: Requirements, target: Target) -> None:
+    """--require-hashes: what the requirements need is among them, with its own hash."""
+    asked = {one.name for one in requirements.requirements}
+    raise_on_errors(
+        SourceError,
+        [
+            error(
+                "dependency-without-hash",
+                package.name,
+                "{subject} {version} is needed on {target}, and no line gives its hash.",
+                "Add {subject}=={version} with its hash; --require-hashes takes nothing on trust.",
+                version=package.version,
+                target=target.name,
+            )
+            for package in pylock.packages
+            if package.name not in asked
+        ],
+    )
+
+
+def normalize_lock(pylock: Pylock, target: Target) -> Pylock:
+    """The lock of one target: packages and files sorted; it says for which machine it is."""
+    packages = [_sort_files(one) for one in sorted(pylock.packages, key=lambda one: (one.name, str(one.version)))]
+    return Pylock(
+        lock_version=Version("1.0"),
+        created_by="offlinepack",
+        packages=packages,
+        environments=[_make_environment_marker(target)],
+        requires_python=_make_requires_python(target),
+        tool=pylock.tool,
+    )
+
+
+def _sort_files(package: Package) -> Package:
+    wheels = sorted(package.wheels, key=lambda one: one.filename) if package.wheels else None
+    return replace(package, wheels=wheels)
+
+
+def _make_environment_marker(target: Target) -> Marker:
+    """The machine in marker words; only values that are known."""
+    known = target.environment
+    names = ("implementation_name", "sys_platform", "platform_machine")
+    return Marker(" and ".join(f'{name} == "{known[name]}"' for name in names if name in known))
+
+
+def _make_requires_python(target: Target) -> SpecifierSet:
+    """X.Y.* where any patch release will do, X.Y.Z where that one is meant."""
+    python = target.facts.python
+    return SpecifierSet(f"=={python}" if python.count(".") == 2 else f"=={python}.*")

@@ -1,0 +1,113 @@
+"""Settings of the resolvers of one run, and the answers of indexes that they share."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Callable, Hashable, Iterator, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from offlinepack.targets import Target
+
+
+T = TypeVar("T")
+
+PAGE_LIFETIME = 120
+"""seconds for which a page of an index that was read counts as what the index has"""
+
+
+class RunCache:
+    """Within a run an index is asked once: the first resolver asks, those after it take the pages that it has read.
+
+    Else each of twenty targets asks for the same hundred pages, and a release that comes between two of them splits
+    the bundle. uv keeps a page for as long as it was told when it read it, and then not even --refresh asks again: so
+    a run begins by dropping what earlier ones have read within LASTING seconds.
+    """
+
+    def __init__(self) -> None:
+        self._resolver_lock = threading.Lock()
+        self._read_projects: set[str] = set()
+        self._answers: dict[Hashable, tuple[threading.Lock, list[Any]]] = {}
+
+    def get_or_compute(self, key: Hashable, ask: Callable[[], T]) -> T:
+        """What `ask` returned the first time in this run; what it raises is not kept."""
+        lock, answers = self._answers.setdefault(key, (threading.Lock(), []))
+        with lock:
+            if not answers:
+                answers.append(ask())
+            answer: T = answers[0]
+            return answer
+
+    def has_answer(self, key: Hashable) -> bool:
+        """Whether `once` has an answer."""
+        return bool(self._answers.get(key, (None, []))[1])
+
+    def get_temporary_folder(self) -> Path:
+        """Where nothing is to be kept: a place that the targets of a run share; it goes with this."""
+
+        def make() -> Path:
+            folder = tempfile.mkdtemp(prefix="offlinepack-")
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            return Path(folder)
+
+        return self.get_or_compute("folder", make)
+
+    def clear(self) -> None:
+        """Nothing of `once` is kept any longer: of some projects it is thousands of files."""
+        self._answers.clear()
+
+    @contextlib.contextmanager
+    def reserve_projects(self, cache: Path, names: Set[str]) -> Iterator[bool]:
+        """For the time of one resolver, whose cache this is; True for the first that asks for one of these projects.
+
+        That one is alone.
+        """
+        self._resolver_lock.acquire()
+        if names <= self._read_projects:
+            self._resolver_lock.release()
+            yield False
+            return
+        try:
+            if not self._read_projects:
+                _remove_recent_pages(cache)
+            yield True
+            self._read_projects |= names
+        finally:
+            self._resolver_lock.release()
+
+
+def _remove_recent_pages(cache: Path) -> None:
+    begun = time.time()
+    for page in cache.glob("simple-*/**/*.rkyv"):
+        with contextlib.suppress(FileNotFoundError):  # another run drops them too
+            if page.stat().st_mtime > begun - PAGE_LIFETIME:
+                page.unlink()
+
+
+@dataclass(frozen=True)
+class ResolverContext:
+    """The same for every target of a run."""
+
+    offline: bool = False
+    """nothing is asked of a network: what earlier runs have read must do"""
+    cache_dir: Path | None = None
+    """where the resolvers keep what they have read; None: nothing is kept"""
+    retries: int = 5
+    timeout: float = 15.0
+    """seconds that a server may keep silent"""
+    python: Path | None = None
+    """the interpreter that reads the metadata of sources; None: the one that this runs in"""
+    run_cache: RunCache = field(default_factory=RunCache, compare=False)
+    can_build: Callable[[Target], bool] = field(default=lambda _: True, compare=False)
+    """whether sources with extension modules can become wheels for a target; where not, only pure ones are taken"""
+
+    def get_cache_folder(self, name: str) -> Path:
+        """A resolver's own folder below the one for caches; where none is wanted, one for as long as the run."""
+        return (self.cache_dir or self.run_cache.get_temporary_folder()) / name

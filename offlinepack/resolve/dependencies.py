@@ -1,0 +1,400 @@
+"""Compute install order and missing dependencies of a lock from the METADATA of its files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from packaging.requirements import Requirement
+from packaging.utils import NormalizedName, canonicalize_name
+from packaging.version import Version
+
+from offlinepack.errors import Finding, SelectionError, error, note, raise_on_errors, warning
+from offlinepack.requirements.model import RequirementLine, Requirements
+from offlinepack.wheels.metadata import WheelMetadata
+
+if TYPE_CHECKING:
+    from offlinepack.targets import Target
+
+
+
+@dataclass(frozen=True)
+class InstallStep:
+    """One distribution in install order."""
+
+    name: NormalizedName
+    version: Version
+    requires: tuple[NormalizedName, ...]
+    """normalised names, sorted, markers settled for the target; only what is installed too"""
+    is_requested: bool
+
+
+@dataclass(frozen=True)
+class MissingDependency:
+    """A requirement that holds on the target and that nothing chosen fulfils."""
+
+    requirement: Requirement
+    required_by: NormalizedName | None
+    """None where it was asked for itself"""
+    selected_version: Version | None = None
+    """the version that is there but does not fit"""
+
+
+@dataclass(frozen=True)
+class Closure:
+    """What a target installs, and what was found on the way."""
+
+    order: tuple[InstallStep, ...]
+    """what is needed before what needs it; circles are cut at the name that comes first"""
+    missing_dependencies: tuple[MissingDependency, ...]
+    unneeded_names: tuple[NormalizedName, ...]
+    """locked, but nothing that was asked for leads to it on this target; not in `order`"""
+    incompatible_versions: tuple[tuple[NormalizedName, Version], ...]
+    """chosen, but its Requires-Python does not admit the target's Python"""
+    python_min: str
+    """X.Y, or X.Y.Z where a Requires-Python asks for that patch release"""
+    findings: tuple[Finding, ...]
+
+    def raise_on_errors(self) -> Closure:
+        """Itself, or SelectionError with all findings where something is missing or does not fit."""
+        raise_on_errors(SelectionError, self.findings)
+        return self
+
+
+def check_closure(chosen: Iterable[WheelMetadata], requirements: Requirements, target: Target) -> Closure:
+    """Follow what was asked through the chosen distributions' own requirements, under the target's markers.
+
+    With --no-deps every chosen distribution is installed, and what it misses is a warning each. A lock that was
+    given without anything asked is installed whole: what nothing else needs counts as requested.
+    """
+    here = {one.name: one for one in chosen}
+    roots = _find_roots(requirements, here, target)
+    whole = requirements.no_deps or bool(requirements.pylocks)
+    reached: dict[NormalizedName, set[str]] = {}
+    edges: dict[NormalizedName, set[NormalizedName]] = {}
+    missing: dict[tuple[str, str], MissingDependency] = {}
+    queue: list[tuple[NormalizedName, frozenset[str]]] = [
+        *roots,
+        *((name, frozenset[str]()) for name in sorted(here) if whole),
+    ]
+    for one, version in _find_unmet(requirements, here, target):
+        missing[one.name, str(one)] = MissingDependency(one, None, version)
+    unknown_extras: dict[tuple[str, str], NormalizedName | None] = {}
+    while queue:
+        name, extras = queue.pop(0)
+        if name in reached and extras <= reached[name]:
+            continue
+        extras = extras | reached.get(name, set())
+        reached[name] = set(extras)
+        edges.setdefault(name, set())
+        for needed in here[name].requires:
+            if needed.marker and not target.evaluate(needed.marker, extras=sorted(extras)):
+                continue
+            its = canonicalize_name(needed.name)
+            found = here.get(its)
+            if found is None:
+                missing[its, str(needed)] = MissingDependency(needed, name)
+                continue
+            if not needed.specifier.contains(found.version, prereleases=True):
+                missing[its, str(needed)] = MissingDependency(needed, name, found.version)
+            wanted = frozenset(canonicalize_name(extra) for extra in needed.extras)
+            for extra in wanted - found.extras:
+                unknown_extras[its, extra] = name
+            if its != name:
+                edges[name].add(its)
+            queue.append((its, wanted))
+    for root, asked_extras in roots:
+        for unknown in asked_extras - here[root].extras:
+            unknown_extras[root, unknown] = None
+    superfluous = tuple(sorted(set(here) - set(reached)))
+    needed_by_others = {to for names in edges.values() for to in names}
+    by_people = {one.name for one in requirements.requirements if one.is_requested and not one.required_by}
+    requested = {name for name, _ in roots if name in by_people}
+    if whole and not requested:
+        requested = set(here) - needed_by_others
+    order = tuple(
+        InstallStep(name, here[name].version, tuple(sorted(edges[name])), name in requested) for name in _sort_by_dependency(edges)
+    )
+    python_min, unfit = _find_minimum_python(here, sorted(reached), target)
+    findings = [
+        *_report_missing(missing.values(), requirements, target),
+        *_report_wrong_python(unfit, here, target),
+        *_report_unknown_extras(unknown_extras, here),
+        *_report_unneeded(superfluous, here, sorted(reached), target),
+        *_report_additions(requirements, order, target),
+    ]
+    return Closure(order, tuple(missing.values()), superfluous, unfit, python_min, tuple(findings))
+
+
+def next_requirements(requirements: Requirements, closed: Closure) -> Requirements | None:
+    """What to lock instead, where that may mend the closure; None where nothing is wrong, or was tried already.
+
+    A locker reads the metadata of one file of a release and takes them for all; and uv passes over the upper bound
+    of Requires-Python. So what the chosen files say themselves is asked for in another round.
+    """
+    excluded = [_make_requirement_line(f"{name}!={version}", name) for name, version in closed.incompatible_versions]
+    bounds = [_make_requirement_line(format_requirement(one.requirement), one.required_by) for one in closed.missing_dependencies if one.selected_version is not None]
+    wanted = [
+        _make_requirement_line(format_requirement(one.requirement), one.required_by)
+        for one in closed.missing_dependencies
+        if one.selected_version is None and one.required_by and not one.requirement.url
+    ]
+    if requirements.no_deps:
+        bounds, wanted = [], []
+    constraints = tuple(one for one in (*excluded, *bounds) if one not in requirements.constraints)
+    asked = tuple(one for one in wanted if one not in requirements.requirements)
+    if not constraints and not asked:
+        return None
+    return replace(requirements, requirements=requirements.requirements + asked, constraints=requirements.constraints + constraints)
+
+
+def accepts_version(chosen: Iterable[WheelMetadata], requirements: Requirements, target: Target, name: str, version: Version) -> bool:
+    """Whether the others, and what was asked, would take this version of a project just as well."""
+    closed = check_closure([replace(one, version=version) if one.name == name else one for one in chosen], requirements, target)
+    return not any(one.selected_version == version and canonicalize_name(one.requirement.name) == name for one in closed.missing_dependencies)
+
+
+def _make_requirement_line(line: str, by: str | None) -> RequirementLine:
+    return RequirementLine(line, f"needed by {by}", Requirement(line), required_by=by or "")
+
+
+def _applies_to(one: RequirementLine, target: Target) -> bool:
+    marker = one.requirement.marker if one.requirement else None
+    return marker is None or target.evaluate(marker)
+
+
+def _find_roots(
+    requirements: Requirements, here: Mapping[NormalizedName, WheelMetadata], target: Target
+) -> list[tuple[NormalizedName, frozenset[str]]]:
+    """What was asked for and holds here, with its extras; in the order of names."""
+    found: dict[NormalizedName, frozenset[str]] = {}
+    for one in requirements.requirements:
+        if one.name in here and one.name is not None and not one.required_by and _applies_to(one, target):
+            found[one.name] = found.get(one.name, frozenset()) | one.extras
+    return sorted(found.items())
+
+
+def _find_unmet(
+    requirements: Requirements, here: Mapping[NormalizedName, WheelMetadata], target: Target
+) -> list[tuple[Requirement, Version | None]]:
+    unmet: list[tuple[Requirement, Version | None]] = []
+    for one in requirements.requirements:
+        if one.requirement is None or one.name is None or not _applies_to(one, target):
+            continue
+        found = here.get(one.name)
+        if found is None or not one.requirement.specifier.contains(found.version, prereleases=True):
+            unmet.append((one.requirement, found.version if found else None))
+    return unmet
+
+
+def _sort_by_dependency(edges: Mapping[NormalizedName, set[NormalizedName]]) -> list[NormalizedName]:
+    """What is needed before what needs it, else by name; the same for the same edges."""
+    order: list[NormalizedName] = []
+    seen: set[NormalizedName] = set()
+    for root in sorted(edges):
+        if root in seen:
+            continue
+        seen.add(root)
+        path = [(root, iter(sorted(edges[root])))]
+        while path:
+            name, rest = path[-1]
+            for needed in rest:
+                if needed not in seen:
+                    seen.add(needed)
+                    path.append((needed, iter(sorted(edges[needed]))))
+                    break
+            else:
+                order.append(name)
+                path.pop()
+    return order
+
+
+def _find_minimum_python(
+    here: Mapping[NormalizedName, WheelMetadata], reached: Sequence[NormalizedName], target: Target
+) -> tuple[str, tuple[tuple[NormalizedName, Version], ...]]:
+    """The oldest patch release that all Requires-Python admit, and who admits not even the newest."""
+    full = target.environment["python_full_version"]
+    release = Version(full).release
+    series, newest = f"{release[0]}.{release[1]}", release[2] if len(release) > 2 else 0
+    asking = {name: here[name].requires_python for name in reached}
+    unfit = tuple(
+        (name, here[name].version)
+        for name, wanted in asking.items()
+        if wanted is not None and not wanted.contains(full, prereleases=True)
+    )
+    if target.facts.python.count(".") == 2:
+        return target.facts.python, unfit
+    for patch in range(newest + 1):
+        if all(one is None or one.contains(f"{series}.{patch}") for one in asking.values()):
+            return series if patch == 0 else f"{series}.{patch}", unfit
+    return full, unfit
+
+
+def _report_wrong_python(
+    unfit: Iterable[tuple[NormalizedName, Version]], here: Mapping[NormalizedName, WheelMetadata], target: Target
+) -> list[Finding]:
+    return [
+        error(
+            "wrong-python",
+            name,
+            "{subject} {version} wants Python {wanted}; {target} has {python}.",
+            "Ask for a version of {subject} that admits this Python, or drop the target.",
+            version=version,
+            wanted=here[name].requires_python,
+            target=target.name,
+            python=target.environment["python_full_version"],
+        )
+        for name, version in unfit
+    ]
+
+
+def _report_missing(missing: Iterable[MissingDependency], requirements: Requirements, target: Target) -> list[Finding]:
+    findings = []
+    for one in missing:
+        facts: dict[str, Any] = {
+            "needed": format_requirement(one.requirement),
+            "target": target.name,
+            "found": one.selected_version,
+            "by": one.required_by or "",
+        }
+        if one.required_by is None and one.selected_version is None:
+            findings.append(
+                error(
+                    "not-locked",
+                    one.requirement.name,
+                    "{needed} was asked for, and the lock for {target} does not have it.",
+                    "Make the lock again.",
+                    **facts,
+                )
+            )
+        elif one.required_by is None:
+            findings.append(
+                error(
+                    "locked-otherwise",
+                    one.requirement.name,
+                    "{needed} was asked for, and the lock for {target} has {subject} {found}.",
+                    "Make the lock again, or ask for that version.",
+                    **facts,
+                )
+            )
+        elif one.selected_version is None:
+            findings.append(
+                error(
+                    "missing-dependency",
+                    one.requirement.name,
+                    "{by} needs {needed} on {target}, and nothing that was chosen brings it.",
+                    "Add {subject} to the requirements.",
+                    **facts,
+                )
+            )
+        else:
+            findings.append(
+                error(
+                    "wrong-version",
+                    one.requirement.name,
+                    "{by} needs {needed} on {target}, and {subject} {found} was chosen.",
+                    "Ask for a version of {subject} that {by} admits.",
+                    **facts,
+                )
+            )
+    # --no-deps: as asked, and each thing that is missing is said
+    return [one._replace(level="warning") for one in findings] if requirements.no_deps else findings
+
+
+def format_requirement(requirement: Requirement) -> str:
+    """The requirement as people say it, once its marker is settled."""
+    extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+    return f"{requirement.name}{extras}{requirement.specifier}"
+
+
+def _report_unknown_extras(
+    unknown: Mapping[tuple[str, str], NormalizedName | None], here: Mapping[NormalizedName, WheelMetadata]
+) -> list[Finding]:
+    return [
+        warning(
+            "unknown-extra",
+            name,
+            "{subject} {version} has no extra {extra}.",
+            "Look for a spelling mistake, or for a version that has it.",
+            version=here[NormalizedName(name)].version,
+            extra=extra,
+        )
+        for (name, extra), asked_by in sorted(unknown.items(), key=lambda one: one[0])
+        if asked_by is None
+    ]
+
+
+def _report_additions(requirements: Requirements, order: Sequence[InstallStep], target: Target) -> list[Finding]:
+    """What the target needs beyond what was handed over, and what of a frozen environment it does not need."""
+    placed = {one.name: one for one in order}
+    added = {one.name: one.required_by for one in requirements.requirements if one.required_by}
+    findings = [
+        note(
+            "added",
+            name,
+            "{subject} {version} was added for {target}: {by} needs it there.",
+            version=placed[name].version,
+            target=target.name,
+            by=by,
+        )
+        for name, by in sorted(added.items(), key=str)
+        if name in placed
+    ]
+    frozen = {one.name for one in (*requirements.requirements, *requirements.constraints) if one.is_frozen}
+    if not frozen:
+        return findings
+    findings += [
+        note(
+            "not-in-the-environment",
+            name,
+            "{subject} {version} is not in the environment; {target} needs it.",
+            version=one.version,
+            target=target.name,
+        )
+        for name, one in placed.items()
+        if name not in frozen and name not in added
+    ]
+    if unneeded := sorted(
+        one.name for one in requirements.constraints if one.is_frozen and one.name not in placed and one.name
+    ):
+        findings.append(
+            note(
+                "not-needed-there",
+                target.name,
+                "Of the environment {names} is left out: nothing needs it on {subject}.",
+                names=unneeded,
+            )
+        )
+    return findings
+
+
+def _report_unneeded(
+    superfluous: Sequence[NormalizedName],
+    here: Mapping[NormalizedName, WheelMetadata],
+    reached: Sequence[NormalizedName],
+    target: Target,
+) -> list[Finding]:
+    left_out = [
+        note(
+            "superfluous",
+            name,
+            "{subject} {version} is in the lock, but nothing that was asked for needs it on {target}: it is left out.",
+            version=here[name].version,
+            target=target.name,
+        )
+        for name in superfluous
+    ]
+    unreadable = [
+        warning(
+            "metadata-unreadable",
+            name,
+            "{subject} {version} says in its metadata what no tool can read: {field}.",
+            "Check by hand whether it needs something more.",
+            version=here[name].version,
+            field=one,
+        )
+        for name in reached
+        for one in here[name].unreadable_fields
+    ]
+    return [*left_out, *unreadable]

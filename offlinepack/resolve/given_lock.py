@@ -1,0 +1,128 @@
+"""Use the lock that the user gave: select its packages for a target and find what it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from packaging.pylock import Package, Pylock
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from offlinepack.errors import Finding, ResolutionError, SelectionError, SourceError, error, raise_on_errors
+from offlinepack.requirements.model import RequirementLine, Requirements, applies_to
+from offlinepack.resolve.saved_lock import read_target_tag
+
+if TYPE_CHECKING:
+    from offlinepack.targets import Target
+
+
+
+def select_given_packages(requirements: Requirements, target: Target) -> list[Package] | None:
+    """The packages of the given lock that the target takes, their markers settled; None where no lock was given."""
+    if not requirements.pylocks:
+        return None
+    pylock = _select_lock(requirements.pylocks, target)
+    groups = requirements.groups if requirements.groups is not None else tuple(pylock.default_groups or ())
+    return [
+        replace(one, marker=None)
+        for one in pylock.packages
+        if one.marker is None or target.evaluate(one.marker, extras=requirements.extras, groups=groups)
+    ]
+
+
+def _select_lock(pylocks: Sequence[Pylock], target: Target) -> Pylock:
+    """Of the given locks the one that was made for this very target, else the one that is for its machine."""
+    own = [one for one in pylocks if read_target_tag(one) == target.tag]
+    wrong = {at: _check_environment(one, target) for at, one in enumerate(pylocks)}
+    found = own if len(own) == 1 else [one for at, one in enumerate(pylocks) if not wrong[at]]
+    if not found:
+        raise SelectionError(*(one for each in wrong.values() for one in each))
+    if len(found) > 1:
+        raise SourceError(
+            error(
+                "two-locks",
+                target.name,
+                "{count} of the locks that were given are for {subject}, and one bundle follows one lock.",
+                "Give one of them.",
+                count=len(found),
+            )
+        )
+    return found[0]
+
+
+def _check_environment(pylock: Pylock, target: Target) -> list[Finding]:
+    """PEP 751: an error where the lock's own requires-python or environments exclude the target."""
+    full = target.environment["python_full_version"]
+    if pylock.requires_python and not pylock.requires_python.contains(full, prereleases=True):
+        return [
+            error(
+                "lock-for-other-python",
+                target.name,
+                "The lock is for Python {wanted}; {subject} has {python}.",
+                "Make the lock for that Python too, or drop the target.",
+                wanted=pylock.requires_python,
+                python=full,
+            )
+        ]
+    if pylock.environments and not any(target.evaluate(one) for one in pylock.environments):
+        return [
+            error(
+                "lock-for-other-environment",
+                target.name,
+                "None of the environments that the lock is for is {subject}: {environments}.",
+                "Make the lock for that environment too, or drop the target.",
+                environments=[str(one) for one in pylock.environments],
+            )
+        ]
+    return []
+
+
+def subtract_locked(requirements: Requirements, held: list[Package], target: Target) -> Requirements:
+    """What the given lock does not have, bound to its pins; ResolutionError where they exclude each other."""
+    versions = {one.name: one for one in held}
+    here = [one for one in requirements.requirements if not one.requirement or applies_to(one, target)]
+    otherwise = [
+        error(
+            "lock-has-another",
+            one.origin,
+            "{subject} asks for {line}, and the lock has {name} {version}.",
+            "Make the lock again, or ask for what it has.",
+            line=one.redacted_line,
+            name=one.name,
+            version=versions[one.name].version,
+        )
+        for one in here
+        if one.requirement
+        and one.name in versions
+        and versions[one.name].version is not None
+        and not one.requirement.specifier.contains(str(versions[one.name].version), prereleases=True)
+    ]
+    missing = tuple(one for one in here if one.name not in versions)
+    if requirements.is_locked:
+        otherwise += [
+            error(
+                "not-in-the-lock",
+                one.name or one.redacted_line,
+                "{subject} ({origin}) is not in the lock for {target}, and --locked forbids to add it.",
+                "Make the lock again.",
+                origin=one.origin,
+                target=target.name,
+            )
+            for one in missing
+        ]
+    raise_on_errors(ResolutionError, otherwise)
+    pins = tuple(
+        RequirementLine(f"{one.name}=={one.version}", "the lock", Requirement(f"{one.name}=={one.version}"))
+        for one in held
+        if one.version is not None
+    )
+    return replace(requirements, pylocks=(), requirements=missing, constraints=(*requirements.constraints, *pins))
+
+
+def merge_packages(held: list[Package], more: Sequence[Package]) -> Pylock:
+    """The packages of the given lock, and of the others those that it has not."""
+    names = {one.name for one in held}
+    packages = [*held, *(one for one in more if one.name not in names)]
+    return Pylock(lock_version=Version("1.0"), created_by="offlinepack", packages=packages)

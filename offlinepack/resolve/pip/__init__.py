@@ -1,0 +1,1 @@
+"""Resolve with the program pip-compile, that is pip's resolver."""

@@ -1,0 +1,92 @@
+"""Run `pip-compile` or `pip install --dry-run` once for a target."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from offlinepack.fetch import open_client
+from offlinepack.indexes import Indexes, IndexFile, find_project
+from offlinepack.pip_shim.run import PipOutput, PipRules, run_pip
+from offlinepack.requirements.model import Requirements
+from offlinepack.resolve.backtracking import PipBacktrackState
+from offlinepack.resolve.context import ResolverContext
+
+if TYPE_CHECKING:
+    from offlinepack.targets import Target
+
+
+
+@dataclass(frozen=True)
+class PipInvocation:
+    """One `pip-compile` and all that does not change between two of them."""
+
+    requirements: Requirements
+    target: Target
+    indexes: Indexes
+    folder: Path
+    context: ResolverContext
+
+    def __call__(self, rounds: PipBacktrackState, timeout: float | None = None) -> PipOutput:
+        wanted = self.requirements
+        lines = [one.line for one in wanted.requirements if one.name not in rounds.excluded_projects]
+        (self.folder / "requirements.in").write_text("".join(f"{one}\n" for one in lines), "utf-8")
+        bounds = [one.line for one in wanted.constraints]
+        bounds += [f"{name}>{version}" for name, version in sorted(rounds.lower_bounds.items())]
+        (self.folder / "constraints.txt").write_text("".join(f"{one}\n" for one in bounds), "utf-8")
+        pip = [*_make_format_options(wanted), "--prefer-binary", "--cache-dir", str(self.context.get_cache_folder("pip"))]
+        files = ["--constraint", "constraints.txt", *(["--pre"] if wanted.pre else [])]
+        if wanted.no_deps:  # which pip-compile does not know
+            command = ["pip", "install", "--dry-run", "--ignore-installed", "--break-system-packages", "--quiet"]
+            command += ["--no-deps", *pip, *files, "-r", "requirements.in"]
+        else:
+            command = ["pip-compile", "--quiet", "--no-config", "--allow-unsafe", "--strip-extras", "--no-annotate"]
+            command += ["--no-header", "--no-emit-options", "--rebuild", "--output-file", "pins.txt"]
+            command += ["--cache-dir", str(self.context.get_cache_folder("pip")), "--pip-args", shlex.join(pip), *files]
+            command.append("requirements.in")
+        (self.folder / "pins.txt").unlink(missing_ok=True)  # else pip-compile prefers what stands there
+        arguments, environment = self.indexes.pip_arguments()
+        environment.update(PIP_RETRIES=str(self.context.retries), PIP_DEFAULT_TIMEOUT=f"{self.context.timeout:g}")
+        rules = self.make_rules(rounds)
+        return run_pip(
+            self.target, [*command, *arguments], environment=environment, cwd=self.folder, rules=rules, timeout=timeout
+        )
+
+    def make_rules(self, rounds: PipBacktrackState) -> PipRules:
+        """What pip's options cannot say."""
+        ways = self.indexes
+        url_of = {one.name: one.url for one in reversed(ways.indexes) if one.name}
+        return PipRules(
+            indexes=() if ways.no_index else tuple(one.url for one in ways.indexes if not one.explicit),
+            sources={} if ways.no_index else {name: url_of[index] for name, index in ways.sources.items()},
+            missing_codes={one.url: one.missing for one in ways.indexes if one.missing},
+            allow_sdist=tuple(sorted(rounds.allow_sdist)),
+            # a project without any wheel is no reason to go back to older releases of what needs it
+            sdist_fallback=rounds.sdist_fallback and ":all:" not in (*self.requirements.only_binary, *self.requirements.no_binary),
+            can_build=self.context.can_build(self.target),
+            # once there is no solution only the other gaps are looked for
+            search_seconds=10.0 if rounds.findings else 60.0,
+            only_wheels=self.requirements.only_binary,
+            excluded_projects=tuple(sorted(rounds.excluded_projects)),
+            uploaded_before=self.requirements.uploaded_prior_to,
+            offline=self.context.offline,
+            cache_folder=self.context.get_cache_folder("read"),
+        )
+
+    def list_files(self, name: str) -> list[IndexFile]:
+        """What the indexes have of a project; FetchError where one cannot be asked."""
+        means = self.context
+        with open_client(
+            self.indexes, retries=means.retries, timeout=means.timeout, offline=means.offline
+        ) as client:
+            found = find_project(name, self.indexes, client)
+        return list(found.files) if found else []
+
+
+def _make_format_options(wanted: Requirements) -> list[str]:
+    """Wheels first: sources only where --no-binary or an earlier round says so. pip excepts addresses and paths."""
+    if ":all:" in wanted.no_binary:
+        return ["--no-binary", ":all:", *(part for name in wanted.only_binary for part in ("--only-binary", name))]
+    return ["--only-binary", ":all:", *(part for name in wanted.no_binary for part in ("--no-binary", name))]

@@ -1,0 +1,145 @@
+"""Resolve requirements with pip-compile, and convert the solution to a Pylock."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packaging.pylock import Package, PackageArchive, PackageDirectory, PackageSdist, PackageVcs, PackageWheel, Pylock
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from offlinepack.errors import BuildError, FetchError, IntegrityError, ResolutionError, SelectionError, SourceError
+from offlinepack.fetch import local_path
+from offlinepack.indexes import Indexes
+from offlinepack.pip_shim.run import PipOutput
+from offlinepack.requirements.model import Requirements
+from offlinepack.resolve.backtracking import MAX_PIP_ROUNDS, PipBacktrackState
+from offlinepack.resolve.context import ResolverContext
+from offlinepack.resolve.pip.command import PipInvocation
+from offlinepack.resolve.pip.errors import handle_pip_failure
+
+if TYPE_CHECKING:
+    from offlinepack.targets import Target
+
+
+
+def resolve_with_pip(
+    requirements: Requirements,
+    target: Target,
+    indexes: Indexes,
+    means: ResolverContext,
+) -> Pylock:
+    """A lock for one target; all unknown projects and all gaps at once, else the first conflict.
+
+    `means.python` is not heeded: pip reads the metadata of sources with the interpreter that it runs in.
+    """
+    rounds = PipBacktrackState()
+    with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
+        here, ways = Path(folder), indexes.for_target(target.evaluate)
+        run = PipInvocation(requirements, target, ways, here, means)
+        for _ in range(MAX_PIP_ROUNDS):
+            begun = time.monotonic()
+            answer = run(rounds)
+            rounds.allow_sdist |= set(answer.facts.get("either", ()))
+            if lacks := answer.facts.get("lacks"):
+                rounds.lower_bounds[lacks[0]] = lacks[1]
+                continue
+            if "pins" in answer.facts and not rounds.findings:
+                return _make_pylock(_minimize_sdists(answer, run, rounds, time.monotonic() - begun).facts["pins"])
+            if "pins" in answer.facts or not handle_pip_failure(answer, run, rounds):
+                if not rounds.sdist_fallback or rounds.error_types != {BuildError}:
+                    break
+                rounds = PipBacktrackState(sdist_fallback=False)  # where a source cannot be read, older releases may do without it
+    findings = sorted(rounds.findings, key=lambda one: (one.code, one.subject))
+    # what has no solution at all outweighs what merely has no file
+    for kind in (IntegrityError, SourceError, FetchError, BuildError, ResolutionError, SelectionError):
+        if kind in rounds.error_types:
+            raise kind(*findings)
+    raise ResolutionError(*findings)
+
+
+def _minimize_sdists(answer: PipOutput, run: PipInvocation, rounds: PipBacktrackState, seconds: float) -> PipOutput:
+    """Of several projects whose sources were allowed on the way, only those that the solution cannot do without."""
+    if len(rounds.allow_sdist) > 1:
+        used = {pin["name"] for pin in answer.facts["pins"] if not any(_is_wheel(one) for one in pin["files"])}
+        for name in sorted(rounds.allow_sdist & used):
+            if not any(one.is_wheel and run.target.accepts(one.filename) is not None for one in run.list_files(name)):
+                continue
+            # a way that is so much longer leads back to releases that nobody wants
+            other = run(replace(rounds, allow_sdist=rounds.allow_sdist - {name}), timeout=max(15.0, 2 * seconds))
+            if "pins" in other.facts:
+                rounds.allow_sdist.discard(name)
+                answer = other
+    return answer
+
+
+def _is_wheel(file: Mapping[str, Any]) -> bool:
+    return str(file["name"]).endswith(".whl")
+
+
+def _make_pylock(pins: Iterable[Mapping[str, Any]]) -> Pylock:
+    return Pylock(lock_version=Version("1.0"), created_by="offlinepack", packages=[_make_package(one) for one in pins])
+
+
+def _make_package(pin: Mapping[str, Any]) -> Package:
+    try:
+        python = SpecifierSet(pin["python"]) if pin["python"] else None
+    except InvalidSpecifier:
+        python = None
+    facts: dict[str, Any] = {"name": canonicalize_name(pin["name"]), "requires_python": python}
+    if pin["direct"]:
+        return Package(**facts, version=Version(pin["version"]), **_convert_direct_url(pin["direct"]))
+    remarks: dict[str, Any] = {}
+    withdrawn = {one["yanked"] for one in pin["files"]} - {None}
+    if withdrawn and all(one["yanked"] is not None for one in pin["files"]):
+        remarks["yanked"] = max(withdrawn)
+    if pin["newer"]:
+        remarks["newer-without-wheel"] = pin["newer"]
+    if pin["held"]:
+        remarks["newer-needs"] = pin["held"]
+    wheels = [PackageWheel(**_make_file_fields(one)) for one in pin["files"] if _is_wheel(one)]
+    sdists = sorted((one for one in pin["files"] if not _is_wheel(one)), key=lambda one: ".tar.gz" not in one["name"])
+    return Package(
+        **facts,
+        version=Version(pin["version"]),
+        wheels=wheels or None,
+        sdist=PackageSdist(**_make_file_fields(sdists[0])) if sdists else None,
+        tool={"offlinepack": remarks} if remarks else None,
+    )
+
+
+def _make_file_fields(one: Mapping[str, Any]) -> dict[str, Any]:
+    place = {"path": one["path"]} if one["path"] else {"url": one["url"]}
+    time = re.sub(r"\.(\d+)", lambda m: f".{m[1][:6]:0<6}", (one["uploaded"] or "").replace("Z", "+00:00"))
+    hashes = {name: digest.lower() for name, digest in one["hashes"].items()}
+    uploaded = datetime.fromisoformat(time) if time else None
+    return {**place, "name": one["name"], "hashes": hashes, "size": one["size"], "upload_time": uploaded}
+
+
+def _convert_direct_url(direct: Mapping[str, Any]) -> dict[str, Any]:
+    """PEP 610's words, as pip has them, in those of PEP 751."""
+    below = direct.get("subdirectory")
+    path = local_path(direct["url"])
+    if vcs := direct.get("vcs_info"):
+        return {
+            "vcs": PackageVcs(
+                type=vcs["vcs"],
+                url=direct["url"],
+                requested_revision=vcs.get("requested_revision"),
+                commit_id=vcs["commit_id"],
+                subdirectory=below,
+            )
+        }
+    if "dir_info" in direct:
+        return {"directory": PackageDirectory(path=str(path), subdirectory=below)}
+    hashes = direct["archive_info"]["hashes"]
+    place: dict[str, Any] = {"path": str(path)} if path else {"url": direct["url"]}
+    return {"archive": PackageArchive(**place, hashes=hashes, subdirectory=below)}

@@ -1,0 +1,1 @@
+"""Resolve with the program uv."""

@@ -1,0 +1,179 @@
+"""Run `uv pip compile` once, with explicit arguments and environment, and read its lock."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.pylock import Pylock, PylockValidationError
+
+from offlinepack.errors import OfflinepackError, ResolutionError, error
+from offlinepack.requirements.model import Requirements
+from offlinepack.requirements.uv_export import run_uv
+from offlinepack.resolve.backtracking import BacktrackState
+from offlinepack.resolve.context import PAGE_LIFETIME, ResolverContext
+
+if TYPE_CHECKING:
+    from offlinepack.indexes import Indexes, IndexFile
+    from offlinepack.targets import Target
+
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class UvInvocation:
+    """One `uv pip compile` and all that does not change between two of them."""
+
+    requirements: Requirements
+    target: Target | None
+    """None: the machine that this runs on, and builds of all sources"""
+    uv_target: Target | None
+    """the target as uv knows it"""
+    indexes: Indexes
+    context: ResolverContext
+
+    @property
+    def target_name(self) -> str:
+        """The target's name for sentences."""
+        return self.target.name if self.target else "this machine"
+
+    def __call__(self, folder: Path, rounds: BacktrackState, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+        """Run uv in this folder, where its pylock.toml then lies; its words are in `stderr`."""
+        arguments, index_environment = self.indexes.uv_arguments()
+        wanted = self.requirements
+        command = [
+            *("pip", "compile", "--format", "pylock.toml", "-o", "pylock.toml"),
+            *("--color", "never", "--no-progress", "--no-python-downloads", "--no-header"),
+            *("--python", str(self.context.python or sys.executable)),
+            *(_make_target_options(self.uv_target) if self.uv_target else []),
+            *_write_index_settings(arguments, folder),
+            *(_make_format_options(wanted, rounds.allow_sdist) if self.target else []),
+            *("--cache-dir", str(self.context.get_cache_folder("uv"))),
+            *(["--offline"] if self.context.offline else []),
+            *(["--no-deps"] if wanted.no_deps else []),
+            *(["--prerelease", "allow"] if wanted.pre else []),
+            *(["--exclude-newer", wanted.uploaded_prior_to] if wanted.uploaded_prior_to else []),
+        ]
+        lines = [one.line for one in wanted.requirements if one.name not in rounds.excluded_projects]
+        (folder / "requirements.in").write_text("".join(f"{one}\n" for one in lines), "utf-8")
+        if project := self.indexes.uv_project([*lines, *sorted(rounds.projects_with_index)]):
+            (folder / "pyproject.toml").write_text(project, "utf-8")
+            command.append("pyproject.toml")
+        bounds = [one.line for one in wanted.constraints]
+        bounds += [f"{name}>{version}" for name, version in sorted(rounds.lower_bounds.items())]
+        if bounds:
+            constraints = "".join(f"{one}\n" for one in bounds)
+            (folder / "constraints.txt").write_text(constraints, "utf-8")
+            command += ["--constraints", "constraints.txt"]
+        if rounds.excluded_projects:
+            (folder / "excludes.txt").write_text("".join(f"{one}\n" for one in sorted(rounds.excluded_projects)), "utf-8")
+            command += ["--excludes", "excludes.txt"]
+        command.append("requirements.in")
+        environment = dict(index_environment)
+        # which releases it passes over stands nowhere else
+        environment["RUST_LOG"] = "uv_resolver::candidate_selector=trace"
+        environment["UV_HTTP_TIMEOUT"] = str(max(1, round(self.context.timeout)))
+        environment["UV_HTTP_RETRIES"] = str(self.context.retries)
+        if self.target and self.target.facts.macos_version:
+            environment["MACOSX_DEPLOYMENT_TARGET"] = self.target.facts.macos_version
+        turn = self.context.run_cache.reserve_projects(self.context.get_cache_folder("uv"), {one.name or one.line for one in wanted.requirements})
+        with contextlib.nullcontext(True) if self.context.offline else turn as alone:
+            # each connection looks the host's name up, and many a resolver drops what comes in a burst; 24 are as quick
+            # as uv's own 50, and what those after the first still lack is little
+            environment["UV_CONCURRENT_DOWNLOADS"] = "24" if alone else "2"
+            return run_uv(command, folder, environment, timeout)
+
+
+def _write_index_settings(arguments: list[str], folder: Path) -> list[str]:
+    """The same indexes by a file of settings: only there can be said how long what they answer counts.
+
+    What lies at a file's address stays the same; its pages do for one run (`means.Pages`). Many a mirror says nothing
+    of it, and uv then asks for each page, and builds each source, again in each round.
+    """
+    kept: list[str] = []
+    tables: list[str] = []
+    rest = iter(arguments)
+    for one in rest:
+        if one in ("--index", "--default-index"):
+            name, _, url = next(rest).partition("=")
+            tables += ["[[index]]", f"name = {json.dumps(name)}", f"url = {json.dumps(url)}"]
+            tables += ["default = true"] if one == "--default-index" else []
+            tables += [f'cache-control = {{ api = "max-age={PAGE_LIFETIME}", files = "max-age=365000000, immutable" }}']
+        elif one != "--no-config":
+            kept.append(one)
+    (folder / "uv.toml").write_text("\n".join([*tables, ""]), "utf-8")
+    return ["--config-file", "uv.toml", *kept]
+
+
+def _make_target_options(target: Target) -> list[str]:
+    return [
+        *("--python-version", target.environment["python_full_version"]),
+        *("--python-platform", str(target.uv_platform())),
+    ]
+
+
+def _make_format_options(wanted: Requirements, allowed: Iterable[str]) -> list[str]:
+    """Wheels first: sources only where --no-binary or an earlier round says so."""
+    if ":all:" in wanted.no_binary:
+        names = ["--no-binary", ":all:"]
+        for name in wanted.only_binary:
+            names += ["--only-binary", name]
+        return names
+    names = ["--only-binary", ":all:"]
+    direct = {one.name for one in wanted.requirements if one.name and one.url and not one.url.endswith(".whl")}
+    for name in sorted({*wanted.no_binary, *allowed, *direct}):
+        names += ["--no-binary", name]
+    return names
+
+
+def read_resolved_lock(path: Path, subject: str) -> Pylock:
+    """The lock that uv wrote; ResolutionError where it is none."""
+    try:
+        return Pylock.from_dict(tomllib.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, PylockValidationError) as bad:
+        raise ResolutionError(
+            error(
+                "lock-unreadable",
+                subject,
+                "uv made a lock for {subject} that cannot be read.",
+                "Use --resolver pip, and report this.",
+                log=str(bad),
+            )
+        ) from bad
+
+
+def list_index_files(name: str, run: UvInvocation) -> list[IndexFile]:
+    """What an index has of a project; nothing where it cannot be asked."""
+    from offlinepack.fetch import open_client
+    from offlinepack.indexes import project_files
+
+    means = run.context
+
+    def ask() -> list[IndexFile]:
+        with open_client(run.indexes, retries=1, timeout=means.timeout, offline=means.offline) as client:
+            return project_files(name, run.indexes, client)
+
+    try:
+        return means.run_cache.get_or_compute(("files", name, *map(str, run.indexes.of(name))), ask)
+    except OfflinepackError:
+        return []
+
+
+def allows_sdist(name: str, run: UvInvocation) -> bool:
+    """Whether the source of a project may be taken, and can become a wheel for the target."""
+    wanted = run.requirements
+    if not wanted.allows_source(name):
+        return False
+    if name in wanted.no_binary or run.target is None or run.context.can_build(run.target):
+        return True
+    return not any(one.is_compiled(run.target.facts.os) for one in list_index_files(name, run))

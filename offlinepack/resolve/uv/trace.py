@@ -1,0 +1,56 @@
+"""Read the messages of uv and the trace of the versions that it tried."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+
+from packaging.pylock import Pylock
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from offlinepack.net.urls import redact_text
+
+
+def find_rejected_versions(made: Pylock, said: str) -> dict[str, set[Version]]:
+    """Project -> releases newer than the one in the lock that uv's log says have no file it could take."""
+    tried = {(name, bounds): version for name, bounds, version in CANDIDATE_PATTERN.findall(said)}
+    taken = {one.name: one.version for one in made.packages if one.version}
+    refused: dict[str, set[Version]] = {}
+    for key in REJECTED_PATTERN.findall(said):
+        with contextlib.suppress(KeyError, InvalidVersion):
+            if (version := Version(tried[key])) > taken[canonicalize_name(key[0])]:
+                refused.setdefault(key[0], set()).add(version)
+    return refused
+
+PROJECT_PATTERN = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?"
+"""a project, as uv writes it"""
+
+CANDIDATE_PATTERN = re.compile(
+    rf"^TRACE Found candidate for package ({PROJECT_PATTERN}) with range (.*) after \d+ steps: (\S+) version", re.M
+)
+
+REJECTED_PATTERN = re.compile(rf"^TRACE Returning incompatible candidate for package ({PROJECT_PATTERN}) with range (.*) after", re.M)
+
+YANKED_PATTERN = re.compile(rf"^warning: `({PROJECT_PATTERN})(?:\[[^\]]*\])?==([^`]+)` is yanked(?: \(reason: \"(.*)\"\))?", re.M)
+
+NO_WHEEL_PATTERN = re.compile(
+    rf"(?:all versions of )?\b({PROJECT_PATTERN})((?:(?:==|>=|<=|>|<|!=)[^\s,]+(?:,\s*)?)*) ha(?:s|ve) no "
+    r"(?:usable wheels|wheels with a matching|available wheels|wheels (?:are|is) available|compatible wheels)"
+)
+
+
+def strip_log(said: str) -> str:
+    """What uv says to people, without its log."""
+    return "\n".join(line for line in said.splitlines() if not line.startswith(("TRACE ", "DEBUG ")))
+
+
+def flatten_text(said: str) -> str:
+    """On one line, and without the markers that uv writes behind names: numpy{python_full_version >= '3.12'}."""
+    return re.sub(r"\{[^{}]*\}", "", re.sub(r"\s+", " ", said))
+
+
+def shorten_output(said: str) -> str:
+    """The end of uv's words, without what no reader needs."""
+    kept = [line for line in said.splitlines() if line.strip() and not line.startswith(("warning:", "hint: Wheels"))]
+    return redact_text("\n".join(kept[-20:]))
