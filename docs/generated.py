@@ -10,7 +10,7 @@ from typing import Any
 import click
 from mkdocs.structure.files import File, Files
 
-from offlinepack import api, errors, targets
+from offlinepack import api, errors
 from offlinepack.bundle.layout import FILES, INSTALL_CMD, INSTALL_SH, PROVENANCE, README, README_ZH, REHEARSAL, SBOM
 from offlinepack.cli.command import Option
 from offlinepack.cli.config import PACKING_COMMANDS, list_setting_names
@@ -19,10 +19,27 @@ from offlinepack.errors import OfflinepackError
 from offlinepack.ontarget import manifest
 from offlinepack.ontarget.command import INSTALL_OPTIONS, OTHER_OPTIONS
 from offlinepack.ontarget.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_SUCCESS
-from offlinepack.ontarget.manifest import BYTECODE, Distribution, FORMAT, Facts, INSTALL_PY, KINDS, MANIFEST, MAX_MANIFEST_SIZE, Manifest, Need, ONTARGET, SDISTS, SIGNATURES, SUMS, TOOLS, TargetPlan, Tool, WHEELS
-
-
-
+from offlinepack.ontarget.manifest import (
+    BYTECODE,
+    FORMAT,
+    INSTALL_PY,
+    KINDS,
+    MANIFEST,
+    MAX_MANIFEST_SIZE,
+    ONTARGET,
+    SDISTS,
+    SIGNATURES,
+    SUMS,
+    TOOLS,
+    WHEELS,
+    Distribution,
+    Facts,
+    Manifest,
+    Need,
+    TargetPlan,
+    Tool,
+)
+from offlinepack.targets.catalogue import load_catalogue
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -152,7 +169,7 @@ def bundle() -> str:
 def catalogue() -> str:
     """The catalogue of machines."""
     rows = []
-    for one in targets.catalogue():
+    for one in load_catalogue():
         level = f"{one.libc} {one.libc_version}" if one.libc else f"macOS {one.macos_version}" if one.macos_version else ""
         pythons = " ".join(f"**{each}**" if each == one.default else each for each in one.pythons)
         rows.append(f"| {', '.join(f'`{n}`' for n in (one.name, *one.synonyms))} | {level} | {pythons} | {', '.join(one.machines)} |")

@@ -36,7 +36,8 @@ from offlinepack.errors import (
     error,
     text,
 )
-from offlinepack.indexes import Indexes
+from offlinepack.index.model import Indexes
+from offlinepack.index.settings import read_settings
 from offlinepack.launcher import run_installer
 from offlinepack.ontarget.errors import EXIT_BUG, EXIT_INTERRUPTED
 from offlinepack.ontarget.files import write_file_atomically
@@ -55,9 +56,9 @@ from offlinepack.requirements.read import (
     read_project,
     read_requirements_file,
 )
-from offlinepack.signing import who_signed
+from offlinepack.signing import verify_signatures
 from offlinepack.store import Store
-from offlinepack.targets import combine, of_interpreter, running
+from offlinepack.targets.parse import combine_targets, get_running_target, probe_interpreter
 
 StrPath = str | os.PathLike[str]
 
@@ -112,7 +113,7 @@ def build(
         extras,
         groups,
         targets,
-        Indexes.from_settings(index_url, extra_index_urls, find_links, no_index),
+        read_settings(index_url, extra_index_urls, find_links, no_index),
         resolver,
         offline,
         cache_dir,
@@ -159,7 +160,7 @@ def lock(
         extras,
         groups,
         targets,
-        Indexes.from_settings(index_url, extra_index_urls, find_links, no_index),
+        read_settings(index_url, extra_index_urls, find_links, no_index),
         resolver,
         offline,
         cache_dir,
@@ -230,9 +231,7 @@ def install(
     return report
 
 
-def verify(
-    bundle: StrPath, *, verify_keys: Sequence[StrPath] = (), signature: StrPath | None = None
-) -> Manifest:
+def verify(bundle: StrPath, *, verify_keys: Sequence[StrPath] = (), signature: StrPath | None = None) -> Manifest:
     """Check that a bundle (tar.gz, first part, or unpacked folder) is complete and unaltered; its manifest.
 
     Every file is hashed and every wheel is read to its end; nothing is installed. With `verify_keys` (files: a .pub, or
@@ -242,7 +241,7 @@ def verify(
     (9) where it is no bundle; ComputerError (12) where it cannot be read.
     """
     opened = open_bundle(Path(bundle))
-    who_signed(opened, [str(one) for one in verify_keys], str(signature) if signature is not None else None)
+    verify_signatures(opened, [str(one) for one in verify_keys], str(signature) if signature is not None else None)
     bad = [one for one in opened.verify() if not isinstance(one, File) and one.level == "error"]
     if bad:
         raise IntegrityError(*bad)
@@ -265,7 +264,9 @@ def _make_request(
     label: BundleName,
     **more: Any,
 ) -> BuildRequest:
-    how = BuildOptions(resolver, offline=offline, cache_dir=Path(cache_dir) if cache_dir else Store.default_folder())
+    how = BuildOptions(
+        resolver, offline=offline, cache_dir=Path(cache_dir) if cache_dir else Store.get_default_folder()
+    )
     page = functools.partial(fetch_page, indexes=indexes, how=how)
     asked = [parse_arguments(list(requirements))]
     wheels = make_own_wheels(indexes, how)
@@ -287,9 +288,9 @@ def _make_request(
         )
     asked += [read_constraints(Path(one), page=page) for one in constraints]
     wanted = functools.reduce(operator.add, asked)
-    asked_for = combine(names=list(names))
+    asked_for = combine_targets(names=list(names))
     python = find_environment_python(Path(venv)) if venv is not None else None
-    own = None if asked_for else (of_interpreter(python) if python else running()).anywhere()
+    own = None if asked_for else (probe_interpreter(python) if python else get_running_target()).generic()
     return BuildRequest(
         wanted,
         (own,) if own else asked_for,
@@ -299,6 +300,7 @@ def _make_request(
         lowers_minimum_libc=own is not None,
         **more,
     )
+
 
 _KINDS: dict[int, type[OfflinepackError]] = {
     2: UsageError,
@@ -321,7 +323,6 @@ def _make_error(code: int, report: dict[str, Any], log: str) -> OfflinepackError
     """The error that the target side told, with its findings."""
     told = report.get("findings", [])
     found = [
-        Finding(one["level"], one["code"], one["subject"], text(one["sentence"]), text(one["advice"]))
-        for one in told
+        Finding(one["level"], one["code"], one["subject"], text(one["sentence"]), text(one["advice"])) for one in told
     ]
     return _KINDS.get(code, OfflinepackError)(*found or [error("bug", "install", "{log}", log=log.strip())])

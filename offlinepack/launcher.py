@@ -13,7 +13,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from offlinepack import signing
 from offlinepack.bundle.reader import Bundle, open_bundle
 from offlinepack.errors import MachineError, OfflinepackError, error, text
 from offlinepack.ontarget.by_pip import UNPACKED_PREFIX
@@ -23,13 +22,12 @@ from offlinepack.ontarget.plan import check_machine, plan_install
 from offlinepack.ontarget.preflight import estimate_disk_usage, find_existing_parent
 from offlinepack.ontarget.report import Reporter
 from offlinepack.progress import ProgressCallback, no_progress
-from offlinepack.signing import who_signed
+from offlinepack.signing import get_signature_path, verify_signatures
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
-
 
 
 def run_install_script(
@@ -74,10 +72,10 @@ def run_installer(
     """
     words = list(arguments)
     opened = open_bundle(path)
-    beside = signing.beside(path)
+    beside = get_signature_path(path)
     if not signature and beside.is_file():
         words += ["--signature", str(beside)]
-    who_signed(opened, keys, signature)
+    verify_signatures(opened, keys, signature)
     if path.is_dir():
         opened.check_documents()
         return run_install_script(words, python, path, capture)

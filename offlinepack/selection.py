@@ -25,7 +25,7 @@ from offlinepack.net.urls import redact_text
 from offlinepack.requirements.model import RequirementLine, Requirements
 
 if TYPE_CHECKING:
-    from offlinepack.targets import Target
+    from offlinepack.targets.model import Target
 
 
 LockedFile: TypeAlias = "PackageWheel | PackageSdist | PackageArchive | PackageDirectory | PackageVcs"
@@ -217,7 +217,7 @@ def _select_file(package: Package, target: Target, requirements: Requirements) -
     archive = package.archive
     if archive:
         name = SelectedFile(package.name, package.version, package, archive).filename
-        if name.endswith(".whl") and target.accepts(name) is None:
+        if name.endswith(".whl") and target.rank_wheel(name) is None:
             return _report_missing_file(package, [name], target, requirements)
         return archive
     if direct := package.vcs or package.directory:
@@ -242,7 +242,7 @@ def _select_file(package: Package, target: Target, requirements: Requirements) -
             target=target.name,
             python=target.environment["python_full_version"],
         )
-    tags = target.tags_of(one.filename for one in package.wheels or ())
+    tags = target.filter_tags(one.filename for one in package.wheels or ())
     try:
         [(_, file)] = alone.select(environment=target.environment, tags=tags)  # type: ignore[arg-type]
     except PylockSelectError:
@@ -250,7 +250,9 @@ def _select_file(package: Package, target: Target, requirements: Requirements) -
     return file
 
 
-def _report_missing_file(package: Package, filenames: Sequence[str], target: Target, requirements: Requirements) -> Finding:
+def _report_missing_file(
+    package: Package, filenames: Sequence[str], target: Target, requirements: Requirements
+) -> Finding:
     """Package, target, why, and what would help."""
     facts: dict[str, Any] = {"version": package.version or "", "target": target.name}
     if not filenames:
@@ -269,14 +271,14 @@ def _report_missing_file(package: Package, filenames: Sequence[str], target: Tar
             "Ask for another version.",
             **facts,
         )
-    nearest = target.nearest(filenames) or filenames[0]
+    nearest = target.find_nearest(filenames) or filenames[0]
     return error(
         "no-wheel",
         package.name,
         "{subject} {version} has no wheel for {target}; the nearest is {nearest}, which {why}.",
         "Ask for a version with such a wheel, choose a target that {nearest} fits, or let its source be built.",
         nearest=nearest,
-        why=target.why_not(nearest) or "",
+        why=target.explain_mismatch(nearest) or "",
         **facts,
     )
 

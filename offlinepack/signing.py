@@ -1,4 +1,4 @@
-"""Signatures of a bundle's manifest.json, by the system's ssh-keygen: a key in a file, in the agent, on a token."""
+"""Sign the manifest of a bundle with ssh-keygen; read, write and verify signatures."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from offlinepack.ontarget.trust_policy import POLICY_PATH, required_keys
 NAMESPACE = "offlinepack"
 """what the signature is good for, as in `namespaces=` of an allowed_signers file"""
 
-_LARGEST = 64 << 10
+_MAX_SIGNATURE_SIZE = 64 << 10
 
-_OPENSSH = "Install OpenSSH 8.1 or newer: apt install openssh-client, dnf install openssh-clients."
+_OPENSSH_ADVICE = "Install OpenSSH 8.1 or newer: apt install openssh-client, dnf install openssh-clients."
 
 
-def sign(data: bytes, key: Path) -> bytes:
+def sign_manifest(data: bytes, key: Path) -> bytes:
     """An OpenSSH signature of these bytes (of manifest.json), armored.
 
     `key`: the file of a private key, or of a public one whose private half is in the agent or on a security key.
@@ -39,18 +39,20 @@ def sign(data: bytes, key: Path) -> bytes:
         )
     command = ["ssh-keygen", "-Y", "sign", "-q", "-n", NAMESPACE, "-f", str(key)]
     # a token's "touch me" is told on stderr: it has to be seen
-    shown = sys.stderr.isatty() and _on_token(key)
+    shown = sys.stderr.isatty() and _is_on_security_key(key)
     try:
         done = subprocess.run(
             command, input=data, stdout=subprocess.PIPE, stderr=None if shown else subprocess.PIPE, check=False
         )
     except OSError as failed:
-        raise ComputerError(error("no-ssh-keygen", "ssh-keygen", "{subject} cannot be started.", _OPENSSH)) from failed
+        raise ComputerError(
+            error("no-ssh-keygen", "ssh-keygen", "{subject} cannot be started.", _OPENSSH_ADVICE)
+        ) from failed
     words = (done.stderr or b"").decode("utf-8", "replace").strip()
     if done.returncode or not done.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):
         if re.search(r"(illegal|unknown|invalid) option|usage:", words):
             raise ComputerError(
-                error("old-ssh-keygen", "ssh-keygen", "This ssh-keygen cannot sign.", _OPENSSH, log=words)
+                error("old-ssh-keygen", "ssh-keygen", "This ssh-keygen cannot sign.", _OPENSSH_ADVICE, log=words)
             )
         raise UsageError(
             error(
@@ -64,7 +66,7 @@ def sign(data: bytes, key: Path) -> bytes:
     return done.stdout.replace(b"\r\n", b"\n")
 
 
-def _on_token(key: Path) -> bool:
+def _is_on_security_key(key: Path) -> bool:
     """Whether this is a key of a security token (sk-ssh-ed25519@openssh.com and its like)."""
     public = key if key.suffix == ".pub" else key.with_name(key.name + ".pub")
     try:
@@ -74,15 +76,15 @@ def _on_token(key: Path) -> bool:
         return False
 
 
-def beside(bundle: Path) -> Path:
+def get_signature_path(bundle: Path) -> Path:
     """Where a signature lies that is not in the bundle: `<bundle>.sig`, also for a bundle in parts."""
     name = re.sub(r"\.[0-9]{3}\Z", "", bundle.name)
     return bundle.absolute().with_name(name + ".sig")
 
 
-def put_beside(bundle: Path, signature: bytes) -> Path:
+def write_signature(bundle: Path, signature: bytes) -> Path:
     """Write the signature to `<bundle>.sig`, over a former one; the bundle stays as it is."""
-    place = beside(bundle)
+    place = get_signature_path(bundle)
     part = place.with_name(place.name + ".part")
     try:
         part.write_bytes(signature)
@@ -97,14 +99,14 @@ def put_beside(bundle: Path, signature: bytes) -> Path:
     return place
 
 
-def signatures_of(bundle: Bundle, given: Sequence[Path] = ()) -> list[tuple[str, bytes]]:
+def read_signatures(bundle: Bundle, given: Sequence[Path] = ()) -> list[tuple[str, bytes]]:
     """Name and bytes of each signature: those inside, `<bundle>.sig` beside it, and the files that were given."""
     found = list(bundle.signatures.items())
-    lies = beside(bundle.path)
+    lies = get_signature_path(bundle.path)
     for place in ([lies] if lies.is_file() else []) + list(given):
         try:
             with place.open("rb") as file:
-                found.append((str(place), file.read(_LARGEST)))
+                found.append((str(place), file.read(_MAX_SIGNATURE_SIZE)))
         except OSError as failed:
             reason = os.strerror(failed.errno or 0)
             raise UsageError(
@@ -113,11 +115,11 @@ def signatures_of(bundle: Bundle, given: Sequence[Path] = ()) -> list[tuple[str,
     return found
 
 
-def who_signed(opened: Bundle, keys: Sequence[str], signature: str | None) -> list[Finding]:
+def verify_signatures(opened: Bundle, keys: Sequence[str], signature: str | None) -> list[Finding]:
     """A note for each file of keys, those of this machine's trust.ini among them; IntegrityError where one lacks."""
     wanted = [*keys, *required_keys(POLICY_PATH)]
     check_embedded_signatures(opened.manifest_bytes, list(opened.signatures.items()))
     if not wanted:
         return []
     given = [Path(signature)] if signature else []
-    return check_signatures(opened.manifest_bytes, signatures_of(opened, given), wanted)
+    return check_signatures(opened.manifest_bytes, read_signatures(opened, given), wanted)

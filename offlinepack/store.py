@@ -1,10 +1,11 @@
-"""A content-addressed folder of files: bytes enter by one door, and the door checks the hash.
+"""Content-addressed store of files whose hashes were verified.
 
-    files/ab/<sha256>          a file, whole and checked; its time is a constant, so that a change shows
-    facts/ab/<sha256>.<kind>   what was once found out about it, as JSON
-    partial/<key>              a file that is still on its way; taken up again by the next run
+    files/ab/<sha256>          a verified file; its modification time is constant, so that a change is noticed
+    facts/ab/<sha256>.<kind>   a cached fact about the file, as JSON
+    partial/<key>              an incomplete file; the next run resumes it
 
-Two processes may use one store at once: a file appears whole by one rename, a partial file has one owner at a time.
+Several processes may use one store at the same time: a rename makes a file visible, and a lock gives a partial file
+one owner.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ import platformdirs
 from offlinepack.errors import ComputerError, Finding, IntegrityError, error
 from offlinepack.ontarget.manifest import hash_file
 
-STAMP = 1_000_000_000
+STORED_MTIME = 1_000_000_000
 """seconds: the time of every file in the store. A file with another one was touched, and is hashed again"""
 
-FORGOTTEN = 30 * 86400
+PARTIAL_FILE_LIFETIME = 30 * 86400
 """seconds after which a partial file that nobody took up again is removed"""
 
-BLOCK = 1 << 18
+BLOCK_SIZE = 1 << 18
 
-_KINDS = {kind for kind in hashlib.algorithms_guaranteed if not kind.startswith("shake")}
+_HASH_NAMES = {kind for kind in hashlib.algorithms_guaranteed if not kind.startswith("shake")}
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,10 @@ class StoredFile:
     """bytes"""
     sha256: str
 
-    def placed_in(self, folder: Path) -> Path:
+    def link_into(self, folder: Path) -> Path:
         """The file under its own name in `folder`, for a tool that wants it so: a hard link, else a copy."""
         place = folder / self.name
-        with _computer(place):
+        with _translate_disk_errors(place):
             place.unlink(missing_ok=True)
             try:
                 os.link(self.path, place)
@@ -70,13 +71,13 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._tidied = False
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self._given: set[str] = set()
+        self._has_removed_partials = False
+        self._temporary_folder: tempfile.TemporaryDirectory[str] | None = None
+        self._used_hashes: set[str] = set()
         """sha256 of the files that were found here"""
 
     @staticmethod
-    def default_folder() -> Path:
+    def get_default_folder() -> Path:
         """Where this user's store lies, and what else is kept between runs (--cache-dir)."""
         return platformdirs.user_cache_path("offlinepack", appauthor=False)
 
@@ -85,10 +86,10 @@ class Store:
         """The store in this --cache-dir. None: one that is gone when its `with` ends, made in the folder `beside`."""
         if cache_dir is not None:
             return cls(cache_dir / "store")
-        with _computer(beside or Path(tempfile.gettempdir())):
+        with _translate_disk_errors(beside or Path(tempfile.gettempdir())):
             folder = tempfile.TemporaryDirectory(prefix=".offlinepack-", dir=beside, ignore_cleanup_errors=True)
         store = cls(Path(folder.name))
-        store._temporary = folder
+        store._temporary_folder = folder
         return store
 
     def __enter__(self) -> Store:
@@ -97,46 +98,46 @@ class Store:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._temporary is not None:
-            self._temporary.cleanup()
+        if self._temporary_folder is not None:
+            self._temporary_folder.cleanup()
 
     def get(self, sha256: str, name: str = "", size: int | None = None) -> StoredFile | None:
         """The file with this hash, called `name`; None where it is not here, or was damaged (then it is removed)."""
-        path = self._file(sha256)
-        with _computer(path):
+        path = self.get_file_path(sha256)
+        with _translate_disk_errors(path):
             try:
                 status = path.stat()
             except FileNotFoundError:
                 return None
             sound = size is None or status.st_size == size
-            if sound and status.st_mtime_ns != STAMP * 10**9:
+            if sound and status.st_mtime_ns != STORED_MTIME * 10**9:
                 sound = hash_file(path)[1] == sha256.lower()
                 with contextlib.suppress(OSError):
-                    os.utime(path, (STAMP, STAMP))
+                    os.utime(path, (STORED_MTIME, STORED_MTIME))
         if not sound:
             self.discard(sha256)
             return None
-        self._given.add(path.name)
+        self._used_hashes.add(path.name)
         return StoredFile(name or path.name, path, status.st_size, path.name)
 
-    def put(
+    def add_bytes(
         self, name: str, sha256: str | None, chunks: Iterable[bytes], hashes: Mapping[str, str] | None = None
     ) -> StoredFile:
         """Keep these bytes; IntegrityError where they have another sha256, or another of `hashes` (md5, sha512 ...)."""
-        with self.receive(name, sha256, hashes=hashes) as incoming:
+        with self.open_partial(name, sha256, hashes=hashes) as incoming:
             for chunk in chunks:
                 incoming.write(chunk)
             return incoming.finish()
 
-    def take(
+    def add_file(
         self, path: Path, name: str = "", sha256: str | None = None, hashes: Mapping[str, str] | None = None
     ) -> StoredFile:
         """Keep a copy of a local file. OSError where that cannot be read; IntegrityError as from `put`."""
         with path.open("rb", buffering=0) as source:
-            return self.put(name or path.name, sha256, iter(lambda: source.read(BLOCK), b""), hashes)
+            return self.add_bytes(name or path.name, sha256, iter(lambda: source.read(BLOCK_SIZE), b""), hashes)
 
     @contextlib.contextmanager
-    def receive(
+    def open_partial(
         self,
         name: str,
         sha256: str | None,
@@ -144,18 +145,18 @@ class Store:
         resume_as: str | None = None,
         hashes: Mapping[str, str] | None = None,
         origin: str = "",
-    ) -> Iterator[Incoming]:
+    ) -> Iterator[PartialFile]:
         """The door: write what arrives, then `finish`. What came so far is kept under `resume_as`, where that is given.
 
         Who asks for the same `resume_as` again, in this or in a later process, goes on where it ended; while another
         process is at it, one begins anew beside it. `origin` is the place that a finding names, without secrets.
         """
-        with _computer(self.path):
-            self._tidy()
+        with _translate_disk_errors(self.path):
+            self._remove_stale_partials()
             partial = self.path / "partial"
             partial.mkdir(parents=True, exist_ok=True)
-            known = {kind: digest for kind, digest in (hashes or {}).items() if kind in _KINDS}
-            incoming = Incoming(self, name, sha256, partial, resume_as, known, origin)
+            known = {kind: digest for kind, digest in (hashes or {}).items() if kind in _HASH_NAMES}
+            incoming = PartialFile(self, name, sha256, partial, resume_as, known, origin)
         try:
             yield incoming
         finally:
@@ -163,16 +164,16 @@ class Store:
 
     def discard(self, sha256: str) -> None:
         """Forget a file that turned out to be damaged; the next fetch brings it again."""
-        path = self._file(sha256)
-        with _computer(path):
+        path = self.get_file_path(sha256)
+        with _translate_disk_errors(path):
             path.unlink(missing_ok=True)
 
-    def mend(self) -> list[str]:
+    def revalidate(self) -> list[str]:
         """Hash all that was found here in this run; forget what is damaged, and give those hashes.
 
         A file's time tells of what touched it, not of a disk that fails silently.
         """
-        damaged = [one for one in sorted(self._given) if self._is_damaged(self._file(one))]
+        damaged = [one for one in sorted(self._used_hashes) if self._is_damaged(self.get_file_path(one))]
         for one in damaged:
             self.discard(one)
         return damaged
@@ -186,44 +187,44 @@ class Store:
         except OSError:  # the disk does not give it back
             return True
 
-    def fact(self, sha256: str, kind: str, version: int = 1) -> Any:
+    def get_cached(self, sha256: str, kind: str, version: int = 1) -> Any:
         """What was kept about this file under `kind` and `version`; None where nothing was, or nothing readable."""
         try:
-            return json.loads(self._fact(sha256, kind, version).read_bytes())
+            return json.loads(self._get_cache_path(sha256, kind, version).read_bytes())
         except (OSError, ValueError):
             return None
 
-    def keep_fact(self, sha256: str, kind: str, value: Any, version: int = 1) -> None:
+    def set_cached(self, sha256: str, kind: str, value: Any, version: int = 1) -> None:
         """Keep what was found out about a file (anything JSON can say). A store that cannot be written forgets it."""
-        path = self._fact(sha256, kind, version)
+        path = self._get_cache_path(sha256, kind, version)
         beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             beside.write_text(json.dumps(value, separators=(",", ":")), "utf-8")
             beside.replace(path)
 
-    def _file(self, sha256: str) -> Path:
+    def get_file_path(self, sha256: str) -> Path:
         digest = sha256.lower()
         if not re.fullmatch("[0-9a-f]{64}", digest):
             raise ValueError(f"not a sha256: {sha256!r}")
         return self.path / "files" / digest[:2] / digest
 
-    def _fact(self, sha256: str, kind: str, version: int) -> Path:
-        digest = self._file(sha256).name
+    def _get_cache_path(self, sha256: str, kind: str, version: int) -> Path:
+        digest = self.get_file_path(sha256).name
         return self.path / "facts" / digest[:2] / f"{digest}.{kind}-{version}.json"
 
-    def _tidy(self) -> None:
+    def _remove_stale_partials(self) -> None:
         """Remove partial files that nobody came back for; once in a process."""
-        if self._tidied:
+        if self._has_removed_partials:
             return
-        self._tidied = True
+        self._has_removed_partials = True
         with contextlib.suppress(OSError):
             for one in os.scandir(self.path / "partial"):
-                if time.time() - one.stat().st_mtime > FORGOTTEN:
+                if time.time() - one.stat().st_mtime > PARTIAL_FILE_LIFETIME:
                     Path(one.path).unlink(missing_ok=True)
 
 
-class Incoming:
+class PartialFile:
     """A file on its way into the store; made by `Store.receive`."""
 
     def __init__(
@@ -239,34 +240,34 @@ class Incoming:
         self.name, self.origin = name, origin
         self.size = 0
         """bytes that are here"""
-        self.pieced = False
+        self.is_resumed = False
         """they came in more than one piece"""
-        self._store, self._expected, self._others = store, sha256.lower() if sha256 else None, hashes
+        self._store, self._expected_sha256, self._expected_hashes = store, sha256.lower() if sha256 else None, hashes
         self._digest = hashlib.sha256()
-        self._waiting: list[bytes | memoryview] = []
-        self._fed = 0
+        self._buffer: list[bytes | memoryview] = []
+        self._written_size = 0
         """bytes that were hashed and written"""
-        self._flushed = 0.0
+        self._last_flush = 0.0
         """seconds: when"""
-        self._kept = False
+        self._is_resumable = False
         self._file: BinaryIO | None = None
         if resume_as is not None:
             self._path = partial / resume_as
-            self._file = _open_alone(self._path)
-            self._kept = self._file is not None
+            self._file = _open_exclusively(self._path)
+            self._is_resumable = self._file is not None
         if self._file is None:
             self._path = partial / secrets.token_hex(16)
             self._file = self._path.open("x+b", buffering=0)
-        self._others_digests = {kind: hashlib.new(kind, usedforsecurity=False) for kind in hashes}
-        while block := self._file.read(BLOCK):
-            self._feed(block)
-        self.size = self._fed
-        self.pieced = self.size > 0
+        self._extra_digests = {kind: hashlib.new(kind, usedforsecurity=False) for kind in hashes}
+        while block := self._file.read(BLOCK_SIZE):
+            self._update_digests(block)
+        self.size = self._written_size
+        self.is_resumed = self.size > 0
 
     @property
-    def note(self) -> dict[str, Any]:
+    def resume_info(self) -> dict[str, Any]:
         """What `keep_note` said of the part that is here: the server's word for this very file (its ETag)."""
-        if not self._kept or not self.size:
+        if not self._is_resumable or not self.size:
             return {}
         try:
             found = json.loads(self._path.with_suffix(".json").read_bytes())
@@ -274,59 +275,59 @@ class Incoming:
             return {}
         return found if isinstance(found, dict) else {}
 
-    def keep_note(self, note: Mapping[str, Any]) -> None:
+    def save_resume_info(self, note: Mapping[str, Any]) -> None:
         """Keep a few words beside the partial file, for the run that takes it up."""
-        if self._kept:
+        if self._is_resumable:
             with contextlib.suppress(OSError):
                 self._path.with_suffix(".json").write_text(json.dumps(note), "utf-8")
 
     def write(self, chunk: bytes | memoryview) -> None:
         """Append; ComputerError where the disk does not take it. What is small waits for more before it is written."""
-        self._waiting.append(chunk)
+        self._buffer.append(chunk)
         self.size += len(chunk)
-        if self.size - self._fed >= BLOCK or time.monotonic() - self._flushed > 0.5:
+        if self.size - self._written_size >= BLOCK_SIZE or time.monotonic() - self._last_flush > 0.5:
             self._flush()
 
     def _flush(self) -> None:
         """Write and hash what waits."""
-        block = self._waiting[0] if len(self._waiting) == 1 else b"".join(self._waiting)
-        self._waiting.clear()
-        with _computer(self._path):
+        block = self._buffer[0] if len(self._buffer) == 1 else b"".join(self._buffer)
+        self._buffer.clear()
+        with _translate_disk_errors(self._path):
             view = memoryview(block)
             while view:
-                view = view[self._open.write(view) :]
-        self._feed(block)
-        self._flushed = time.monotonic()
+                view = view[self._open_file.write(view) :]
+        self._update_digests(block)
+        self._last_flush = time.monotonic()
 
     def restart(self) -> None:
         """Forget what is here and begin at the first byte."""
-        with _computer(self._path):
-            self._open.seek(0)
-            self._open.truncate()
-        self._waiting.clear()
-        self.size, self._fed, self.pieced, self._digest = 0, 0, False, hashlib.sha256()
-        self._others_digests = {kind: hashlib.new(kind, usedforsecurity=False) for kind in self._others}
+        with _translate_disk_errors(self._path):
+            self._open_file.seek(0)
+            self._open_file.truncate()
+        self._buffer.clear()
+        self.size, self._written_size, self.is_resumed, self._digest = 0, 0, False, hashlib.sha256()
+        self._extra_digests = {kind: hashlib.new(kind, usedforsecurity=False) for kind in self._expected_hashes}
 
     @property
-    def sound(self) -> bool:
+    def is_valid(self) -> bool:
         """What is here has the hashes that were promised."""
-        return not self._differences()
+        return not self._find_mismatches()
 
     def finish(self) -> StoredFile:
         """All has arrived: check it and keep it. IntegrityError where it is not what was promised."""
-        different = self._differences()
+        different = self._find_mismatches()
         if different:
             self.drop()
-            raise IntegrityError(self._mismatch(*different[0]))
+            raise IntegrityError(self._make_mismatch_finding(*different[0]))
         sha256 = self._digest.hexdigest()
-        place = self._store._file(sha256)
-        with _computer(place):
+        place = self._store.get_file_path(sha256)
+        with _translate_disk_errors(place):
             place.parent.mkdir(parents=True, exist_ok=True)
-            os.utime(self._path, (STAMP, STAMP))
-            self._end(lambda: _move(self._path, place))
+            os.utime(self._path, (STORED_MTIME, STORED_MTIME))
+            self._close_after(lambda: _move_file(self._path, place))
         return StoredFile(self.name, place, self.size, sha256)
 
-    def _mismatch(self, kind: str, expected: str, actual: str) -> Finding:
+    def _make_mismatch_finding(self, kind: str, expected: str, actual: str) -> Finding:
         if self.origin:
             return error(
                 "hash-mismatch",
@@ -350,12 +351,12 @@ class Incoming:
 
     def drop(self) -> None:
         """Keep nothing of it."""
-        self._end(lambda: None)
+        self._close_after(lambda: None)
 
     def close(self) -> None:
         """Keep the part that is here for the next run, where it can be taken up; else remove it."""
         if self._file is not None:
-            if self._kept and self.size:
+            if self._is_resumable and self.size:
                 try:
                     self._flush()
                 finally:
@@ -364,23 +365,23 @@ class Incoming:
                 self.drop()
 
     @property
-    def _open(self) -> BinaryIO:
+    def _open_file(self) -> BinaryIO:
         assert self._file is not None, "it was finished or dropped"
         return self._file
 
-    def _feed(self, chunk: bytes | memoryview) -> None:
-        self._fed += len(chunk)
+    def _update_digests(self, chunk: bytes | memoryview) -> None:
+        self._written_size += len(chunk)
         self._digest.update(chunk)
-        for digest in self._others_digests.values():
+        for digest in self._extra_digests.values():
             digest.update(chunk)
 
-    def _differences(self) -> list[tuple[str, str, str]]:
+    def _find_mismatches(self) -> list[tuple[str, str, str]]:
         self._flush()
         found = []
-        if self._expected and self._digest.hexdigest() != self._expected:
-            found.append(("sha256", self._expected, self._digest.hexdigest()))
-        for kind, expected in self._others.items():
-            actual = self._others_digests[kind].hexdigest()
+        if self._expected_sha256 and self._digest.hexdigest() != self._expected_sha256:
+            found.append(("sha256", self._expected_sha256, self._digest.hexdigest()))
+        for kind, expected in self._expected_hashes.items():
+            actual = self._extra_digests[kind].hexdigest()
             if actual != expected.lower():
                 found.append((kind, expected, actual))
         return found
@@ -390,7 +391,7 @@ class Incoming:
             self._file.close()
             self._file = None
 
-    def _end(self, move: Callable[[], None]) -> None:
+    def _close_after(self, move: Callable[[], None]) -> None:
         """Move or remove the partial file while it is still ours: the next owner must not find it half gone."""
         if sys.platform == "win32":  # an open file can be neither moved nor removed there
             self._close_file()
@@ -403,7 +404,7 @@ class Incoming:
             self._close_file()
 
 
-def _move(path: Path, place: Path) -> None:
+def _move_file(path: Path, place: Path) -> None:
     for patience in range(50, -1, -1):
         try:
             path.replace(place)
@@ -417,7 +418,7 @@ def _move(path: Path, place: Path) -> None:
             time.sleep(0.1)
 
 
-def _open_alone(path: Path) -> BinaryIO | None:
+def _open_exclusively(path: Path) -> BinaryIO | None:
     """The file, opened at its beginning for reading and writing, for this owner alone; None where another has it.
 
     The lock is the system's: it goes with the process that holds it.
@@ -437,6 +438,7 @@ def _open_alone(path: Path) -> BinaryIO | None:
             pass
         file.close()
 
+
 if sys.platform == "win32":
     import msvcrt
 
@@ -453,7 +455,7 @@ else:
 
 
 @contextlib.contextmanager
-def _computer(path: Path) -> Iterator[None]:
+def _translate_disk_errors(path: Path) -> Iterator[None]:
     """What the disk refuses becomes ComputerError, with the place."""
     try:
         yield

@@ -108,13 +108,13 @@ def make_bundle(
     def listed(path: Path) -> File:
         relative = path.relative_to(top).as_posix()
         data = path.read_bytes()
-        return File(relative, len(data), hashlib.sha256(data).hexdigest(), kinds.get(relative.split("/")[0], "document"), True)
+        return File(
+            relative, len(data), hashlib.sha256(data).hexdigest(), kinds.get(relative.split("/")[0], "document"), True
+        )
 
     files = sorted(listed(path) for path in top.rglob("*") if path.is_file())
     (top / SUMS).write_bytes(format_sums(files))
     files = sorted([*files, listed(top / SUMS)])
-    manifest = Manifest(
-        FORMAT, name, version, sequence, install_to, (plan_of, *other_targets), tuple(files)
-    )
+    manifest = Manifest(FORMAT, name, version, sequence, install_to, (plan_of, *other_targets), tuple(files))
     (top / MANIFEST).write_bytes(serialize_manifest(manifest))
     return top

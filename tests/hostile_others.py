@@ -274,7 +274,9 @@ def forms(base: Parts) -> Iterator[Hostile]:
 
     yield of_tar("global_header_first", base, lambda p: gz(pax(record("path", "evil"), kind=b"g") + p.tar()))
     yield of_tar(
-        "global_comment", base, lambda p: gz(p.first() + pax(record("comment", "x"), kind=b"g") + p.tar()[len(p.first()) :])
+        "global_comment",
+        base,
+        lambda p: gz(p.first() + pax(record("comment", "x"), kind=b"g") + p.tar()[len(p.first()) :]),
     )
     yield of_tar("size_with_spaces", base, lambda p: replaced(p, length=b" " * 12))
     yield of_tar("size_signed", base, lambda p: replaced(p, length=b"+0000000010\0"))
@@ -298,14 +300,22 @@ def forms(base: Parts) -> Iterator[Hostile]:
         + file("x", readme(p)))))  # fmt: skip
     yield of_tar("pax_path_with_equals", base, lambda p: gz(p.replaced(
         "README.txt", pax(record("path", f"{p.folder}/README.txt=x")) + file("x", readme(p)))))  # fmt: skip
-    yield of_tar("pax_bidi", base, lambda p: gz(p.tar(pax(record("path", f"{p.folder}/files/\u202etxt.exe")) + file("x", b"boo"))))
+    yield of_tar(
+        "pax_bidi",
+        base,
+        lambda p: gz(p.tar(pax(record("path", f"{p.folder}/files/\u202etxt.exe")) + file("x", b"boo"))),
+    )
     yield of_tar("signature_after_a_file", base, lambda p: gz(b"".join(
         [p.members()[0], p.members()[1], file(f"{p.folder}/manifest.json.2.sig", b"x"), *p.members()[2:]]) + END))  # fmt: skip
     yield of_tar("signature_twice", base, lambda p: gz(
         p.first() + file(f"{p.folder}/manifest.json.2.sig", b"x") * 2 + b"".join(p.members()[1:]) + END))  # fmt: skip
     yield of_tar("signature_of_8_gib", base, lambda p: gz(
         p.first() + header(f"{p.folder}/manifest.json.2.sig", 0, length=b"77777777777\0") + bytes(4096)))  # fmt: skip
-    yield of_tar("manifest_of_8_gib", base, lambda p: gz(header(f"{p.folder}/manifest.json", 0, length=b"77777777777\0") + bytes(4096)))
+    yield of_tar(
+        "manifest_of_8_gib",
+        base,
+        lambda p: gz(header(f"{p.folder}/manifest.json", 0, length=b"77777777777\0") + bytes(4096)),
+    )
     yield of_tar("manifest_is_a_link", base, lambda p: gz(
         header(f"{p.folder}/manifest.json", 0, kind=b"2", link=b"/etc/passwd") + p.tar()))  # fmt: skip
     yield of_tar("manifest_with_pax_path", base, lambda p: gz(

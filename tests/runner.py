@@ -74,7 +74,14 @@ def forked(job):
 
 def main():
     if sys.argv[1:] == ["host"]:
-        pass
+        import offlinepack.bundle.documents
+        import offlinepack.bundle.validate
+        import offlinepack.cli.bundle
+        import offlinepack.cli.machine
+        import offlinepack.cli.report
+        import offlinepack.rehearsal.static
+        import offlinepack.report.diff
+        import offlinepack.report.page  # noqa: F401
     for line in iter(sys.stdin.readline, ""):
         sys.stdout.write(json.dumps(forked(json.loads(line))) + "\n")
         sys.stdout.flush()

@@ -70,7 +70,9 @@ def placed(python: Path, pip: Path, wheels: Iterable[Path], *more: str, umask: i
     try:
         read = [read_wheel(one) for one in wheels]
         requested = [one.name for one in read]
-        done = install_wheels(read, query_install_paths(str(python)), read_wheel(pip), requested, "--no-compile" not in more)
+        done = install_wheels(
+            read, query_install_paths(str(python)), read_wheel(pip), requested, "--no-compile" not in more
+        )
         return [bad.say() for _, bad in done if bad]
     finally:
         os.umask(before)

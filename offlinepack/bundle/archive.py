@@ -46,7 +46,9 @@ class ArchiveWriter:
         self._put = put
         self._compressor, self._crc, self._size = zlib.compressobj(6, zlib.DEFLATED, -15), 0, 0
 
-    def add_file(self, name: str, size: int, mode: int, chunks: Iterable[bytes], packed: bool | None) -> tuple[int, str]:
+    def add_file(
+        self, name: str, size: int, mode: int, chunks: Iterable[bytes], packed: bool | None
+    ) -> tuple[int, str]:
         """Append a file of `size` bytes; gives how many there were and their sha256.
 
         `packed`: it is compressed already. None: look at its beginning. Nothing beyond `size` is asked for.
@@ -145,6 +147,7 @@ def _make_block(name: bytes, prefix: bytes, size: int, mode: int, kind: bytes) -
     rest = kind + bytes(100) + b"ustar\00000" + bytes(64) + b"0000000\0" * 2 + prefix.ljust(155, b"\0") + bytes(12)
     name = name.ljust(100, b"\0")
     return name + numbers + b"%06o\0 " % sum(name + numbers + b" " * 8 + rest) + rest
+
 
 _NUMBER_FIELDS = {"mode": (100, 8), "owner": (108, 8), "group": (116, 8), "size": (124, 12), "time": (136, 12)}
 """offset and length in the header"""
@@ -279,7 +282,11 @@ class ArchiveReader:
             self._data, self._position = self._inflate(), 0
             if not self._data:
                 raise self._make_truncated_error()
-        found = self._data[self._position : self._position + most] if self._position or most < len(self._data) else self._data
+        found = (
+            self._data[self._position : self._position + most]
+            if self._position or most < len(self._data)
+            else self._data
+        )
         self._position += len(found)
         return found
 
@@ -292,7 +299,9 @@ class ArchiveReader:
                     return b""
                 self._decompressor, self._gzip_count = zlib.decompressobj(31), self._gzip_count + 1
                 if self._gzip_count > 4096 + (self._unpacked_size >> 9):  # ours hold a block or more
-                    raise make_archive_error(self._source.current_path, text("it is cut into far too many gzip members"))
+                    raise make_archive_error(
+                        self._source.current_path, text("it is cut into far too many gzip members")
+                    )
             if not self._compressed and not self._has_pending_output:
                 self._compressed = self._source.read()
                 if not self._compressed:
@@ -300,10 +309,14 @@ class ArchiveReader:
             try:
                 data = self._decompressor.decompress(self._compressed, CHUNK_SIZE)
             except zlib.error as why:
-                raise make_archive_error(self._source.current_path, text("its compressed bytes are damaged"), "archive-damaged") from why
+                raise make_archive_error(
+                    self._source.current_path, text("its compressed bytes are damaged"), "archive-damaged"
+                ) from why
             self._unpacked_size += len(data)
             self._has_pending_output = len(data) == CHUNK_SIZE and not self._decompressor.eof
-            self._compressed = self._decompressor.unused_data if self._decompressor.eof else self._decompressor.unconsumed_tail
+            self._compressed = (
+                self._decompressor.unused_data if self._decompressor.eof else self._decompressor.unconsumed_tail
+            )
             if self._decompressor.eof:
                 self._decompressor = None
             if data:

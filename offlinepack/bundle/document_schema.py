@@ -37,6 +37,7 @@ def object_of(**shape: Callable[[Any], bool]) -> Callable[[Any], bool]:
 def optional_bool(value: Any) -> bool:
     return value is None or isinstance(value, bool)
 
+
 _TEXT_KEYS = ("origin", "index", "url", "upload_time", "yanked_reason", "status", "status_reason", "file", "sha256")
 
 _PROVENANCE: dict[str, Callable[[Any], bool]] = {
@@ -44,7 +45,9 @@ _PROVENANCE: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("yanked", "attested"), optional_bool),
     "hashes": str_mapping,
     "built_from": lambda value: value is None or str_mapping(value),
-    "attestations": list_of(object_of(publisher=lambda value: value is None or str_mapping(value), predicate=optional_str)),
+    "attestations": list_of(
+        object_of(publisher=lambda value: value is None or str_mapping(value), predicate=optional_str)
+    ),
     "source": lambda value: value is None or object_of(**_PROVENANCE)(value),
 }
 
@@ -83,7 +86,9 @@ def check_schema(file: File, read: Callable[[], bytes], manifest: Manifest) -> I
         yield _make_schema_finding(file.path, text("it is far too long"))
         return
     try:
-        said = json.loads(read(), object_pairs_hook=_reject_duplicate_keys, parse_constant=_reject_number, parse_float=_reject_number)
+        said = json.loads(
+            read(), object_pairs_hook=_reject_duplicate_keys, parse_constant=_reject_number, parse_float=_reject_number
+        )
     except (ValueError, RecursionError):
         yield _make_schema_finding(file.path, text("it is not JSON"))
         return

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import string
-import sys
+import tomllib
 import urllib.parse
 from collections.abc import Mapping
 from importlib import resources
@@ -18,12 +18,7 @@ from offlinepack.bundle.layout import README, README_ZH, make_pylock_name, make_
 from offlinepack.errors import Finding, IntegrityError, Text, error, text
 from offlinepack.ontarget.errors import ENGLISH, Messages
 from offlinepack.ontarget.manifest import SDISTS, Facts, File, Manifest, TargetPlan
-from offlinepack.targets import Target
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from offlinepack.targets.model import Target
 
 _PLATFORM_MACHINES = {
     "i686": ("i386", "i586", "i686", "x86_64"),
@@ -94,10 +89,14 @@ def make_pylock(target: TargetPlan, files: Mapping[str, File], urls: Mapping[str
 
 
 def _format_environment(facts: Facts) -> str:
-    machines = _PLATFORM_MACHINES.get((facts.os, facts.machine)) or _PLATFORM_MACHINES.get(facts.machine) or (facts.machine,)
+    machines = (
+        _PLATFORM_MACHINES.get((facts.os, facts.machine)) or _PLATFORM_MACHINES.get(facts.machine) or (facts.machine,)
+    )
     which = " or ".join(f"platform_machine == '{one}'" for one in machines)
     which = f"({which})" if len(machines) > 1 else which
-    return f"implementation_name == '{facts.implementation}' and sys_platform == '{_SYS_PLATFORMS[facts.os]}' and {which}"
+    return (
+        f"implementation_name == '{facts.implementation}' and sys_platform == '{_SYS_PLATFORMS[facts.os]}' and {which}"
+    )
 
 
 def is_public_url(url: str, name: str) -> bool:
@@ -187,7 +186,9 @@ def _compare_pylock(path: str, said: dict[str, Any], target: TargetPlan, files: 
         return []
     if not isinstance(listed, list):
         return [_make_difference_finding(path, text("it lists no packages"))]
-    found = _compare_lines(path, [_format_canonical(one) for one in listed], [_format_canonical(one) for one in planned["packages"]])
+    found = _compare_lines(
+        path, [_format_canonical(one) for one in listed], [_format_canonical(one) for one in planned["packages"]]
+    )
     rest = {**said, "packages": []}, {**planned, "packages": []}
     if rest[0] != rest[1]:
         keys = sorted(key for key in {*said, *planned} if rest[0].get(key) != rest[1].get(key))
@@ -218,6 +219,7 @@ def _load_chinese() -> Messages:
     found: dict[str, str] = json.loads(table.read_text("utf-8")) if table.is_file() else {}
     return found
 
+
 _DEFAULT_LOCATION = text("to the virtual environment that is active, else to .venv in the working directory")
 
 
@@ -247,7 +249,7 @@ def _format_readme(manifest: Manifest, language: str, words: Messages) -> str:
 
 
 def _describe_target(target: TargetPlan, words: Messages) -> str:
-    machine = Target(target.name, target.facts).machines.render(words)
+    machine = Target(target.name, target.facts).description.render(words)
     more = text(
         "asked for as {name}; Python {python} or newer; {count} distributions",
         name=target.name,

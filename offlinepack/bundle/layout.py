@@ -30,6 +30,7 @@ def is_read_by_other_tools(path: str) -> bool:
     """Whether other tools would take their orders from this file."""
     return "/" not in path and path.endswith((".toml", ".txt")) and path not in (README, README_ZH)
 
+
 Content = bytes | Path | Iterable[bytes]
 
 
@@ -98,6 +99,7 @@ def write_file(folder: Path, path: str, chunks: Iterable[bytes]) -> Path:
             while view:
                 view = view[file.write(view) :]
     return there
+
 
 README, README_ZH = "README.txt", "README.zh.txt"
 

@@ -11,7 +11,7 @@ from offlinepack.bundle.reader import Bundle
 from offlinepack.bundle.writer import complete_bundle
 from offlinepack.errors import Finding, IntegrityError, Text, UsageError, error, text
 from offlinepack.ontarget.manifest import TOOLS, WHEELS, File, Manifest, TargetPlan
-from offlinepack.targets import Target
+from offlinepack.targets.model import Target
 
 
 def merge_bundles(
@@ -33,12 +33,16 @@ def merge_bundles(
         for key in ("name", "version", "sequence", "install_to"):
             if getattr(each.manifest, key) != getattr(first, key):
                 values = {"found": getattr(each.manifest, key), "expected": getattr(first, key)}
-                bad.append(_make_mismatch_finding(each.path, text("its {key} is {found}, not {expected}", key=key, **values)))
+                bad.append(
+                    _make_mismatch_finding(each.path, text("its {key} is {found}, not {expected}", key=key, **values))
+                )
         for target in each.manifest.targets:
             tools = [one._replace(file=_resolve_tool_path(one.file, in_wheels)) for one in target.tools]
             target = target._replace(tools=tuple(tools))
             if targets.setdefault(target.tag, target) != target:
-                bad.append(_make_mismatch_finding(each.path, text("it has another plan for the target {tag}", tag=target.tag)))
+                bad.append(
+                    _make_mismatch_finding(each.path, text("it has another plan for the target {tag}", tag=target.tag))
+                )
         for file in each.manifest.files:
             if file.kind in ("code", "document") and not file.path.startswith(PROVENANCE):
                 continue
@@ -51,7 +55,7 @@ def merge_bundles(
         urls.update(read_public_urls(dict(_read_locks(each)), each.manifest))
     if bad:
         raise UsageError(*bad)
-    ordered = sorted(targets.values(), key=lambda one: Target(one.name, one.facts).demands)
+    ordered = sorted(targets.values(), key=lambda one: Target(one.name, one.facts).sort_key)
     members = [Member(file, _BundleContent(each)) for file, each in found.values()]
     draft = first._replace(targets=tuple(ordered), files=())
     if describe:

@@ -62,6 +62,7 @@ def _find_problems(bundle: Bundle) -> Iterator[File | Finding]:
     else:
         yield from validate_archive(bundle.manifest, bundle.read_members())
 
+
 _MAX_SIGNATURE_SIZE = 64 << 10
 
 _MAX_DIRECTORY_SIZE = 8 << 20
@@ -213,7 +214,9 @@ class Bundle:
 
     def check_documents(self) -> None:
         """IntegrityError: the files for other tools do not say what the manifest says, or one is out of its place."""
-        raise_on_errors(IntegrityError, [*find_misplaced_files(self.manifest), *validate_documents(self.manifest, self.read_file)])
+        raise_on_errors(
+            IntegrityError, [*find_misplaced_files(self.manifest), *validate_documents(self.manifest, self.read_file)]
+        )
 
     def verify(self) -> Iterator[File | Finding]:
         """Check everything, wheels to their last member. Gives each file that is done, and what was found wrong or odd.
@@ -254,7 +257,8 @@ def _make_size_error(file: File, size: int) -> IntegrityError:
 
 def _make_missing_findings(paths: Iterable[str]) -> list[Finding]:
     return [
-        error("file-missing", one, "{subject} is missing from the bundle.", COPY_AGAIN) for one in sorted(paths)[:_MAX_FINDINGS]
+        error("file-missing", one, "{subject} is missing from the bundle.", COPY_AGAIN)
+        for one in sorted(paths)[:_MAX_FINDINGS]
     ]
 
 
@@ -275,6 +279,7 @@ def _read_head(reader: ArchiveReader, path: Path) -> tuple[str, bytes, dict[str,
         signatures[name] = b"".join(reader.read_content(ahead[1]))
         ahead = reader.read_header()
     return folder, data, signatures, ahead
+
 
 _TOO_LARGE = text("it is larger than such a file can be")
 
@@ -297,7 +302,9 @@ def _read_archive_members(bundle: Bundle) -> Iterator[Member]:
         if (data, signatures) != (bundle.manifest_bytes, bundle.signatures):
             raise make_archive_error(bundle.path, text("it changed while it was read"))
         if folder != bundle.manifest.folder:
-            raise make_archive_error(folder, text("the folder at the top should be called {name}", name=bundle.manifest.folder))
+            raise make_archive_error(
+                folder, text("the folder at the top should be called {name}", name=bundle.manifest.folder)
+            )
         listed = {f"{folder}/{one.path}": one for one in bundle.manifest.files if one.carried}
         waiting = dict(listed)
         while ahead:

@@ -126,7 +126,9 @@ class _WheelValidator:
         """What is left to be found: other names than the plan's, files that two distributions both bring."""
         while self._pending:
             yield from self._collect()
-        yield from check_plans(manifest, self._identities, self._path_keys, lambda path: pickle.loads(self._sound_paths[path].read_bytes()))
+        yield from check_plans(
+            manifest, self._identities, self._path_keys, lambda path: pickle.loads(self._sound_paths[path].read_bytes())
+        )
 
 
 def _validate_wheel(path: Path, bound: UnpackBudget) -> tuple[CheckedWheel | None, list[Finding]]:

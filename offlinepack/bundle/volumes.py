@@ -186,7 +186,13 @@ class VolumeWriter:
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))  # another run writes to the same name
         self._file.close()
         self._file = None
-        self._parts.append(Part(self._make_final_path(number), size, (self._part_hash if self._part_size else self._archive_hash).hexdigest()))
+        self._parts.append(
+            Part(
+                self._make_final_path(number),
+                size,
+                (self._part_hash if self._part_size else self._archive_hash).hexdigest(),
+            )
+        )
 
     def _commit(self) -> None:
         self._finish_part()
@@ -247,7 +253,9 @@ class VolumeReader:
         sums = _read_sums(self.base_path.with_name(self.base_path.name + ".sha256"))
         found = [(part, sums.get(part.name)) for part in self._parts]
         return [
-            error("part-differs", part, "{subject} is not the part that was written: damaged, or another one.", COPY_AGAIN)
+            error(
+                "part-differs", part, "{subject} is not the part that was written: damaged, or another one.", COPY_AGAIN
+            )
             for part, expected in found
             if expected and hash_file(part)[1] != expected
         ]

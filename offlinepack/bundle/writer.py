@@ -113,7 +113,9 @@ def assemble_bundle(
     return complete_bundle(draft, members, addresses)
 
 
-def complete_bundle(draft: Manifest, members: list[Member], urls: Mapping[str, str]) -> tuple[Manifest, tuple[Member, ...]]:
+def complete_bundle(
+    draft: Manifest, members: list[Member], urls: Mapping[str, str]
+) -> tuple[Manifest, tuple[Member, ...]]:
     """With the target side, the documents and the sums; `draft` lists no files yet, `urls`: path -> address."""
     listed = draft._replace(files=tuple(member.file for member in members))
     members += [make_member(path, data) for path, data in (*_read_target_side(), *make_documents(listed, urls).items())]

@@ -25,8 +25,7 @@ from offlinepack.cli.options.policy import policy_options
 from offlinepack.cli.options.targets import TargetOptions, target_options
 from offlinepack.cli.summary import check_summary_path
 from offlinepack.errors import Finding, ResolutionError, SourceError, Text, UsageError, error, text, warning
-from offlinepack.evidence.policy import Rules
-from offlinepack.indexes import Indexes
+from offlinepack.index.model import Indexes
 from offlinepack.net.urls import redact_text
 from offlinepack.ontarget.files import write_file_atomically
 from offlinepack.pipeline.assemble import WrittenBundle
@@ -35,8 +34,9 @@ from offlinepack.pipeline.lock import TargetLock, find_file_sizes
 from offlinepack.pipeline.plan import lock_and_close
 from offlinepack.pipeline.provider import fetch_page, make_own_wheels
 from offlinepack.pipeline.request import BuildOptions, BuildRequest, BundleName, find_default_target
-from offlinepack.rehearse import Verdict
+from offlinepack.rehearsal.verdict import Verdict
 from offlinepack.report.facts import describe_differing_versions
+from offlinepack.report.policy import PolicyCheck
 from offlinepack.requirements.discover import find_inputs, list_inputs
 from offlinepack.requirements.model import ProjectWheels, Requirements
 from offlinepack.requirements.read import (
@@ -47,10 +47,12 @@ from offlinepack.requirements.read import (
     read_project,
     read_requirements_file,
 )
-from offlinepack.targets import running
+from offlinepack.targets.parse import get_running_target
 
 
-def gather_requirements(what: InputOptions, indexes: Indexes, how: BuildOptions, speaker: Console) -> tuple[Requirements, Path | None]:
+def gather_requirements(
+    what: InputOptions, indexes: Indexes, how: BuildOptions, speaker: Console
+) -> tuple[Requirements, Path | None]:
     """Everything that was asked, read, and the environment whose interpreter is the default target.
 
     The first line says what was taken. With nothing asked: the first of the places that `discover` knows.
@@ -65,9 +67,7 @@ def gather_requirements(what: InputOptions, indexes: Indexes, how: BuildOptions,
     environment = what.venv
     if parts:
         found = functools.reduce(operator.add, parts)
-        taken: list[object] = [
-            redact_text(str(one)) for one in (*what.requirements, *what.files, *_list_folders(what))
-        ]
+        taken: list[object] = [redact_text(str(one)) for one in (*what.requirements, *what.files, *_list_folders(what))]
         speaker.print_message(_describe_inputs(what, taken, Path.cwd()))
     else:
         discovered = find_inputs(
@@ -167,9 +167,7 @@ class _InputReader:
     def read_project(self, folder: Path) -> Requirements:
         """The folder behind --project."""
         what = self.inputs
-        return read_project(
-            folder, extras=what.extras, groups=what.groups, locked=what.locked, own=self.own_wheels
-        )
+        return read_project(folder, extras=what.extras, groups=what.groups, locked=what.locked, own=self.own_wheels)
 
     def read_constraints(self, path: Path) -> Requirements:
         """The file behind -c."""
@@ -189,12 +187,7 @@ def _apply_resolution_policy(found: Requirements, what: InputOptions) -> Require
 
 
 def make_request(
-    what: InputOptions,
-    asked: TargetOptions,
-    indexes: Indexes,
-    how: BuildOptions,
-    label: BundleName,
-    speaker: Console,
+    what: InputOptions, asked: TargetOptions, indexes: Indexes, how: BuildOptions, label: BundleName, speaker: Console
 ) -> BuildRequest:
     """The values of the command line as one request.
 
@@ -248,7 +241,7 @@ def build(
     how: BuildOptions,
     label: BundleName,
     extra: BundleContents,
-    rules: Rules | None,
+    rules: PolicyCheck | None,
     report: Path | None,
     output: str | None,
     lock_dir: Path | None,
@@ -269,7 +262,9 @@ def build(
     )
     if dry_run:
         plans = lock_and_close(wanted, speaker.track)
-        speaker.print_findings([*wanted.requirements.notes, *(one for plan in plans for one in plan.selection.findings)])
+        speaker.print_findings(
+            [*wanted.requirements.notes, *(one for plan in plans for one in plan.selection.findings)]
+        )
         print_plan(plans, find_file_sizes(plans, wanted), speaker)
         return
     built = build_bundles(wanted, Path(output or wanted.bundle_name.archive_name), speaker.track)
@@ -298,7 +293,7 @@ def print_plan(plans: tuple[TargetLock, ...], sizes: dict[str, int | None], spea
                     {
                         "name": plan.target.name,
                         "tag": plan.target.tag,
-                        "machines": str(plan.target.machines),
+                        "machines": str(plan.target.description),
                         "packages": describe_packages(plan),
                     }
                     for plan in plans
@@ -320,7 +315,7 @@ def print_plan(plans: tuple[TargetLock, ...], sizes: dict[str, int | None], spea
 
 def print_build_result(built: BuildResult, speaker: Console) -> None:
     """The summary: what, for which machines, size, sha256, seconds, and what to type on the other side."""
-    machines = {one.tag: one.machines for one in built.targets}
+    machines = {one.tag: one.description for one in built.targets}
     first = built.bundles[0]
     document = {
         "ok": True,
@@ -375,9 +370,7 @@ def _describe_archive(archive: Archive) -> dict[str, Any]:
     }
 
 
-def _print_bundle(
-    packed: WrittenBundle, machines: dict[str, Text], verdicts: list[Verdict], speaker: Console
-) -> None:
+def _print_bundle(packed: WrittenBundle, machines: dict[str, Text], verdicts: list[Verdict], speaker: Console) -> None:
     archive, listed = packed.archive, packed.manifest
     lines: list[str | Text] = [
         text(
@@ -394,7 +387,7 @@ def _print_bundle(
         if speaker.verbosity > 0:
             lines += [f"    {one.name} {one.version}  {_strip_folder(one.file)}" for one in target.install]
     lines += describe_differing_versions(listed)
-    lines += [sentence for one in verdicts for sentence in one.sentences()]
+    lines += [sentence for one in verdicts for sentence in one.format_lines()]
     lines.append(text("on the other side:"))
     name, folder = archive.path.name, listed.folder
     unpack = f"tar -xzf {name}" if len(archive.parts) == 1 else f"cat {name}.[0-9]* | tar -xz"
@@ -428,7 +421,7 @@ def init(ctx: click.Context) -> None:
                     "Edit them there.",
                 )
             )
-    written = render_template(folder, build.params, running().anywhere().tag)
+    written = render_template(folder, build.params, get_running_target().generic().tag)
     before = path.read_bytes().decode("utf-8") if path.exists() else ""
     end = "\r\n" if "\r\n" in before else "\n"
     gap = "" if not before else end if before.endswith("\n") else end * 2

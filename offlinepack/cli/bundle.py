@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from offlinepack import signing
 from offlinepack.bundle.layout import REHEARSAL, SBOM
 from offlinepack.bundle.merge import merge_bundles
 from offlinepack.bundle.reader import Bundle, open_bundle
@@ -24,18 +23,22 @@ from offlinepack.errors import Finding, InstallError, IntegrityError, MachineErr
 from offlinepack.launcher import run_install_script
 from offlinepack.ontarget.manifest import MANIFEST, File, Manifest, TargetPlan
 from offlinepack.ontarget.target_selection import filter_targets
-from offlinepack.roots import check
-from offlinepack.signing import put_beside, who_signed
-from offlinepack.targets import facts_to_json
+from offlinepack.sandbox import check_root
+from offlinepack.signing import sign_manifest, verify_signatures, write_signature
+from offlinepack.targets.parse import serialize_facts
 
 if TYPE_CHECKING:
-    from offlinepack.evidence import Evidence
-    from offlinepack.rehearse import Verdict
+    from offlinepack.rehearsal.verdict import Verdict
+    from offlinepack.report.facts import BundleFacts
 
 
 SIGNATURE_OPTIONS = (
-    make_option("--verify-key", multiple=True, metavar="FILE", help="Who must have signed: a .pub, or allowed signers."),
-    make_option("--signature", metavar="FILE", help="The signature, where it lies neither in the bundle nor beside it."),
+    make_option(
+        "--verify-key", multiple=True, metavar="FILE", help="Who must have signed: a .pub, or allowed signers."
+    ),
+    make_option(
+        "--signature", metavar="FILE", help="The signature, where it lies neither in the bundle nor beside it."
+    ),
 )
 
 
@@ -56,15 +59,15 @@ def check_bundle(speaker: Console, opened: Bundle) -> tuple[int, list[Finding]]:
     return count, raise_on_errors(IntegrityError, findings)
 
 
-def read_bundle_facts(speaker: Console, opened: Bundle) -> Evidence:
+def read_bundle_facts(speaker: Console, opened: Bundle) -> BundleFacts:
     """What a bundle tells of itself; it is read once, to its end."""
-    from offlinepack.evidence import Evidence, of_bundle
+    from offlinepack.report.facts import BundleFacts, collect_bundle_facts
 
-    found: list[Evidence] = []
+    found: list[BundleFacts] = []
 
     def files() -> Iterator[File]:
-        for one in of_bundle(opened):
-            if isinstance(one, Evidence):
+        for one in collect_bundle_facts(opened):
+            if isinstance(one, BundleFacts):
                 found.append(one)
             else:
                 yield one
@@ -90,12 +93,12 @@ def verify(
     """Check that a bundle (the tar.gz or its unpacked folder) is complete and unaltered since it was packed."""
     speaker = get_console(ctx)
     opened = open_bundle(bundle_path)
-    signed = who_signed(opened, verify_key, signature)
+    signed = verify_signatures(opened, verify_key, signature)
     count, findings = check_bundle(speaker, opened)
     if policy:
-        from offlinepack.evidence.policy import Rules, read
+        from offlinepack.report.policy import PolicyCheck, read_policy
 
-        findings += Rules(read(policy), vulnerabilities).judge(read_bundle_facts(speaker, opened))
+        findings += PolicyCheck(read_policy(policy), vulnerabilities).check(read_bundle_facts(speaker, opened))
     speaker.print_findings([*findings, *signed])
     if signed:
         sentence = text(
@@ -142,7 +145,9 @@ def inspect(ctx: click.Context, path: Path, target: str | None) -> None:
     rehearsed, evidence = _read_verdicts(opened), read_bundle_facts(speaker, opened)
     if speaker.wants_json:
         told = {"rehearsal": [one for one in rehearsed.values() if one["tag"] in {each.tag for each in shown}]}
-        speaker.print_json({"ok": True, "bundle": str(path), **_describe_bundle(evidence, shown), **(told if rehearsed else {})})
+        speaker.print_json(
+            {"ok": True, "bundle": str(path), **_describe_bundle(evidence, shown), **(told if rehearsed else {})}
+        )
         return
     sizes = {one.path: one.size for one in listed.files}
     speaker.print_result(
@@ -169,11 +174,15 @@ def inspect(ctx: click.Context, path: Path, target: str | None) -> None:
             speaker.print_result(f"  {tool.name} {tool.version}  {tool.file}  {format_size(sizes[tool.file])}")
         for each in one.install:
             mark = "*" if each.requested else " "
-            look = evidence.looks.get(each.file)
-            licence = f"  {', '.join(look.licences)}" if look and look.licences else ""
-            speaker.print_result(f"{mark} {each.name} {each.version}  {each.file}  {format_size(sizes[each.file])}{licence}")
+            look = evidence.contents.get(each.file)
+            licence = f"  {', '.join(look.licenses)}" if look and look.licenses else ""
+            speaker.print_result(
+                f"{mark} {each.name} {each.version}  {each.file}  {format_size(sizes[each.file])}{licence}"
+            )
         for need in one.needs:
-            speaker.print_result(text("  needs {soname} from the system: {help}", soname=need.soname, help=need.help or ""))
+            speaker.print_result(
+                text("  needs {soname} from the system: {help}", soname=need.soname, help=need.help or "")
+            )
 
 
 def _read_verdicts(opened: Bundle) -> dict[str, Any]:
@@ -184,13 +193,13 @@ def _read_verdicts(opened: Bundle) -> dict[str, Any]:
     return {one["tag"]: one for one in json.loads(opened.read_file(file))["targets"]}
 
 
-def _describe_file(evidence: Evidence, path: str) -> dict[str, Any]:
+def _describe_file(evidence: BundleFacts, path: str) -> dict[str, Any]:
     """What is known of a file beside the plan: for programs, as in the report."""
-    look, story = evidence.looks.get(path), evidence.stories.get(path)
-    return {"licences": list(look.licences) if look else [], "provenance": story}
+    look, story = evidence.contents.get(path), evidence.provenance.get(path)
+    return {"licences": list(look.licenses) if look else [], "provenance": story}
 
 
-def _describe_bundle(evidence: Evidence, shown: tuple[TargetPlan, ...]) -> dict[str, Any]:
+def _describe_bundle(evidence: BundleFacts, shown: tuple[TargetPlan, ...]) -> dict[str, Any]:
     listed = evidence.manifest
     files = {one.path: one for one in listed.files}
     return {
@@ -209,7 +218,7 @@ def _describe_bundle(evidence: Evidence, shown: tuple[TargetPlan, ...]) -> dict[
                 "name": one.name,
                 "tag": one.tag,
                 "python_min": one.python_min,
-                "facts": facts_to_json(one.facts),
+                "facts": serialize_facts(one.facts),
                 "install": [
                     {
                         "name": each.name,
@@ -250,12 +259,12 @@ def _describe_bundle(evidence: Evidence, shown: tuple[TargetPlan, ...]) -> dict[
 @click.pass_context
 def diff(ctx: click.Context, old: Path, new: Path) -> None:
     """Tell what changed between two bundles; each the tar.gz, its folder, or a manifest.json alone."""
-    from offlinepack.evidence import diff as diff_module
+    from offlinepack.report.diff import diff_bundles
 
     speaker = get_console(ctx)
-    found = diff_module.diff(old, new)
+    found = diff_bundles(old, new)
     speaker.print_findings(found.findings)
-    speaker.print_result(*found.lines())
+    speaker.print_result(*found.format_lines())
     if speaker.wants_json:
         speaker.print_json({"ok": True, **found.to_json()})
 
@@ -272,12 +281,12 @@ def sign(ctx: click.Context, bundle_path: Path, key: Path, embed: bool) -> None:
     speaker = get_console(ctx)
     opened = open_bundle(bundle_path)
     findings = check_bundle(speaker, opened)[1]
-    made = signing.sign(opened.manifest_bytes, key)
+    made = sign_manifest(opened.manifest_bytes, key)
     if embed:
         opened.embed_signature(made)
         place = bundle_path
     else:
-        place = put_beside(bundle_path, made)
+        place = write_signature(bundle_path, made)
     speaker.print_findings(findings)
     speaker.print_result(text("signed: {place}", place=place))
     if speaker.wants_json:
@@ -293,8 +302,8 @@ def sign(ctx: click.Context, bundle_path: Path, key: Path, embed: bool) -> None:
 def merge(ctx: click.Context, bundles: tuple[Path, ...], output: Path) -> None:
     """Join bundles of one name that were made for different targets, on different machines for example."""
     speaker = get_console(ctx)
-    from offlinepack.evidence import Evidence
-    from offlinepack.evidence.sbom import write
+    from offlinepack.report.facts import BundleFacts
+    from offlinepack.report.sbom import make_sbom
 
     opened = [open_bundle(one) for one in bundles]
     for one in opened:
@@ -303,15 +312,15 @@ def merge(ctx: click.Context, bundles: tuple[Path, ...], output: Path) -> None:
 
     def describe(draft: Manifest) -> dict[str, bytes]:
         # a tool that another bundle installs lies in wheels/
-        looks = {path.rpartition("/")[2]: look for one in parts for path, look in one.looks.items()}
-        stories = {path.rpartition("/")[2]: story for one in parts[::-1] for path, story in one.stories.items()}
+        looks = {path.rpartition("/")[2]: look for one in parts for path, look in one.contents.items()}
+        stories = {path.rpartition("/")[2]: story for one in parts[::-1] for path, story in one.provenance.items()}
         named = {one.path: one.path.rpartition("/")[2] for one in draft.files}
-        whole = Evidence(
+        whole = BundleFacts(
             draft,
             {path: looks[name] for path, name in named.items() if name in looks},
             {path: stories[name] for path, name in named.items() if name in stories},
         )
-        return {SBOM: write(whole)}
+        return {SBOM: make_sbom(whole)}
 
     listed, members = merge_bundles(opened, describe)
     total = float(sum(one.size for one in listed.files))
@@ -365,24 +374,24 @@ def rehearse(
 
     With --live (--root and --smoke mean it too) the bundle's own install.py runs as well; every module is imported.
     """
-    from offlinepack.rehearse import live as live_module
-    from offlinepack.rehearse import static
+    from offlinepack.rehearsal.live import run_install
+    from offlinepack.rehearsal.static import check_bundle_targets
     from offlinepack.store import Store
 
     speaker = get_console(ctx)
     speaker.report_path = check_summary_path(report) if report else None
     if root:
-        check(root)
+        check_root(root)
     opened = open_bundle(bundle_path)
     shown = tuple(filter_targets(opened.manifest, target))
     check_bundle(speaker, opened)  # pip believes what is in a wheel
     what = text("rehearsing {targets}", targets=[one.name for one in shown])
-    with Store.open(cache_dir or Store.default_folder()) as store:
-        verdicts = list(speaker.track(what, static.rehearse(opened, shown, store=store), len(shown)))
+    with Store.open(cache_dir or Store.get_default_folder()) as store:
+        verdicts = list(speaker.track(what, check_bundle_targets(opened, shown, store=store), len(shown)))
     live = live or bool(root or smoke)
     if live:
         what = text("rehearsing live {targets}", targets=[one.name for one in shown])
-        verdicts = list(speaker.track(what, live_module.rehearse(opened, verdicts, root, smoke), len(shown)))
+        verdicts = list(speaker.track(what, run_install(opened, verdicts, root, smoke), len(shown)))
     findings, code = [one for each in verdicts for one in each.findings], _choose_exit_code(verdicts)
     if not code and live and not any(each.runs for each in verdicts):
         code = MachineError.exit_code
@@ -398,13 +407,15 @@ def rehearse(
         )
     speaker.print_findings(findings)
     for each in verdicts:
-        speaker.print_result(*each.sentences())
+        speaker.print_result(*each.format_lines())
     speaker.write_summary(
         {
             "ok": not code,
             **({"exit_code": code} if code else {}),
             "bundle": str(bundle_path),
-            "targets": [{**one.to_json(), "sentences": [each.render() for each in one.sentences()]} for one in verdicts],
+            "targets": [
+                {**one.to_json(), "sentences": [each.render() for each in one.format_lines()]} for one in verdicts
+            ],
             "findings": [one.to_json() for one in findings],
         }
     )

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import difflib
 import re
-import sys
 import textwrap
+import tomllib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,6 @@ import click
 
 from offlinepack.cli.command import Option
 from offlinepack.errors import Finding, SourceError, error, warning
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 TABLE_KEYS = {"sources", "index"}
 """keys of [tool.offlinepack] that are read by the stage that they are about, not as options"""
@@ -73,7 +68,7 @@ def _read_table(path: Path) -> dict[str, Any] | None:
 
 
 def read_index_tables(path: Path) -> dict[str, Any]:
-    """The tables `index` and `sources`, by the names that Indexes.from_settings gives them, and the file's folder."""
+    """The tables `index` and `sources`, by the names that read_settings gives them, and the file's folder."""
     table = read_config(path)
     found = {"index": table.get("index", []), "sources": table.get("sources", {})}
     expected = {
@@ -94,7 +89,9 @@ def read_index_tables(path: Path) -> dict[str, Any]:
     ]
     tables = found["index"] if isinstance(found["index"], list) else []
     unknown = {key for one in tables if isinstance(one, dict) for key in one} - _INDEX_KEYS
-    wrong += [_report_unknown_setting(f"{path.name}:{_find_line(path, key)}", key, _INDEX_KEYS) for key in sorted(unknown)]
+    wrong += [
+        _report_unknown_setting(f"{path.name}:{_find_line(path, key)}", key, _INDEX_KEYS) for key in sorted(unknown)
+    ]
     if wrong:
         raise SourceError(*wrong)
     return {**found, "beside": path.absolute().parent}
@@ -106,6 +103,7 @@ def read_policy_table(path: Path) -> tuple[dict[str, Any], str, Callable[[str], 
     if not isinstance(found, dict):
         return None
     return found, f"{path.name}, [tool.offlinepack.policy]", lambda key: f"{path.name}:{_find_line(path, key)}"
+
 
 PACKING_COMMANDS = ("build", "lock")
 """the commands that settings are about: a key of theirs (venv, the environment to freeze) means nothing elsewhere"""
@@ -124,7 +122,12 @@ def make_default_map(path: Path, commands: Mapping[str, click.Command], command:
     bundle, takes no guard away from the commands that look at bundles.
     """
     table = read_config(path)
-    known = {key: (name, one) for name in list(commands)[::-1] for one in commands[name].params for key in list_setting_names(one)}
+    known = {
+        key: (name, one)
+        for name in list(commands)[::-1]
+        for one in commands[name].params
+        for key in list_setting_names(one)
+    }
     # `target` of install would be taken for what build calls targets
     known = {key: one for key, one in known.items() if one[0] in PACKING_COMMANDS or _pluralize(key) not in known}
     own = {key: one for one in commands[command].params for key in list_setting_names(one)}
@@ -138,7 +141,13 @@ def make_default_map(path: Path, commands: Mapping[str, click.Command], command:
             findings.append(_report_unknown_setting(where, key, {*known, *TABLE_KEYS}))
             continue
         home, option = known[key]
-        if not named and command in BUNDLE_COMMANDS and home not in PACKING_COMMANDS and key in own and own[key].name in _UNSAFE_OPTIONS:
+        if (
+            not named
+            and command in BUNDLE_COMMANDS
+            and home not in PACKING_COMMANDS
+            and key in own
+            and own[key].name in _UNSAFE_OPTIONS
+        ):
             findings.append(
                 error(
                     "setting-not-named",
@@ -206,6 +215,7 @@ def _report_unknown_setting(where: str, key: str, known: Collection[str]) -> Fin
         key=key,
     )
 
+
 _PATH_OPTIONS = ("include", "find_links", "cert", "client_cert", "target")
 """options besides those of files whose value may name one, which then lies beside the settings"""
 
@@ -219,7 +229,12 @@ def _resolve_paths(parameter: click.Parameter, value: Any, folder: Path) -> Any:
     if isinstance(parameter.type, click.Path):
         return str(folder / value)
     source = value.partition("=")[0]
-    there = parameter.name in _PATH_OPTIONS and "://" not in value and not Path(source).exists() and (folder / source).exists()
+    there = (
+        parameter.name in _PATH_OPTIONS
+        and "://" not in value
+        and not Path(source).exists()
+        and (folder / source).exists()
+    )
     return str(folder / source) + value[len(source) :] if there else value
 
 
@@ -231,6 +246,7 @@ def list_setting_names(parameter: click.Parameter) -> tuple[str, ...]:
     if not parameter.expose_value:
         return tuple(one for one in names if one in _GLOBAL_SETTINGS)
     return tuple(_pluralize(name) for name in names) if _is_repeatable(parameter) else tuple(names)
+
 
 _GLOBAL_SETTINGS = ("quiet", "verbose", "json", "no-color", "lang")
 
@@ -260,7 +276,13 @@ def _accepts_value(parameter: click.Parameter, value: Any) -> bool:
 
 
 def _describe_expected_value(parameter: click.Parameter) -> str:
-    return "true or false" if _is_flag(parameter) else "a list of strings" if _is_repeatable(parameter) else "a string or a number"
+    return (
+        "true or false"
+        if _is_flag(parameter)
+        else "a list of strings"
+        if _is_repeatable(parameter)
+        else "a string or a number"
+    )
 
 
 def _convert_value(parameter: click.Parameter, value: Any) -> Any:
@@ -301,6 +323,7 @@ def find_misnamed_variables(variables: Mapping[str, str], parameters: Sequence[c
         for one, found in sorted(near.items())
         if found
     ]
+
 
 _VARIABLE_PREFIX = "OFFLINEPACK_"
 

@@ -43,6 +43,7 @@ def log_commands(told: bool) -> None:
     sys.addaudithook(heard)
     _CommandLog.is_installed = True
 
+
 T = TypeVar("T")
 
 _COLORS = {"error": "31;1", "warning": "33", "note": "36", "done": "32;1", "dim": "2"}
@@ -153,11 +154,7 @@ class Console:
         sys.stdout.flush()
 
     def track(
-        self,
-        what: Text,
-        steps: Iterable[T],
-        total: float | None = None,
-        weigh: Callable[[T], float] | None = None,
+        self, what: Text, steps: Iterable[T], total: float | None = None, weigh: Callable[[T], float] | None = None
     ) -> Iterator[T]:
         """`steps` as they are, while a bar shows how many are done; with `weigh`, how many bytes and how fast."""
         if self.verbosity < 0:

@@ -15,7 +15,7 @@ from offlinepack.cli.options.indexes import index_options
 from offlinepack.cli.options.inputs import InputOptions, input_options
 from offlinepack.cli.options.targets import TargetOptions, target_options
 from offlinepack.errors import UsageError, error, text
-from offlinepack.indexes import Indexes
+from offlinepack.index.model import Indexes
 from offlinepack.ontarget.files import write_file_atomically
 from offlinepack.pipeline.lock import find_file_sizes, format_lock
 from offlinepack.pipeline.plan import lock_and_close

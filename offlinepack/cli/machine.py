@@ -21,7 +21,8 @@ from offlinepack.cli.options.targets import complete_target_name
 from offlinepack.errors import text
 from offlinepack.launcher import run_install_script, run_installer
 from offlinepack.ontarget.zipapp import build_zipapp, is_code_file
-from offlinepack.targets import System, catalogue, facts_to_json, parse
+from offlinepack.targets.catalogue import System, load_catalogue
+from offlinepack.targets.parse import parse_target, serialize_facts
 
 
 class ForwardedOptions:
@@ -47,6 +48,7 @@ class ForwardedOptions:
         words += [f"--{name}".replace("_", "-") for name in ("json", "no_color", "debug") if said.get(name)]
         return words + (["--lang", said["lang"]] if said.get("lang") else [])
 
+
 VENV_OPTION = make_option(
     "--venv", metavar="DIR", help="The place; else what the bundle says, else the active venv, else ./.venv."
 )
@@ -64,9 +66,13 @@ INSTALL_OPTIONS = ForwardedOptions(
     ),
     make_option("--dry-run", is_flag=True, help="Check everything and tell what would be done; write nothing."),
     make_option("--report", metavar="FILE|DIR", help="Write the report there too."),
-    make_option("--verify-key", multiple=True, metavar="FILE", help="Who must have signed: a .pub, or allowed signers."),
+    make_option(
+        "--verify-key", multiple=True, metavar="FILE", help="Who must have signed: a .pub, or allowed signers."
+    ),
     make_option("--require-signature", is_flag=True, help="Refuse a bundle without a good signature."),
-    make_option("--signature", metavar="FILE", help="The signature, where it lies neither in the bundle nor beside it."),
+    make_option(
+        "--signature", metavar="FILE", help="The signature, where it lies neither in the bundle nor beside it."
+    ),
     make_option("-j", "--jobs", type=click.IntRange(1, 256), metavar="N", help="Processes at a time."),
 )
 
@@ -113,7 +119,9 @@ def standalone(ctx: click.Context, output: Path) -> None:
     from offlinepack.ontarget.files import write_file_atomically
 
     code = {
-        one.name: one.read_bytes() for one in resources.files("offlinepack.ontarget").iterdir() if is_code_file(one.name)
+        one.name: one.read_bytes()
+        for one in resources.files("offlinepack.ontarget").iterdir()
+        if is_code_file(one.name)
     }
     data = build_zipapp(code)
     write_file_atomically(output, data)
@@ -165,7 +173,7 @@ def targets(ctx: click.Context, name: str | None) -> None:
     """List the machines of the catalogue; or one target's facts, environment markers and tags."""
     speaker = get_console(ctx)
     if name is None:
-        systems = catalogue()
+        systems = load_catalogue()
         if speaker.wants_json:
             speaker.print_json({"ok": True, "targets": [_describe_system(one) for one in systems]})
         rows = [_format_row(one) for one in systems]
@@ -177,19 +185,19 @@ def targets(ctx: click.Context, name: str | None) -> None:
             speaker.print_result(f"{line.rstrip()}\n    {machines}" if far else f"{line}  {machines}")
         speaker.print_result(text("NAME[-ARCH][:X.Y], as in rhel8-aarch64:3.11; in brackets: the default Python"))
         return
-    found = parse(name)
+    found = parse_target(name)
     document = {
         "name": found.name,
         "tag": found.tag,
-        "machines": str(found.machines),
-        "facts": facts_to_json(found.facts),
+        "machines": str(found.description),
+        "facts": serialize_facts(found.facts),
         "marker_environment": found.environment,
         "compatible_tags": [str(tag) for tag in found.tags],
     }
     if speaker.wants_json:
         speaker.print_json({"ok": True, **document})
         return
-    speaker.print_result(found.machines)
+    speaker.print_result(found.description)
     speaker.print_result(f"  {found.tag}")
     for key, value in found.environment.items():
         speaker.print_result(f"  {key} = {json.dumps(value)}")

@@ -78,7 +78,7 @@ def _load_default_map(command: str, args: list[str], parent: click.Context) -> d
     path = find_config_file(Path(folder), given)
     if path is None or not read_config(path):
         return {}
-    parent.meta["offlinepack.indexes"] = read_index_tables(path)
+    parent.meta["offlinepack.index.model"] = read_index_tables(path)
     parent.meta["offlinepack.policy"] = read_policy_table(path)
     root = click.Context(root_command)
     commands = {name: root_command.get_command(root, name) for name in COMMANDS}
@@ -139,6 +139,7 @@ def _print_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -
         click.echo(f"offlinepack {__version__}")
         ctx.exit()
 
+
 WELCOME = """offlinepack carries a Python application and all that it depends on to a machine without a network.
 
   offlinepack build                 in a project or a venv: one file with all of it
@@ -172,6 +173,7 @@ def root_command(ctx: click.Context) -> None:
     """Show the commands that matter where none is given."""
     if ctx.invoked_subcommand is None:
         get_console(ctx).print_result(text(WELCOME))
+
 
 root_command.params += [*make_global_options(), make_help_all_option()]
 
@@ -249,7 +251,9 @@ def _invoke_command(arguments: list[str]) -> int:
             _print_traceback()
         sentence = "offlinepack itself failed: {kind}: {words}."
         advice = "This is a bug. Run the same command with --debug and report what it prints."
-        return _report_failure(ctx, 1, [error("bug", "offlinepack", sentence, advice, kind=type(bug).__name__, words=str(bug))])
+        return _report_failure(
+            ctx, 1, [error("bug", "offlinepack", sentence, advice, kind=type(bug).__name__, words=str(bug))]
+        )
 
 
 def describe_os_error(failure: OSError) -> Finding:
@@ -263,9 +267,14 @@ def describe_os_error(failure: OSError) -> Finding:
         )
     if failure.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return error(
-            "no-permission", place, "{subject} may not be read or written: {words}.", _PATH_ADVICE, words=failure.strerror
+            "no-permission",
+            place,
+            "{subject} may not be read or written: {words}.",
+            _PATH_ADVICE,
+            words=failure.strerror,
         )
     return error("computer", place, "{subject}: {words}.", _PATH_ADVICE, words=failure.strerror or str(failure))
+
 
 _PATH_ADVICE = "Choose another place, or ask for the right to use this one."
 

@@ -30,42 +30,39 @@ def report(
     ctx: click.Context, bundle_path: Path, against: Path | None, output: Path | None, vulnerabilities: Path | None
 ) -> None:
     """Tell what is in a bundle, where it is from, what changed and what is known of it; nothing is changed."""
-    from offlinepack.evidence import policy
-    from offlinepack.evidence import report as report_module
-    from offlinepack.evidence.page import to_html, to_markdown
-    from offlinepack.evidence.report import differing, plain
+    from offlinepack.report.facts import compare_with_previous, make_report, render_texts
+    from offlinepack.report.html import render_html
+    from offlinepack.report.markdown import render_markdown
+    from offlinepack.report.policy import look_up_vulnerabilities
 
     if output and output.suffix.lower() not in _REPORT_SUFFIXES:
         raise UsageError(
             error(
-                "report-form",
-                output,
-                "A report is .html, .md or .json, and {subject} is none of these.",
-                "Name it so.",
+                "report-form", output, "A report is .html, .md or .json, and {subject} is none of these.", "Name it so."
             )
         )
     speaker = get_console(ctx)
     opened = open_bundle(bundle_path)
     check_bundle(speaker, opened)
-    difference = differing(against, opened) if against else None
+    difference = compare_with_previous(against, opened) if against else None
     evidence, today = read_bundle_facts(speaker, opened), date.today()
     looked_up = speaker.run_with_spinner(
-        text("looking up known vulnerabilities"), lambda: policy.vulnerabilities(evidence, vulnerabilities, today)
+        text("looking up known vulnerabilities"), lambda: look_up_vulnerabilities(evidence, vulnerabilities, today)
     )
-    facts = report_module.facts(evidence, opened.manifest_bytes, today, looked_up, difference)
+    facts = make_report(evidence, opened.manifest_bytes, today, looked_up, difference)
     form = output.suffix.lower() if output else ""
     if form == ".json":
         made = (
-            json.dumps({"schema": 1, "command": "report", **plain(facts)}, indent=1, ensure_ascii=False) + "\n"
+            json.dumps({"schema": 1, "command": "report", **render_texts(facts)}, indent=1, ensure_ascii=False) + "\n"
         )
     elif form in (".html", ".htm"):
-        made = to_html(facts, speaker.lang, speaker.messages)
+        made = render_html(facts, speaker.lang, speaker.messages)
     else:
-        made = to_markdown(facts, speaker.messages)
+        made = render_markdown(facts, speaker.messages)
     if output:
         write_file_atomically(output, made.encode())
         speaker.print_message(text("wrote {path}", path=output))
     else:
         speaker.print_result(made.rstrip("\n"))
     if speaker.wants_json:
-        speaker.print_json({"ok": True, **plain(facts)})
+        speaker.print_json({"ok": True, **render_texts(facts)})

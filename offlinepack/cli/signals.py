@@ -67,6 +67,7 @@ class SignalGuard:
         if self.temporary_folder:
             shutil.rmtree(self.temporary_folder, ignore_errors=True)
 
+
 KILL_SIGNAL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 HANDLED_SIGNALS = [getattr(signal, one) for one in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, one)]

@@ -54,16 +54,23 @@ def _format_markdown(document: Mapping[str, Any]) -> str:
     if findings:
         lines += ["", f"### Findings ({len(findings)})", ""]
         lines += [
-            f"- **{one['level']}**: {_escape_markdown(one['sentence'])} {_escape_markdown(one['advice'])}".rstrip() for one in findings
+            f"- **{one['level']}**: {_escape_markdown(one['sentence'])} {_escape_markdown(one['advice'])}".rstrip()
+            for one in findings
         ]
     for target in document.get("targets") or []:
         if "verdict" in target:
-            lines += ["", f"### {target['target']}", "", *(f"- {_escape_markdown(one.strip())}" for one in target["sentences"])]
+            lines += [
+                "",
+                f"### {target['target']}",
+                "",
+                *(f"- {_escape_markdown(one.strip())}" for one in target["sentences"]),
+            ]
             continue
         lines += ["", f"### {target['name']}", "", f"{target.get('machines', target['tag'])}", ""]
         lines += ["| project | version | file |", "| --- | --- | --- |"]
         lines += [
-            f"| {one['name']} | {one['version']} | {_escape_markdown(one['file'])} |" for one in target.get("packages") or []
+            f"| {one['name']} | {one['version']} | {_escape_markdown(one['file'])} |"
+            for one in target.get("packages") or []
         ]
     return "\n".join(lines) + "\n"
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Package indexes: settings, addresses and the files of a project."""

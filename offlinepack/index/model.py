@@ -1,8 +1,38 @@
-"""TODO."""
+"""Types of package indexes: index, file, project, and the ordered indexes of a run with their access.
+
+The first index that has a project wins. Indexes stand in the order of the settings, with the public index last: a
+project of a private index is never taken from the public one. Folders (file:) of pip's settings come after it,
+since they mirror only some files.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import functools
+import os
+import re
+import urllib.request
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from packaging.markers import InvalidMarker, Marker
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from offlinepack.errors import Finding, SourceError, Text, UsageError, error, text, warning
+from offlinepack.net.auth import find_keyring, read_netrc_login
+from offlinepack.net.model import Login
+from offlinepack.net.urls import (
+    get_local_path,
+    is_in_no_proxy_network,
+    normalize_proxy_url,
+    redact_url,
+    split_credentials,
+)
 
 
 @dataclass(frozen=True)
@@ -27,3 +57,429 @@ class IndexOptions:
 
 def merge_unique(first: tuple, second: tuple) -> tuple:  # type: ignore[type-arg]
     return first + tuple(one for one in second if one not in first)
+
+
+PUBLIC_INDEX_URL = "https://pypi.org/simple/"
+"""the default index"""
+
+_PUBLIC_HOSTS = {"pypi.org", "files.pythonhosted.org"}
+
+_HOSTS_WITH_403_FOR_MISSING = {"download.pytorch.org"}
+"""hosts that answer 403 for every project that they do not have (uv knows them too)"""
+
+_ARCHIVE_SUFFIXES = (".whl", ".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz")
+
+
+def is_public_index_url(url: str) -> bool:
+    """The address belongs to the public index, or to the host of its files."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" and parts.netloc in _PUBLIC_HOSTS
+
+
+@dataclass(frozen=True)
+class Index:
+    """One index."""
+
+    url: str
+    """without user, password, query; with a slash at the end"""
+    name: str = ""
+    """as the settings call it; '' where they do not"""
+    is_explicit: bool = False
+    """only for projects that name it as their source"""
+    is_default: bool = False
+    """it stands in the public index's place"""
+    origin: str = ""
+    """what named it: an option, a variable, a file"""
+    user: str | None = field(default=None, repr=False)
+    login: Login | None = field(default=None, repr=False)
+    is_fallback: bool = False
+    """a folder that pip's settings add: it serves what no other index has"""
+    missing_statuses: tuple[int, ...] = ()
+    """statuses that mean, beside 404 and 410: there is no such project here"""
+
+    def __str__(self) -> str:
+        return self.url
+
+
+@dataclass(frozen=True)
+class IndexFile:
+    """One file of a project, as an index or a find-links place lists it."""
+
+    filename: str
+    url: str = field(repr=False)
+    """absolute, without fragment, user and query; where it had these, `Indexes.whole` knows them"""
+    project: str
+    """normalised"""
+    index: Index | None
+    """None: from --find-links"""
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    size: int | None = None
+    requires_python: str | None = None
+    is_yanked: bool = False
+    yanked_reason: str = ""
+    upload_time: str | None = None
+    """ISO 8601, as the index gives it"""
+    has_metadata: bool = False
+    """PEP 658: its METADATA lies beside it, at `url` + '.metadata'"""
+    metadata_sha256: str | None = None
+    provenance_url: str | None = field(default=None, repr=False)
+    """PEP 740: where its attestations are"""
+
+    @property
+    def sha256(self) -> str | None:
+        """The hash, where the index gives this kind."""
+        return self.hashes.get("sha256")
+
+    @property
+    def is_wheel(self) -> bool:
+        """Else it is an sdist."""
+        return self.filename.endswith(".whl")
+
+    def is_compiled(self, system: str) -> bool:
+        """A wheel with extension modules for this system (linux, windows, macos): its source has to be built there."""
+        word = {"windows": "win", "macos": "macosx"}.get(system, system)
+        return bool(re.search(rf"-(?!none-)[^-]+-[^-]*{word}[^-]*\.whl\Z", self.filename))
+
+    @functools.cached_property
+    def version(self) -> Version | None:
+        """The version in its file name; None where that is not one."""
+        return _parse_version(self.filename)
+
+    def supports_python(self, python: str) -> bool:
+        """Whether its Requires-Python admits X.Y.Z; one that no tool can read does."""
+        try:
+            return SpecifierSet(self.requires_python or "").contains(python, prereleases=True)
+        except InvalidSpecifier:
+            return True
+
+    @property
+    def upload_datetime(self) -> datetime | None:
+        """When it came to the index; None where that does not say."""
+        if not self.upload_time:
+            return None
+        try:
+            # Python 3.10 reads neither Z nor every number of digits
+            plain = re.sub(r"\.(\d+)", lambda m: f".{m[1][:6]:0<6}", self.upload_time.replace("Z", "+00:00"))
+            found = datetime.fromisoformat(plain)
+        except ValueError:
+            return None
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Project:
+    """What one index (and the find-links places) have of a project."""
+
+    name: str
+    index: Index | None
+    files: tuple[IndexFile, ...]
+    status: str = "active"
+    """PEP 792: active, archived, quarantined or deprecated"""
+    status_reason: str = ""
+    api_version: str = ""
+    """the version of the repository API that the page speaks: 1.4"""
+
+
+@dataclass(frozen=True)
+class Indexes:
+    """Index addresses in order, sources of single projects, and the way there; secrets are never printed."""
+
+    indexes: tuple[Index, ...] = (Index(PUBLIC_INDEX_URL, is_default=True),)
+    """in order; explicit ones too"""
+    find_links: tuple[str, ...] = field(default=(), repr=False)
+    """folders and pages, as paths or addresses"""
+    no_index: bool = False
+    cert: Path | None = None
+    client_cert: Path | None = None
+    proxy: str | None = field(default=None, repr=False)
+    """None: what the environment says; '': none"""
+    trusted_hosts: tuple[str, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """normalised name of a project -> name of the only index that it comes from"""
+    conditional_sources: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    """the same where it depends on a marker: (index, marker) each; `for_target` settles them"""
+    keyring_provider: str = "auto"
+    retries: int | None = None
+    timeout: float | None = None
+    notes: tuple[Finding, ...] = ()
+    """places of the settings that are not there"""
+    cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def with_options(self, options: IndexOptions) -> Indexes:
+        """These, and what a requirements file says; --index-url of the command line stands before the file's."""
+        found = list(self.indexes)
+        if options.index_url and not any(one.origin == "--index-url" for one in found):
+            found = [
+                make_index(options.index_url, "requirements", default=True),
+                *(one for one in found if not one.is_default),
+            ]
+        found += [make_index(one, "requirements") for one in options.extra_index_urls]
+        notes = list(self.notes)
+        no_index = self.no_index or options.no_index
+        return replace(
+            self,
+            indexes=order_indexes(found, no_index, notes),
+            no_index=no_index,
+            find_links=remove_duplicates([*self.find_links, *resolve_find_links(options.find_links, (), notes)]),
+            trusted_hosts=remove_duplicates([*self.trusted_hosts, *options.trusted_hosts]),
+            notes=tuple(notes),
+            cache={},
+        )
+
+    def evaluate_sources(self, evaluate: Callable[[Marker], bool]) -> Indexes:
+        """These with the sources settled that depend on a marker; `evaluate` is the target's."""
+        sources = dict(self.sources)
+        for project, choices in self.conditional_sources.items():
+            for name, marker in choices:
+                if not marker or evaluate(Marker(marker)):
+                    sources.setdefault(project, name)
+        return replace(self, sources=sources, conditional_sources={})
+
+    def select_indexes(self, project: str) -> tuple[Index, ...]:
+        """The indexes that may have this project, in order: its source alone, or all that are not explicit."""
+        source = self.sources.get(canonicalize_name(project))
+        if source is not None:
+            return tuple(one for one in self.indexes if one.name == source)
+        return tuple(one for one in self.indexes if not one.is_explicit)
+
+    def with_sources(self, sources: Mapping[str, Any]) -> Indexes:
+        """`sources` as the settings write them: an index's name or address, {index = name}, or a list with markers."""
+        indexes = list(self.indexes)
+        plain: dict[str, str] = {}
+        conditional: dict[str, tuple[tuple[str, str], ...]] = {}
+        for project, value in sources.items():
+            choices: list[tuple[str, str]] = []
+            for one in value if isinstance(value, list) else [value]:
+                name = one.get("index") if isinstance(one, Mapping) else one
+                marker = str(one.get("marker", "")) if isinstance(one, Mapping) else ""
+                if name is None:  # a path, a repository: that is a requirement's part
+                    continue
+                if "://" in str(name):
+                    indexes.append(make_index(str(name), "sources", name=f"source-{len(indexes)}", explicit=True))
+                    name = indexes[-1].name
+                try:
+                    choices.append((str(name), str(Marker(marker)) if marker else ""))
+                except InvalidMarker as problem:
+                    raise SourceError(_make_source_finding(project, problem)) from problem
+                if not self.no_index and name not in {one.name for one in indexes}:
+                    raise UsageError(
+                        error(
+                            "no-such-index",
+                            project,
+                            "{subject} shall come from the index '{name}', but no index has that name.",
+                            'Add it: [[tool.offlinepack.index]] with name = "{name}" and url.',
+                            name=name,
+                        )
+                    )
+            if len({name for name, _ in choices}) == 1 and not all(marker for _, marker in choices):
+                plain[canonicalize_name(project)] = choices[0][0]
+            elif choices:
+                conditional[canonicalize_name(project)] = tuple(choices)
+        return replace(self, indexes=tuple(indexes), sources=plain, conditional_sources=conditional)
+
+    def trusts_host(self, host: str, port: int | None) -> bool:
+        """--trusted-host names it, with or without its port."""
+        return host in self.trusted_hosts or (port is not None and f"{host}:{port}" in self.trusted_hosts)
+
+    def find_proxy(self, url: str) -> str | None:
+        """--proxy for everything; else the environment's (or the system's) for this scheme, but for NO_PROXY."""
+        if self.proxy is not None:
+            return normalize_proxy_url(self.proxy)
+        if "proxies" not in self.cache:
+            self.cache["proxies"] = urllib.request.getproxies()
+        proxies: dict[str, str] = self.cache["proxies"]
+        parts = urlsplit(url)
+        proxy = proxies.get(parts.scheme) or proxies.get("all")
+        if (
+            not proxy
+            or urllib.request.proxy_bypass(parts.netloc)
+            or is_in_no_proxy_network(parts.hostname, proxies.get("no"))
+        ):
+            return None
+        return normalize_proxy_url(proxy)
+
+    def find_login(self, url: str, *, refused: bool = False) -> Login | None:
+        """What pip would send there: the index's own login, else .netrc's; after a refusal, the keyring's."""
+        index = self._find_index(url)
+        host = urlsplit(url).hostname or ""
+        if refused:
+            services = [index.url] if index else []
+            return self._find_keyring_login([*services, urlsplit(url).netloc], index.user if index else None)
+        if index and index.login:
+            return index.login
+        return read_netrc_login(host)[0]
+
+    def describe_login_sources(self, url: str) -> tuple[Text | str, ...]:
+        """Where `login` looked, each with what was there."""
+        index, host = self._find_index(url), urlsplit(url).hostname or ""
+        places: list[Text | str] = [text("the index address") if index else text("the address")]
+        if index and index.name:
+            places.append(f"UV_INDEX_{_make_variable_part(index.name)}_PASSWORD")
+        places.append(read_netrc_login(host)[1])
+        if self.keyring_provider == "disabled":
+            places.append(text("no keyring (--keyring-provider disabled)"))
+        elif self._get_keyring() is None:
+            places.append(text("no keyring (not installed)"))
+        else:
+            places.append(text("the keyring"))
+        return tuple(places)
+
+    def hide_secrets(self, url: str) -> str:
+        """The address without secrets; who asks a client for that, gets what the whole one (a signed query) gives."""
+        public = redact_url(url)
+        if public != url.partition("#")[0]:
+            self.cache["whole", public] = url
+        return public
+
+    def restore_secrets(self, url: str) -> str:
+        """The address with the secrets that it was once seen with."""
+        found: str = self.cache.get(("whole", url), url)
+        return found
+
+    def _find_index(self, url: str) -> Index | None:
+        """The index that this address belongs to: the same host, and the longest common path."""
+        parts = urlsplit(url)
+        same = [
+            one
+            for one in self.indexes
+            if urlsplit(one.url).netloc == parts.netloc
+            and not (one.url.startswith("https:") and parts.scheme == "http")
+        ]
+        return max(
+            same,
+            key=lambda one: len(os.path.commonpath([urlsplit(one.url).path or "/", parts.path or "/"])),
+            default=None,
+        )
+
+    def _get_keyring(self) -> Callable[[str, str | None], tuple[str, str] | None] | None:
+        """Ask the keyring for (service, user); None where there is none. As pip: the module first, then the program."""
+        if "keyring" not in self.cache:
+            self.cache["keyring"] = find_keyring(self.keyring_provider)
+        found: Callable[[str, str | None], tuple[str, str] | None] | None = self.cache["keyring"]
+        return found
+
+    def _find_keyring_login(self, services: Iterable[str], user: str | None) -> Login | None:
+        ask = self._get_keyring()
+        for service in services if ask else ():
+            key = ("login", service, user)
+            if key not in self.cache:
+                self.cache[key] = ask(service, user) if ask else None
+            if self.cache[key]:
+                return Login(self.cache[key][0], self.cache[key][1], text("the keyring"))
+        return None
+
+    def find_initial_login(self, index: Index) -> Login | None:
+        """The login for an index before anybody was refused; the keyring is asked, but never about the public index."""
+        if get_local_path(index.url) is not None:
+            return None
+        return self.find_login(index.url) or (
+            None if is_public_index_url(index.url) else self.find_login(index.url, refused=True)
+        )
+
+
+def parse_project_name(filename: str) -> str:
+    """The normalised name of the project that a file of this name belongs to; '' where it is no such name."""
+    if filename.endswith(".whl"):
+        return canonicalize_name(filename.partition("-")[0]) if filename.count("-") in (4, 5) else ""
+    if filename.endswith(_ARCHIVE_SUFFIXES):
+        return canonicalize_name(filename.rpartition("-")[0])
+    return ""
+
+
+def _parse_version(filename: str) -> Version | None:
+    """The version in the name of a wheel or sdist; None where that is not one."""
+    stem = next((filename.removesuffix(one) for one in _ARCHIVE_SUFFIXES if filename.endswith(one)), "")
+    try:
+        return Version(stem.split("-")[1] if filename.endswith(".whl") else stem.rpartition("-")[2])
+    except (InvalidVersion, IndexError):
+        return None
+
+
+def make_index(
+    url: str, origin: str, *, name: str = "", default: bool = False, explicit: bool = False, **more: Any
+) -> Index:
+    """An index from an address that may hold a login, or from the path of a folder."""
+    path = get_local_path(url)
+    if path is not None:
+        return Index(path.absolute().as_uri().rstrip("/") + "/", name, explicit, default, origin)
+    bare, login = split_credentials(url)
+    bare = redact_url(bare).rstrip("/") + "/"
+    variable = f"UV_INDEX_{_make_variable_part(name)}_"
+    user = unquote(urlsplit(url).username or "") or (os.environ.get(variable + "USERNAME") if name else None)
+    password = os.environ.get(variable + "PASSWORD") if name else None
+    if login is not None:
+        login = replace(login, origin=text("the index address"))
+    elif password is not None:
+        login = Login(user or "", password, variable + "PASSWORD")
+    missing = (403,) if urlsplit(bare).hostname in _HOSTS_WITH_403_FOR_MISSING else ()
+    return Index(bare, name, explicit, default, origin, user, login, missing_statuses=more.get("missing") or missing)
+
+
+def order_indexes(found: Iterable[Index], no_index: bool, notes: list[Finding]) -> tuple[Index, ...]:
+    """Each address once, the public index after the others; folders that are not there are left out, with a note."""
+    if no_index:
+        return ()
+    kept: dict[str, Index] = {}
+    for one in found:
+        path = get_local_path(one.url)
+        if path is not None and not path.is_dir():
+            notes.append(
+                warning(
+                    "index-not-there",
+                    one.url,
+                    "The index {subject}, named by {origin}, is not there and is left out.",
+                    "Mend or remove it there.",
+                    origin=one.origin,
+                )
+            )
+        elif one.url not in kept:
+            kept[one.url] = one
+        elif one.login and not kept[one.url].login:
+            kept[one.url] = replace(kept[one.url], login=one.login, user=one.user)
+    return tuple(sorted(kept.values(), key=lambda one: 2 if one.is_fallback else one.url == PUBLIC_INDEX_URL))
+
+
+def resolve_find_links(given: Iterable[str], configured: Iterable[str], notes: list[Finding]) -> tuple[str, ...]:
+    """Find-links places; a folder that a flag names must be there, one of the settings is left out, with a note."""
+    found, lacking = [], []
+    for one in given:
+        path = get_local_path(one)
+        if path is not None and not path.exists():
+            lacking.append(
+                error("no-find-links", one, "{subject}, named by --find-links, is not there.", "Check the path.")
+            )
+        found.append(one if path is None or "://" in one else str(path.absolute()))
+    if lacking:
+        raise UsageError(*lacking)
+    for one in configured:
+        path = get_local_path(one)
+        if path is not None and not path.exists():
+            notes.append(
+                warning(
+                    "find-links-not-there",
+                    one,
+                    "{subject}, a find-links place of the settings, is not there and is left out.",
+                    "Mend or remove it there.",
+                )
+            )
+        else:
+            found.append(one if path is None or "://" in one else str(path.absolute()))
+    return remove_duplicates(found)
+
+
+def _make_source_finding(project: str, problem: Exception) -> Finding:
+    return error(
+        "bad-source",
+        project,
+        "The source of {subject} has a marker that cannot be read: {words}.",
+        "Mend the marker.",
+        words=str(problem).partition("\n")[0],
+    )
+
+
+def _make_variable_part(name: str) -> str:
+    return re.sub("[^A-Z0-9]", "_", name.upper())
+
+
+def remove_duplicates(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))

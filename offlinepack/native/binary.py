@@ -1,4 +1,4 @@
-"""One binary of a wheel, whatever its format, and where it will lie."""
+"""Model one native binary of a wheel, and compute the path at which it will be installed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-SITE = "lib/python/site-packages"
+SITE_PACKAGES = "lib/python/site-packages"
 """where a wheel's modules lie below the environment; the X.Y in it does not matter for paths between files"""
 
-EXTENSION = re.compile(r"([^/.]+)(\.cpython-[^/]*|\.pypy[^/]*|\.abi3|\.abi3t|\.cp3[^/]*)?\.(so|pyd)\Z")
+EXTENSION_PATTERN = re.compile(r"([^/.]+)(\.cpython-[^/]*|\.pypy[^/]*|\.abi3|\.abi3t|\.cp3[^/]*)?\.(so|pyd)\Z")
 """the file name of an extension module on any system; its first group is the module's name"""
 
 
@@ -27,15 +27,15 @@ class Binary:
     machine: str
     """as in wheel tags; '' where no wheel has a tag for it"""
     soname: str
-    needed: tuple[str, ...]
-    versions: tuple[tuple[str, tuple[str, ...]], ...]
+    needed_libraries: tuple[str, ...]
+    symbol_versions: tuple[tuple[str, tuple[str, ...]], ...]
     """soname -> symbol versions that are wanted of it: ("libc.so.6", ("GLIBC_2.17", "GLIBC_2.34"))"""
-    search: tuple[str, ...]
+    search_paths: tuple[str, ...]
     """RPATH or RUNPATH, as they stand"""
-    module: bool
+    is_extension: bool
     """an extension module: Python loads it by name, with all that it needs"""
-    program: bool
-    starts: bool
+    is_program: bool
+    is_always_loaded: bool
     """loaded for certain: a module that is imported with a top-level one, a program in bin"""
 
     def to_json(self) -> dict[str, Any]:
@@ -45,12 +45,12 @@ class Binary:
             "system": self.system,
             "machine": self.machine,
             "soname": self.soname,
-            "needed": list(self.needed),
-            "versions": [[soname, list(symbols)] for soname, symbols in self.versions],
-            "search": list(self.search),
-            "module": self.module,
-            "program": self.program,
-            "starts": self.starts,
+            "needed": list(self.needed_libraries),
+            "versions": [[soname, list(symbols)] for soname, symbols in self.symbol_versions],
+            "search": list(self.search_paths),
+            "module": self.is_extension,
+            "program": self.is_program,
+            "starts": self.is_always_loaded,
         }
 
     @classmethod
@@ -61,25 +61,31 @@ class Binary:
             system=kept["system"],
             machine=kept["machine"],
             soname=kept["soname"],
-            needed=tuple(kept["needed"]),
-            versions=tuple((soname, tuple(symbols)) for soname, symbols in kept["versions"]),
-            search=tuple(kept["search"]),
-            module=kept["module"],
-            program=kept["program"],
-            starts=kept["starts"],
+            needed_libraries=tuple(kept["needed"]),
+            symbol_versions=tuple((soname, tuple(symbols)) for soname, symbols in kept["versions"]),
+            search_paths=tuple(kept["search"]),
+            is_extension=kept["module"],
+            is_program=kept["program"],
+            is_always_loaded=kept["starts"],
         )
 
 
-def installed(member: str) -> str:
+def get_installed_path(member: str) -> str:
     """Binary distribution format: where the installer puts a member, `.data` folders by their scheme key."""
     top, _, rest = member.partition("/")
     if top.endswith(".data"):
         key, _, below = rest.partition("/")
-        folder = {"scripts": "bin", "data": "", "headers": "include", "purelib": SITE, "platlib": SITE}.get(key, SITE)
+        folder = {
+            "scripts": "bin",
+            "data": "",
+            "headers": "include",
+            "purelib": SITE_PACKAGES,
+            "platlib": SITE_PACKAGES,
+        }.get(key, SITE_PACKAGES)
         return posixpath.normpath(posixpath.join(folder, below))
-    return posixpath.normpath(posixpath.join(SITE, member))
+    return posixpath.normpath(posixpath.join(SITE_PACKAGES, member))
 
 
-def at_place(form: str, data: Any, at: int) -> tuple[Any, ...]:
+def unpack_struct(form: str, data: Any, at: int) -> tuple[Any, ...]:
     """The struct of this form at this place of anything that gives slices; struct.error where that ends before."""
     return struct.unpack(form, data[at : at + struct.calcsize(form)])

@@ -1,7 +1,7 @@
-"""ELF, the binaries of Linux: what one file wants of others.
+"""Read ELF, the binary format of Linux: needed libraries, symbol versions and search paths.
 
-The few structures are read here because a set of 300 wheels holds 1,500 such files: this takes 0.5 ms for each,
-pyelftools 5 ms. A test compares the two. Where speed does not matter (which symbol?) pyelftools reads.
+The few structures are parsed directly because a set of 300 wheels contains 1,500 such files: this takes 0.5 ms for
+each, pyelftools 5 ms. A test compares the two. pyelftools is used where speed does not matter (names of symbols).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-from offlinepack.native.binary import EXTENSION, Binary, at_place
+from offlinepack.native.binary import EXTENSION_PATTERN, Binary, unpack_struct
 
 # e_machine of the System V ABI, with the class (32 or 64 bits) and byte order, as wheel tags name it
 _MACHINES = {
@@ -25,10 +25,10 @@ _MACHINES = {
     (258, 64, "<"): "loongarch64",
 }
 
-_MOST_VERSIONS = 10_000
+_MAX_VERSIONS = 10_000
 """entries in the table of wanted symbol versions; the largest known has some hundred"""
 
-_MOST_STRINGS = 64 << 20
+_MAX_STRING_BYTES = 64 << 20
 """bytes of names"""
 
 # System V gABI, chapters 4 (headers) and 5 (program header, dynamic section); symbol versions: LSB, chapter 10.7.
@@ -39,7 +39,7 @@ _DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 1, 5, 10
 _DT_VERNEED, _DT_VERNEEDNUM = 0x6FFFFFFE, 0x6FFFFFFF
 
 
-def _segments(data: Any, order: str, wide: bool) -> Iterator[tuple[int, int, int, int]]:
+def _read_segments(data: Any, order: str, wide: bool) -> Iterator[tuple[int, int, int, int]]:
     """(type, offset, address, size in the file) of each program header."""
     head = bytes(data[0:64])
     start, size, count = (
@@ -49,17 +49,17 @@ def _segments(data: Any, order: str, wide: bool) -> Iterator[tuple[int, int, int
     )
     for at in range(start, start + size * count, size):
         if wide:
-            kind, _, offset, address, _, length = at_place(order + "IIQQQQ", data, at)
+            kind, _, offset, address, _, length = unpack_struct(order + "IIQQQQ", data, at)
         else:
-            kind, offset, address, _, length = at_place(order + "IIIII", data, at)
+            kind, offset, address, _, length = unpack_struct(order + "IIIII", data, at)
         yield kind, offset, address, length
 
 
-def read(path: str, data: Any) -> Binary:
+def read_elf(path: str, data: Any) -> Binary:
     """The file at `path`; `data` gives any slice of it. struct.error, ValueError or IndexError where it is damaged."""
     order, wide = "<" if bytes(data[5:6]) == b"\1" else ">", bytes(data[4:5]) == b"\2"
-    (machine,) = at_place(order + "H", data, 18)
-    segments = list(_segments(data, order, wide))
+    (machine,) = unpack_struct(order + "H", data, 18)
+    segments = list(_read_segments(data, order, wide))
     loads = [(address, offset, length) for kind, offset, address, length in segments if kind == _PT_LOAD]
 
     def place(address: int) -> int:
@@ -73,9 +73,9 @@ def read(path: str, data: Any) -> Binary:
     tags: list[tuple[int, int]] = []
     for kind, offset, _, length in segments:
         if kind == _PT_DYNAMIC:
-            table = bytes(data[offset : offset + min(length, _MOST_VERSIONS * entry.size)])
+            table = bytes(data[offset : offset + min(length, _MAX_VERSIONS * entry.size)])
             for tag, value in entry.iter_unpack(table[: len(table) // entry.size * entry.size]):
-                if tag == 0 or len(tags) > _MOST_VERSIONS:
+                if tag == 0 or len(tags) > _MAX_VERSIONS:
                     break
                 tags.append((tag, value))
     first = dict(reversed(tags))
@@ -84,36 +84,36 @@ def read(path: str, data: Any) -> Binary:
     if _DT_STRTAB not in first:  # statically linked: it wants nothing
         return Binary(path, "linux", kind_of_machine, "", (), (), (), False, program, False)
     begin = place(first[_DT_STRTAB])
-    strings = bytes(data[begin : begin + min(first.get(_DT_STRSZ, 0), _MOST_STRINGS)])
+    strings = bytes(data[begin : begin + min(first.get(_DT_STRSZ, 0), _MAX_STRING_BYTES)])
 
     def string(at: int) -> str:
         return strings[at : strings.index(b"\0", at, at + 4096)].decode()
 
     versions: dict[str, list[str]] = {}
-    at, left = place(first[_DT_VERNEED]) if first.get(_DT_VERNEED) else 0, _MOST_VERSIONS
+    at, left = place(first[_DT_VERNEED]) if first.get(_DT_VERNEED) else 0, _MAX_VERSIONS
     for _ in range(first.get(_DT_VERNEEDNUM, 0)):
-        _, count, file, auxiliary, following = at_place(order + "HHIII", data, at)
+        _, count, file, auxiliary, following = unpack_struct(order + "HHIII", data, at)
         beside, left = at + auxiliary, left - count - 1
         if left < 0:
             raise ValueError("more versions than a file has")
         for _ in range(count):
-            _, _, _, name, further = at_place(order + "IHHII", data, beside)
+            _, _, _, name, further = unpack_struct(order + "IHHII", data, beside)
             versions.setdefault(string(file), []).append(string(name))
             beside += further
         at += following
-    named = EXTENSION.search(path)
+    named = EXTENSION_PATTERN.search(path)
     module = bool(named and re.search(rb"\bPyInit(U?)_" + re.escape(named[1].encode()) + rb"\0", strings))
     return Binary(
         path=path,
         system="linux",
         machine=kind_of_machine,
         soname=string(first[_DT_SONAME]) if _DT_SONAME in first else "",
-        needed=tuple(string(value) for tag, value in tags if tag == _DT_NEEDED),
-        versions=tuple((name, tuple(sorted(set(wanted)))) for name, wanted in sorted(versions.items())),
-        search=tuple(
+        needed_libraries=tuple(string(value) for tag, value in tags if tag == _DT_NEEDED),
+        symbol_versions=tuple((name, tuple(sorted(set(wanted)))) for name, wanted in sorted(versions.items())),
+        search_paths=tuple(
             part for tag, value in tags if tag in (_DT_RPATH, _DT_RUNPATH) for part in string(value).split(":") if part
         ),
-        module=module,
-        program=program,
-        starts=program and path.startswith(("bin/", "libexec/")),
+        is_extension=module,
+        is_program=program,
+        is_always_loaded=program and path.startswith(("bin/", "libexec/")),
     )

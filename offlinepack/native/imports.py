@@ -1,4 +1,4 @@
-"""Which extension modules a plain `import` of a wheel's top-level modules loads, read off the statements alone."""
+"""Find the extension modules that importing the top-level modules of a wheel loads, from its import statements."""
 
 from __future__ import annotations
 
@@ -7,20 +7,24 @@ import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 
-from offlinepack.native.binary import EXTENSION, SITE, installed
+from offlinepack.native.binary import EXTENSION_PATTERN, SITE_PACKAGES, get_installed_path
 
 # What a plain `import` of a module runs for certain: statements at its margin, in the `else` of a condition, in a `try`
 # whose failure is raised again. What stands in a function, or under a condition that may not hold, does not count.
-_IMPORT = re.compile(
+_IMPORT_PATTERN = re.compile(
     rb"^(?:import[ \t]+([^\n;#]+)|from[ \t]+(\.*)([\w.]*)[ \t]+import[ \t]*(\([^)]*\)|[^\n;#]+))", re.M
 )
 
-_BLOCK = re.compile(rb"^(if|elif|else|with|try|except|finally)\b([^\n]*:[^\n]*)\n((?:[ \t]+[^\n]*(?:\n|\Z)|\n)+)", re.M)
+_BLOCK_PATTERN = re.compile(
+    rb"^(if|elif|else|with|try|except|finally)\b([^\n]*:[^\n]*)\n((?:[ \t]+[^\n]*(?:\n|\Z)|\n)+)", re.M
+)
 
-_DEEPEST = 6
+_MAX_DEPTH = 6
 
 
-def imported(names: Iterable[str], read: Callable[[str], bytes], extensions: set[str]) -> tuple[set[str], bool]:
+def find_loaded_extensions(
+    names: Iterable[str], read: Callable[[str], bytes], extensions: set[str]
+) -> tuple[set[str], bool]:
     """Of these extension modules, those that an import of the top-level modules loads; and `dlopens`.
 
     `names` are the wheel's members, `read` gives the bytes of one.
@@ -28,11 +32,11 @@ def imported(names: Iterable[str], read: Callable[[str], bytes], extensions: set
     modules: dict[str, str] = {}
     members: dict[str, str] = {}
     for member in names:
-        path = installed(member)
-        if path.startswith(SITE + "/") and path.endswith((".py", ".so", ".pyd")):
-            named = EXTENSION.sub(r"\1", path) if path in extensions else path[:-3]
+        path = get_installed_path(member)
+        if path.startswith(SITE_PACKAGES + "/") and path.endswith((".py", ".so", ".pyd")):
+            named = EXTENSION_PATTERN.sub(r"\1", path) if path in extensions else path[:-3]
             if path.endswith(".py") or path in extensions:
-                dotted = named[len(SITE) + 1 :].replace("/", ".")
+                dotted = named[len(SITE_PACKAGES) + 1 :].replace("/", ".")
                 dotted = dotted[: -len(".__init__")] if dotted.endswith(".__init__") else dotted
                 if dotted not in modules or path in extensions:
                     modules[dotted], members[path] = path, member
@@ -40,7 +44,7 @@ def imported(names: Iterable[str], read: Callable[[str], bytes], extensions: set
     waiting = [
         name
         for name, path in modules.items()
-        if "." not in name or (name in packages and not _parents(name) & packages)
+        if "." not in name or (name in packages and not _list_parents(name) & packages)
     ]
     reached: set[str] = set()
     dlopens = False
@@ -49,39 +53,40 @@ def imported(names: Iterable[str], read: Callable[[str], bytes], extensions: set
         if name in reached or name not in modules:
             continue
         reached.add(name)
-        waiting += _parents(name)
+        waiting += _list_parents(name)
         if modules[name].endswith(".py"):
             source = read(members[modules[name]])
             dlopens = dlopens or b"ctypes" in source or b".dlopen(" in source
             own = f"{name}.{name.rpartition('.')[2]}"
             if modules.get(own) in extensions and b"importlib" in source:  # cv2/__init__.py loads cv2/cv2.abi3.so so
                 waiting.append(own)
-            waiting += _imports(source, name if name in packages else name.rpartition(".")[0])
+            waiting += _list_imports(source, name if name in packages else name.rpartition(".")[0])
     return {modules[name] for name in reached} & extensions, dlopens
 
 
-def _parents(name: str) -> set[str]:
+def _list_parents(name: str) -> set[str]:
     parts = name.split(".")
     return {".".join(parts[:count]) for count in range(1, len(parts))}
 
-_READ: dict[tuple[bytes, str], tuple[str, ...]] = {}
+
+_IMPORT_CACHE: dict[tuple[bytes, str], tuple[str, ...]] = {}
 """hash and package -> what `_imports` found: the wheels of one release for many machines have most modules in common"""
 
-_MOST_READ = 20_000
+_MAX_CACHED_MODULES = 20_000
 
 
-def _imports(source: bytes, package: str) -> tuple[str, ...]:
+def _list_imports(source: bytes, package: str) -> tuple[str, ...]:
     """Dotted names that a module imports at once; of `from x import y`, both x and x.y."""
     key = hashlib.sha256(source).digest(), package
-    if key not in _READ:
-        if len(_READ) >= _MOST_READ:
-            _READ.clear()
-        _READ[key] = tuple(dict.fromkeys(_names(source, package)))
-    return _READ[key]
+    if key not in _IMPORT_CACHE:
+        if len(_IMPORT_CACHE) >= _MAX_CACHED_MODULES:
+            _IMPORT_CACHE.clear()
+        _IMPORT_CACHE[key] = tuple(dict.fromkeys(_parse_imports(source, package)))
+    return _IMPORT_CACHE[key]
 
 
-def _names(source: bytes, package: str) -> Iterator[str]:
-    for plain, dots, base, names in _statements(source.replace(b"\r\n", b"\n").replace(b"\\\n", b" ")):
+def _parse_imports(source: bytes, package: str) -> Iterator[str]:
+    for plain, dots, base, names in _find_statements(source.replace(b"\r\n", b"\n").replace(b"\\\n", b" ")):
         if plain:
             yield from (one.split()[0].decode("latin-1") for one in plain.split(b",") if one.split())
             continue
@@ -93,19 +98,19 @@ def _names(source: bytes, package: str) -> Iterator[str]:
         yield from (f"{origin}.{one.split()[0].decode('latin-1')}" for one in listed if one.split())
 
 
-def _statements(source: bytes, depth: int = 0) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
+def _find_statements(source: bytes, depth: int = 0) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
     """The import statements of a block, and of the blocks in it that run."""
-    yield from _IMPORT.findall(source)
+    yield from _IMPORT_PATTERN.findall(source)
     attempted = b""
-    for kind, test, body in _BLOCK.findall(source) if depth < _DEEPEST else ():
+    for kind, test, body in _BLOCK_PATTERN.findall(source) if depth < _MAX_DEPTH else ():
         if kind == b"try":
             attempted = body
         elif kind == b"except":
             runs, attempted = attempted if re.search(rb"\braise\b", body) else b"", b""
-            yield from _statements(_dedented(runs), depth + 1)
+            yield from _find_statements(_dedent(runs), depth + 1)
         elif kind in (b"else", b"finally") or b"version_info" in test or (kind == b"with" and b"suppress" not in test):
-            yield from _statements(_dedented(body), depth + 1)
+            yield from _find_statements(_dedent(body), depth + 1)
 
 
-def _dedented(block: bytes) -> bytes:
+def _dedent(block: bytes) -> bytes:
     return textwrap.dedent(block.decode("latin-1")).encode("latin-1") if b"import" in block else b""

@@ -1,4 +1,4 @@
-"""Mach-O, the binaries of macOS: which libraries one file loads, and the oldest system that it is for."""
+"""Read Mach-O, the binary format of macOS: needed libraries and the minimum macOS version."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-from offlinepack.native.binary import EXTENSION, Binary
+from offlinepack.native.binary import EXTENSION_PATTERN, Binary
 
 _MACHINES = {0x0100000C: "arm64", 0x01000007: "x86_64", 7: "i686"}
 
-_MOST_COMMANDS = 10_000
+_MAX_COMMANDS = 10_000
 
 # mach-o/loader.h: LC_LOAD_DYLIB and its kin; a weak one may be absent
 _LOAD, _REEXPORT, _WEAK, _ID, _RPATH = 0xC, 0x8000001F, 0x80000018, 0xD, 0x8000001C
@@ -18,7 +18,7 @@ _LOAD, _REEXPORT, _WEAK, _ID, _RPATH = 0xC, 0x8000001F, 0x80000018, 0xD, 0x80000
 _VERSION_MIN_MACOSX, _BUILD_VERSION = 0x24, 0x32
 
 
-def read(path: str, data: Any) -> Iterator[Binary]:
+def read_macho(path: str, data: Any) -> Iterator[Binary]:
     """Each architecture's part, of a universal file several; struct.error or ValueError where it is damaged."""
     if bytes(data[:4]) in (b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf"):
         wide = data[3] == 0xBF
@@ -26,12 +26,12 @@ def read(path: str, data: Any) -> Iterator[Binary]:
         for one in range(min(count, 16)):
             at = 8 + one * (32 if wide else 20)
             offset = struct.unpack_from(">Q" if wide else ">I", data, at + 8)[0]
-            yield _slice(path, data, offset)
+            yield _read_slice(path, data, offset)
     else:
-        yield _slice(path, data, 0)
+        yield _read_slice(path, data, 0)
 
 
-def _slice(path: str, data: Any, base: int) -> Binary:
+def _read_slice(path: str, data: Any, base: int) -> Binary:
     magic, machine, _, kind, commands = struct.unpack_from("<IIIII", data, base)
     if magic not in (0xFEEDFACF, 0xFEEDFACE):
         raise ValueError("no Mach-O file")
@@ -39,7 +39,7 @@ def _slice(path: str, data: Any, base: int) -> Binary:
     needed: list[str] = []
     search: list[str] = []
     own = system = ""
-    for _ in range(min(commands, _MOST_COMMANDS)):
+    for _ in range(min(commands, _MAX_COMMANDS)):
         command, size = struct.unpack_from("<II", data, at)
         if size < 8:
             raise ValueError("a command without a size")
@@ -60,10 +60,10 @@ def _slice(path: str, data: Any, base: int) -> Binary:
         system="macos",
         machine=_MACHINES.get(machine, ""),
         soname=own.rpartition("/")[2],
-        needed=tuple(needed),
-        versions=(("macos", (f"MACOS_{system}",)),) if system else (),
-        search=tuple(search),
-        module=not program and bool(EXTENSION.search(path)),
-        program=program,
-        starts=program and path.startswith(("bin/", "libexec/")),
+        needed_libraries=tuple(needed),
+        symbol_versions=(("macos", (f"MACOS_{system}",)),) if system else (),
+        search_paths=tuple(search),
+        is_extension=not program and bool(EXTENSION_PATTERN.search(path)),
+        is_program=program,
+        is_always_loaded=program and path.startswith(("bin/", "libexec/")),
     )

@@ -1,19 +1,19 @@
-"""PE, the binaries of Windows: which DLLs one file imports. Microsoft's "PE Format" is the reference."""
+"""Read PE, the binary format of Windows: the imported DLLs (Microsoft, "PE Format")."""
 
 from __future__ import annotations
 
 import struct
 from typing import Any
 
-from offlinepack.native.binary import EXTENSION, Binary
+from offlinepack.native.binary import EXTENSION_PATTERN, Binary
 
 _MACHINES = {0x8664: "amd64", 0x14C: "x86", 0xAA64: "arm64"}
 
-_MOST_IMPORTS = 5_000
+_MAX_IMPORTS = 5_000
 """entries of an import directory; real ones have some dozen"""
 
 
-def read(path: str, data: Any) -> Binary:
+def read_pe(path: str, data: Any) -> Binary:
     """The file at `path`, names in lower case; struct.error or ValueError where it is damaged.
 
     Delayed imports are left out: a program asks for them when it needs them, and can do without.
@@ -38,7 +38,7 @@ def read(path: str, data: Any) -> Binary:
     names: list[str] = []
     address = struct.unpack_from("<I", data, directories + 8)[0] if count > 1 else 0
     at = place(address) if address else 0
-    while at and len(names) < _MOST_IMPORTS:
+    while at and len(names) < _MAX_IMPORTS:
         _, _, _, name, first = struct.unpack_from("<IIIII", data, at)
         if not name and not first:
             break
@@ -51,10 +51,10 @@ def read(path: str, data: Any) -> Binary:
         system="windows",
         machine=_MACHINES.get(machine, ""),
         soname=path.rpartition("/")[2].lower(),
-        needed=tuple(names),
-        versions=(),
-        search=(),
-        module=not program and bool(EXTENSION.search(path)),
-        program=program,
-        starts=program and path.startswith(("bin/", "libexec/")),
+        needed_libraries=tuple(names),
+        symbol_versions=(),
+        search_paths=(),
+        is_extension=not program and bool(EXTENSION_PATTERN.search(path)),
+        is_program=program,
+        is_always_loaded=program and path.startswith(("bin/", "libexec/")),
     )

@@ -1,1 +1,1 @@
-"""TODO."""
+"""HTTP client, downloads and logins."""

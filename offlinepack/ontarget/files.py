@@ -1,4 +1,4 @@
-"""Read, write, remove and sync files: atomic writes, folder listings and readable sizes."""
+"""Write files atomically, and describe sizes and system errors, for both sides."""
 
 import contextlib
 import hashlib

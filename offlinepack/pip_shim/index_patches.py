@@ -44,7 +44,9 @@ PageEntry = dict[str, Any] | bytes
 class IndexPatches:
     """What was read in this process, and by which rules."""
 
-    def __init__(self, rules: dict[str, Any], tags: Sequence[str], version: tuple[int, ...], stop: StopCallback) -> None:
+    def __init__(
+        self, rules: dict[str, Any], tags: Sequence[str], version: tuple[int, ...], stop: StopCallback
+    ) -> None:
         self.rules, self.tags, self.version, self.stop = rules, tags, version, stop
         self.cache = ReadCache(rules["cache"])
         self.dead_ends = DeadEnds(rules["excluded"])
@@ -128,7 +130,10 @@ class IndexPatches:
 
     def prove_pages(self) -> None:
         """Of a page with a file that fits and one that does not, the first is left."""
-        collector, finders = import_pip_module("_internal.index.collector"), import_pip_module("_internal.index.package_finder")
+        collector, finders = (
+            import_pip_module("_internal.index.collector"),
+            import_pip_module("_internal.index.package_finder"),
+        )
         names = [f"stone-1-{self.tags[0]}.whl", "stone-2-xx1-none-any.whl"]
         entries = [{"filename": one, "url": one, "hashes": {}, "upload-time": "0001-01-01T00:00:00Z"} for one in names]
         content = json.dumps({"files": entries, "meta": {"api-version": "1.0"}}).encode()
@@ -256,7 +261,11 @@ class IndexPatches:
 
         def handle_get_simple_fail(link: Any, reason: Any, *rest: Any, **named: Any) -> None:
             status = getattr(getattr(reason, "response", None), "status_code", None)
-            absent = [404, 410, *itertools.chain(*(one for at, one in rules["missing"].items() if belongs_to_index(link.url, at)))]
+            absent = [
+                404,
+                410,
+                *itertools.chain(*(one for at, one in rules["missing"].items() if belongs_to_index(link.url, at))),
+            ]
             if rules["indexes"] is not None and status not in absent:
                 self.stop(index={"url": strip_credentials(link.url), "why": str(reason)})
             now.gone = True
@@ -394,7 +403,10 @@ class IndexPatches:
 
     def find_newer_version(self, name: str, version: Any, offered: set[str], specifiers: Iterable[Any]) -> str | None:
         """The newest version that nothing but its lack of a file that fits keeps from being taken; None: this is it."""
-        versions, specifier_sets = import_pip_module("_vendor.packaging.version"), import_pip_module("_vendor.packaging.specifiers")
+        versions, specifier_sets = (
+            import_pip_module("_vendor.packaging.version"),
+            import_pip_module("_vendor.packaging.specifiers"),
+        )
         newest, specifiers = version, list(specifiers)
         for written, entry in self.rejected_files.get(name, {}).items():
             with contextlib.suppress(versions.InvalidVersion, specifier_sets.InvalidSpecifier):

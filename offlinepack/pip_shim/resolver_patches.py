@@ -26,7 +26,9 @@ def describe_cause(cause: Any, factory: Any, constraints: Any) -> dict[str, Any]
         "by": f"{parent.name} {parent.version}" if parent else "",
         "constraint": str(constraint.specifier) if constraint else "",
         # an address whose metadata cannot be had
-        "why": str([*factory._build_failures.values(), ""][0]) if type(requirement).__name__ == _UNSATISFIABLE_CLASS else "",
+        "why": str([*factory._build_failures.values(), ""][0])
+        if type(requirement).__name__ == _UNSATISFIABLE_CLASS
+        else "",
     }
 
 
@@ -61,7 +63,9 @@ def list_pins(resolver: Any, reading: Any) -> Iterable[dict[str, Any]]:
             continue
         offered = resolver.factory._finder.find_all_candidates(name)
         files = [reading.describe_file(one.link, session) for one in offered if one.version == version]
-        newer = reading.find_newer_version(name, version, {str(one.version) for one in offered}, specifiers.get(name, []))
+        newer = reading.find_newer_version(
+            name, version, {str(one.version) for one in offered}, specifiers.get(name, [])
+        )
         held, why = reading.dead_ends.find_held_back(name, version, specifiers.get(name, [])) or (None, [])
         lacking = sorted({one.project_name for one, _ in reading.dead_ends.filter_unsatisfiable(resolver.factory, why)})
         yield {**pin, "direct": None, "files": files, "newer": newer, "held": [held, lacking] if lacking else None}

@@ -19,7 +19,7 @@ from offlinepack.errors import ResolutionError, error
 from offlinepack.net.urls import redact_output, strip_credentials
 
 if TYPE_CHECKING:
-    from offlinepack.targets import Target
+    from offlinepack.targets.model import Target
 
 
 SUPPORTED_PIP_VERSIONS = ">=24.2,<27"
@@ -96,6 +96,7 @@ class PipOutput:
         """The last lines that were said, for a finding's log."""
         said = [line.rstrip() for line in (self.stdout + self.stderr).splitlines() if line.strip()]
         return "\n".join(said[-lines:])
+
 
 START = """
 import json, sys
@@ -190,7 +191,9 @@ def _move_logins_to_netrc(environment: dict[str, str], netrc: Path) -> dict[str,
         lines.append(f"machine {host} login {user} password {password}\n")
         for name in names:
             urls = environment.get(name, "").split()
-            environment[name] = " ".join(strip_credentials(url) if urlsplit(url).hostname == host else url for url in urls)
+            environment[name] = " ".join(
+                strip_credentials(url) if urlsplit(url).hostname == host else url for url in urls
+            )
     if lines:
         own = Path(environment.get("NETRC") or Path("~/.netrc").expanduser())
         with contextlib.suppress(OSError):

@@ -192,10 +192,15 @@ class Script:
 
         def get_installation_error(self_: Any, conflict: Any, constraints: Any, *rest: Any, **named: Any) -> Any:
             ends = reading.dead_ends
-            causes = [leaf for one in conflict.causes for leaf in ends.find_unsatisfied(self_, constraints, *one) or [tuple(one)]]
+            causes = [
+                leaf
+                for one in conflict.causes
+                for leaf in ends.find_unsatisfied(self_, constraints, *one) or [tuple(one)]
+            ]
             barren = ends.filter_unsatisfiable(self_, causes)
             self.write_facts(
-                either=sorted(reading.allow_sdist), causes=[describe_cause(one, self_, constraints) for one in barren or causes]
+                either=sorted(reading.allow_sdist),
+                causes=[describe_cause(one, self_, constraints) for one in barren or causes],
             )
             if not barren and reading.unsatisfiable:
                 self.write_facts(barren=reading.list_unsatisfiable())
@@ -213,4 +218,6 @@ class Script:
         factory.get_installation_error, resolver.resolve = get_installation_error, resolve_and_tell
         arguments = set(self.job["arguments"])
         if "--report" not in arguments and arguments & {"--dry-run", "pip-compile"}:
-            import_pip_module("_internal.operations.prepare").RequirementPreparer.prepare_linked_requirements_more = skip_downloads
+            import_pip_module(
+                "_internal.operations.prepare"
+            ).RequirementPreparer.prepare_linked_requirements_more = skip_downloads

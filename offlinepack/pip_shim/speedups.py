@@ -97,12 +97,16 @@ class DeadEnds:
         newest = max(by_files or admitted, key=lambda one: (not one.link.is_yanked, one.version)).version
         return why(newest) + ([] if by_files else [(wanted, by)])
 
-    def filter_unsatisfiable(self, factory: Any, leaves: Iterable[UnsatisfiedRequirement]) -> list[UnsatisfiedRequirement]:
+    def filter_unsatisfiable(
+        self, factory: Any, leaves: Iterable[UnsatisfiedRequirement]
+    ) -> list[UnsatisfiedRequirement]:
         """Of these the projects without any file: that says more than that of one release among many there is none."""
         named = [one for one in leaves if not _is_python_requirement(one[0])]
         return [one for one in named if not factory._finder.find_all_candidates(one[0].project_name)]
 
-    def find_held_back(self, name: str, version: Any, specifiers: Iterable[Any]) -> tuple[str, list[UnsatisfiedRequirement]] | None:
+    def find_held_back(
+        self, name: str, version: Any, specifiers: Iterable[Any]
+    ) -> tuple[str, list[UnsatisfiedRequirement]] | None:
         """The newest release above this one that is dead though it is admitted, and why."""
         specifiers = list(specifiers)
         dead = {
@@ -147,7 +151,9 @@ class DeadEnds:
         """Whether the candidate, which needs this, is dead."""
         if _is_direct(candidate):
             return False
-        leaves = _remove_duplicates(leaf for one in needed for leaf in self.find_unsatisfied(factory, constraints, one, candidate))
+        leaves = _remove_duplicates(
+            leaf for one in needed for leaf in self.find_unsatisfied(factory, constraints, one, candidate)
+        )
         if leaves:
             self.dead_releases.setdefault(candidate.name, {})[candidate.version] = leaves
         return bool(leaves)

@@ -7,7 +7,6 @@ import hashlib
 import io
 import os
 import re
-import sys
 import tarfile
 import threading
 from email.parser import BytesHeaderParser
@@ -47,10 +46,16 @@ def read_static_metadata(session: Any, link: Any) -> bytes | None:
     """METADATA of a wheel, PKG-INFO of an sdist that vouches for it; None: pip is to find out its own way."""
     with contextlib.suppress(Exception):
         if link.is_wheel:
-            return read_wheel_metadata(Path(link.file_path).open("rb")) if link.is_file else read_metadata_by_ranges(session, link)
+            return (
+                read_wheel_metadata(Path(link.file_path).open("rb"))
+                if link.is_file
+                else read_metadata_by_ranges(session, link)
+            )
         if link.is_file:
             return _read_sdist_metadata(Path(link.file_path).read_bytes())
-        with contextlib.closing(session.get(link.url_without_fragment, headers=IDENTITY_HEADERS, stream=True)) as answer:
+        with contextlib.closing(
+            session.get(link.url_without_fragment, headers=IDENTITY_HEADERS, stream=True)
+        ) as answer:
             if answer.status_code == 200 and int(answer.headers.get("Content-Length", 0)) < MAX_SDIST_SIZE:
                 content = answer.content
                 if link.hash_name != "sha256" or hashlib.sha256(content).hexdigest() == link.hash:
@@ -84,10 +89,8 @@ def is_metadata_static(told: bytes, project: bytes) -> bool:
 
 
 def _parse_toml(content: bytes) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
+    import tomllib
+
     try:
         return dict(tomllib.loads(content.decode()))
     except ValueError:

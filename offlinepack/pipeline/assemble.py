@@ -13,18 +13,18 @@ from offlinepack.bundle.layout import REHEARSAL, Member
 from offlinepack.bundle.volumes import Archive
 from offlinepack.bundle.writer import assemble_bundle, write_bundle
 from offlinepack.errors import text
-from offlinepack.evidence import Evidence
-from offlinepack.evidence.provenance import Told
-from offlinepack.indexes import is_public
+from offlinepack.index.model import is_public_index_url
 from offlinepack.ontarget.manifest import Manifest, TargetPlan, make_bytecode_path, serialize_manifest
 from offlinepack.pipeline.plan import TargetFiles
 from offlinepack.pipeline.provenance_lookup import collect_draft_facts, make_evidence_documents
 from offlinepack.pipeline.provider import PreparedFile
 from offlinepack.pipeline.request import BuildRequest, BundleName
 from offlinepack.progress import ProgressCallback
-from offlinepack.rehearse import Verdict, document
-from offlinepack.rehearse.static import rehearse_unwritten
-from offlinepack.signing import sign
+from offlinepack.rehearsal.static import check_targets
+from offlinepack.rehearsal.verdict import Verdict, serialize_verdicts
+from offlinepack.report.facts import BundleFacts
+from offlinepack.report.provenance import ProvenanceRecord
+from offlinepack.signing import sign_manifest
 from offlinepack.store import Store
 
 
@@ -34,7 +34,7 @@ class WrittenBundle:
 
     archive: Archive
     manifest: Manifest
-    evidence: Evidence
+    evidence: BundleFacts
     """what is known of the wheels, and where they are from"""
 
 
@@ -50,7 +50,7 @@ class Draft:
     manifest: Manifest
     members: tuple[Member, ...]
     verdicts: tuple[Verdict, ...]
-    evidence: Evidence
+    evidence: BundleFacts
 
 
 def assemble_draft(
@@ -58,7 +58,7 @@ def assemble_draft(
     parts: Sequence[TargetFiles],
     targets: Sequence[TargetPlan],
     codes: Mapping[str, Path],
-    told: Mapping[str, Told],
+    told: Mapping[str, ProvenanceRecord],
     store: Store,
     watch: ProgressCallback,
 ) -> Draft:
@@ -70,7 +70,7 @@ def assemble_draft(
     compiled = {make_bytecode_path(tag, file) for tag in tags for file in planned} & set(codes)
     extra: dict[str, bytes | Path] = {one.path: one.file for one in request.includes}
     extra.update((path, codes[path]) for path in sorted(compiled))
-    known: list[Evidence] = []
+    known: list[BundleFacts] = []
 
     def describe(draft: Manifest) -> dict[str, bytes]:
         known.append(collect_draft_facts(draft, [one.file for one in supplied], told, store))
@@ -92,14 +92,14 @@ def assemble_draft(
     if request.rehearse:
         machines = {part.target.tag: part.target for part in parts}
         what = text("rehearsing {targets}", targets=[one.name for one in targets])
-        verdicts = tuple(watch(what, rehearse_unwritten(listed, members, machines, store), len(targets)))
-        listed, members = assemble(extra={**extra, REHEARSAL: document(verdicts)})
+        verdicts = tuple(watch(what, check_targets(listed, members, machines, store), len(targets)))
+        listed, members = assemble(extra={**extra, REHEARSAL: serialize_verdicts(verdicts)})
     return Draft(listed, members, verdicts, dataclasses.replace(known[-1], manifest=listed))
 
 
 def write_draft(request: BuildRequest, output: Path, draft: Draft, watch: ProgressCallback) -> WrittenBundle:
     listed, members = draft.manifest, draft.members
-    signatures = [sign(serialize_manifest(listed), request.signing_key)] if request.signing_key else []
+    signatures = [sign_manifest(serialize_manifest(listed), request.signing_key)] if request.signing_key else []
     path = Path(_expand_output(str(output), request.bundle_name, listed.targets[0].tag))
     total = float(sum(one.size for one in listed.files))
     steps = watch(text("packing {path}", path=path), members, total, lambda one: one.file.size)
@@ -111,7 +111,10 @@ def _find_public_urls(supplied: Iterable[PreparedFile]) -> dict[str, str]:
     return {
         one.file.name: one.selected_file.url
         for one in supplied
-        if one.selected_file and one.selected_file.url and one.origin is None and is_public(one.selected_file.url)
+        if one.selected_file
+        and one.selected_file.url
+        and one.origin is None
+        and is_public_index_url(one.selected_file.url)
     }
 
 

@@ -30,9 +30,9 @@ from offlinepack.pipeline.provenance_lookup import start_lookup
 from offlinepack.pipeline.provider import open_provider
 from offlinepack.pipeline.request import BuildRequest
 from offlinepack.progress import ProgressCallback, no_progress
-from offlinepack.rehearse import Verdict
+from offlinepack.rehearsal.verdict import Verdict
 from offlinepack.store import Store
-from offlinepack.targets import Target
+from offlinepack.targets.model import Target
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def build_bundles(request: BuildRequest, output: Path, watch: ProgressCallback =
         try:
             return run_stages(request, output, store, watch)
         except (IntegrityError, BuildError):
-            damaged = store.mend()
+            damaged = store.revalidate()
             if not damaged:
                 raise
             built = run_stages(request, output, store, watch)
@@ -100,17 +100,17 @@ def run_stages(request: BuildRequest, output: Path, store: Store, watch: Progres
     clock.finish("check")
     codes: dict[str, Path] = {}
     if request.bytecode:
-        from offlinepack.bytecode import compiled
+        from offlinepack.wheels.bytecode import compile_bytecode
 
         planned = list_planned_files(targets)
         wanted = [(part.target, [one.file for one in part.all_files if one.file.name in planned]) for part in parts]
-        codes, notes = compiled(wanted, store, request.options.build_pythons)
+        codes, notes = compile_bytecode(wanted, store, request.options.build_pythons)
         findings += notes
         clock.finish("compile")
     each = [(one,) for one in targets] if "{target}" in str(output) else [targets]
     drafts = [assemble_draft(request, parts, some, codes, told, store, watch) for some in each]
     if request.policy:
-        judged = collect_results(capture_error(functools.partial(request.policy.judge, one.evidence)) for one in drafts)
+        judged = collect_results(capture_error(functools.partial(request.policy.check, one.evidence)) for one in drafts)
         findings += itertools.chain.from_iterable(judged)
     packed = tuple(write_draft(request, output, one, watch) for one in drafts)
     for plan in plans:

@@ -22,13 +22,14 @@ from packaging.version import InvalidVersion, Version
 
 from offlinepack.bundle.layout import FILES
 from offlinepack.errors import Finding, UsageError, error
-from offlinepack.examine import Examined, examined
 from offlinepack.ontarget.paths import find_path_problem, fold_path
 from offlinepack.pipeline.plan import TargetFiles
 from offlinepack.pipeline.provider import PreparedFile
 from offlinepack.pipeline.request import BuildRequest, IncludedFile
 from offlinepack.requirements.read import parse_arguments
 from offlinepack.store import Store
+from offlinepack.wheels.inspect import inspect_wheel
+from offlinepack.wheels.report import WheelReport
 
 
 def parse_includes(specs: Sequence[str]) -> tuple[IncludedFile, ...]:
@@ -93,10 +94,7 @@ def write_included_wheel(name: str, version: str, included: Sequence[IncludedFil
         executable = bool(one.file.stat().st_mode & stat.S_IXUSR)
         members[f"{stem}.data/data/{one.destination}"] = (one.file.read_bytes(), executable)
     info = f"{stem}.dist-info"
-    members[f"{info}/METADATA"] = (
-        f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode(),
-        False,
-    )
+    members[f"{info}/METADATA"] = (f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode(), False)
     members[f"{info}/WHEEL"] = (
         b"Wheel-Version: 1.0\nGenerator: offlinepack\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         False,
@@ -119,22 +117,24 @@ def write_included_wheel(name: str, version: str, included: Sequence[IncludedFil
 
 
 def add_included_files(
-    parts: Sequence[TargetFiles], read: Mapping[str, Examined], request: BuildRequest, store: Store
-) -> tuple[list[TargetFiles], dict[str, Examined]]:
+    parts: Sequence[TargetFiles], read: Mapping[str, WheelReport], request: BuildRequest, store: Store
+) -> tuple[list[TargetFiles], dict[str, WheelReport]]:
     """The files of --include that go below the environment, as one more distribution of every target."""
     taken = {one.name for part in parts for one in part.files}
     name = next(one for one in _generate_names(f"{request.bundle_name.name}-files") if one not in taken)
     version = request.bundle_name.version if _is_version(request.bundle_name.version) else "0"
     with tempfile.TemporaryDirectory(prefix="offlinepack-") as work:
         placed = [one for one in request.includes if one.destination]
-        file = store.take(write_included_wheel(name, str(version), placed, Path(work)))
-    made = PreparedFile(canonicalize_name(name), file, None, {"name": name, "sha256": file.sha256, "origin": "--include"})
+        file = store.add_file(write_included_wheel(name, str(version), placed, Path(work)))
+    made = PreparedFile(
+        canonicalize_name(name), file, None, {"name": name, "sha256": file.sha256, "origin": "--include"}
+    )
     (asked,) = parse_arguments([f"{name}=={version}"]).requirements
     more = [
         dataclasses.replace(part, files=[*part.files, made], requirements=part.requirements.with_requirements(asked))
         for part in parts
     ]
-    return more, {**read, file.name: examined(file, store)}
+    return more, {**read, file.name: inspect_wheel(file, store)}
 
 
 def _generate_names(name: str) -> Iterator[str]:

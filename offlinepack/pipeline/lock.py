@@ -12,7 +12,8 @@ import tomli_w
 from packaging.pylock import Pylock
 
 from offlinepack.errors import Finding, ResolutionError, SelectionError, error, note, text
-from offlinepack.fetch import redacted, sizes
+from offlinepack.net.download import query_sizes
+from offlinepack.net.urls import redact_url
 from offlinepack.pipeline.concurrency import run_concurrently
 from offlinepack.pipeline.provider import lock_requirements, make_download_requests, name_requirements, open_run_client
 from offlinepack.pipeline.request import BuildRequest
@@ -28,7 +29,7 @@ from offlinepack.resolve.saved_lock import (
 )
 from offlinepack.selection import SelectedFile, Selection, select_files
 from offlinepack.store import Store
-from offlinepack.targets import Target
+from offlinepack.targets.model import Target
 
 
 @dataclass(frozen=True)
@@ -60,21 +61,28 @@ def lock_targets(
     """
     tools, asked = _make_tool_requirements(), name_requirements(request.requirements, request.indexes, request.options)
     marks = [_make_fingerprint(asked, one, request) for one in request.targets]
-    wanted = [(one, _apply_saved_lock(asked, one, mark, request)) for one, mark in zip(request.targets, marks, strict=True)]
+    wanted = [
+        (one, _apply_saved_lock(asked, one, mark, request)) for one, mark in zip(request.targets, marks, strict=True)
+    ]
     # pip is for every machine alike: one lock of it serves all targets of a Python
-    pythons = {(one.facts.implementation, one.python_full): (one, tools) for one in request.targets}
+    pythons = {(one.facts.implementation, one.python_full_version): (one, tools) for one in request.targets}
     for one, each in wanted:
         held = [found for own in each.pylocks if read_target_tag(own) == one.tag and (found := read_tools_lock(own))]
         if held:
-            pythons[one.facts.implementation, one.python_full] = one, dataclasses.replace(tools, pylocks=(held[0],))
+            pythons[one.facts.implementation, one.python_full_version] = (
+                one,
+                dataclasses.replace(tools, pylocks=(held[0],)),
+            )
     jobs = [functools.partial(lock_target, each, one, request, chosen) for one, each in wanted]
     jobs += [functools.partial(_lock_tools, each, one, request) for one, each in pythons.values()]
-    solved = run_concurrently(jobs, text("resolving for {targets}", targets=[one.name for one in request.targets]), watch)
+    solved = run_concurrently(
+        jobs, text("resolving for {targets}", targets=[one.name for one in request.targets]), watch
+    )
     request.options.run_cache.clear()
     own = {python: made for python, (made, _) in zip(pythons, solved[len(request.targets) :], strict=True)}
     plans = []
     for at, (one, each) in enumerate(wanted):
-        (made, selection), its = solved[at], own[one.facts.implementation, one.python_full]
+        (made, selection), its = solved[at], own[one.facts.implementation, one.python_full_version]
         plans.append(TargetLock(one, made, selection, select_files(its, one, tools), each, its, marks[at]))
     return tuple(plans)
 
@@ -103,7 +111,7 @@ def _lock_tools(tools: Requirements, target: Target, request: BuildRequest) -> t
     try:
         return lock_target(tools, target, request)
     except (ResolutionError, SelectionError) as failure:
-        places = [redacted(str(one)) for one in (*request.indexes.of("pip"), *request.indexes.find_links)]
+        places = [redact_url(str(one)) for one in (*request.indexes.select_indexes("pip"), *request.indexes.find_links)]
         raise type(failure)(
             error(
                 "no-pip",
@@ -152,7 +160,7 @@ def format_lock(plan: TargetLock) -> str:
 
     def clean(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {key: redacted(one) if key == "url" else clean(one) for key, one in value.items()}
+            return {key: redact_url(one) if key == "url" else clean(one) for key, one in value.items()}
         return [clean(one) for one in value] if isinstance(value, (list, tuple)) else value
 
     return tomli_w.dumps(clean(make_document(plan.pylock, plan.target, plan.tools_lock, plan.fingerprint)))
@@ -161,4 +169,4 @@ def format_lock(plan: TargetLock) -> str:
 def find_file_sizes(plans: Sequence[TargetLock], request: BuildRequest) -> dict[str, int | None]:
     """File name -> bytes, of all that would be fetched; the index is asked where the lock does not say."""
     with Store.open(request.options.cache_dir) as store, open_run_client(request.indexes, request.options) as client:
-        return sizes(make_download_requests(one for plan in plans for one in plan.selected_files), store, client)
+        return query_sizes(make_download_requests(one for plan in plans for one in plan.selected_files), store, client)

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from packaging.pylock import PackageWheel
 from packaging.version import Version
 
-from offlinepack import native
 from offlinepack.errors import FetchError, Finding, IntegrityError, SelectionError, raise_on_errors, text
-from offlinepack.examine import Examined, clashes, examined
+from offlinepack.native.needs import find_needs
 from offlinepack.ontarget.manifest import Distribution, TargetPlan, Tool
 from offlinepack.pipeline.concurrency import capture_error, collect_results, run_concurrently
 from offlinepack.pipeline.lock import TargetLock, lock_target, lock_targets, report_empty_target
@@ -22,8 +21,10 @@ from offlinepack.progress import ProgressCallback, no_progress
 from offlinepack.requirements.model import Requirements
 from offlinepack.resolve.dependencies import Closure, accepts_version, check_closure, next_requirements
 from offlinepack.store import Store, StoredFile
-from offlinepack.targets import Target
+from offlinepack.targets.model import Target
+from offlinepack.wheels.inspect import find_file_clashes, inspect_wheel
 from offlinepack.wheels.metadata import WheelMetadata, parse_metadata
+from offlinepack.wheels.report import WheelReport
 
 MAX_ROUNDS = 5
 """so often a target is locked again where its files want something else than their index said"""
@@ -54,7 +55,9 @@ def lock_and_close(request: BuildRequest, watch: ProgressCallback = no_progress)
             plans = relock_targets(plans, wanted, request, watch)
     raise_on_errors(SelectionError, [one for each in closed.values() for one in each.findings])
     return tuple(
-        _drop_packages(closed[at].unneeded_names, plan) if all(one.filename in told for one in plan.selection.files) else plan
+        _drop_packages(closed[at].unneeded_names, plan)
+        if all(one.filename in told for one in plan.selection.files)
+        else plan
         for at, plan in enumerate(plans)
     )
 
@@ -92,7 +95,9 @@ def relock_targets(
     return tuple(renewed)
 
 
-def prepare_files(plans: Sequence[TargetLock], source: DistributionProvider) -> tuple[list[TargetFiles], dict[str, Examined]]:
+def prepare_files(
+    plans: Sequence[TargetLock], source: DistributionProvider
+) -> tuple[list[TargetFiles], dict[str, WheelReport]]:
     """The files of every plan, and what was read of each wheel."""
     try:
         files = source.prepare([each for plan in plans for each in (plan.selection, plan.tools)])
@@ -101,29 +106,31 @@ def prepare_files(plans: Sequence[TargetLock], source: DistributionProvider) -> 
         kept_locks = [one for plan in plans for one in plan.requirements.notes if one.code == "lock-kept"]
         raise FetchError(*failure.findings, *kept_locks) from failure
     parts = [
-        TargetFiles(plan.target, plan.requirements, files[2 * at], add_build_requirements(files[2 * at + 1], files[2 * at]))
+        TargetFiles(
+            plan.target, plan.requirements, files[2 * at], add_build_requirements(files[2 * at + 1], files[2 * at])
+        )
         for at, plan in enumerate(plans)
     ]
     wheels = {one.file.name: one.file for part in parts for one in part.all_files if one.metadata is None}
     return parts, _inspect_wheels(wheels, source.store)
 
 
-def find_next_requirements(parts: Sequence[TargetFiles], read: Mapping[str, Examined]) -> dict[int, Requirements]:
+def find_next_requirements(parts: Sequence[TargetFiles], read: Mapping[str, WheelReport]) -> dict[int, Requirements]:
     """For each target that does not close: what to lock instead, where that may help."""
     closed = {at: _close_target(part, read) for at, part in enumerate(parts)}
     found = {at: next_requirements(parts[at].requirements, one) for at, one in closed.items()}
     return {at: one for at, one in found.items() if one is not None}
 
 
-def _close_target(part: TargetFiles, read: Mapping[str, Examined]) -> Closure:
+def _close_target(part: TargetFiles, read: Mapping[str, WheelReport]) -> Closure:
     return check_closure([_get_metadata(one, read) for one in part.files], part.requirements, part.target)
 
 
-def _get_metadata(one: PreparedFile, read: Mapping[str, Examined]) -> WheelMetadata:
+def _get_metadata(one: PreparedFile, read: Mapping[str, WheelReport]) -> WheelMetadata:
     return read[one.file.name].metadata if one.metadata is None else parse_metadata(one.metadata)
 
 
-def still_applies(one: Finding, part: TargetFiles, read: Mapping[str, Examined]) -> bool:
+def still_applies(one: Finding, part: TargetFiles, read: Mapping[str, WheelReport]) -> bool:
     """False of a version that merging the indexes would have taken, where the others do not admit that version."""
     if one.code != "other-index":
         return True
@@ -154,17 +161,17 @@ class TargetFiles:
 
     def with_minimum_libc(self) -> TargetFiles:
         """The same for the oldest system on which all of its files run."""
-        return dataclasses.replace(self, target=self.target.lowered_to([one.file.name for one in self.wheels]))
+        return dataclasses.replace(self, target=self.target.with_minimum_libc([one.file.name for one in self.wheels]))
 
 
-def _inspect_wheels(files: Mapping[str, StoredFile], store: Store) -> dict[str, Examined]:
+def _inspect_wheels(files: Mapping[str, StoredFile], store: Store) -> dict[str, WheelReport]:
     """File name -> wheel, for all of them; the reasons of all that are unsound at once."""
-    jobs = [functools.partial(examined, file, store) for _, file in sorted(files.items())]
+    jobs = [functools.partial(inspect_wheel, file, store) for _, file in sorted(files.items())]
     return {one.file.name: one for one in collect_results(map(capture_error, jobs))}
 
 
 def make_install_plans(
-    parts: Sequence[TargetFiles], read: Mapping[str, Examined], store: Store
+    parts: Sequence[TargetFiles], read: Mapping[str, WheelReport], store: Store
 ) -> tuple[tuple[TargetPlan, ...], list[Finding]]:
     """The install plan of each target, the most demanding first; every gap of every target at once."""
     targets: list[tuple[Target, TargetPlan]] = []
@@ -188,15 +195,15 @@ def make_install_plans(
         if not install:
             findings.append(report_empty_target(target))
         kept = {one.name for one in closed.order}
-        needs = native.needs({one.name: one.file for one in part.wheels if one.name in kept}, target, store)
+        needs = find_needs({one.name: one.file for one in part.wheels if one.name in kept}, target, store)
         findings += [one._replace(level="warning") if one.level == "error" else one for one in needs.findings]
-        clashing += clashes([read[one.file.name] for one in part.wheels], target.facts.os, store)
+        clashing += find_file_clashes([read[one.file.name] for one in part.wheels], target.facts.os, store)
         tools = tuple(Tool(one.name, str(_get_metadata(one, read).version), one.file.name) for one in part.tools)
         planned = TargetPlan(target.name, target.tag, target.facts, closed.python_min, install, tools, needs.needs)
         targets.append((target, planned))
     raise_on_errors(SelectionError, findings)
     raise_on_errors(IntegrityError, clashing)
-    targets.sort(key=lambda pair: pair[0].demands)
+    targets.sort(key=lambda pair: pair[0].sort_key)
     return tuple(one for _, one in targets), [*findings, *clashing]
 
 

@@ -10,16 +10,24 @@ from dataclasses import dataclass
 from packaging.pylock import PackageSdist, PackageWheel
 
 from offlinepack.bundle.layout import SBOM
-from offlinepack.evidence import Evidence
-from offlinepack.evidence.look import look, of_sdist
-from offlinepack.evidence.provenance import Origin, Story, Told, ask, attested, documents
-from offlinepack.evidence.sbom import write
-from offlinepack.fetch import Client
-from offlinepack.indexes import Indexes
+from offlinepack.index.model import Indexes
+from offlinepack.net.client import Client
 from offlinepack.ontarget.manifest import Manifest
 from offlinepack.pipeline.provider import PreparedFile
+from offlinepack.report.facts import BundleFacts
+from offlinepack.report.provenance import (
+    Provenance,
+    ProvenanceRecord,
+    ProvenanceRequest,
+    add_attestations,
+    look_up_provenance,
+    make_provenance_documents,
+)
+from offlinepack.report.sbom import make_sbom
 from offlinepack.selection import SelectedFile
 from offlinepack.store import Store, StoredFile
+from offlinepack.wheels.contents import collect_sdist_contents
+from offlinepack.wheels.inspect import inspect_contents
 
 
 @dataclass(frozen=True)
@@ -29,37 +37,41 @@ class ProvenanceLookup:
     indexes: Indexes
     client: Client
     store: Store
-    future: Future[dict[str, Told]]
+    future: Future[dict[str, ProvenanceRecord]]
 
-    def results(self, supplied: Iterable[PreparedFile]) -> dict[str, Told]:
+    def results(self, supplied: Iterable[PreparedFile]) -> dict[str, ProvenanceRecord]:
         """File name -> its story, of all these files; attestations verified where they can be."""
         supplied = {one.file.name: one for one in supplied}.values()
         chosen = [one.selected_file for one in supplied if one.selected_file and one.selected_file.filename]
         found = self.future.result()
         more = [_make_origin(one) for one in chosen if one.filename not in found]
-        found = {**found, **ask(more, self.indexes, self.client, self.store)}
+        found = {**found, **look_up_provenance(more, self.indexes, self.client, self.store)}
         sums = {one.filename: one.sha256 or "" for one in chosen}
         sums |= {one.file.name: one.file.sha256 for one in supplied}
         sums |= dict(source for one in supplied if (source := _find_source(one)))
         found = {name: one for name, one in found.items() if name in sums}
-        found = attested(found, {name: one for name, one in sums.items() if one}, self.client, self.store)
+        found = add_attestations(found, {name: one for name, one in sums.items() if one}, self.client, self.store)
         return {one.file.name: _make_record(one, found) for one in supplied}
 
 
 @contextlib.contextmanager
-def start_lookup(chosen: Iterable[SelectedFile], indexes: Indexes, client: Client, store: Store) -> Iterator[ProvenanceLookup]:
+def start_lookup(
+    chosen: Iterable[SelectedFile], indexes: Indexes, client: Client, store: Store
+) -> Iterator[ProvenanceLookup]:
     """Ask the indexes of these files in the background."""
     files = {one.filename: _make_origin(one) for one in chosen if one.filename}
     with ThreadPoolExecutor(1) as aside:
-        yield ProvenanceLookup(indexes, client, store, aside.submit(ask, files.values(), indexes, client, store))
+        yield ProvenanceLookup(
+            indexes, client, store, aside.submit(look_up_provenance, files.values(), indexes, client, store)
+        )
 
 
-def _make_origin(one: SelectedFile) -> Origin:
+def _make_origin(one: SelectedFile) -> ProvenanceRequest:
     listed = isinstance(one.file, (PackageWheel, PackageSdist))
     uploaded = getattr(one.file, "upload_time", None)
     time = uploaded.isoformat().replace("+00:00", "Z") if uploaded else None
     yanked = ((one.package.tool or {}).get("offlinepack") or {}).get("yanked")
-    return Origin(one.name, one.filename, one.sha256, time, one.url, listed, yanked)
+    return ProvenanceRequest(one.name, one.filename, one.sha256, time, one.url, listed, yanked)
 
 
 def _find_source(one: PreparedFile) -> tuple[str, str] | None:
@@ -69,35 +81,38 @@ def _find_source(one: PreparedFile) -> tuple[str, str] | None:
     return None
 
 
-def _make_record(one: PreparedFile, found: Mapping[str, Told]) -> Told:
+def _make_record(one: PreparedFile, found: Mapping[str, ProvenanceRecord]) -> ProvenanceRecord:
     if one.origin is None:
-        return found.get(one.file.name) or Told(Story("address"))
+        return found.get(one.file.name) or ProvenanceRecord(Provenance("address"))
     if one.selected_file is None:
-        return Told(Story("included"))
+        return ProvenanceRecord(Provenance("included"))
     source = found.get(one.selected_file.filename)
     # the source's attestations are its own; the wheel was made here
-    story = Story("built", built_from=dict(one.origin), source=source.story.to_json() if source else None)
-    return Told(story, None, source.attestation if source else None)
+    story = Provenance("built", built_from=dict(one.origin), source=source.provenance.to_json() if source else None)
+    return ProvenanceRecord(story, None, source.attestation if source else None)
 
 
-def collect_draft_facts(draft: Manifest, files: Iterable[StoredFile], told: Mapping[str, Told], store: Store) -> Evidence:
+def collect_draft_facts(
+    draft: Manifest, files: Iterable[StoredFile], told: Mapping[str, ProvenanceRecord], store: Store
+) -> BundleFacts:
     """What is known of a bundle that is about to be written; `draft` has no evidence among its files yet."""
     stored = {one.name: one for one in files}
     listed = {one.path: stored[one.path.rpartition("/")[2]] for one in draft.files if one.kind in _DISTRIBUTION_KINDS}
-    return Evidence(
+    return BundleFacts(
         draft,
         {
-            path: look(one, store) if one.name.endswith(".whl") else of_sdist(one.path)
+            path: inspect_contents(one, store) if one.name.endswith(".whl") else collect_sdist_contents(one.path)
             for path, one in listed.items()
         },
-        {path: told[one.name].story.to_json() for path, one in listed.items() if one.name in told},
+        {path: told[one.name].provenance.to_json() for path, one in listed.items() if one.name in told},
     )
+
 
 _DISTRIBUTION_KINDS = ("wheel", "sdist", "tool")
 
 
-def make_evidence_documents(known: Evidence, told: Mapping[str, Told]) -> dict[str, bytes]:
+def make_evidence_documents(known: BundleFacts, told: Mapping[str, ProvenanceRecord]) -> dict[str, bytes]:
     """Path in the bundle -> bytes: sbom.cdx.json and provenance/."""
-    sums = {one.path.rpartition("/")[2]: one.sha256 for one in known.files()}
+    sums = {one.path.rpartition("/")[2]: one.sha256 for one in known.list_files()}
     held = {name: one for name, one in told.items() if name in sums}
-    return {SBOM: write(known), **documents(held, sums)}
+    return {SBOM: make_sbom(known), **make_provenance_documents(held, sums)}

@@ -15,9 +15,11 @@ from packaging.utils import NormalizedName
 from packaging.version import Version
 
 from offlinepack.errors import BuildError, Finding, OfflinepackError, SourceError, error, note, text
-from offlinepack.examine import Ahead
-from offlinepack.fetch import Client, Downloads, Wanted, open_client, redacted
-from offlinepack.indexes import Indexes
+from offlinepack.index.model import Indexes
+from offlinepack.net.client import Client, open_client
+from offlinepack.net.download import DownloadQueue
+from offlinepack.net.model import DownloadRequest
+from offlinepack.net.urls import redact_url
 from offlinepack.pipeline.concurrency import capture_error, collect_results
 from offlinepack.pipeline.request import BuildOptions
 from offlinepack.progress import ProgressCallback, no_progress
@@ -26,24 +28,22 @@ from offlinepack.requirements.read import parse_arguments
 from offlinepack.resolve.choose import complete_names, resolve
 from offlinepack.selection import SelectedFile, Selection, select_files
 from offlinepack.store import Store, StoredFile
-from offlinepack.targets import Target, of_interpreter, running
+from offlinepack.targets.model import Target
+from offlinepack.targets.parse import get_running_target, probe_interpreter
+from offlinepack.wheels.pool import InspectionPool
 
 if TYPE_CHECKING:
-    from offlinepack.sdist import Workshop
-
+    from offlinepack.sdist.environment import BuildConfig
 
 
 def fetch_page(url: str, indexes: Indexes, how: BuildOptions) -> bytes:
     """What stands at an address: a requirements file that another one names."""
     with open_run_client(indexes, how) as client:
-        found = client.page(url)
+        found = client.fetch_page(url)
     if found is None:
         raise SourceError(
             error(
-                "no-such-page",
-                redacted(url),
-                "There is nothing at {subject}.",
-                "Mend the address, or give a file.",
+                "no-such-page", redact_url(url), "There is nothing at {subject}.", "Mend the address, or give a file."
             )
         )
     return found.text.encode()
@@ -57,6 +57,7 @@ def make_own_wheels(indexes: Indexes, how: BuildOptions) -> ProjectWheels:
             return source.read_project_version(folder)
 
     return ProjectWheels(indexes.find_links, version_of)
+
 
 _FIRST_SETUPTOOLS_WITH_BDIST_WHEEL = Version("70.1")
 """the first setuptools that makes wheels without the project wheel"""
@@ -93,11 +94,11 @@ def open_run_client(indexes: Indexes, how: BuildOptions) -> Client:
     return open_client(indexes, retries=how.retries, timeout=how.timeout, offline=how.offline)
 
 
-def make_download_requests(chosen: Iterable[SelectedFile]) -> list[Wanted]:
+def make_download_requests(chosen: Iterable[SelectedFile]) -> list[DownloadRequest]:
     """What is to be fetched, each file once, in the order of names. A folder and a commit are no files."""
     files = {(one.filename, one.sha256 or ""): one for one in chosen if one.filename}
     return [
-        Wanted(
+        DownloadRequest(
             one.url or Path(one.path or "").absolute().as_uri(), one.filename, one.sha256, one.size, one.hashes
         )
         for _, one in sorted(files.items())
@@ -105,10 +106,12 @@ def make_download_requests(chosen: Iterable[SelectedFile]) -> list[Wanted]:
 
 
 @contextlib.contextmanager
-def open_provider(store: Store, indexes: Indexes, how: BuildOptions, watch: ProgressCallback = no_progress) -> Iterator[DistributionProvider]:
+def open_provider(
+    store: Store, indexes: Indexes, how: BuildOptions, watch: ProgressCallback = no_progress
+) -> Iterator[DistributionProvider]:
     """The supply of a run; at the end nothing of it is under way."""
-    with Ahead(store) as ahead, open_run_client(indexes, how) as opened:
-        downloads = Downloads(store, opened, how.jobs, ahead.look)
+    with InspectionPool(store) as ahead, open_run_client(indexes, how) as opened:
+        downloads = DownloadQueue(store, opened, how.jobs, ahead.submit)
         yield DistributionProvider(store, opened, downloads, ahead, indexes, how, watch)
 
 
@@ -118,8 +121,8 @@ class DistributionProvider:
 
     store: Store
     client: Client
-    downloads: Downloads
-    inspection_pool: Ahead
+    downloads: DownloadQueue
+    inspection_pool: InspectionPool
     indexes: Indexes
     options: BuildOptions
     progress: ProgressCallback = no_progress
@@ -128,7 +131,7 @@ class DistributionProvider:
 
     def prefetch(self, selection: Selection) -> None:
         """Its files are on their way from now on; what fails is told by `files`."""
-        self.downloads.begin(make_download_requests(selection.files))
+        self.downloads.prefetch(make_download_requests(selection.files))
 
     def prepare(self, selections: Sequence[Selection]) -> list[list[PreparedFile]]:
         """For each selection its distributions as wheels; what cannot be fetched or built is told all at once."""
@@ -141,8 +144,13 @@ class DistributionProvider:
         building = [(each.target, one) for each in selections for one in each.files if not one.is_wheel]
         if building:
             names = sorted({one.name for _, one in building})
-            results = self.progress(text("building {names}", names=names), self._run_builds(building, kept), len(building))
-            built = {(target.tag, made.name): made for (target, _), made in zip(building, collect_results(results), strict=True)}
+            results = self.progress(
+                text("building {names}", names=names), self._run_builds(building, kept), len(building)
+            )
+            built = {
+                (target.tag, made.name): made
+                for (target, _), made in zip(building, collect_results(results), strict=True)
+            }
         else:
             built = {}
         return [
@@ -153,9 +161,9 @@ class DistributionProvider:
             for each in selections
         ]
 
-    def _fetch_files(self, listed: Iterable[Wanted]) -> Iterator[StoredFile]:
-        for one in self.downloads.files(listed):
-            self.inspection_pool.look(one)
+    def _fetch_files(self, listed: Iterable[DownloadRequest]) -> Iterator[StoredFile]:
+        for one in self.downloads.fetch_files(listed):
+            self.inspection_pool.submit(one)
             yield one
         self.inspection_pool.finish()
 
@@ -167,7 +175,7 @@ class DistributionProvider:
         for target, one in building:
             supply = self._prepare_sdist if self.options.sdist_mode == "include" else self._build_wheel
             for before, made in pure:
-                if before.file == one.file and target.accepts(made.file.name) is not None:
+                if before.file == one.file and target.rank_wheel(made.file.name) is not None:
                     yield made
                     break
             else:
@@ -176,12 +184,12 @@ class DistributionProvider:
                     pure.append((one, done))
                 yield done
 
-    def _make_build_config(self) -> Workshop:
-        from offlinepack.sdist import Workshop  # what builds is loaded where something is built
+    def _make_build_config(self) -> BuildConfig:
+        from offlinepack.sdist.environment import BuildConfig  # what builds is loaded where something is built
 
         # what a build, or a backend that is asked, takes here is built here
         here = replace(self, options=replace(self.options, sdist_mode="build", resolver="auto"), progress=no_progress)
-        return Workshop(
+        return BuildConfig(
             self.store,
             here._provide_build_requirements,
             (self.options.cache_dir or Path(tempfile.gettempdir()) / "offlinepack") / "logs",
@@ -192,21 +200,21 @@ class DistributionProvider:
         )
 
     def _build_wheel(self, one: SelectedFile, target: Target, kept: Mapping[str, StoredFile]) -> PreparedFile:
-        from offlinepack.sdist import build
-        from offlinepack.sdist.source import checkout  # what builds is loaded where something is built
+        from offlinepack.sdist.build import build_wheel
+        from offlinepack.sdist.source import clone_repository
 
         shop = self._make_build_config()
         if isinstance(one.file, PackageVcs):
             with tempfile.TemporaryDirectory(prefix="offlinepack-", ignore_cleanup_errors=True) as work:
                 folder = Path(work) / "checkout"
                 revision = one.file.commit_id or one.file.requested_revision
-                commit = checkout(one.file.url or str(one.file.path), revision, folder)
+                commit = clone_repository(one.file.url or str(one.file.path), revision, folder)
                 origin = {"name": one.name, "vcs": "git", "commit": commit}
-                built = build(
+                built = build_wheel(
                     folder, target, shop, name=one.name, subdirectory=one.file.subdirectory or "", origin=origin
                 )
         elif isinstance(one.file, PackageDirectory):
-            built = build(
+            built = build_wheel(
                 Path(one.file.path),
                 target,
                 shop,
@@ -216,34 +224,34 @@ class DistributionProvider:
             )
         else:
             within = one.file.subdirectory or "" if isinstance(one.file, PackageArchive) else ""
-            built = build(kept[one.filename], target, shop, subdirectory=within)
-        return PreparedFile(one.name, built.wheel, one, dict(built.origin), built.findings)
+            built = build_wheel(kept[one.filename], target, shop, subdirectory=within)
+        return PreparedFile(one.name, built.wheel, one, dict(built.built_from), built.findings)
 
     def read_project_version(self, folder: Path) -> str | None:
         """The version of a project's folder, as its backend says when a wheel is to be made (PEP 517)."""
-        from offlinepack.sdist.carried import prepared  # what builds is loaded where something is built
+        from offlinepack.sdist.metadata import prepare_wheel_metadata  # what builds is loaded where something is built
 
         python = self.options.build_pythons[0] if self.options.build_pythons and not self.options.build_root else None
-        target = of_interpreter(python) if python else running()
-        metadata = prepared(folder, target, replace(self._make_build_config(), root=None))
+        target = probe_interpreter(python) if python else get_running_target()
+        metadata = prepare_wheel_metadata(folder, target, replace(self._make_build_config(), root=None))
         return parse_email(metadata)[0].get("version")
 
     def _prepare_sdist(self, one: SelectedFile, target: Target, kept: Mapping[str, StoredFile]) -> PreparedFile:
         """The source, and for the target all that its build takes: wheels, and sources with what theirs take."""
-        from offlinepack.sdist.carried import describe
-        from offlinepack.sdist.source import checkout  # what builds is loaded where something is built
+        from offlinepack.sdist.metadata import query_metadata
+        from offlinepack.sdist.source import clone_repository
 
         shop = self._make_build_config()
         if isinstance(one.file, PackageVcs):
             with tempfile.TemporaryDirectory(prefix="offlinepack-", ignore_cleanup_errors=True) as work:
                 folder = Path(work) / "checkout"
                 revision = one.file.commit_id or one.file.requested_revision
-                checkout(one.file.url or str(one.file.path), revision, folder)
-                said = describe(folder, target, shop, one.name, one.file.subdirectory or "")
+                clone_repository(one.file.url or str(one.file.path), revision, folder)
+                said = query_metadata(folder, target, shop, one.name, one.file.subdirectory or "")
         elif isinstance(one.file, PackageDirectory):
-            said = describe(Path(one.file.path), target, shop, one.name, one.file.subdirectory or "")
+            said = query_metadata(Path(one.file.path), target, shop, one.name, one.file.subdirectory or "")
         else:
-            said = describe(kept[one.filename], target, shop, one.name)
+            said = query_metadata(kept[one.filename], target, shop, one.name)
         if said.file.sha256 in self.parent_digests:
             raise BuildError(
                 error(
@@ -254,10 +262,13 @@ class DistributionProvider:
                 )
             )
         how = replace(self.options, resolver="auto")
-        asked = self._parse_build_requirements(said.requires)
+        asked = self._parse_build_requirements(said.build_requirements)
         made = lock_requirements(asked, target, self.indexes, how)
-        if any(one.name == "setuptools" and one.version and one.version < _FIRST_SETUPTOOLS_WITH_BDIST_WHEEL for one in made.packages):
-            asked = self._parse_build_requirements([*said.requires, "wheel"])
+        if any(
+            one.name == "setuptools" and one.version and one.version < _FIRST_SETUPTOOLS_WITH_BDIST_WHEEL
+            for one in made.packages
+        ):
+            asked = self._parse_build_requirements([*said.build_requirements, "wheel"])
             made = lock_requirements(asked, target, self.indexes, how)
         inner = replace(self, progress=no_progress, parent_digests=(*self.parent_digests, said.file.sha256))
         (files,) = inner.prepare([select_files(made, target, asked)])

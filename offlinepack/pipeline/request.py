@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from offlinepack.errors import UsageError, error
-from offlinepack.evidence.policy import Rules
-from offlinepack.fetch import JOBS, RETRIES, TIMEOUT
-from offlinepack.indexes import Indexes
+from offlinepack.index.model import Indexes
+from offlinepack.net.model import DEFAULT_JOBS, DEFAULT_RETRIES, DEFAULT_TIMEOUT
+from offlinepack.report.policy import PolicyCheck
 from offlinepack.requirements.installed import find_environment_python
 from offlinepack.requirements.model import Requirements
 from offlinepack.resolve.context import ResolverContext, RunCache
-from offlinepack.targets import Target, of_interpreter, running
+from offlinepack.targets.model import Target
+from offlinepack.targets.parse import get_running_target, probe_interpreter
 
 
 def find_default_target(environment: Path | None) -> Target:
@@ -25,7 +26,7 @@ def find_default_target(environment: Path | None) -> Target:
         (Path(os.environ[one]) for one in ("VIRTUAL_ENV", "CONDA_PREFIX") if os.environ.get(one)), None
     )
     python = find_environment_python(place) if place else None
-    return (of_interpreter(python) if python else running()).anywhere()
+    return (probe_interpreter(python) if python else get_running_target()).generic()
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class BuildOptions:
     resolver: str = "auto"
     sdist_mode: str = "build"
     """what becomes of sources: built here, or carried along (include) for the target to build"""
-    jobs: int = JOBS
+    jobs: int = DEFAULT_JOBS
     """downloads at a time"""
     retries: int | None = None
     timeout: float | None = None
@@ -109,8 +110,8 @@ class BuildOptions:
         return ResolverContext(
             self.offline,
             self.cache_dir,
-            RETRIES if retries is None else retries,
-            self.timeout or indexes.timeout or TIMEOUT,
+            DEFAULT_RETRIES if retries is None else retries,
+            self.timeout or indexes.timeout or DEFAULT_TIMEOUT,
             Path(self.build_pythons[0]) if self.build_pythons else None,
             self.run_cache,
             lambda target: self.run_cache.get_or_compute(("builds", target.tag), lambda: self._can_build(target)),
@@ -120,9 +121,11 @@ class BuildOptions:
         """Whether the source of a project with extension modules is of any use for this target."""
         if self.sdist_mode == "include":
             return True
-        from offlinepack.sdist.interpreters import any_makes  # what builds is loaded where something is built
+        from offlinepack.interpreters.host import (
+            has_matching_interpreter,  # what builds is loaded where something is built
+        )
 
-        return any_makes(target, self.build_pythons, self.build_root)
+        return has_matching_interpreter(target, self.build_pythons, self.build_root)
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ class BuildRequest:
     """bytes of a part"""
     rehearse: bool = False
     """the static rehearsal comes before the bundle has its name; its verdict goes in"""
-    policy: Rules | None = None
+    policy: PolicyCheck | None = None
     """what the bundle has to keep to; else there is none"""
     lowers_minimum_libc: bool = False
     """the target is this machine's own: its libc floor is what the chosen files need, not what it has"""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Report on bundles: facts, policy, SBOM, provenance, vulnerabilities and differences."""

@@ -24,7 +24,8 @@ from offlinepack.requirements.installed import (
     list_distributions,
 )
 from offlinepack.requirements.model import RequirementLine, Requirements
-from offlinepack.targets import Target, of_interpreter, parse
+from offlinepack.targets.model import Target
+from offlinepack.targets.parse import parse_target, probe_interpreter
 
 OWN_PROJECT = "offlinepack"
 
@@ -158,17 +159,17 @@ def _determine_target(folder: Path) -> Target:
     python = find_environment_python(folder)
     if python is not None and python.suffix != ".exe":
         try:
-            return of_interpreter(python)
+            return probe_interpreter(python)
         except OfflinepackError:
             pass
     version = _read_python_version(folder)
     if (folder / "Scripts").is_dir():
-        return parse(f"cp{version}-win_amd64")
+        return parse_target(f"cp{version}-win_amd64")
     tags = {line for path in find_site_packages(folder) for line in _read_tags(path)}
     if any("macosx" in tag for tag in tags):
-        return parse(f"cp{version}-macosx_11_0_{'arm64' if any('arm64' in tag for tag in tags) else 'x86_64'}")
+        return parse_target(f"cp{version}-macosx_11_0_{'arm64' if any('arm64' in tag for tag in tags) else 'x86_64'}")
     machine = "aarch64" if any("aarch64" in tag for tag in tags) else "x86_64"
-    return parse(f"cp{version}-manylinux_2_28_{machine}")
+    return parse_target(f"cp{version}-manylinux_2_28_{machine}")
 
 
 def _read_tags(place: Path) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +12,6 @@ from packaging.utils import canonicalize_name
 
 from offlinepack.errors import SourceError, error
 from offlinepack.requirements.model import Requirements
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 # File name -> the command that turns it into something that can be read, and the file that then results.
 _FOREIGN_LOCKS = {

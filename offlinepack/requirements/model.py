@@ -17,13 +17,13 @@ from offlinepack.index.model import IndexOptions, merge_unique
 from offlinepack.net.urls import redact_text
 
 if TYPE_CHECKING:
-    from offlinepack.targets import Target
-
+    from offlinepack.targets.model import Target
 
 
 def applies_to(one: RequirementLine, target: Target) -> bool:
     marker = one.requirement.marker if one.requirement else None
     return marker is None or target.evaluate(marker)
+
 
 PageFetcher = Callable[[str], bytes]
 """what stands at an address; given by the caller, since nothing here speaks HTTP"""
@@ -37,6 +37,7 @@ class ProjectWheels:
     """folders; addresses are passed over"""
     find_version: Callable[[Path], str | None] | None = None
     """asks a project's build for the version that only it knows; given by the caller, since nothing here builds"""
+
 
 NO_PROJECT_WHEELS = ProjectWheels()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +18,6 @@ from packaging.version import InvalidVersion, Version
 from offlinepack.errors import Finding, SourceError, error, note
 from offlinepack.requirements.model import NO_PROJECT_WHEELS, ProjectWheels, RequirementLine, Requirements
 from offlinepack.requirements.requirements_txt import parse_line
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 class ProjectIdentity(NamedTuple):

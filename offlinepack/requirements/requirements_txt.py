@@ -8,7 +8,7 @@ import io
 import logging
 import os
 import re
-import sys
+import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,6 @@ from offlinepack.errors import Finding, SourceError, error, note, warning
 from offlinepack.index.model import IndexOptions
 from offlinepack.net.urls import redact_text
 from offlinepack.requirements.model import PageFetcher, RequirementLine, Requirements
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 _FORMAT_ADVICE = "See pip's page on the requirements file format."
 
@@ -46,7 +41,9 @@ class _ParseState:
     policies: Requirements = field(default_factory=Requirements)
 
 
-def read_requirements_txt(path: Path | str, *, constraint: bool = False, page: PageFetcher | None = None) -> Requirements:
+def read_requirements_txt(
+    path: Path | str, *, constraint: bool = False, page: PageFetcher | None = None
+) -> Requirements:
     """A requirements (or constraints) file and all that it names with -r and -c; SourceError with every bad line."""
     found = _ParseState(page)
     _read_file(str(path), str(path), constraint, (), found)

@@ -102,8 +102,18 @@ def _export_lock(folder: Path, extras: Sequence[str], groups: Sequence[str], how
     done = run_uv(arguments, folder)
     return parse_pylock(folder / "uv.lock", done.stdout) if done.returncode == 0 else done.stderr.strip()
 
+
 # Index settings of these are read by Indexes and handed on; the rest belongs to other work on this machine.
-_REMOVED_PREFIXES = ("UV_", "PIP_", "PYTHON", "VIRTUAL_ENV", "CONDA_", "MACOSX_DEPLOYMENT_TARGET", "RUST_LOG", "NO_COLOR")
+_REMOVED_PREFIXES = (
+    "UV_",
+    "PIP_",
+    "PYTHON",
+    "VIRTUAL_ENV",
+    "CONDA_",
+    "MACOSX_DEPLOYMENT_TARGET",
+    "RUST_LOG",
+    "NO_COLOR",
+)
 
 TIMEOUT_EXIT_CODE = 124
 """the exit code of a uv that took too long"""

@@ -31,6 +31,7 @@ class PipBacktrackState:
         self.findings += findings
         return False
 
+
 MAX_ROUNDS = 60
 """after so many unknown projects and gaps the rest is left for the next run"""
 

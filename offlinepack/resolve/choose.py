@@ -19,17 +19,12 @@ from offlinepack.resolve.context import ResolverContext
 from offlinepack.resolve.given_lock import merge_packages, select_given_packages, subtract_locked
 
 if TYPE_CHECKING:
-    from offlinepack.indexes import Indexes, Project
-    from offlinepack.targets import Target
-
+    from offlinepack.index.model import Indexes, Project
+    from offlinepack.targets.model import Target
 
 
 def resolve(
-    requirements: Requirements,
-    target: Target,
-    indexes: Indexes,
-    means: ResolverContext,
-    resolver: str = "auto",
+    requirements: Requirements, target: Target, indexes: Indexes, means: ResolverContext, resolver: str = "auto"
 ) -> Pylock:
     """One version of each project for the target, with its files; ResolutionError, SelectionError, FetchError.
 
@@ -50,7 +45,9 @@ def resolve(
     return normalize_lock(merge_packages(held, made.packages) if held is not None else made, target)
 
 
-def _run_resolver(requirements: Requirements, target: Target, indexes: Indexes, means: ResolverContext, resolver: str) -> Pylock:
+def _run_resolver(
+    requirements: Requirements, target: Target, indexes: Indexes, means: ResolverContext, resolver: str
+) -> Pylock:
     from offlinepack.resolve.pip.resolver import resolve_with_pip
     from offlinepack.resolve.uv.resolver import find_nearest_target, resolve_with_uv
 
@@ -71,16 +68,16 @@ def _note_other_indexes(
     made: Pylock, requirements: Requirements, target: Target, indexes: Indexes, means: ResolverContext
 ) -> Pylock:
     """The first index that has the name wins; what merging them would have chosen is left for selection to tell."""
-    from offlinepack.fetch import open_client
-    from offlinepack.indexes import projects_elsewhere
+    from offlinepack.index.simple_api import find_shadowed_projects
+    from offlinepack.net.client import open_client
 
-    if indexes.no_index or len([one for one in indexes.indexes if not one.explicit]) < 2:
+    if indexes.no_index or len([one for one in indexes.indexes if not one.is_explicit]) < 2:
         return made
 
     bounds = [one.requirement for one in (*requirements.requirements, *requirements.constraints) if one.requirement]
 
     def key(package: Package) -> tuple[str, ...]:
-        return "elsewhere", package.name, *map(str, indexes.of(package.name))
+        return "elsewhere", package.name, *map(str, indexes.select_indexes(package.name))
 
     def looked_up(package: Package) -> Package:
         if package.is_direct or package.version is None:
@@ -92,8 +89,10 @@ def _note_other_indexes(
                 (one.version, other.index.url)
                 for other in elsewhere
                 for one in other.files
-                if other.index and one.version and not one.yanked and not one.version.is_prerelease
-                if one.is_wheel and target.accepts(one.filename) is not None and one.admits(target.python_full)
+                if other.index and one.version and not one.is_yanked and not one.version.is_prerelease
+                if one.is_wheel
+                and target.rank_wheel(one.filename) is not None
+                and one.supports_python(target.python_full_version)
                 if all(each.contains(one.version, prereleases=True) for each in its)
             ),
             default=None,
@@ -107,7 +106,7 @@ def _note_other_indexes(
     if new:
         opened = open_client(indexes, retries=means.retries, timeout=means.timeout)
         with opened as client, ThreadPoolExecutor(8) as pool:
-            asks = [functools.partial(projects_elsewhere, one.name, indexes, client) for one in new]
+            asks = [functools.partial(find_shadowed_projects, one.name, indexes, client) for one in new]
             list(pool.map(means.run_cache.get_or_compute, map(key, new), asks))
     return replace(made, packages=[looked_up(one) for one in made.packages])
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from offlinepack.targets import Target
+    from offlinepack.targets.model import Target
 
 
 T = TypeVar("T")

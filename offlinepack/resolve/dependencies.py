@@ -15,8 +15,7 @@ from offlinepack.requirements.model import RequirementLine, Requirements
 from offlinepack.wheels.metadata import WheelMetadata
 
 if TYPE_CHECKING:
-    from offlinepack.targets import Target
-
+    from offlinepack.targets.model import Target
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,8 @@ def check_closure(chosen: Iterable[WheelMetadata], requirements: Requirements, t
     if whole and not requested:
         requested = set(here) - needed_by_others
     order = tuple(
-        InstallStep(name, here[name].version, tuple(sorted(edges[name])), name in requested) for name in _sort_by_dependency(edges)
+        InstallStep(name, here[name].version, tuple(sorted(edges[name])), name in requested)
+        for name in _sort_by_dependency(edges)
     )
     python_min, unfit = _find_minimum_python(here, sorted(reached), target)
     findings = [
@@ -134,7 +134,11 @@ def next_requirements(requirements: Requirements, closed: Closure) -> Requiremen
     of Requires-Python. So what the chosen files say themselves is asked for in another round.
     """
     excluded = [_make_requirement_line(f"{name}!={version}", name) for name, version in closed.incompatible_versions]
-    bounds = [_make_requirement_line(format_requirement(one.requirement), one.required_by) for one in closed.missing_dependencies if one.selected_version is not None]
+    bounds = [
+        _make_requirement_line(format_requirement(one.requirement), one.required_by)
+        for one in closed.missing_dependencies
+        if one.selected_version is not None
+    ]
     wanted = [
         _make_requirement_line(format_requirement(one.requirement), one.required_by)
         for one in closed.missing_dependencies
@@ -146,13 +150,22 @@ def next_requirements(requirements: Requirements, closed: Closure) -> Requiremen
     asked = tuple(one for one in wanted if one not in requirements.requirements)
     if not constraints and not asked:
         return None
-    return replace(requirements, requirements=requirements.requirements + asked, constraints=requirements.constraints + constraints)
+    return replace(
+        requirements, requirements=requirements.requirements + asked, constraints=requirements.constraints + constraints
+    )
 
 
-def accepts_version(chosen: Iterable[WheelMetadata], requirements: Requirements, target: Target, name: str, version: Version) -> bool:
+def accepts_version(
+    chosen: Iterable[WheelMetadata], requirements: Requirements, target: Target, name: str, version: Version
+) -> bool:
     """Whether the others, and what was asked, would take this version of a project just as well."""
-    closed = check_closure([replace(one, version=version) if one.name == name else one for one in chosen], requirements, target)
-    return not any(one.selected_version == version and canonicalize_name(one.requirement.name) == name for one in closed.missing_dependencies)
+    closed = check_closure(
+        [replace(one, version=version) if one.name == name else one for one in chosen], requirements, target
+    )
+    return not any(
+        one.selected_version == version and canonicalize_name(one.requirement.name) == name
+        for one in closed.missing_dependencies
+    )
 
 
 def _make_requirement_line(line: str, by: str | None) -> RequirementLine:

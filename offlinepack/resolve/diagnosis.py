@@ -12,9 +12,8 @@ from offlinepack.errors import Finding, error
 from offlinepack.requirements.model import RequirementLine
 
 if TYPE_CHECKING:
-    from offlinepack.indexes import IndexFile
-    from offlinepack.targets import Target
-
+    from offlinepack.index.model import IndexFile
+    from offlinepack.targets.model import Target
 
 
 def keep_hardest(gaps: Sequence[Finding]) -> list[Finding]:
@@ -25,19 +24,23 @@ def keep_hardest(gaps: Sequence[Finding]) -> list[Finding]:
     return [one for one in gaps if one.code != "no-wheel-of-version"] or list(gaps)
 
 
-def find_offered_versions(files: Iterable[IndexFile], wanted: Iterable[Version], target: Target) -> tuple[list[str], str | None]:
+def find_offered_versions(
+    files: Iterable[IndexFile], wanted: Iterable[Version], target: Target
+) -> tuple[list[str], str | None]:
     """The versions with a wheel for the target next to the newest that is wanted, above and below; and, where none has
     one, of all wheels the one that misses by least."""
     named = [(one.version, one) for one in files if one.is_wheel and one.version]
-    final = [each for each in named if not each[0].is_prerelease and not each[1].yanked] or named
+    final = [each for each in named if not each[0].is_prerelease and not each[1].is_yanked] or named
     fitting = {
-        version for version, one in final if target.accepts(one.filename) is not None and one.admits(target.python_full)
+        version
+        for version, one in final
+        if target.rank_wheel(one.filename) is not None and one.supports_python(target.python_full_version)
     }
     asked = max(wanted, default=max((version for version, _ in final), default=Version("0")))
     above = sorted(one for one in fitting if one > asked)[:1]
     below = sorted(one for one in fitting if one <= asked)[-2 if not above else -1 :]
     newest_first = [one.filename for _, one in sorted(final, key=lambda each: each[0], reverse=True)]
-    return [str(one) for one in (*reversed(below), *above)], None if fitting else target.nearest(newest_first)
+    return [str(one) for one in (*reversed(below), *above)], None if fitting else target.find_nearest(newest_first)
 
 
 def shorten_releases(releases: Iterable[str]) -> list[str]:

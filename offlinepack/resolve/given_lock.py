@@ -15,8 +15,7 @@ from offlinepack.requirements.model import RequirementLine, Requirements, applie
 from offlinepack.resolve.saved_lock import read_target_tag
 
 if TYPE_CHECKING:
-    from offlinepack.targets import Target
-
+    from offlinepack.targets.model import Target
 
 
 def select_given_packages(requirements: Requirements, target: Target) -> list[Package] | None:

@@ -11,14 +11,13 @@ from packaging.pylock import Pylock
 
 from offlinepack.bundle.layout import make_pylock_name
 from offlinepack.errors import SourceError
-from offlinepack.fetch import local_path, redacted
+from offlinepack.net.urls import get_local_path, redact_url
 from offlinepack.requirements.model import RequirementLine, Requirements
 from offlinepack.requirements.read import read_lock
 
 if TYPE_CHECKING:
-    from offlinepack.indexes import Indexes
-    from offlinepack.targets import Target
-
+    from offlinepack.index.model import Indexes
+    from offlinepack.targets.model import Target
 
 
 def _read_own_table(pylock: Pylock) -> Mapping[str, Any]:
@@ -65,9 +64,9 @@ def compute_fingerprint(asked: Requirements, target: Target, indexes: Indexes, r
             *(asked.extras, asked.groups, asked.no_deps, asked.pre, asked.require_hashes),
             *(asked.only_binary, asked.no_binary, asked.uploaded_prior_to),
         ],
-        "indexes": [[(one.url, one.explicit, one.name) for one in indexes.indexes], indexes.no_index],
+        "indexes": [[(one.url, one.is_explicit, one.name) for one in indexes.indexes], indexes.no_index],
         "sources": [sorted(indexes.sources.items()), sorted(indexes.conditional_sources.items())],
-        "find-links": [(redacted(one), _list_folder(one)) for one in indexes.find_links],
+        "find-links": [(redact_url(one), _list_folder(one)) for one in indexes.find_links],
         "target": tuple(target.facts),
         "resolver": resolver,
     }
@@ -79,13 +78,13 @@ def _list_line_facts(one: RequirementLine) -> tuple[Any, ...]:
 
 
 def _list_folder(place: str) -> list[str]:
-    folder = local_path(place)
+    folder = get_local_path(place)
     return sorted(one.name for one in folder.iterdir()) if folder and folder.is_dir() else []
 
 
 def _hash_project_files(url: str | None) -> list[tuple[str, str]]:
     """What a project's own folder says of its dependencies: its project files, and their digests."""
-    folder = local_path(url) if url else None
+    folder = get_local_path(url) if url else None
     if not folder or not folder.is_dir():
         return []
     names = ["pyproject.toml", "setup.cfg", "setup.py"]

@@ -1,32 +1,27 @@
-"""Why a build failed, from its log, and what would help on the computer where it ran."""
+"""Explain from the log of a build why it failed, and which command installs what was missing."""
 
 from __future__ import annotations
 
 import re
-import sys
+import tomllib  # type: ignore[import-not-found,unused-ignore]
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from offlinepack.errors import Text, text
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
+_HEADER_PATTERN = re.compile(r"fatal error: ['\"]?([\w./+-]+)['\"]?(?:: No such file| file not found)")
 
-_HEADER = re.compile(r"fatal error: ['\"]?([\w./+-]+)['\"]?(?:: No such file| file not found)")
+_LIBRARY_PATTERN = re.compile(r"ld(?:\.\w+)?: cannot find -l([\w+-]+)")
 
-_LIBRARY = re.compile(r"ld(?:\.\w+)?: cannot find -l([\w+-]+)")
-
-_NETWORK = re.compile(
+_NETWORK_PATTERN = re.compile(
     r"Temporary failure in name resolution|Name or service not known|Network is unreachable|urlopen error|"
     r"Could not resolve host|failed to get `[\w-]+` as a dependency|download of .* failed|Failed to establish a new"
 )
 
-_MODULE = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
+_MODULE_PATTERN = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
 
-_INSTALL = {
+_INSTALL_COMMANDS = {
     "apt": "apt install {}",
     "dnf": "dnf install {}",
     "yum": "yum install {}",
@@ -34,48 +29,50 @@ _INSTALL = {
     "apk": "apk add {}",
 }
 
-_KINDS = {"apt": "apt", "dnf": "rpm", "yum": "rpm", "zypper": "rpm", "apk": "apk"}
+_PACKAGE_KINDS = {"apt": "apt", "dnf": "rpm", "yum": "rpm", "zypper": "rpm", "apk": "apk"}
 
 
-def explain(log: str, python: str, system: Path = Path("/")) -> Text | None:
+def explain_failure(log: str, python: str, system: Path = Path("/")) -> Text | None:
     """What the build lacked, and the command of this system (its root folder) that brings it; None: unknown."""
-    for program in _table()["program"]:
+    for program in _load_table()["program"]:
         if re.search(program["pattern"], log):
-            return _missing(text("{name} is missing", name=program["name"]), program, python, system)
-    header = _HEADER.search(log)
+            return _describe_missing(text("{name} is missing", name=program["name"]), program, python, system)
+    header = _HEADER_PATTERN.search(log)
     if header:
-        return _missing(
-            text("the header file {name} is missing", name=header[1]), _of_header(header[1]), python, system
+        return _describe_missing(
+            text("the header file {name} is missing", name=header[1]), _find_packages(header[1]), python, system
         )
-    library = _LIBRARY.search(log)
+    library = _LIBRARY_PATTERN.search(log)
     if library:
-        packages = _of_header(_table()["library"].get(library[1], ""))
-        return _missing(text("the library {name} is missing", name=f"lib{library[1]}"), packages, python, system)
-    if _NETWORK.search(log):
+        packages = _find_packages(_load_table()["library"].get(library[1], ""))
+        return _describe_missing(
+            text("the library {name} is missing", name=f"lib{library[1]}"), packages, python, system
+        )
+    if _NETWORK_PATTERN.search(log):
         return text("it wants to download something while it is built, and could not")
-    module = _MODULE.findall(log)
+    module = _MODULE_PATTERN.findall(log)
     if module:
         return text("its build needs the module {name} and does not say so", name=module[-1])
     return None
 
 
-def last_lines(log: str, count: int = 20) -> str:
+def get_last_lines(log: str, count: int = 20) -> str:
     """The end of a log, as much as a person reads; lines cut at 300 characters."""
     lines = [line.rstrip()[:300] for line in log.replace("\r", "\n").splitlines() if line.strip()]
     return "\n".join(lines[-count:])
 
 
-def _missing(what: Text, packages: dict[str, Any], python: str, system: Path) -> Text:
-    manager = _manager(system)
-    package = packages.get(_KINDS.get(manager, ""))
+def _describe_missing(what: Text, packages: dict[str, Any], python: str, system: Path) -> Text:
+    manager = _detect_package_manager(system)
+    package = packages.get(_PACKAGE_KINDS.get(manager, ""))
     if not package:
         return what
-    command = _INSTALL[manager].format(package.format(python=python))
+    command = _INSTALL_COMMANDS[manager].format(package.format(python=python))
     return text("{what}: {command}", what=what, command=command)
 
 
-def _of_header(name: str) -> dict[str, Any]:
-    headers: dict[str, dict[str, Any]] = _table()["header"]
+def _find_packages(name: str) -> dict[str, Any]:
+    headers: dict[str, dict[str, Any]] = _load_table()["header"]
     parts = name.split("/")
     for at in range(len(parts)):
         short = "/".join(parts[at:])
@@ -85,7 +82,7 @@ def _of_header(name: str) -> dict[str, Any]:
     return {}
 
 
-def _manager(system: Path) -> str:
+def _detect_package_manager(system: Path) -> str:
     for name in ("apt", "dnf", "yum", "zypper", "apk"):
         if any((system / folder / name).exists() for folder in ("usr/bin", "sbin", "bin")):
             return name
@@ -98,6 +95,6 @@ def _manager(system: Path) -> str:
 
 
 @cache
-def _table() -> dict[str, Any]:
+def _load_table() -> dict[str, Any]:
     loaded: dict[str, Any] = tomllib.loads(Path(__file__).with_name("failures.toml").read_text("utf-8"))
     return loaded

@@ -1,4 +1,4 @@
-"""Where a build finds its source: an sdist unpacked, a project's folder copied, a repository checked out."""
+"""Prepare the source of a build: unpack an sdist, copy a project folder or clone a repository."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from offlinepack.errors import SourceError, error
-from offlinepack.fetch import redacted
-from offlinepack.sdist.failures import last_lines
+from offlinepack.net.urls import redact_url
+from offlinepack.sdist.failures import get_last_lines
 from offlinepack.store import StoredFile
 
 if sys.platform != "win32":
     import fcntl
 
-EARLIEST = 315532800
+EARLIEST_TIME = 315532800
 """1980-01-01 in seconds: no zip archive can hold an earlier time"""
 
 
 @contextlib.contextmanager
-def workplace(key: str) -> Iterator[Path]:
+def open_work_folder(key: str) -> Iterator[Path]:
     """A folder for one build, gone afterwards: the same for each `key`, no user in its name; builds write it down."""
     work = Path(tempfile.gettempdir()) / f"offlinepack-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-    held = _hold(work)
+    held = _lock_folder(work)
     if held is None:  # another build of the same source runs, or the place is someone else's
         work = Path(tempfile.mkdtemp(prefix="offlinepack-"))
     try:
         (work / "tmp").mkdir()
         yield work
     finally:
-        shutil.rmtree(work, onerror=_force)
+        shutil.rmtree(work, onerror=_remove_read_only)
         if held:
             os.close(held)
 
 
-def _hold(work: Path) -> int | None:
+def _lock_folder(work: Path) -> int | None:
     """An open descriptor of this folder, made empty and locked; None where it cannot be ours."""
     if sys.platform == "win32":
         return None
@@ -58,7 +58,7 @@ def _hold(work: Path) -> int | None:
         if os.fstat(held).st_uid != os.geteuid() or not os.path.samestat(os.fstat(held), work.lstat()):
             raise PermissionError
         for one in work.iterdir():  # what a killed build left
-            shutil.rmtree(one, onerror=_force) if one.is_dir() and not one.is_symlink() else one.unlink()
+            shutil.rmtree(one, onerror=_remove_read_only) if one.is_dir() and not one.is_symlink() else one.unlink()
         work.chmod(0o700)
     except OSError:
         os.close(held)
@@ -66,31 +66,31 @@ def _hold(work: Path) -> int | None:
     return held
 
 
-def _force(remove: Callable[[str], object], path: str, _: object) -> None:
+def _remove_read_only(remove: Callable[[str], object], path: str, _: object) -> None:
     """A folder that a build made read-only is removed all the same."""
     with contextlib.suppress(OSError):
         Path(path).parent.chmod(0o700)
         remove(path)
 
 
-def unpacked(source: StoredFile | Path, work: Path, name: str) -> tuple[Path, int]:
+def unpack_source(source: StoredFile | Path, work: Path, name: str) -> tuple[Path, int]:
     """The project's folder, a copy of it, and its time in seconds: of its PKG-INFO, its last commit, else 1980."""
     place = work / "source"
     if isinstance(source, Path):
-        shutil.copytree(source, place, symlinks=True, ignore=_left_behind)
-        return place, _last_commit(place)
+        shutil.copytree(source, place, symlinks=True, ignore=_find_ignored)
+        return place, _get_commit_time(place)
     place.mkdir()
     try:
         if zipfile.is_zipfile(source.path):
             with zipfile.ZipFile(source.path) as archive:
                 archive.extractall(place)
-            stamp = EARLIEST
+            stamp = EARLIEST_TIME
         else:
             with tarfile.open(source.path) as packed:
                 members = packed.getmembers()
-                _extract(packed, place)
+                _extract_tar(packed, place)
             top = [one for one in members if one.name.count("/") == 1 and one.name.endswith("/PKG-INFO")]
-            stamp = int(max((one.mtime for one in top or members), default=EARLIEST))
+            stamp = int(max((one.mtime for one in top or members), default=EARLIEST_TIME))
     except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError) as wrong:
         raise SourceError(
             error(
@@ -102,10 +102,10 @@ def unpacked(source: StoredFile | Path, work: Path, name: str) -> tuple[Path, in
             )
         ) from wrong
     tops = list(place.iterdir())
-    return (tops[0] if len(tops) == 1 and tops[0].is_dir() else place), max(stamp, EARLIEST)
+    return (tops[0] if len(tops) == 1 and tops[0].is_dir() else place), max(stamp, EARLIEST_TIME)
 
 
-def _extract(packed: tarfile.TarFile, place: Path) -> None:
+def _extract_tar(packed: tarfile.TarFile, place: Path) -> None:
     # PEP 721: sdists are unpacked with the data filter. Early 3.10 and 3.11 lack it: then files and folders alone.
     if hasattr(tarfile, "data_filter"):
         packed.extractall(place, filter="data")
@@ -116,7 +116,7 @@ def _extract(packed: tarfile.TarFile, place: Path) -> None:
             packed.extract(member, place)
 
 
-def _left_behind(folder: str, names: list[str]) -> set[str]:
+def _find_ignored(folder: str, names: list[str]) -> set[str]:
     """Of a project's folder: virtual environments, caches, and what an earlier build by setuptools left."""
     path = Path(folder)
     caches = {
@@ -133,23 +133,25 @@ def _left_behind(folder: str, names: list[str]) -> set[str]:
     left = {name for name in names if name in caches or (path / name / "pyvenv.cfg").is_file()}
     if path.name == "build":
         left |= {name for name in names if re.match(r"(lib|temp|bdist)[.]?", name)}
-    left |= {name for name in names if not stat.S_ISREG(mode := (path / name).lstat().st_mode) and _odd(mode)}
+    left |= {
+        name for name in names if not stat.S_ISREG(mode := (path / name).lstat().st_mode) and _is_special_file(mode)
+    }
     return left
 
 
-def _odd(mode: int) -> bool:
+def _is_special_file(mode: int) -> bool:
     return not (stat.S_ISDIR(mode) or stat.S_ISLNK(mode))
 
 
-def _last_commit(folder: Path) -> int:
+def _get_commit_time(folder: Path) -> int:
     if not (folder / ".git").exists():
-        return EARLIEST
+        return EARLIEST_TIME
     command = ["git", "-C", str(folder), "log", "-1", "--format=%ct"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    return int(done.stdout) if done.stdout.strip().isdigit() else EARLIEST
+    return int(done.stdout) if done.stdout.strip().isdigit() else EARLIEST_TIME
 
 
-def checkout(url: str, revision: str | None, folder: Path) -> str:
+def clone_repository(url: str, revision: str | None, folder: Path) -> str:
     """Clone a git repository at a branch, tag or commit into `folder`; gives the commit. SourceError where it fails."""
 
     def git(*arguments: str) -> str:
@@ -158,14 +160,14 @@ def checkout(url: str, revision: str | None, folder: Path) -> str:
             ["git", *arguments], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
         if done.returncode:
-            said = done.stderr.replace(url, redacted(url))
+            said = done.stderr.replace(url, redact_url(url))
             raise SourceError(
                 error(
                     "checkout-failed",
-                    redacted(url),
+                    redact_url(url),
                     "{subject} could not be checked out at {revision}.",
                     "Check the address, the revision and the credentials that git has for it.",
-                    log=last_lines(said, 8),
+                    log=get_last_lines(said, 8),
                     revision=revision or "HEAD",
                 )
             )
@@ -178,5 +180,5 @@ def checkout(url: str, revision: str | None, folder: Path) -> str:
         return git("-C", str(folder), "rev-parse", "HEAD")
     except FileNotFoundError:
         raise SourceError(
-            error("no-git", redacted(url), "{subject} needs the program git, which is missing.", "Install git.")
+            error("no-git", redact_url(url), "{subject} needs the program git, which is missing.", "Install git.")
         ) from None

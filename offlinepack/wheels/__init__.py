@@ -1,1 +1,1 @@
-"""TODO."""
+"""Read, inspect, compile and write wheels."""

@@ -13,7 +13,7 @@ from typing import Any
 from packaging.pylock import PackageWheel
 
 from offlinepack.errors import OfflinepackError
-from offlinepack.fetch import Client
+from offlinepack.net.client import Client
 from offlinepack.net.remote_zip import read_metadata_by_ranges, read_wheel_metadata
 from offlinepack.pip_shim.static_metadata import ReadCache
 from offlinepack.wheels.metadata import WheelMetadata, parse_metadata
@@ -34,7 +34,11 @@ def read_all(wheels: Iterable[PackageWheel], client: Client, folder: Path) -> di
         if content is None:
             # a server that knows no ranges, or a wheel that no tool can read: packing it will tell
             with contextlib.suppress(OfflinepackError, ValueError, OSError, KeyError, TypeError):
-                content = read_wheel_metadata(io.BytesIO(Path(wheel.path).read_bytes())) if wheel.path else session.read_metadata(wheel)
+                content = (
+                    read_wheel_metadata(io.BytesIO(Path(wheel.path).read_bytes()))
+                    if wheel.path
+                    else session.read_metadata(wheel)
+                )
         if content is None:
             return None
         kept.put("metadata", key, content)
@@ -60,7 +64,10 @@ class _ClientSession:
         return beside.content if beside.status_code == 200 else None
 
     def get(self, url: str, headers: Mapping[str, str], stream: bool = True) -> Any:
-        with self.client.open(url, url.rpartition("/")[2], headers) as (answer, _):
-            small = answer.status == 206 or int(answer.headers.get("Content-Length", MAX_UNRANGED_BYTES + 1)) <= MAX_UNRANGED_BYTES
+        with self.client.open_response(url, url.rpartition("/")[2], headers) as (answer, _):
+            small = (
+                answer.status == 206
+                or int(answer.headers.get("Content-Length", MAX_UNRANGED_BYTES + 1)) <= MAX_UNRANGED_BYTES
+            )
             content = answer.read() if small else b""
             return SimpleNamespace(status_code=answer.status, headers=answer.headers, content=content, close=bool)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import offlinepack
+from offlinepack import __all__
 from offlinepack.errors import IntegrityError, OfflinepackError, ResolutionError, UsageError
 from tests.making import ServedIndex
 
@@ -31,7 +32,7 @@ def test_the_names_are_functions_whatever_was_imported_before() -> None:
 
     for one in (build, install, lock, verify):
         assert inspect.isfunction(one) and one.__doc__ and "Raises" in one.__doc__
-        assert all(name in dir(offlinepack) for name in offlinepack.__all__)
+        assert all(name in dir(offlinepack) for name in __all__)
     with pytest.raises(AttributeError):
         _ = offlinepack.nothing  # type: ignore[attr-defined]
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,11 +17,6 @@ import pytest
 from tests.making import ServedIndex, free_port, make_wheel, serve_index
 
 from .conftest import Ran
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 Run = Callable[..., Ran]
 LINUX = ("--platform", "manylinux_2_28_x86_64", "--python-version", "3.11")
@@ -111,14 +107,18 @@ def test_another_user_on_another_day_in_another_place_gets_the_same_bytes(
         "time.time_ns = lambda: int(time.time() * 1e9); gm, local = time.gmtime, time.localtime\n"
         "time.gmtime = lambda at=None: gm(time.time() if at is None else at)\n"
         "time.localtime = lambda at=None: local(time.time() if at is None else at)\n"
-        "from offlinepack.cli import main; main(sys.argv[1:])"
+        "from offlinepack.cli.main import main; main(sys.argv[1:])"
     )
     other = {"HOME": str(there.parent), "USER": "stone", "LOGNAME": "stone", "TZ": "Pacific/Auckland", "LC_ALL": "C"}
     other.update(LANG="zh_CN.UTF-8", PYTHONHASHSEED="7", OFFLINEPACK_CACHE_DIR=str(there.parent / "cache"))
     user = ["unshare", "--user", "--map-user=12345", "--map-group=12345"]
     command = ["sh", "-c", 'umask 077; exec "$@"', "sh", sys.executable, "-c", later, "build", *what, "--rehearse"]
     run = subprocess.run(
-        [*user, *command, "--offline", "-o", "two.tar.gz"], cwd=there, env={**os.environ, **other}, capture_output=True, text=True
+        [*user, *command, "--offline", "-o", "two.tar.gz"],
+        cwd=there,
+        env={**os.environ, **other},
+        capture_output=True,
+        text=True,
     )
     assert run.returncode == 0, run.stderr
     assert Path("one.tar.gz").read_bytes() == (there / "two.tar.gz").read_bytes()
@@ -209,10 +209,6 @@ def test_with_target_in_the_name_there_is_a_bundle_for_each_target(index: Served
 def test_lock_writes_a_pylock_and_nothing_else(index: ServedIndex, offlinepack: Run) -> None:
     from packaging.pylock import Pylock
 
-    try:
-        import tomllib
-    except ImportError:
-        import tomli as tomllib
     assert offlinepack("lock", "stone", *LINUX, "-o", "pylock.toml").code == 0
     assert leavings() == {"pylock.toml"}
     lock = Pylock.from_dict(tomllib.loads(Path("pylock.toml").read_text()))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from offlinepack.bytecode import compile_wheel
+from offlinepack.wheels.bytecode import compile_wheel
 from tests.making import ServedIndex, make_wheel
 
 from .conftest import Ran
@@ -36,7 +36,9 @@ def bundle(offlinepack: Run, name: str, *more: str) -> tuple[dict[str, bytes], l
     return members, [one["code"] for one in done.json["findings"]]
 
 
-def test_each_target_whose_python_is_here(index: ServedIndex, offlinepack: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_target_whose_python_is_here(
+    index: ServedIndex, offlinepack: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     own, missing = f"debian12:{TAG[2]}.{TAG[3:]}", ("--platform", "win_amd64", "--python-version", "3.99")
     members, findings = bundle(offlinepack, "one", "--target", own, "--target", f"windows:{TAG[2]}.{TAG[3:]}")
     codes = sorted(one for one in members if one.startswith("bytecode/"))
@@ -89,7 +91,11 @@ def test_every_run_of_a_python_gives_the_same_bytes(tmp_path: Path, python: str)
     with zipfile.ZipFile(made[0]) as archive:  # type: ignore[arg-type]
         names = {one for one in archive.namelist() if one.endswith(".pyc")}
     version = json.loads(subprocess.check_output([python, "-c", "import sys; print(list(sys.version_info[:2]))"]))
-    assert names == {"stone/__init__.pyc", "stone/b\u00fcro.pyc", *(["stone/curious.pyc"] if version >= [3, 11] else [])}
+    assert names == {
+        "stone/__init__.pyc",
+        "stone/b\u00fcro.pyc",
+        *(["stone/curious.pyc"] if version >= [3, 11] else []),
+    }
 
 
 def test_a_wheel_without_python_has_none(tmp_path: Path) -> None:

@@ -27,7 +27,17 @@ def test_the_inputs_are_options_of_build() -> None:
     build = root_command.get_command(click.Context(root_command), "build")
     assert build
     options = {one.removeprefix("--") for option in build.params for one in option.opts}
-    own = {"requirements", "sign-key", "args", "previous", "working-directory", "cache", "keep-lock", "python", "package"}
+    own = {
+        "requirements",
+        "sign-key",
+        "args",
+        "previous",
+        "working-directory",
+        "cache",
+        "keep-lock",
+        "python",
+        "package",
+    }
     assert set(ACTION["inputs"]) - own <= options
     assert set(ACTION["outputs"]) == {"path", "sha256", "signature", "report", "lock"}
     for step in SHELL:
@@ -140,7 +150,12 @@ def test_the_action(runner: Runner, index: ServedIndex, tmp_path: Path) -> None:
 
     index.add(make_wheel(tmp_path / "wheels", "pebble", "1.1"))
     code, outputs, summary, said = runner.run(
-        python=python, requirement="requirements.txt", target="debian12", name="quarry", app_version="1.3", previous=paths[0]
+        python=python,
+        requirement="requirements.txt",
+        target="debian12",
+        name="quarry",
+        app_version="1.3",
+        previous=paths[0],
     )
     assert code == 0, said
     assert "Since the previous release" in summary and "pebble" in summary and "1.1" in summary
@@ -152,7 +167,9 @@ def test_the_action_keeps_the_lock(runner: Runner, index: ServedIndex, tmp_path:
     python: Any = runner.python  # type: ignore[attr-defined]
     caches = [step["with"] for step in ACTION["runs"]["steps"] if "uses" in step]
     assert [one["path"].rpartition(".")[2].removesuffix(" }}") for one in caches] == ["work }}/store", "lock"]
-    assert "steps.where.outputs.period" in caches[1]["key"] and "steps.where.outputs.period" in caches[1]["restore-keys"]
+    assert (
+        "steps.where.outputs.period" in caches[1]["key"] and "steps.where.outputs.period" in caches[1]["restore-keys"]
+    )
     (runner.folder / "requirements.txt").write_text("stone\n")
     asked = {"python": python, "requirement": "requirements.txt", "target": "debian12\nwindows:3.12"}
     code, first, _, said = runner.run(**asked)
@@ -186,12 +203,21 @@ def test_gitlab(runner: Runner, tmp_path: Path) -> None:
     job = yaml.safe_load((HERE / "docs" / "ci" / "gitlab.yml").read_text("utf-8"))[".offlinepack"]
     subprocess.run([python, "-m", "venv", runner.folder / ".offlinepack" / "venv"], check=True)
     place = {**os.environ, "CI_PROJECT_DIR": str(runner.folder)}
-    variables = {key: re.sub(r"\$(\w+)", lambda one: place.get(one[1], ""), value) for key, value in job["variables"].items()}
+    variables = {
+        key: re.sub(r"\$(\w+)", lambda one: place.get(one[1], ""), value) for key, value in job["variables"].items()
+    }
     variables |= {"OFFLINEPACK_TARGET": "debian12 windows:3.12", "OFFLINEPACK_REQUIREMENT": "requirements.txt"}
     (runner.folder / "requirements.txt").write_text("stone\n")
-    script = "set -eo pipefail\n" + "\n".join(one for one in [*job["before_script"], *job["script"]] if " -m venv " not in one)
+    script = "set -eo pipefail\n" + "\n".join(
+        one for one in [*job["before_script"], *job["script"]] if " -m venv " not in one
+    )
     done = subprocess.run(
-        ["bash", "-c", script], cwd=runner.folder, env={**place, **variables}, capture_output=True, text=True, check=False
+        ["bash", "-c", script],
+        cwd=runner.folder,
+        env={**place, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list((runner.folder / "dist").glob("*.tar.gz"))) == 2

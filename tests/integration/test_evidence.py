@@ -10,9 +10,15 @@ from typing import Any
 
 import pytest
 
-from offlinepack.evidence.provenance import _FIRST, Origin, ask, attested, documents
-from offlinepack.fetch import open_client
-from offlinepack.indexes import Indexes
+from offlinepack.index.settings import read_settings
+from offlinepack.net.client import open_client
+from offlinepack.report.provenance import (
+    _FIRST_BATCH_SIZE,
+    ProvenanceRequest,
+    add_attestations,
+    look_up_provenance,
+    make_provenance_documents,
+)
 from offlinepack.store import Store
 from tests.making import ServedIndex, make_sdist, make_wheel
 
@@ -115,20 +121,20 @@ def test_a_recorded_attestation_is_fetched_verified_and_carried(index: ServedInd
     place.write_bytes(b"its bytes are not needed: an attestation is of a name and a hash")
     index.add(place, sha256=SHA256, provenance="/integrity/one")
     index.pages["/integrity/one"] = ("application/vnd.pypi.integrity.v1+json", RECORDED.read_bytes())
-    indexes, store = Indexes.from_settings(index_url=index.url), Store(tmp_path / "store")
-    origin = Origin("pypi-attestations", NAME, SHA256)
+    indexes, store = read_settings(index_url=index.url), Store(tmp_path / "store")
+    origin = ProvenanceRequest("pypi-attestations", NAME, SHA256)
     with open_client(indexes) as client:
-        stories = ask([origin], indexes, client, store)
-        assert stories[NAME].story.attested and not stories[NAME].story.attestations
-        stories = attested(stories, {NAME: SHA256}, client, store)
-        (found,) = stories[NAME].story.attestations
+        stories = look_up_provenance([origin], indexes, client, store)
+        assert stories[NAME].provenance.has_attestations and not stories[NAME].provenance.attestations
+        stories = add_attestations(stories, {NAME: SHA256}, client, store)
+        (found,) = stories[NAME].provenance.attestations
         assert found["publisher"]["repository"] == "trailofbits/pypi-attestations"
-        written = documents(stories, {NAME: SHA256})
+        written = make_provenance_documents(stories, {NAME: SHA256})
         assert written[f"provenance/{NAME}.attestations.json"] == RECORDED.read_bytes()
         assert "provenance/trusted_root.json" in written
         assert str(index.port).encode() not in b"".join(written.values())
         asked = index.requests["/integrity/one"]
-        attested(ask([origin], indexes, client, store), {NAME: SHA256}, client, store)
+        add_attestations(look_up_provenance([origin], indexes, client, store), {NAME: SHA256}, client, store)
         assert index.requests["/integrity/one"] == asked == 1, "what was verified once is kept"
 
 
@@ -214,7 +220,7 @@ def test_two_builds_give_the_same_sbom(index: ServedIndex, offlinepack: Run, mon
 def test_an_index_that_cannot_tell_more_than_the_lock_is_not_asked_for_every_page(
     index: ServedIndex, offlinepack: Run, tmp_path: Path
 ) -> None:
-    names = [f"stone{number:02}" for number in range(_FIRST + 3)]
+    names = [f"stone{number:02}" for number in range(_FIRST_BATCH_SIZE + 3)]
     for name in names:
         index.add(make_wheel(tmp_path / "more", name)).upload_time = "2024-05-06T07:08:09.123456Z"
     assert offlinepack("build", *names, *LINUX).code == 0
@@ -224,7 +230,9 @@ def test_an_index_that_cannot_tell_more_than_the_lock_is_not_asked_for_every_pag
     assert last["upload_time"] == "2024-05-06T07:08:09Z" and last["hashes"] == {"sha256": last["sha256"]}
     first = Path("app-offline.tar.gz").read_bytes()
     assert offlinepack("build", *names, *LINUX).code == 0
-    assert Path("app-offline.tar.gz").read_bytes() == first, "what was not asked the first time is not asked the second time either"
+    assert Path("app-offline.tar.gz").read_bytes() == first, (
+        "what was not asked the first time is not asked the second time either"
+    )
     few = sum(index.count(name) for name in names)
     index.status[names[0]] = ("archived", "")
     assert offlinepack("build", *names, *LINUX, "--no-cache").code == 0

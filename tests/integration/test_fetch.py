@@ -20,11 +20,13 @@ from typing import Any
 
 import pytest
 
-from offlinepack import store
 from offlinepack.errors import ComputerError, FetchError, IntegrityError, OfflinepackError
-from offlinepack.fetch import Client, Downloads, Wanted, open_client, sizes
-from offlinepack.indexes import Indexes, project_files
-from offlinepack.store import Store, StoredFile, _open_alone
+from offlinepack.index.settings import read_settings
+from offlinepack.index.simple_api import find_project_files
+from offlinepack.net.client import Client, open_client
+from offlinepack.net.download import DownloadQueue, query_sizes
+from offlinepack.net.model import DownloadRequest
+from offlinepack.store import Store, StoredFile, _open_exclusively
 from tests.making import ServedIndex, free_port, make_sdist, make_wheel, serve_index, serve_proxy, sha256_of, wait_until
 
 SIZE = 200_000
@@ -52,21 +54,19 @@ def name(project: str) -> str:
     return f"{project}-1.0-py3-none-any.whl"
 
 
-def wanted(index: ServedIndex, project: str = "stone", **more: Any) -> Wanted:
+def wanted(index: ServedIndex, project: str = "stone", **more: Any) -> DownloadRequest:
     served = index.files[name(project)]
-    return Wanted(index.file_url(name(project)), name(project), more.pop("sha256", served.sha256), **more)
+    return DownloadRequest(index.file_url(name(project)), name(project), more.pop("sha256", served.sha256), **more)
 
 
 def client_for(index: ServedIndex, **more: Any) -> Client:
     settings = {key: more.pop(key) for key in list(more) if key not in ("retries", "timeout", "offline")}
-    return open_client(
-        Indexes.from_settings(index.url, **settings), **{"retries": 3, "timeout": 5.0, **more}, pause=0.01
-    )
+    return open_client(read_settings(index.url, **settings), **{"retries": 3, "timeout": 5.0, **more}, pause=0.01)
 
 
-def get(index: ServedIndex, store: Store, *files: Wanted, **more: Any) -> list[StoredFile]:
+def get(index: ServedIndex, store: Store, *files: DownloadRequest, **more: Any) -> list[StoredFile]:
     with client_for(index, **more) as client:
-        return sorted(Downloads(store, client).files(files), key=lambda one: one.name)
+        return sorted(DownloadQueue(store, client).fetch_files(files), key=lambda one: one.name)
 
 
 def failure(act: Callable[[], Any]) -> OfflinepackError:
@@ -103,22 +103,22 @@ def test_files_come_into_the_store_and_the_second_time_from_it(index: ServedInde
 
 def test_one_file_under_two_names_is_fetched_once(index: ServedIndex, store: Store) -> None:
     one = wanted(index)
-    found = get(index, store, one, Wanted(one.url, "other-1.0-py3-none-any.whl", one.sha256), one)
+    found = get(index, store, one, DownloadRequest(one.url, "other-1.0-py3-none-any.whl", one.sha256), one)
     assert [file.name for file in found] == ["other-1.0-py3-none-any.whl", name("stone"), name("stone")]
     assert index.count(name("stone")) == 1
 
 
 def test_what_was_begun_comes_once_and_what_nobody_wants_any_more_may_fail(index: ServedIndex, store: Store) -> None:
     index.fault(name("stone"), hang=0.3)
-    gone = Wanted(f"{index.root}/files/no-such.whl", "no-such.whl", "0" * 64)
+    gone = DownloadRequest(f"{index.root}/files/no-such.whl", "no-such.whl", "0" * 64)
     came: list[str] = []
     with client_for(index) as client:
-        downloads = Downloads(store, client, arrived=lambda one: came.append(one.name))
-        downloads.begin([wanted(index), gone])
-        downloads.begin([wanted(index)])
-        (found,) = downloads.files([wanted(index)])
+        downloads = DownloadQueue(store, client, arrived=lambda one: came.append(one.name))
+        downloads.prefetch([wanted(index), gone])
+        downloads.prefetch([wanted(index)])
+        (found,) = downloads.fetch_files([wanted(index)])
         assert found.sha256 == wanted(index).sha256
-        assert failure(lambda: list(downloads.files([gone]))).findings[0].subject == "no-such.whl"
+        assert failure(lambda: list(downloads.fetch_files([gone]))).findings[0].subject == "no-such.whl"
     assert index.count(name("stone")) == 1
     assert came == [name("stone")]
 
@@ -131,7 +131,7 @@ def test_another_process_may_bring_a_file_just_after_it_was_looked_for(
     def get_and_then_it_comes(sha256: str, name: str) -> StoredFile | None:
         found = truly(sha256, name)
         if found is None:
-            store.take(wheels / name)
+            store.add_file(wheels / name)
         return found
 
     monkeypatch.setattr(store, "get", get_and_then_it_comes)
@@ -144,9 +144,9 @@ def test_connections_are_used_again(index: ServedIndex, store: Store, tmp_path: 
     many = []
     for path in made:
         served = index.add(path)
-        many.append(Wanted(index.file_url(path.name), path.name, served.sha256))
+        many.append(DownloadRequest(index.file_url(path.name), path.name, served.sha256))
     with client_for(index) as client:
-        assert len(list(Downloads(store, client, 4).files(many))) == 40
+        assert len(list(DownloadQueue(store, client, 4).fetch_files(many))) == 40
     assert index.most_connections <= 4
 
 
@@ -168,7 +168,8 @@ def test_a_hosts_name_is_looked_up_once_and_each_of_its_addresses_is_tried(
     for one in made:
         index.add(one)
     files = [
-        Wanted(f"http://quarry.example:{index.port}/files/{one.name}", one.name, sha256_of(one)) for one in made
+        DownloadRequest(f"http://quarry.example:{index.port}/files/{one.name}", one.name, sha256_of(one))
+        for one in made
     ]
     assert len(get(index, store, *files)) == 12
     assert asked == ["quarry.example"]
@@ -188,10 +189,10 @@ def test_an_address_of_ipv6_stands_in_brackets(store: Store, wheels: Path) -> No
         address_family = socket.AF_INET6
 
     folder = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(wheels))
-    with Server(("::1", 0), folder) as server, open_client(Indexes.from_settings(no_index=True), retries=0) as client:
+    with Server(("::1", 0), folder) as server, open_client(read_settings(no_index=True), retries=0) as client:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://[::1]:{server.server_address[1]}/{name('stone')}"
-        (file,) = Downloads(store, client).files([Wanted(url, name("stone"))])
+        (file,) = DownloadQueue(store, client).fetch_files([DownloadRequest(url, name("stone"))])
         server.shutdown()
     assert file.sha256 == sha256_of(wheels / name("stone"))
 
@@ -213,19 +214,19 @@ def test_local_files_and_addresses_of_files(index: ServedIndex, store: Store, wh
     path = wheels / name("stone")
     for url in (str(path), path.as_uri(), path.as_uri() + "#sha256=0"):
         with Store.open(None) as fresh:
-            (found,) = get(index, fresh, Wanted(url, path.name, sha256_of(path)), offline=True)
+            (found,) = get(index, fresh, DownloadRequest(url, path.name, sha256_of(path)), offline=True)
             assert found.path.read_bytes() == path.read_bytes()
-    assert failure(lambda: get(index, store, Wanted(str(path), path.name, "0" * 64))).exit_code == 7
-    assert "cannot be read at" in said(lambda: get(index, store, Wanted(str(wheels / "x.whl"), "x.whl")))
+    assert failure(lambda: get(index, store, DownloadRequest(str(path), path.name, "0" * 64))).exit_code == 7
+    assert "cannot be read at" in said(lambda: get(index, store, DownloadRequest(str(wheels / "x.whl"), "x.whl")))
 
 
 def test_a_redirect_is_followed(index: ServedIndex, store: Store) -> None:
     index.fault("/moved/stone.whl", redirect=index.file_url(name("stone")))
     index.fault("/further/stone.whl", redirect="/moved/stone.whl")
     sha256 = index.files[name("stone")].sha256
-    assert get(index, store, Wanted(index.root + "/further/stone.whl", name("stone"), sha256))
+    assert get(index, store, DownloadRequest(index.root + "/further/stone.whl", name("stone"), sha256))
     index.fault("/moved/stone.whl", redirect="/further/stone.whl")
-    round_ = Wanted(index.root + "/moved/stone.whl", name("brick"), "0" * 64)
+    round_ = DownloadRequest(index.root + "/moved/stone.whl", name("brick"), "0" * 64)
     assert "from one address to the next without end" in said(lambda: get(index, store, round_))
 
 
@@ -237,7 +238,7 @@ def test_a_compressed_answer_is_unpacked_but_an_archive_is_left_alone(
     # a server that calls a .tar.gz gzip-encoded, and means the file
     sdist = make_sdist(tmp_path / "sdists", "slate", "1.0")
     index.fault("/slate-1.0.tar.gz", body=sdist.read_bytes(), headers={"Content-Encoding": "gzip"})
-    assert get(index, store, Wanted(index.root + "/slate-1.0.tar.gz", sdist.name, sha256_of(sdist)))
+    assert get(index, store, DownloadRequest(index.root + "/slate-1.0.tar.gz", sdist.name, sha256_of(sdist)))
 
 
 def test_sizes_without_fetching(index: ServedIndex, store: Store, wheels: Path) -> None:
@@ -246,13 +247,13 @@ def test_sizes_without_fetching(index: ServedIndex, store: Store, wheels: Path) 
         wanted(index),
         wanted(index, "mortar", size=5),
         wanted(index, "brick"),
-        Wanted(str(wheels / name("stone")), "s"),
+        DownloadRequest(str(wheels / name("stone")), "s"),
     ]
-    gone = Wanted(index.file_url("gone-1.0.whl"), "gone-1.0.whl", "0" * 64)
+    gone = DownloadRequest(index.file_url("gone-1.0.whl"), "gone-1.0.whl", "0" * 64)
     real = {path.name: path.stat().st_size for path in wheels.iterdir()}
     index.requests.clear()
     with client_for(index) as client:
-        found = sizes([*asked, gone], store, client)
+        found = query_sizes([*asked, gone], store, client)
     assert found == {
         name("stone"): real[name("stone")],
         name("mortar"): 5,
@@ -398,10 +399,14 @@ def test_two_threads_and_one_store(index: ServedIndex, store: Store) -> None:
 PROGRAM = """
 import sys
 from pathlib import Path
-from offlinepack import fetch, indexes, store
-found = indexes.Indexes.from_settings(sys.argv[1])
-with fetch.open_client(found) as client:
-    for one in fetch.Downloads(store.Store(Path(sys.argv[2])), client).files([fetch.Wanted(*sys.argv[3:6])]):
+from offlinepack.index.settings import read_settings
+from offlinepack.net.client import open_client
+from offlinepack.net.download import DownloadQueue
+from offlinepack.net.model import DownloadRequest
+from offlinepack.store import Store
+indexes = read_settings(sys.argv[1])
+with open_client(indexes) as client:
+    for one in DownloadQueue(Store(Path(sys.argv[2])), client).fetch_files([DownloadRequest(*sys.argv[3:6])]):
         print(one.size)
 """
 
@@ -522,24 +527,24 @@ def test_a_login_that_is_refused(index: ServedIndex, store: Store, clean_environ
 
 
 def test_an_unknown_host(index: ServedIndex, store: Store) -> None:
-    nowhere = Wanted("http://no-such-host.invalid/stone.whl", name("stone"), "0" * 64)
+    nowhere = DownloadRequest("http://no-such-host.invalid/stone.whl", name("stone"), "0" * 64)
     words = said(lambda: get(index, store, nowhere, retries=1))
     assert words.startswith(f"{name('stone')}: the name no-such-host.invalid cannot be resolved.")
 
 
 def test_nobody_listens(index: ServedIndex, store: Store) -> None:
     port = free_port()
-    nowhere = Wanted(f"http://127.0.0.1:{port}/stone.whl", name("stone"), "0" * 64)
+    nowhere = DownloadRequest(f"http://127.0.0.1:{port}/stone.whl", name("stone"), "0" * 64)
     words = said(lambda: get(index, store, nowhere, retries=1))
     assert words.startswith(f"{name('stone')}: no connection to 127.0.0.1:{port}: Connection refused.")
 
 
 def test_a_host_that_is_down_is_not_waited_for_again_and_again(index: ServedIndex, store: Store) -> None:
     port = free_port()
-    many = [Wanted(f"http://127.0.0.1:{port}/{n}.whl", f"{n}.whl", f"{n:064x}") for n in range(100)]
+    many = [DownloadRequest(f"http://127.0.0.1:{port}/{n}.whl", f"{n}.whl", f"{n:064x}") for n in range(100)]
     began = time.monotonic()
-    with open_client(Indexes.from_settings(index.url), retries=4, pause=0.1) as client:
-        error = failure(lambda: list(Downloads(store, client).files(many)))
+    with open_client(read_settings(index.url), retries=4, pause=0.1) as client:
+        error = failure(lambda: list(DownloadQueue(store, client).fetch_files(many)))
     assert len(error.findings) == 100
     assert time.monotonic() - began < 10
 
@@ -559,7 +564,7 @@ def test_a_server_that_falls_silent_within_a_file(index: ServedIndex, store: Sto
 
 
 def test_an_address_of_another_kind(index: ServedIndex, store: Store) -> None:
-    words = said(lambda: get(index, store, Wanted("ftp://a.example/stone.whl", name("stone"))))
+    words = said(lambda: get(index, store, DownloadRequest("ftp://a.example/stone.whl", name("stone"))))
     assert "an address that begins with 'ftp:'" in words
 
 
@@ -589,7 +594,7 @@ def test_a_full_disk_ends_it_at_once(index: ServedIndex, store: Store, monkeypat
         def __getattr__(self, name: str) -> Any:
             return getattr(self.file, name)
 
-    real = _open_alone
+    real = _open_exclusively
     monkeypatch.setattr(store, "_open_alone", lambda path: Full(real(path)))
     index.fault(name("mortar"), hang=30)
     began = time.monotonic()
@@ -646,7 +651,7 @@ def test_the_wrong_name(tmp_path: Path, wheels: Path, store: Store) -> None:
 def test_https_where_only_http_is_spoken(index: ServedIndex, store: Store) -> None:
     one = wanted(index)
     assert "does not speak TLS" in said(
-        lambda: get(index, store, Wanted(one.url.replace("http:", "https:"), one.name, one.sha256))
+        lambda: get(index, store, DownloadRequest(one.url.replace("http:", "https:"), one.name, one.sha256))
     )
 
 
@@ -710,9 +715,9 @@ def test_a_login_is_not_sent_to_another_host(tmp_path: Path, wheels: Path, index
     index.auth = ("user", "s3cret")
     with serve_index(tmp_path / "other", wheels) as other:
         index.fault(name("stone"), redirect=other.file_url(name("stone")))
-        found = open_client(Indexes.from_settings(index.with_credentials("user", "s3cret")), retries=0)
+        found = open_client(read_settings(index.with_credentials("user", "s3cret")), retries=0)
         with found as client:
-            assert list(Downloads(store, client).files([wanted(index)]))
+            assert list(DownloadQueue(store, client).fetch_files([wanted(index)]))
         assert "authorization" in index.log[-1][2]
         assert all("authorization" not in headers for *_, headers in other.log)
 
@@ -737,22 +742,24 @@ def test_no_secret_is_ever_said(index: ServedIndex, store: Store, caplog: pytest
         {"status": 400},
     ):
         index.fault(name("stone"), **what)
-        error = failure(lambda: get(index, store, Wanted(url, name("stone"), str(wanted(index).sha256)), retries=0))
+        error = failure(
+            lambda: get(index, store, DownloadRequest(url, name("stone"), str(wanted(index).sha256)), retries=0)
+        )
         assert "s3cret" not in repr(error) + str(error) + str([one.to_json() for one in error.findings])
     assert "s3cret" not in caplog.text
-    assert "s3cret" not in repr(Wanted(url, name("stone")))
+    assert "s3cret" not in repr(DownloadRequest(url, name("stone")))
     assert all("s3cret" not in one for one in left(store))
 
 
 def test_a_signed_address_works_although_the_lock_has_none(index: ServedIndex, store: Store) -> None:
     served = index.files[name("stone")]
     served.url = "../../files/" + name("stone") + "?sig=s3cret"
-    indexes = Indexes.from_settings(index.url)
+    indexes = read_settings(index.url)
     with open_client(indexes) as client:
-        (file,) = project_files("stone", indexes, client)
+        (file,) = find_project_files("stone", indexes, client)
     assert "s3cret" not in file.url
     with open_client(indexes) as client:
-        assert list(Downloads(store, client).files([Wanted(file.url, file.filename, file.sha256)]))
+        assert list(DownloadQueue(store, client).fetch_files([DownloadRequest(file.url, file.filename, file.sha256)]))
     assert index.log[-1][1].endswith("?sig=s3cret")
 
 
@@ -778,7 +785,7 @@ def test_memory_stays_small_whatever_the_size(tmp_path: Path) -> None:
 def test_ten_thousand_files_do_not_slow_it_down(store: Store) -> None:
     def some(first: int, count: int) -> Iterator[str]:
         for number in range(first, first + count):
-            yield store.put(str(number), None, [b"%d" % number]).sha256
+            yield store.add_bytes(str(number), None, [b"%d" % number]).sha256
 
     def seconds(hashes: list[str]) -> float:
         best = []

@@ -12,10 +12,10 @@ import pytest
 
 from offlinepack.bundle.reader import open_bundle
 from offlinepack.errors import BundleError, Finding, IntegrityError
-from offlinepack.evidence.diff import diff
 from offlinepack.ontarget.report import Reporter
 from offlinepack.ontarget.transaction import verify_bundle
 from offlinepack.ontarget.verify import read_folder_manifest
+from offlinepack.report.diff import diff_bundles
 
 from ..bundles import Parts, gz, make_bundle, taken_apart
 from ..hostile_bundle import Hostile, clashes, contents, documents, folders, manifests, tars, wheels
@@ -121,4 +121,4 @@ def test_diff_refuses_it_too(base: Parts, packed: Path, tmp_path: Path) -> None:
         path.write_bytes(hostile.pack())
         for pair in ((packed, path), (path, packed)):
             with pytest.raises(Refused):
-                diff(*pair)
+                diff_bundles(*pair)

@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 
 from offlinepack.errors import FetchError
-from offlinepack.fetch import open_client
-from offlinepack.indexes import Indexes, check, find_project, project_files, projects_elsewhere
+from offlinepack.index.export import make_pip_arguments, make_uv_arguments, make_uv_project
+from offlinepack.index.model import Indexes
+from offlinepack.index.settings import read_settings
+from offlinepack.index.simple_api import check_indexes, find_project, find_project_files, find_shadowed_projects
+from offlinepack.net.client import open_client
 from tests.making import ServedIndex, free_port, make_sdist, make_wheel, serve_index, serve_proxy
 
 LOGIN = ("us er", "p@ss:/%w")
@@ -38,7 +41,7 @@ def index(tmp_path: Path, wheels: Path) -> Iterator[ServedIndex]:
 
 def filenames(indexes: Indexes, project: str = "stone", **more: Any) -> list[str]:
     with open_client(indexes, **{"retries": 0, "timeout": 5.0, **more}) as client:
-        return sorted(one.filename for one in project_files(project, indexes, client))
+        return sorted(one.filename for one in find_project_files(project, indexes, client))
 
 
 def finding(indexes: Indexes, project: str = "stone", **more: Any) -> str:
@@ -56,7 +59,7 @@ def clean(more: dict[str, str]) -> dict[str, str]:
 
 def by_uv(indexes: Indexes, folder: Path, *asked: str) -> list[str]:
     """What uv locks for these requirements by our translation."""
-    arguments, environment = indexes.uv_arguments()
+    arguments, environment = make_uv_arguments(indexes)
     folder.mkdir(exist_ok=True)
     (folder / "requirements.in").write_text("\n".join(asked))
     command = [
@@ -70,7 +73,7 @@ def by_uv(indexes: Indexes, folder: Path, *asked: str) -> list[str]:
         *arguments,
         "requirements.in",
     ]
-    if project := indexes.uv_project(asked):
+    if project := make_uv_project(indexes, asked):
         (folder / "pyproject.toml").write_text(project)
         command.append("pyproject.toml")
     given = {**environment, "UV_PYTHON_DOWNLOADS": "never", "UV_HTTP_RETRIES": "0"}
@@ -88,7 +91,7 @@ def by_uv(indexes: Indexes, folder: Path, *asked: str) -> list[str]:
 
 def by_pip(indexes: Indexes, folder: Path, *asked: str) -> list[str]:
     """What pip downloads for these requirements by our translation."""
-    arguments, environment = indexes.pip_arguments()
+    arguments, environment = make_pip_arguments(indexes)
     command = [
         "pip",
         "download",
@@ -128,14 +131,14 @@ def all_three(indexes: Indexes, tmp_path: Path) -> None:
 @pytest.mark.parametrize("pep658", [False, True])
 def test_html_and_json_with_and_without_metadata(tmp_path: Path, wheels: Path, kind: str, pep658: bool) -> None:
     with serve_index(tmp_path, wheels, json=kind == "json", pep658=pep658) as index:
-        indexes = Indexes.from_settings(index.url)
+        indexes = read_settings(index.url)
         with open_client(indexes) as client:
-            files = {one.filename: one for one in project_files("mortar", indexes, client)}
+            files = {one.filename: one for one in find_project_files("mortar", indexes, client)}
         assert set(files) == {"mortar-0.5.tar.gz", "mortar-1.0-py3-none-any.whl", "mortar-2.0-py3-none-any.whl"}
         newest = files["mortar-2.0-py3-none-any.whl"]
         assert newest.sha256 == index.files[newest.filename].sha256
         assert newest.requires_python == ">=3.7"
-        assert (newest.metadata, bool(newest.metadata_sha256)) == (pep658, pep658)
+        assert (newest.has_metadata, bool(newest.metadata_sha256)) == (pep658, pep658)
         assert newest.url == index.file_url(newest.filename)
         assert (newest.size is not None) == (kind == "json")
         all_three(indexes, tmp_path)
@@ -144,12 +147,12 @@ def test_html_and_json_with_and_without_metadata(tmp_path: Path, wheels: Path, k
 def test_yanked_files_and_a_projects_status(index: ServedIndex) -> None:
     index.files["mortar-2.0-py3-none-any.whl"].yanked = "crumbles"
     index.status["mortar"] = ("archived", "use cement")
-    indexes = Indexes.from_settings(index.url)
+    indexes = read_settings(index.url)
     for index.json in (True, False):
         with open_client(indexes) as client:
             found = find_project("mortar", indexes, client)
         assert found is not None
-        yanked = {one.filename: one.yanked_reason for one in found.files if one.yanked}
+        yanked = {one.filename: one.yanked_reason for one in found.files if one.is_yanked}
         assert yanked == {"mortar-2.0-py3-none-any.whl": "crumbles"}
         if index.json:
             assert (found.status, found.status_reason) == ("archived", "use cement")
@@ -157,18 +160,18 @@ def test_yanked_files_and_a_projects_status(index: ServedIndex) -> None:
 
 def test_a_flat_page_and_a_folder_as_find_links(index: ServedIndex, tmp_path: Path, wheels: Path) -> None:
     for number, place in enumerate((index.flat, str(wheels), wheels.as_uri())):
-        indexes = Indexes.from_settings(no_index=True, find_links=[place])
+        indexes = read_settings(no_index=True, find_links=[place])
         (tmp_path / str(number)).mkdir()
         all_three(indexes, tmp_path / str(number))
 
 
 def test_a_folder_with_spaces(tmp_path: Path, wheels: Path) -> None:
     wheels.rename(tmp_path / "my wheels, all")
-    all_three(Indexes.from_settings(no_index=True, find_links=[str(tmp_path / "my wheels, all")]), tmp_path)
+    all_three(read_settings(no_index=True, find_links=[str(tmp_path / "my wheels, all")]), tmp_path)
 
 
 def test_a_find_links_page_that_is_not_there(index: ServedIndex) -> None:
-    indexes = Indexes.from_settings(no_index=True, find_links=[index.root + "/nothing"])
+    indexes = read_settings(no_index=True, find_links=[index.root + "/nothing"])
     assert "named by --find-links, is not there (404)" in finding(indexes)
 
 
@@ -177,11 +180,11 @@ def test_a_folder_of_pages_as_index(tmp_path: Path, wheels: Path, index: ServedI
         (tmp_path / "simple" / project).mkdir(parents=True)
         page = index.page(project, as_json=False, base="../../wheels/")
         (tmp_path / "simple" / project / "index.html").write_bytes(page)
-    all_three(Indexes.from_settings((tmp_path / "simple").as_uri()), tmp_path)
+    all_three(read_settings((tmp_path / "simple").as_uri()), tmp_path)
 
 
 def test_pages_are_kept_and_asked_for_by_etag(index: ServedIndex, tmp_path: Path) -> None:
-    indexes = Indexes.from_settings(index.url)
+    indexes = read_settings(index.url)
     for offline in (False, False, True):
         assert filenames(indexes, pages=tmp_path / "pages", offline=offline) == ["stone-1.0-py3-none-any.whl"]
     assert index.count("stone") == 2
@@ -204,46 +207,46 @@ def other(tmp_path: Path) -> Iterator[ServedIndex]:
 
 
 def test_the_first_index_that_has_the_name_wins(index: ServedIndex, other: ServedIndex, tmp_path: Path) -> None:
-    indexes = Indexes.from_settings(index.url, [other.url])
+    indexes = read_settings(index.url, [other.url])
     assert "mortar-2.0-py3-none-any.whl" in filenames(indexes, "mortar")
     assert by_uv(indexes, tmp_path / "uv", "stone") == BOTH
     assert not other.count("mortar")
-    turned = Indexes.from_settings(other.url, [index.url])
+    turned = read_settings(other.url, [index.url])
     assert filenames(turned, "mortar") == ["mortar-9.0-py3-none-any.whl"]
     assert by_uv(turned, tmp_path / "uv", "stone") == ["mortar==9.0", "stone==1.0"]
 
 
 def test_what_merging_would_have_added(index: ServedIndex, other: ServedIndex) -> None:
-    indexes = Indexes.from_settings(index.url, [other.url])
+    indexes = read_settings(index.url, [other.url])
     with open_client(indexes) as client:
-        (lost,) = projects_elsewhere("mortar", indexes, client)
+        (lost,) = find_shadowed_projects("mortar", indexes, client)
         assert [one.filename for one in lost.files] == ["mortar-9.0-py3-none-any.whl"]
-        assert projects_elsewhere("stone", indexes, client) == []
+        assert find_shadowed_projects("stone", indexes, client) == []
 
 
 def test_an_index_that_fails_is_not_passed_over(index: ServedIndex, other: ServedIndex) -> None:
     """Nobody knows whether it would have won."""
     index.fault("mortar", status=500)
-    assert "answered 500" in finding(Indexes.from_settings(index.url, [other.url]), "mortar")
+    assert "answered 500" in finding(read_settings(index.url, [other.url]), "mortar")
 
 
 def test_a_status_that_means_missing(index: ServedIndex, other: ServedIndex, tmp_path: Path) -> None:
     other.fault("stone", status=403)
     table = [{"url": other.url, "ignore-error-codes": [403]}]
-    assert filenames(Indexes.from_settings(index=[*table, {"url": index.url, "default": True}])) == [
+    assert filenames(read_settings(index=[*table, {"url": index.url, "default": True}])) == [
         "stone-1.0-py3-none-any.whl"
     ]
-    assert "wants a login (403)" in finding(Indexes.from_settings(other.url, [index.url]))
+    assert "wants a login (403)" in finding(read_settings(other.url, [index.url]))
 
 
 def test_a_project_keeps_to_its_source(index: ServedIndex, other: ServedIndex, tmp_path: Path) -> None:
     tables = [{"name": "theirs", "url": other.url, "explicit": True}]
-    indexes = Indexes.from_settings(index.url, index=tables, sources={"Mortar": "theirs"})
+    indexes = read_settings(index.url, index=tables, sources={"Mortar": "theirs"})
     assert filenames(indexes, "mortar") == ["mortar-9.0-py3-none-any.whl"]
     assert filenames(indexes) == ["stone-1.0-py3-none-any.whl"]
     assert by_uv(indexes, tmp_path / "uv", "stone", "mortar") == ["mortar==9.0", "stone==1.0"]
     # what is explicit serves nobody else
-    assert by_uv(Indexes.from_settings(index.url, index=tables), tmp_path / "uv2", "mortar") == ["mortar==2.0"]
+    assert by_uv(read_settings(index.url, index=tables), tmp_path / "uv2", "mortar") == ["mortar==2.0"]
 
 
 # ------------------------------------------------------------------------------------------------ logins
@@ -256,7 +259,7 @@ def locked(tmp_path: Path, wheels: Path) -> Iterator[ServedIndex]:
 
 
 def test_a_login_in_the_address(locked: ServedIndex, tmp_path: Path) -> None:
-    all_three(Indexes.from_settings(locked.with_credentials(*LOGIN)), tmp_path)
+    all_three(read_settings(locked.with_credentials(*LOGIN)), tmp_path)
 
 
 def test_a_login_in_pip_conf_serves_uv_too(
@@ -264,13 +267,13 @@ def test_a_login_in_pip_conf_serves_uv_too(
 ) -> None:
     (tmp_path / "pip.conf").write_text(f"[global]\nindex-url = {locked.with_credentials(*LOGIN)}\n")
     monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
-    all_three(Indexes.from_settings(), tmp_path)
+    all_three(read_settings(), tmp_path)
 
 
 def test_a_login_in_netrc(locked: ServedIndex, tmp_path: Path, clean_environment: Path) -> None:
     locked.auth = ("user", "word")
     (clean_environment / ".netrc").write_text("machine 127.0.0.1 login user password word\n")
-    all_three(Indexes.from_settings(locked.url), tmp_path)
+    all_three(read_settings(locked.url), tmp_path)
 
 
 def test_a_login_in_uvs_variables_serves_pip_too(
@@ -279,7 +282,7 @@ def test_a_login_in_uvs_variables_serves_pip_too(
     monkeypatch.setenv("UV_DEFAULT_INDEX", f"in-ner={locked.url}")
     monkeypatch.setenv("UV_INDEX_IN_NER_USERNAME", LOGIN[0])
     monkeypatch.setenv("UV_INDEX_IN_NER_PASSWORD", LOGIN[1])
-    all_three(Indexes.from_settings(), tmp_path)
+    all_three(read_settings(), tmp_path)
 
 
 KEYRING = """#!{python}
@@ -312,13 +315,13 @@ def test_a_login_in_the_keyring(
     log = keyring_program(tmp_path / "bin", locked.url)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
     monkeypatch.setitem(sys.modules, "keyring", None)
-    indexes = Indexes.from_settings(locked.url, keyring_provider=provider)
+    indexes = read_settings(locked.url, keyring_provider=provider)
     all_three(indexes, tmp_path)
     assert log.read_text().splitlines() == [f"--mode=creds --output=json get {locked.url}"]
     # files on the same server come with the same login
     with open_client(indexes) as client:
-        (file,) = project_files("stone", indexes, client)
-        assert client.size(file.url, file.filename)
+        (file,) = find_project_files("stone", indexes, client)
+        assert client.query_size(file.url, file.filename)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a script as a program")
@@ -329,17 +332,17 @@ def test_an_older_keyring_knows_passwords_of_a_user(
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
     monkeypatch.setitem(sys.modules, "keyring", None)
     url = locked.url.replace("://", "://us%20er@")
-    assert filenames(Indexes.from_settings(url, keyring_provider="subprocess")) == ["stone-1.0-py3-none-any.whl"]
+    assert filenames(read_settings(url, keyring_provider="subprocess")) == ["stone-1.0-py3-none-any.whl"]
     assert log.read_text().splitlines()[-1] == f"get {locked.url} us er"
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_no_login_and_a_wrong_one(locked: ServedIndex, clean_environment: Path, status: int) -> None:
     locked.forbidden = status
-    words = finding(Indexes.from_settings(locked.url, keyring_provider="disabled"))
+    words = finding(read_settings(locked.url, keyring_provider="disabled"))
     assert words.startswith(f"{locked.url}stone/: 127.0.0.1:{locked.port} wants a login ({status}), and no credentials")
     assert f"looked in: the index address, {clean_environment / '.netrc'} (no such file), no keyring" in words
-    words = finding(Indexes.from_settings(locked.with_credentials("user", "s3cret")))
+    words = finding(read_settings(locked.with_credentials("user", "s3cret")))
     assert f"refused the login from the index address ({status})" in words
     assert "s3cret" not in words and "user:" not in words
 
@@ -349,11 +352,11 @@ def test_no_login_and_a_wrong_one(locked: ServedIndex, clean_environment: Path, 
 
 def test_a_firms_own_authority(tmp_path: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serve_index(tmp_path, wheels, tls=True) as index:
-        assert "authority that this machine does not know" in finding(Indexes.from_settings(index.url))
-        all_three(Indexes.from_settings(index.url, cert=index.ca), tmp_path)
+        assert "authority that this machine does not know" in finding(read_settings(index.url))
+        all_three(read_settings(index.url, cert=index.ca), tmp_path)
         # an older variable for another authority does not get in the way
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", os.devnull)
-        assert by_pip(Indexes.from_settings(index.url, cert=index.ca), tmp_path / "again", "stone") == BOTH
+        assert by_pip(read_settings(index.url, cert=index.ca), tmp_path / "again", "stone") == BOTH
 
 
 def test_an_authority_by_variable(tmp_path: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,42 +364,42 @@ def test_an_authority_by_variable(tmp_path: Path, wheels: Path, monkeypatch: pyt
         for name in ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
             with monkeypatch.context() as patch:
                 patch.setenv(name, str(index.ca))
-                assert filenames(Indexes.from_settings(index.url)) == ["stone-1.0-py3-none-any.whl"]
-                assert by_uv(Indexes.from_settings(index.url), tmp_path / "uv", "stone") == BOTH
+                assert filenames(read_settings(index.url)) == ["stone-1.0-py3-none-any.whl"]
+                assert by_uv(read_settings(index.url), tmp_path / "uv", "stone") == BOTH
 
 
 def test_a_client_certificate(tmp_path: Path, wheels: Path) -> None:
     with serve_index(tmp_path, wheels, client_certificate=True) as index:
-        assert "wants a client certificate" in finding(Indexes.from_settings(index.url, cert=index.ca))
-        all_three(Indexes.from_settings(index.url, cert=index.ca, client_cert=index.client_cert), tmp_path)
+        assert "wants a client certificate" in finding(read_settings(index.url, cert=index.ca))
+        all_three(read_settings(index.url, cert=index.ca, client_cert=index.client_cert), tmp_path)
 
 
 def test_a_trusted_host(tmp_path: Path, wheels: Path) -> None:
     with serve_index(tmp_path, wheels, tls=True) as index:
-        all_three(Indexes.from_settings(index.url, trusted_host=["localhost"]), tmp_path)
+        all_three(read_settings(index.url, trusted_host=["localhost"]), tmp_path)
 
 
 def test_a_proxy_with_a_login(tmp_path: Path, wheels: Path, index: ServedIndex) -> None:
     with serve_proxy(("user", "word")) as proxy:
-        all_three(Indexes.from_settings(index.url, proxy=proxy.url_with_credentials), tmp_path)
+        all_three(read_settings(index.url, proxy=proxy.url_with_credentials), tmp_path)
         asked = len(proxy.requests)
         assert asked >= 3 and len(index.log) == asked
-        words = finding(Indexes.from_settings(index.url, proxy=proxy.url))
+        words = finding(read_settings(index.url, proxy=proxy.url))
         assert f"the proxy {proxy.url} wants a login" in words
 
 
 def test_no_proxy_by_flag(index: ServedIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
-    assert "gave no connection" in finding(Indexes.from_settings(index.url))
-    all_three(Indexes.from_settings(index.url, proxy=""), tmp_path)
+    assert "gave no connection" in finding(read_settings(index.url))
+    all_three(read_settings(index.url, proxy=""), tmp_path)
 
 
 # ------------------------------------------------------------------------------------------------ what is said
 
 
 def test_an_unknown_project(index: ServedIndex, other: ServedIndex) -> None:
-    words = finding(Indexes.from_settings(index.url, [other.url]), "no-such-thing")
+    words = finding(read_settings(index.url, [other.url]), "no-such-thing")
     assert words.startswith(f"No index has a project no-such-thing; looked in {index.url}, {other.url}.")
 
 
@@ -417,7 +420,7 @@ def test_an_unknown_project(index: ServedIndex, other: ServedIndex) -> None:
 )
 def test_an_index_that_misbehaves(index: ServedIndex, fault: dict[str, Any], words: str) -> None:
     index.fault("stone", **fault)
-    said = finding(Indexes.from_settings(index.url), timeout=0.3)
+    said = finding(read_settings(index.url), timeout=0.3)
     assert words in said
     assert said.startswith((f"{index.url}stone/: ", f"{index.url}stone/ is "))
 
@@ -429,22 +432,22 @@ def test_garbage_with_the_right_content_type(index: ServedIndex) -> None:
         ("application/vnd.pypi.simple.v1+json", b'{"meta": {"api-version": "2.0"}, "files": []}'),
     ):
         index.pages["/simple/stone/"] = (kind, body)
-        assert f"is no page of a package index: {kind}" in finding(Indexes.from_settings(index.url))
+        assert f"is no page of a package index: {kind}" in finding(read_settings(index.url))
 
 
 def test_no_index_at_all(tmp_path: Path) -> None:
     port = free_port()
-    assert f"no connection to 127.0.0.1:{port}" in finding(Indexes.from_settings(f"http://127.0.0.1:{port}/simple"))
-    assert "cannot be resolved" in finding(Indexes.from_settings("http://no-such-host.invalid/simple"))
-    assert "no place at all (--no-index)" in finding(Indexes.from_settings(no_index=True))
+    assert f"no connection to 127.0.0.1:{port}" in finding(read_settings(f"http://127.0.0.1:{port}/simple"))
+    assert "cannot be resolved" in finding(read_settings("http://no-such-host.invalid/simple"))
+    assert "no place at all (--no-index)" in finding(read_settings(no_index=True))
 
 
 def test_is_it_the_way_to_an_index(index: ServedIndex, other: ServedIndex) -> None:
-    indexes = Indexes.from_settings(index.url, [other.url])
+    indexes = read_settings(index.url, [other.url])
     with open_client(indexes, retries=0) as client:
-        check(["stone", "no-such-thing"], indexes, client)
+        check_indexes(["stone", "no-such-thing"], indexes, client)
         index.fault("stone", status=500)
         other.fault("stone", status=403)
         with pytest.raises(FetchError) as caught:
-            check(["stone", "mortar"], indexes, client)
+            check_indexes(["stone", "mortar"], indexes, client)
     assert sorted(one.code for one in caught.value.findings) == ["login-missing", "server-error"]

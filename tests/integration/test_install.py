@@ -393,7 +393,9 @@ def test_nothing_of_the_machine_s_settings_leaks_in(bundle: Callable[..., Path],
     poison = tmp_path / "poison"
     poison.mkdir()
     (poison / "json.py").write_text("raise SystemExit('poisoned')")
-    (poison / "pip.conf").write_text("[global]\nuser = true\nrequire-virtualenv = true\nindex-url = http://127.0.0.1:9/\n")
+    (poison / "pip.conf").write_text(
+        "[global]\nuser = true\nrequire-virtualenv = true\nindex-url = http://127.0.0.1:9/\n"
+    )
     home = tmp_path / "home"
     for name in (".config/pip/pip.conf", ".pip/pip.conf"):
         (home / name).parent.mkdir(parents=True)
@@ -447,7 +449,11 @@ def test_one_that_pip_refuses(bundle: Callable[..., Path], tmp_path: Path, wheel
     new = bundle("2.0", bad)
     failed = install(new, "--venv", venv, "--engine", "pip", "--json", expect=11)
     rows = {row["name"]: row for row in failed.json["distributions"]}
-    assert rows["bad"]["state"] == "failed" and rows["bad"]["attempts"] >= 2 and "requires a different Python" in rows["bad"]["reason"]
+    assert (
+        rows["bad"]["state"] == "failed"
+        and rows["bad"]["attempts"] >= 2
+        and "requires a different Python" in rows["bad"]["reason"]
+    )
     assert rows["app"]["state"] == "installed" and failed.json["changed"] is False
     assert "    ERROR: Package 'bad' requires a different Python" in failed.err
     assert told(venv / "bin" / "app") == "app 1.0", "nothing changed"

@@ -12,12 +12,12 @@ import pytest
 from packaging.pylock import Package, Pylock
 
 from offlinepack.errors import BuildError, FetchError, OfflinepackError, ResolutionError, SelectionError
-from offlinepack.indexes import Indexes
+from offlinepack.index.settings import read_settings
 from offlinepack.requirements.read import parse_arguments
 from offlinepack.resolve.choose import resolve
 from offlinepack.resolve.context import ResolverContext
 from offlinepack.selection import select_files
-from offlinepack.targets import parse
+from offlinepack.targets.parse import parse_target
 from tests.integration import test_scenarios
 from tests.making import ServedIndex, free_port, make_sdist, make_wheel, serve_index
 
@@ -53,7 +53,7 @@ def locked(index: ServedIndex | None, *asked: str, target: str = POWER, policy: 
     settings = how.pop("settings", {"index_url": index.url if index else None})
     means = ResolverContext(**{"retries": 0, **how})
     wanted = replace(parse_arguments(asked), **(policy or {}))
-    return resolve(wanted, parse(target), Indexes.from_settings(**settings), means, "pip")
+    return resolve(wanted, parse_target(target), read_settings(**settings), means, "pip")
 
 
 def failure(kind: type[OfflinepackError], run: Callable[[], object]) -> OfflinepackError:
@@ -71,10 +71,10 @@ def package(pylock: Pylock, name: str) -> Package:
 
 
 def test_auto_takes_pip_where_uv_knows_no_such_machine(index: ServedIndex) -> None:
-    seen = parse(POWER)
-    assert seen.uv_platform() is None
+    seen = parse_target(POWER)
+    assert seen.get_uv_platform() is None
     asked = parse_arguments(["stone"])
-    made = resolve(asked, seen, Indexes.from_settings(index_url=index.url), ResolverContext(retries=0))
+    made = resolve(asked, seen, read_settings(index_url=index.url), ResolverContext(retries=0))
     made.validate()
     assert names(made) == ["pebble==1.0", "stone==1.0"]
     assert made.created_by == "offlinepack"
@@ -86,8 +86,8 @@ def test_auto_takes_pip_where_uv_knows_no_such_machine(index: ServedIndex) -> No
 
 def test_both_lockers_write_the_same_lock(index: ServedIndex, tmp_path: Path) -> None:
     index.files["stone-1.0-py3-none-any.whl"].upload_time = "2024-01-01T00:00:00.123456Z"
-    asked, seen = parse_arguments(["stone", "gravel"]), parse("cp311-manylinux_2_28_x86_64")
-    settings = Indexes.from_settings(index_url=index.url)
+    asked, seen = parse_arguments(["stone", "gravel"]), parse_target("cp311-manylinux_2_28_x86_64")
+    settings = read_settings(index_url=index.url)
     by = {one: resolve(asked, seen, settings, ResolverContext(cache_dir=tmp_path / one), one) for one in ("uv", "pip")}
     for pylock in by.values():
         pylock.validate()
@@ -296,7 +296,7 @@ def test_an_old_way_round_a_project_without_a_file_is_found(index: ServedIndex, 
     made = locked(index, "kiln", builds=lambda _: False)
     assert names(made) == ["ash==12.0", "kiln==0.1"]
     assert package(made, "kiln").tool == {"offlinepack": {"newer-needs": ["12.0", ["tar"]]}}
-    target = parse(POWER)
+    target = parse_target(POWER)
     (said,) = select_files(made, target, parse_arguments(["kiln"])).findings
     assert (
         said.level == "warning"

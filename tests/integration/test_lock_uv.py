@@ -13,13 +13,13 @@ import pytest
 from packaging.pylock import Pylock
 
 from offlinepack.errors import BuildError, FetchError, OfflinepackError, ResolutionError
-from offlinepack.indexes import Indexes
+from offlinepack.index.settings import read_settings
 from offlinepack.requirements.model import Requirements
 from offlinepack.requirements.read import parse_arguments
 from offlinepack.resolve.choose import resolve
 from offlinepack.resolve.context import ResolverContext
 from offlinepack.selection import select_files
-from offlinepack.targets import parse
+from offlinepack.targets.parse import parse_target
 from tests.integration import test_scenarios
 from tests.making import ServedIndex, free_port, make_sdist, make_wheel, serve_index
 
@@ -41,7 +41,7 @@ def locked(index: ServedIndex | str, *asked: str, target: str = LINUX, **how: An
     settings = how.pop("settings", {"index_url": index if isinstance(index, str) else index.url})
     means = how.pop("means", None) or ResolverContext(**{"retries": 0, **how})
     asked_for = parse_arguments(asked)
-    return resolve(asked_for, parse(target), Indexes.from_settings(**settings), means, "uv")
+    return resolve(asked_for, parse_target(target), read_settings(**settings), means, "uv")
 
 
 def failure(kind: type[OfflinepackError], run: Callable[[], object]) -> OfflinepackError:
@@ -103,7 +103,7 @@ def test_a_wheel_a_source_and_a_project_by_path(index: ServedIndex, tmp_path: Pa
     assert found["sand"].archive and found["sand"].archive.path == str(wheel)
     assert found["clay"].archive and found["clay"].archive.path == str(sdist)
     assert found["mud"].directory and found["mud"].directory.path == str(project)
-    chosen = select_files(made, parse(LINUX), parse_arguments([str(wheel), str(sdist), str(project)]))
+    chosen = select_files(made, parse_target(LINUX), parse_arguments([str(wheel), str(sdist), str(project)]))
     assert [one.name for one in chosen.unbuilt_files] == ["clay", "mud"]
 
 
@@ -141,7 +141,7 @@ def test_links_instead_of_an_index(tmp_path: Path) -> None:
     make_wheel(tmp_path / "w", "pebble", "1.0")
     made = locked("", "stone", settings={"no_index": True, "find_links": [str(tmp_path / "w")]})
     assert names(made) == ["pebble==1.0", "stone==1.0"]
-    chosen = select_files(made, parse(LINUX), parse_arguments(["stone"]))
+    chosen = select_files(made, parse_target(LINUX), parse_arguments(["stone"]))
     assert chosen.files[0].url == (tmp_path / "w" / "pebble-1.0-py3-none-any.whl").as_uri()
     assert len(chosen.files[0].sha256 or "") == 64
 
@@ -151,7 +151,7 @@ def test_the_first_index_that_has_the_name_wins(index: ServedIndex, tmp_path: Pa
     with serve_index(tmp_path / "public", newer) as public:
         made = locked("", "stone", "other", settings={"index_url": index.url, "extra_index_url": [public.url]})
     assert names(made) == ["other==1.0", "pebble==1.0", "stone==1.0"]
-    chosen = select_files(made, parse(LINUX), parse_arguments(["stone", "other"]))
+    chosen = select_files(made, parse_target(LINUX), parse_arguments(["stone", "other"]))
     (warned,) = chosen.findings
     assert (warned.level, warned.code, warned.subject) == ("warning", "other-index", "pebble")
     assert "9.0" in warned.render() and public.url in warned.render()
@@ -282,8 +282,8 @@ def test_a_lock_that_was_given_is_only_put_in_order(index: ServedIndex) -> None:
     made = locked(index, "stone")
     backwards = replace(made, packages=list(reversed(made.packages)))
     asked = Requirements(pylocks=(backwards,))
-    nowhere = Indexes.from_settings(index_url="http://127.0.0.1:9/simple/")
-    again = resolve(asked, parse(LINUX), nowhere, ResolverContext())
+    nowhere = read_settings(index_url="http://127.0.0.1:9/simple/")
+    again = resolve(asked, parse_target(LINUX), nowhere, ResolverContext())
     assert again.to_dict() == made.to_dict()
 
 

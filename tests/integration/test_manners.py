@@ -35,7 +35,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def ran(*arguments: object, **named: object) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, **{key: str(value) for key, value in named.items()}}
     command = [*PROGRAM, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", env=environment, check=False)
+    return subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", env=environment, check=False
+    )
 
 
 def test_ctrl_c_while_a_server_is_slow(index: ServedIndex, here: Path, tmp_path: Path) -> None:
@@ -58,7 +60,9 @@ def test_ctrl_c_while_a_server_is_slow(index: ServedIndex, here: Path, tmp_path:
 def interrupted(command: list[str], begun: Callable[[], bool]) -> str | None:
     """What it said when it was interrupted as soon as it had begun; None where it was done before that."""
     # the group, as a terminal does
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as run:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and run.poll() is None and not begun():
             time.sleep(0.002)

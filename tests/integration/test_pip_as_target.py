@@ -16,7 +16,7 @@ from packaging.tags import Tag
 
 from offlinepack.errors import ResolutionError
 from offlinepack.pip_shim.run import PipOutput, PipRules, run_pip
-from offlinepack.targets import parse
+from offlinepack.targets.parse import parse_target
 from tests.making import ServedIndex, make_sdist, make_wheel, serve_index
 
 WINDOWS, LINUX = "cp38-win_amd64", "cp311-manylinux_2_28_x86_64"
@@ -53,7 +53,7 @@ def ask(
     command = ["pip-compile", "--quiet", "--no-config", "--no-header", "--no-annotate", "--no-emit-options"]
     command += ["--strip-extras", "--allow-unsafe", "-o", "pins.txt", "--cache-dir", str(folder / "cache")]
     command += ["--pip-args", " ".join(["--only-binary :all: --prefer-binary", *more]), "requirements.in"]
-    seen = parse(target) if isinstance(target, str) else target
+    seen = parse_target(target) if isinstance(target, str) else target
     settings = {} if index is None else {"PIP_INDEX_URL": index if isinstance(index, str) else index.url}
     if isinstance(index, ServedIndex):
         rules.setdefault("indexes", (index.url,))
@@ -75,7 +75,7 @@ def test_markers_tags_and_the_python_version_are_the_target_s(index: ServedIndex
 
 def test_any_pip_command_sees_it(index: ServedIndex, tmp_path: Path) -> None:
     command = ["pip", "install", "--dry-run", "--ignore-installed", "--report", "report.json", "stone"]
-    answer = run_pip(parse(WINDOWS), command, environment={"PIP_INDEX_URL": index.url}, cwd=tmp_path)
+    answer = run_pip(parse_target(WINDOWS), command, environment={"PIP_INDEX_URL": index.url}, cwd=tmp_path)
     assert answer.exit_code == 0, answer.stderr
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["environment"]["sys_platform"] == "win32"
@@ -102,8 +102,8 @@ class Odd:
     """A target that pip cannot be shown."""
 
     name: str = "odd"
-    environment: dict[str, str] = field(default_factory=lambda: dict(parse(LINUX).environment))
-    tags: tuple[Tag, ...] = parse(LINUX).tags
+    environment: dict[str, str] = field(default_factory=lambda: dict(parse_target(LINUX).environment))
+    tags: tuple[Tag, ...] = parse_target(LINUX).tags
 
 
 @pytest.mark.parametrize(
@@ -223,8 +223,12 @@ def test_only_what_was_uploaded_before(as_json: bool, tmp_path: Path) -> None:
             for version, time in (("1.0", "2024-01-01T00:00:00.5Z"), ("2.0", "2024-06-01T00:00:00Z")):
                 page = page.replace(f">stone-{version}", f' data-upload-time="{time}">stone-{version}')
             index.pages["/simple/stone/"] = ("text/html", page.encode())
-        assert pins(ask(index, "stone", folder=tmp_path / "x", uploaded_before="2024-03-01T00:00:00Z")) == ["stone==1.0"]
-        assert pins(ask(index, "stone", folder=tmp_path / "x", uploaded_before="2024-06-01T00:00:01Z")) == ["stone==2.0"]
+        assert pins(ask(index, "stone", folder=tmp_path / "x", uploaded_before="2024-03-01T00:00:00Z")) == [
+            "stone==1.0"
+        ]
+        assert pins(ask(index, "stone", folder=tmp_path / "x", uploaded_before="2024-06-01T00:00:01Z")) == [
+            "stone==2.0"
+        ]
         assert "causes" in ask(index, "stone", folder=tmp_path / "x", uploaded_before="2023-01-01T00:00:00Z").facts
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from offlinepack.evidence.vulnerabilities import ask
+from offlinepack.report.vulnerabilities import run_pip_audit
 
 from ..unit.test_vulnerabilities import JINJA, osv
 
@@ -55,11 +55,11 @@ def test_the_program_is_asked_about_public_releases(
     monkeypatch.setenv("PIP_AUDIT_VULNERABILITY_SERVICE", "osv")
     monkeypatch.setenv("PIP_AUDIT_OSV_URL", service)
     wanted = [JINJA, ("stone", "1.0"), ("private", "1.0"), ("stone", "2.0")]
-    found = ask(wanted, [one for one in wanted if one[0] != "private"], date(2026, 2, 3))
+    found = run_pip_audit(wanted, [one for one in wanted if one[0] != "private"], date(2026, 2, 3))
     assert found.problem is None and found.date == "2026-02-03"
-    (known,) = found.known
+    (known,) = found.vulnerabilities
     assert (known.name, known.version, known.id) == (*JINJA, "PYSEC-2024-1")
-    assert found.unknown == (("private", "1.0"),)
+    assert found.unchecked_releases == (("private", "1.0"),)
     monkeypatch.setenv("PIP_AUDIT_OSV_URL", "http://127.0.0.1:1/none")
-    found = ask(wanted, wanted, date(2026, 2, 3))
+    found = run_pip_audit(wanted, wanted, date(2026, 2, 3))
     assert found.problem is not None and not found.date

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from offlinepack.bytecode import compile_wheel
 from offlinepack.ontarget.fast_installer import _Worker, install_wheels, query_install_paths
 from offlinepack.ontarget.wheel import read_wheel
+from offlinepack.wheels.bytecode import compile_wheel
 
 from ..making import make_wheel
 from ..trees import compared, make_environment, placed, tree
@@ -128,7 +128,7 @@ def test_over_what_an_interrupted_run_left(tmp_path: Path) -> None:
 def outcome(root: Path, wheels: list[Path], jobs: int = 2) -> dict[str, str]:
     where = query_install_paths(str(root / "bin/python"))
     done = install_wheels([read_wheel(one) for one in wheels], where, read_wheel(pip_wheel()), jobs=jobs)
-    return {wheel.name: bad.say() if bad else "" for wheel, bad in done}
+    return {wheel.name: bad.render() if bad else "" for wheel, bad in done}
 
 
 def test_what_went_wrong_is_said_and_the_others_go_in(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_bytes_that_changed_since_they_were_checked(tmp_path: Path) -> None:
         out.seek(member.offset + member.packed_size // 2)
         out.write(b"\0\1\2\3\4\5\6\7")
     done = list(install_wheels(read, query_install_paths(str(root / "bin/python")), read_wheel(pip_wheel())))
-    told = {wheel.name: bad.say() if bad else "" for wheel, bad in done}
+    told = {wheel.name: bad.render() if bad else "" for wheel, bad in done}
     assert "stone/data.bin: its bytes are damaged, or not those of RECORD" in told["stone"]
     assert told["fern"] == told["moss-green"] == ""
     assert not list(root.rglob("stone-1.0.dist-info/RECORD"))
@@ -174,7 +174,7 @@ def test_a_process_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
                 raise EOFError
         return ask(self, task)
 
-    monkeypatch.setattr(_Worker, "_ask", kill_once)
+    monkeypatch.setattr(_Worker, "_send_task", kill_once)
     told = outcome(root, wheels, jobs=1)
     assert killed and "a process ended before its work was done" in told["stone"]
     assert told["fern"] == told["moss-green"] == ""
@@ -184,7 +184,9 @@ def test_who_stops_listening_stops_the_work(tmp_path: Path) -> None:
     root = tmp_path / "env"
     make_environment(sys.executable, root)
     wheels = [make_wheel(tmp_path / "wheels", f"stone{one}", size=200_000) for one in range(60)]
-    done = install_wheels([read_wheel(one) for one in wheels], query_install_paths(str(root / "bin/python")), read_wheel(pip_wheel()))
+    done = install_wheels(
+        [read_wheel(one) for one in wheels], query_install_paths(str(root / "bin/python")), read_wheel(pip_wheel())
+    )
     next(done)
     done.close()  # type: ignore[attr-defined]
     time.sleep(0.2)
@@ -201,8 +203,8 @@ def test_killed_parents_leave_no_workers(tmp_path: Path) -> None:
     make_environment(sys.executable, root)
     wheels = [make_wheel(tmp_path / "wheels", f"stone{one}", size=300_000) for one in range(200)]
     program = (
-        "import sys; from offlinepack.ontarget.place import *; from offlinepack.ontarget.wheel import read_wheel\n"
-        "done = place([read_wheel(one) for one in sys.argv[3:]], layout(sys.argv[1]), read_wheel(sys.argv[2]), jobs=2)\n"
+        "import sys; from offlinepack.ontarget.fast_installer import *; from offlinepack.ontarget.wheel import read_wheel\n"
+        "done = install_wheels([read_wheel(one) for one in sys.argv[3:]], query_install_paths(sys.argv[1]), read_wheel(sys.argv[2]), jobs=2)\n"
         "next(done); print('placing', flush=True); list(done)"
     )
     command = [sys.executable, "-c", program, str(root / "bin/python"), str(pip_wheel()), *map(str, wheels)]

@@ -10,7 +10,7 @@ import pytest
 import uv
 
 from offlinepack.ontarget.manifest import Distribution, TargetPlan
-from offlinepack.targets import running
+from offlinepack.targets.parse import get_running_target
 
 from ..bundles import make_bundle, some_wheels, stored, target_of
 from ..making import make_wheel
@@ -26,7 +26,7 @@ def run(*command: object, cwd: Path, ok: bool = True) -> str:
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TargetPlan]:
     """Unpacked by tar, for the Python that runs this test."""
     place = tmp_path_factory.mktemp("plain")
-    here = running()
+    here = get_running_target()
     wheels = some_wheels(place / "w")
     # a wheel for this machine alone, with a long name, and an address that must not be asked for
     name = "extension_with_a_name_that_is_longer_than_the_hundred_characters_that_one_field_of_a_tar_header_can_hold"

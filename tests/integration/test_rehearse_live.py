@@ -12,13 +12,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from offlinepack import roots
 from offlinepack.bundle.reader import open_bundle
 from offlinepack.cli.console import load_messages
 from offlinepack.ontarget.manifest import Need
-from offlinepack.rehearse import Verdict, live
-from offlinepack.rehearse.live import rehearse
-from offlinepack.roots import can_cut_off, run_cut_off
+from offlinepack.rehearsal import live
+from offlinepack.rehearsal.live import run_install
+from offlinepack.rehearsal.verdict import Verdict
+from offlinepack.sandbox import run_without_network, supports_network_isolation
 from tests.handmade import facts, make_bundle
 from tests.making import make_wheel
 from tests.unit.test_native import EXTENSION, module
@@ -63,8 +63,8 @@ def said(done: Ran) -> dict[str, dict[str, str]]:
 def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Both ways to take the network away."""
     if request.param == "guard":
-        monkeypatch.setattr(roots, "can_cut_off", lambda: False)
-    elif not can_cut_off():
+        monkeypatch.setattr(live, "supports_network_isolation", lambda: False)
+    elif not supports_network_isolation():
         pytest.skip("this computer allows no namespaces")
     yield request.param
 
@@ -72,8 +72,8 @@ def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
 def test_what_fails_is_told_apart(
     packed: Bundle, cut: str, offlinepack: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "LIMIT", 4.0)
-    monkeypatch.setattr(live, "PATIENCE", 4.0)
+    monkeypatch.setattr(live, "IMPORT_TIMEOUT", 4.0)
+    monkeypatch.setattr(live, "COMMAND_TIMEOUT", 4.0)
     bundle = packed(
         {
             "sound": NEAR,
@@ -176,11 +176,13 @@ def test_what_preflight_finds_does_not_hide_what_imports_show(packed: Bundle, of
 def test_what_install_py_says_is_said_in_the_language_of_this_side(packed: Bundle) -> None:
     bundle = packed({"sound": ("", ["nowhere"])})
     verdicts = [Verdict("here", tag := open_bundle(bundle).manifest.targets[0].tag, True, modules={"sound": ()})]
-    (seen,) = rehearse(open_bundle(bundle), verdicts)
+    (seen,) = run_install(open_bundle(bundle), verdicts)
     (found,) = seen.findings
     assert (seen.runs, seen.tag, found.code) == (False, tag, "pip-check")
     assert found.render(load_messages("zh")).startswith("pip check 报告已安装的内容互不相容。")
-    assert [one.render() for one in seen.not_checked] == ["whether its modules can be imported: it could not be installed"]
+    assert [one.render() for one in seen.limitations] == [
+        "whether its modules can be imported: it could not be installed"
+    ]
 
 
 def test_a_target_that_this_computer_cannot_run(
@@ -214,10 +216,10 @@ def test_a_c_library_that_is_too_old_is_found_by_the_static_stage(
 
 
 def test_the_rehearsal_is_cut_off(tmp_path: Path) -> None:
-    if not can_cut_off():
+    if not supports_network_isolation():
         pytest.skip("this computer allows no namespaces")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         code = f"import socket; socket.create_connection(('127.0.0.1', {port}), 3)"
-        done = run_cut_off([sys.executable, "-c", code], environment={}, folder=tmp_path)
+        done = run_without_network([sys.executable, "-c", code], environment={}, folder=tmp_path)
     assert done.returncode == 1 and b"refused" in done.stdout

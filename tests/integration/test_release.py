@@ -23,7 +23,9 @@ HERE = Path(__file__).parents[2]
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("dist")
     told = [sys.executable, "-m", "build", "--no-isolation", "--outdir", place, HERE]
-    done = subprocess.run(told, capture_output=True, text=True, env={**os.environ, "PIP_CONFIG_FILE": os.devnull}, check=False)
+    done = subprocess.run(
+        told, capture_output=True, text=True, env={**os.environ, "PIP_CONFIG_FILE": os.devnull}, check=False
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return place
 

@@ -6,7 +6,7 @@ Each file of fixtures/scenarios is one scenario; README.md beside them says how 
 from __future__ import annotations
 
 import re
-import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,21 +15,17 @@ from typing import Any
 import pytest
 
 from offlinepack.errors import OfflinepackError
-from offlinepack.indexes import Indexes
+from offlinepack.index.settings import read_settings
 from offlinepack.requirements.model import Requirements
 from offlinepack.requirements.read import read_constraints, read_requirements_file
 from offlinepack.resolve.choose import resolve
 from offlinepack.resolve.context import ResolverContext
 from offlinepack.resolve.dependencies import Closure, check_closure, next_requirements
 from offlinepack.selection import Selection, select_files
-from offlinepack.targets import Target, parse
+from offlinepack.targets.model import Target
+from offlinepack.targets.parse import parse_target
 from offlinepack.wheels.metadata import WheelMetadata, parse_metadata
 from tests.making import ServedIndex, make_sdist, make_wheel, serve_index
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 SCENARIOS = Path(__file__).parents[2] / "fixtures" / "scenarios"
 KEYS = {"why", "requires", "constraints", "targets", "resolvers", "options", "builds", "index", "expect"}
@@ -92,11 +88,9 @@ class Outcome:
         self.selection, self.closed, self.asked = selection, closed, asked
 
 
-def run(
-    asked: Requirements, target: Target, index: ServedIndex, folder: Path, resolver: str, builds: bool
-) -> Outcome:
+def run(asked: Requirements, target: Target, index: ServedIndex, folder: Path, resolver: str, builds: bool) -> Outcome:
     """lock -> select -> closure, with the rounds that pack makes when the files say more than the index."""
-    indexes = Indexes.from_settings(index_url=index.url)
+    indexes = read_settings(index_url=index.url)
     means = ResolverContext(cache_dir=folder / "cache", retries=0, can_build=lambda _: builds)
     while True:
         pylock = resolve(asked, target, indexes, means, resolver)
@@ -131,7 +125,7 @@ def test_scenario(name: str, target_name: str, resolver: str, tmp_path: Path, mo
         failure: OfflinepackError | None = None
         try:
             asked = requirements(scenario, index)
-            outcome = run(asked, parse(target_name), index, tmp_path, resolver, scenario.get("builds", True))
+            outcome = run(asked, parse_target(target_name), index, tmp_path, resolver, scenario.get("builds", True))
         except OfflinepackError as caught:
             failure = caught
     if failure is not None:

@@ -17,12 +17,14 @@ from pathlib import Path
 import pytest
 
 from offlinepack.errors import BuildError, SelectionError, SourceError
-from offlinepack.native import needs
-from offlinepack.sdist import Workshop, build
-from offlinepack.sdist.interpreters import any_makes
-from offlinepack.sdist.source import checkout
+from offlinepack.interpreters.host import has_matching_interpreter
+from offlinepack.native.needs import find_needs
+from offlinepack.sdist.build import build_wheel
+from offlinepack.sdist.environment import BuildConfig
+from offlinepack.sdist.source import clone_repository
 from offlinepack.store import Store, StoredFile
-from offlinepack.targets import Target, combine, parse, running
+from offlinepack.targets.model import Target
+from offlinepack.targets.parse import combine_targets, get_running_target, parse_target
 from tests.making import make_sdist, make_wheel
 
 compiles = pytest.mark.skipif(
@@ -47,15 +49,15 @@ class Yard:
         spec = importlib.util.find_spec("virtualenv")
         assert spec and spec.origin
         embedded = Path(spec.origin).parent / "seed" / "wheels" / "embed"
-        self.wheels = {name: self.store.take(max(embedded.glob(f"{name}-*.whl"))) for name in ("pip", "setuptools")}
-        self.workshop = Workshop(self.store, self.provide, folder / "logs", pythons=(sys.executable,))
+        self.wheels = {name: self.store.add_file(max(embedded.glob(f"{name}-*.whl"))) for name in ("pip", "setuptools")}
+        self.workshop = BuildConfig(self.store, self.provide, folder / "logs", pythons=(sys.executable,))
 
     def provide(self, requirements: Sequence[str], target: Target) -> list[StoredFile]:
         self.asked.append(requirements)
         return [self.wheels[one.split()[0].split(">")[0].split("=")[0]] for one in requirements]
 
     def take(self, path: Path) -> StoredFile:
-        return self.store.take(path)
+        return self.store.add_file(path)
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Yard:
 
 @pytest.fixture
 def here() -> Target:
-    return running()
+    return get_running_target()
 
 
 def extension(folder: Path, before: str = "", inside: str = "", options: str = "") -> Path:
@@ -84,37 +86,37 @@ def left(folder: Path) -> list[str]:
 
 def test_a_pure_wheel_serves_every_target_and_is_built_once(yard: Yard, here: Target, tmp_path: Path) -> None:
     source = yard.take(make_sdist(tmp_path, "pebble", files={"pebble/__init__.py": "x = 1\n"}))
-    built = build(source, here, yard.workshop)
+    built = build_wheel(source, here, yard.workshop)
     assert built.wheel.name == "pebble-1.0-py3-none-any.whl"
-    assert built.origin["name"] == "pebble-1.0.tar.gz" and built.origin["sha256"] == source.sha256
-    assert set(built.origin) == {"name", "sha256", "python", "platform", "requires"}
+    assert built.built_from["name"] == "pebble-1.0.tar.gz" and built.built_from["sha256"] == source.sha256
+    assert set(built.built_from) == {"name", "sha256", "python", "platform", "requires"}
     assert "building pebble 1.0" in built.log.read_text()
     asked = len(yard.asked)
     for name in ("windows:3.9", "alpine3.20:3.12", "macos14:3.13", "debian12-aarch64"):
-        again = build(source, combine(names=[name])[0], yard.workshop)
-        assert (again.wheel, again.origin) == (built.wheel, built.origin)
+        again = build_wheel(source, combine_targets(names=[name])[0], yard.workshop)
+        assert (again.wheel, again.built_from) == (built.wheel, built.built_from)
     assert len(yard.asked) == asked
     assert left(tmp_path) == []
 
 
 def test_a_pure_wheel_is_built_for_a_machine_that_is_not_here(yard: Yard, tmp_path: Path) -> None:
     source = yard.take(make_sdist(tmp_path, "pebble", files={"pebble/__init__.py": ""}))
-    target = combine(names=["windows:3.13"])[0]
-    assert build(source, target, yard.workshop).wheel.name == "pebble-1.0-py3-none-any.whl"
+    target = combine_targets(names=["windows:3.13"])[0]
+    assert build_wheel(source, target, yard.workshop).wheel.name == "pebble-1.0-py3-none-any.whl"
 
 
 @compiles
 def test_an_extension_for_this_machine(yard: Yard, here: Target, tmp_path: Path) -> None:
     source = yard.take(extension(tmp_path))
-    built = build(source, here, yard.workshop)
-    assert "-manylinux" in built.wheel.name and here.accepts(built.wheel.name) is not None
-    assert built.grafted == () and built.findings == ()
-    assert "setuptools-" in built.origin["requires"] and "pip" not in built.origin["requires"]
+    built = build_wheel(source, here, yard.workshop)
+    assert "-manylinux" in built.wheel.name and here.rank_wheel(built.wheel.name) is not None
+    assert built.grafted_libraries == () and built.findings == ()
+    assert "setuptools-" in built.built_from["requires"] and "pip" not in built.built_from["requires"]
     with zipfile.ZipFile(built.wheel.path) as archive:
         archive.extractall(tmp_path / "site")
     subprocess.run([sys.executable, "-c", "import stone"], env={"PYTHONPATH": str(tmp_path / "site")}, check=True)
     assert left(tmp_path) == []
-    again = build(source, here, yard.workshop)
+    again = build_wheel(source, here, yard.workshop)
     assert again.wheel == built.wheel
 
 
@@ -127,7 +129,7 @@ def test_the_same_sdist_gives_the_same_bytes(here: Target, tmp_path: Path, monke
         before = os.umask(mask)
         monkeypatch.setenv("TZ", f"Etc/GMT-{number}")
         yard = Yard(tmp_path / str(number))
-        made.append(build(yard.take(extension(tmp_path / "sdist")), here, yard.workshop).wheel.sha256)
+        made.append(build_wheel(yard.take(extension(tmp_path / "sdist")), here, yard.workshop).wheel.sha256)
         os.umask(before)
     assert made[0] == made[1]
 
@@ -135,9 +137,9 @@ def test_the_same_sdist_gives_the_same_bytes(here: Target, tmp_path: Path, monke
 @compiles
 @pytest.mark.parametrize("name", ["windows:3.11", "debian12-aarch64", "alpine3.20:3.12"])
 def test_an_extension_for_a_machine_that_is_not_here(yard: Yard, tmp_path: Path, name: str) -> None:
-    target = combine(names=[name])[0]
+    target = combine_targets(names=[name])[0]
     with pytest.raises(SelectionError) as caught:
-        build(yard.take(extension(tmp_path)), target, yard.workshop)
+        build_wheel(yard.take(extension(tmp_path)), target, yard.workshop)
     [finding] = caught.value.findings
     assert caught.value.exit_code == 5
     python = target.facts.python
@@ -152,7 +154,7 @@ def test_an_extension_for_a_machine_that_is_not_here(yard: Yard, tmp_path: Path,
 def test_an_extension_for_a_python_that_is_not_here(yard: Yard, here: Target, tmp_path: Path) -> None:
     other = replace(here, name="later", facts=here.facts._replace(python="3.99"))
     with pytest.raises(SelectionError):
-        build(yard.take(extension(tmp_path)), other, yard.workshop)
+        build_wheel(yard.take(extension(tmp_path)), other, yard.workshop)
 
 
 @compiles
@@ -163,7 +165,7 @@ def test_an_abi3_wheel_of_another_python_fits(yard: Yard, here: Target, tmp_path
     files = {"stone.c": MODULE % ("#include <stdio.h>", 'puts("here");'), "setup.py": setup}
     later = replace(here, name="later", facts=here.facts._replace(python="3.99"))
     source = make_sdist(tmp_path, "stone", backend="setuptools", files=files)
-    assert "-cp37-abi3-manylinux" in build(yard.take(source), later, yard.workshop).wheel.name
+    assert "-cp37-abi3-manylinux" in build_wheel(yard.take(source), later, yard.workshop).wheel.name
 
 
 @compiles
@@ -177,11 +179,11 @@ def test_a_wheel_that_needs_a_newer_c_library_is_refused_with_the_symbol(
     )
     old = here.with_libc("2.17")
     with pytest.raises(BuildError) as caught:
-        build(source, old, yard.workshop)
+        build_wheel(source, old, yard.workshop)
     said = caught.value.findings[0].render()
     assert "pthread_create@GLIBC_2.34 in stone.cpython" in said and "(glibc 2.17)" in said and "--root DIR" in said
     assert caught.value.exit_code == 8
-    assert here.accepts(build(source, here, yard.workshop).wheel.name) is not None
+    assert here.rank_wheel(build_wheel(source, here, yard.workshop).wheel.name) is not None
 
 
 @pytest.fixture
@@ -217,10 +219,10 @@ def test_libraries_of_this_machine_are_grafted(
     source = yard.take(
         extension(tmp_path, "int pebble(void);", "if (pebble() != 42) return NULL;", ", libraries=['pebble']")
     )
-    built = build(source, here, yard.workshop)
-    [library] = built.grafted
+    built = build_wheel(source, here, yard.workshop)
+    [library] = built.grafted_libraries
     assert library.startswith("libpebble-") and library.endswith(".so.1")
-    assert needs({"stone": built.wheel}, here).needs == ()
+    assert find_needs({"stone": built.wheel}, here).needs == ()
     with zipfile.ZipFile(built.wheel.path) as archive:
         archive.extractall(tmp_path / "site")
     environment = {"PYTHONPATH": str(tmp_path / "site")}
@@ -266,13 +268,13 @@ def test_a_program_keeps_its_environment_and_its_libpython(
     system = '[build-system]\nrequires = []\nbuild-backend = "program"\nbackend-path = ["."]\n'
     files = {"program.py": PROGRAM, "main.c": MAIN, "pyproject.toml": system}
     source = yard.take(make_sdist(tmp_path, "tool", files=files))
-    built = build(source, here, yard.workshop)
+    built = build_wheel(source, here, yard.workshop)
     libpython = sysconfig.get_config_var("INSTSONAME")
-    assert [one.soname for one in needs({"tool": built.wheel}, here).needs] == [libpython]
+    assert [one.soname for one in find_needs({"tool": built.wheel}, here).needs] == [libpython]
     venv = tmp_path / "there" / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
-    pip = yard.wheels["pip"].placed_in(tmp_path)
-    install = [venv / "bin/python", pip / "pip", "install", "--no-index", "--no-deps", built.wheel.placed_in(tmp_path)]
+    pip = yard.wheels["pip"].link_into(tmp_path)
+    install = [venv / "bin/python", pip / "pip", "install", "--no-index", "--no-deps", built.wheel.link_into(tmp_path)]
     subprocess.run(list(map(str, install)), check=True, stdout=subprocess.DEVNULL)
     shutil.rmtree(tmp_path / "opt")
     ask = "import sys, json; print(json.dumps([sys.prefix, sys.argv]))"
@@ -285,7 +287,7 @@ def test_a_program_keeps_its_environment_and_its_libpython(
 def test_a_build_that_fails(yard: Yard, here: Target, tmp_path: Path) -> None:
     source = yard.take(make_sdist(tmp_path, "pebble", fails="the machine is on fire"))
     with pytest.raises(BuildError) as caught:
-        build(source, here, yard.workshop, name="pebble 1.0")
+        build_wheel(source, here, yard.workshop, name="pebble 1.0")
     [finding] = caught.value.findings
     log = tmp_path / "yard" / "logs" / f"pebble_1.0-{here.tag}.log"
     assert caught.value.exit_code == 8
@@ -304,12 +306,12 @@ def test_what_a_failed_build_lacked_is_named(
 ) -> None:
     source = yard.take(extension(tmp_path, "#include <surely_not_here/sql.h>"))
     with pytest.raises(BuildError) as caught:
-        build(source, here, yard.workshop)
+        build_wheel(source, here, yard.workshop)
     assert "the header file surely_not_here/sql.h is missing" in caught.value.findings[0].render()
     assert "surely_not_here/sql.h: No such file" in caught.value.findings[0].log
     monkeypatch.setenv("CC", "no-such-gcc")
     with pytest.raises(BuildError) as caught:
-        build(source, here, yard.workshop)
+        build_wheel(source, here, yard.workshop)
     assert "the C compiler is missing" in caught.value.findings[0].render()
 
 
@@ -325,7 +327,7 @@ def test_a_project_that_says_nothing_sensible(
     yard: Yard, here: Target, tmp_path: Path, files: dict[str, str], said: str
 ) -> None:
     with pytest.raises(BuildError) as caught:
-        build(yard.take(make_sdist(tmp_path, "pebble", files=files)), here, yard.workshop)
+        build_wheel(yard.take(make_sdist(tmp_path, "pebble", files=files)), here, yard.workshop)
     assert said in caught.value.findings[0].log
     assert left(tmp_path) == []
 
@@ -334,7 +336,7 @@ def test_no_archive(yard: Yard, here: Target, tmp_path: Path) -> None:
     path = tmp_path / "pebble-1.0.tar.gz"
     path.write_bytes(b"<html>")
     with pytest.raises(SourceError):
-        build(yard.take(path), here, yard.workshop)
+        build_wheel(yard.take(path), here, yard.workshop)
     assert left(tmp_path) == []
 
 
@@ -358,42 +360,42 @@ def test_a_build_is_isolated(yard: Yard, here: Target, tmp_path: Path, monkeypat
     (path / "backend" / "in_tree_own.py").write_text(text)
     own.write_text(BACKEND)
     workshop = replace(yard.workshop, config_settings={"colour": "green"})
-    built = build(path, here, workshop, name="pebble")
+    built = build_wheel(path, here, workshop, name="pebble")
     log = built.log.read_text()
     said = json.loads(log.split("ENVIRONMENT ")[1].splitlines()[0])
     assert "leak" not in said.values()
     assert said["SOURCE_DATE_EPOCH"] == "315532800" and said["PATH"].startswith(said["TMPDIR"].rpartition("/")[0])
     assert 'SETTINGS {"colour": "green"}' in log
-    assert "sha256" not in built.origin  # a folder has none
+    assert "sha256" not in built.built_from  # a folder has none
     assert not (path / "build").exists() and not list(path.glob("*.egg-info"))
 
 
 def test_options_make_other_wheels(yard: Yard, here: Target, tmp_path: Path) -> None:
     source = yard.take(make_sdist(tmp_path, "pebble"))
-    build(source, here, yard.workshop)
+    build_wheel(source, here, yard.workshop)
     asked = len(yard.asked)
-    build(source, here, replace(yard.workshop, config_settings={"a": "b"}))
-    build(source, here, replace(yard.workshop, build_constraints=("setuptools<80",)))
+    build_wheel(source, here, replace(yard.workshop, config_settings={"a": "b"}))
+    build_wheel(source, here, replace(yard.workshop, build_constraints=("setuptools<80",)))
     assert len(yard.asked) == asked + 2
 
 
 def test_what_a_build_requires_besides(yard: Yard, here: Target, tmp_path: Path) -> None:
     yard.wheels["gravel"] = yard.take(make_wheel(tmp_path, "gravel", "2.0"))
     source = make_sdist(tmp_path, "pebble", build_requires=["gravel"])
-    built = build(yard.take(source), here, yard.workshop)
+    built = build_wheel(yard.take(source), here, yard.workshop)
     assert list(map(list, yard.asked)) == [["pip"], ["pip", "gravel"]]
-    assert built.origin["requires"] == "gravel-2.0"
+    assert built.built_from["requires"] == "gravel-2.0"
 
 
 def test_a_circle(yard: Yard, here: Target, tmp_path: Path) -> None:
     source = yard.take(make_sdist(tmp_path, "pebble"))
 
     def provide(requirements: Sequence[str], target: Target) -> list[StoredFile]:
-        return [build(source, target, workshop).wheel]
+        return [build_wheel(source, target, workshop).wheel]
 
     workshop = replace(yard.workshop, provide=provide)
     with pytest.raises(BuildError) as caught:
-        build(source, here, workshop)
+        build_wheel(source, here, workshop)
     assert caught.value.findings[0].code == "build-circle"
     assert left(tmp_path) == []
 
@@ -408,18 +410,18 @@ def test_a_checkout_is_built_and_its_commit_known(yard: Yard, here: Target, tmp_
         ["tag", "v1"],
     ):
         subprocess.run(["git", "-C", str(origin), *command], check=True)
-    commit = checkout(origin.as_uri(), "v1", tmp_path / "clone")
+    commit = clone_repository(origin.as_uri(), "v1", tmp_path / "clone")
     assert len(commit) == 40
-    built = build(tmp_path / "clone", here, yard.workshop, name="pebble", origin={"commit": commit})
-    assert built.origin["commit"] == commit
+    built = build_wheel(tmp_path / "clone", here, yard.workshop, name="pebble", origin={"commit": commit})
+    assert built.built_from["commit"] == commit
     with pytest.raises(SourceError) as caught:
-        checkout("https://user:secret@127.0.0.1:9/x.git", "v1", tmp_path / "other")
+        clone_repository("https://user:secret@127.0.0.1:9/x.git", "v1", tmp_path / "other")
     assert "secret" not in caught.value.findings[0].render() + caught.value.findings[0].log
 
 
 def test_what_can_be_built_here_is_known_before_anything_is_built() -> None:
-    here = running()
-    assert any_makes(here, (), None)
-    assert not any_makes(parse("cp311-manylinux_2_28_s390x"), (), None)
-    assert not any_makes(parse("cp311-win_amd64"), (sys.executable,), None)
-    assert any_makes(here, (sys.executable,), None)
+    here = get_running_target()
+    assert has_matching_interpreter(here, (), None)
+    assert not has_matching_interpreter(parse_target("cp311-manylinux_2_28_s390x"), (), None)
+    assert not has_matching_interpreter(parse_target("cp311-win_amd64"), (sys.executable,), None)
+    assert has_matching_interpreter(here, (sys.executable,), None)

@@ -80,7 +80,8 @@ def test_our_arithmetic_agrees_with_ssh_keygens(tmp_path: Path) -> None:
 # ------------------------------------------------------- what ssh-keygen refuses is never accepted here
 
 DATA = b'{"format": 1}\n'
-OPTIONS = """
+OPTIONS = (
+    """
 namespaces="offlinepack"|namespaces=offlinepack|namespaces="file,offlinepack"|namespaces="off*"|namespaces="*,!offlinepack"|namespaces="!offlinepack,*"
 namespaces="file"|namespaces="OfflinePack"|namespaces="file, offlinepack"|namespaces=""|namespaces="file",namespaces="offlinepack"|namespaces
 namespaces="offline\\"pack"|namespaces="offlinepack,"|namespaces="offlinepac?"|namespaces="offlinepac[k]"|NAMESPACES="offlinepack"
@@ -91,7 +92,10 @@ valid-before="2099-12-31"|valid-before="209912310000"|valid-before="2099123100"|
 valid-before="20991231000061"|valid-before=""|valid-after=" 20200101"|valid-after="20200101 "|valid-after="+2020101"|valid-after="19700101Z"
 valid-after="19690101Z"|valid-after="00000101Z"|valid-before="99991231Z"|valid-after=20200101|valid-after="20991231",valid-after="20200101"
 valid-before="20200101",valid-before="20991231"|valid-after="20210101",valid-before="20200101"|valid-after="always"|valid-before="forever"
-""".replace("\n", "|").strip("|").split("|")
+""".replace("\n", "|")
+    .strip("|")
+    .split("|")
+)
 LINES = """
 a@b {key}|a@b {key} a comment|a@b {key}{cr}|{bom}a@b {key}|{tab}a@b {key}|* {key}|*@b {key}|!a@b,* {key}|!a@b {key}|"a@b,c d" {key}|"a@b {key}
 ü@b {key}|a@b {other}|a@b {other}{lf}c@d {key}|a@b {other}{cr}c@d {key}|a@b namespaces="file" {key}{lf}a@b {key}|# {key}|  # a@b {key}|; a@b {key}
@@ -162,7 +166,9 @@ def test_signatures_as_ssh_keygen_reads_them(signed: Path, tmp_path: Path) -> No
         blob = base64.b64decode(b"".join(good.splitlines()[1:-1]))
         parts = sshsig_strings(blob[10:])
         how, value = sshsig_strings(parts[4])
-        another = base64.b64decode((signed / ("rsa" if kind != "rsa" else "ecdsa")).with_suffix(".pub").read_text().split()[1])
+        another = base64.b64decode(
+            (signed / ("rsa" if kind != "rsa" else "ecdsa")).with_suffix(".pub").read_text().split()[1]
+        )
         changes = {
             0: [another, parts[0] + b"x", b""],
             1: [b"file", b"offlinepack\0", b"", b"OFFLINEPACK"],
@@ -174,9 +180,18 @@ def test_signatures_as_ssh_keygen_reads_them(signed: Path, tmp_path: Path) -> No
         made = [sshsig_armored(blob[:10] + sshsig_joined(*parts[:at], one, *parts[at + 1 :]))
                 for at, each in changes.items() for one in each]  # fmt: skip
         made += [sshsig_armored(one + blob[10:]) for one in (b"SSHSIG\0\0\0\2", b"SSHSIG\0\0\0\0", b"SSHSIX\0\0\0\1")]
-        made += [sshsig_armored(blob + b"\0"), sshsig_armored(blob[:-1]), sshsig_armored(blob, 76), sshsig_armored(blob, 7)]
+        made += [
+            sshsig_armored(blob + b"\0"),
+            sshsig_armored(blob[:-1]),
+            sshsig_armored(blob, 76),
+            sshsig_armored(blob, 7),
+        ]
         made += [good + good, b"x\n" + good, good + b"x", b"\n" + good, b" " + good, good.rpartition(b"-----END")[0]]
-        made += [good.replace(b"BEGIN SSH", b"BEGIN PGP"), good.replace(b"\nU1NI", b"\nU1N!"), good.replace(b"\nU1NI", b"\nU1=I")]
+        made += [
+            good.replace(b"BEGIN SSH", b"BEGIN PGP"),
+            good.replace(b"\nU1NI", b"\nU1N!"),
+            good.replace(b"\nU1NI", b"\nU1=I"),
+        ]
         for one in made:
             assert not ours(tmp_path, allowed, one) or theirs(tmp_path, allowed, one), one
         assert ours(tmp_path, allowed, good) and theirs(tmp_path, allowed, good)

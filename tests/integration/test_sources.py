@@ -15,7 +15,7 @@ import pytest
 from packaging.pylock import Pylock
 
 from offlinepack.errors import OfflinepackError
-from offlinepack.indexes import Indexes
+from offlinepack.index.settings import read_settings
 from offlinepack.requirements.model import ProjectWheels, Requirements
 from offlinepack.requirements.read import parse_arguments, read_environment, read_project, read_requirements_file
 from offlinepack.requirements.uv_export import find_uv, make_uv_environment
@@ -23,7 +23,7 @@ from offlinepack.resolve.choose import complete_names, resolve
 from offlinepack.resolve.context import ResolverContext
 from offlinepack.resolve.dependencies import Closure, check_closure, next_requirements
 from offlinepack.selection import select_files
-from offlinepack.targets import parse
+from offlinepack.targets.parse import parse_target
 from offlinepack.wheels.metadata import parse_metadata
 from tests.making import ServedIndex, make_sdist, make_wheel, serve_index
 
@@ -48,8 +48,8 @@ def index(tmp_path: Path) -> Iterator[ServedIndex]:
 
 
 def locked(index: ServedIndex, asked: Requirements, target: str = LINUX) -> Pylock:
-    indexes = Indexes.from_settings(index_url=index.url)
-    return resolve(asked, parse(target), indexes, ResolverContext(retries=0), "uv")
+    indexes = read_settings(index_url=index.url)
+    return resolve(asked, parse_target(target), indexes, ResolverContext(retries=0), "uv")
 
 
 def names(pylock: Pylock) -> list[str]:
@@ -146,9 +146,9 @@ def test_a_project_with_setup_py_gets_its_name(index: ServedIndex, tmp_path: Pat
     (project / "setup.py").write_text("")
     asked = read_project(project)
     assert asked.requirements[0].name is None
-    named = complete_names(asked, Indexes.from_settings(index_url=index.url), ResolverContext())
+    named = complete_names(asked, read_settings(index_url=index.url), ResolverContext())
     assert named.requirements[0].line == f"my-app @ {project.as_uri()}"
-    assert complete_names(named, Indexes.from_settings(index_url=index.url), ResolverContext()) is named
+    assert complete_names(named, read_settings(index_url=index.url), ResolverContext()) is named
     assert names(locked(index, asked)) == ["click==8.1", "my-app==None"]
 
 
@@ -157,8 +157,8 @@ def test_the_project_s_wheel_from_links(index: ServedIndex, tmp_path: Path) -> N
     dist = tmp_path / "dist"
     make_wheel(dist, "mine", "4.0", requires=["stone"])
     asked = read_project(project, own=ProjectWheels([str(dist)]))
-    indexes = Indexes.from_settings(index_url=index.url, find_links=[str(dist)])
-    made = resolve(asked, parse(LINUX), indexes, ResolverContext(), "uv")
+    indexes = read_settings(index_url=index.url, find_links=[str(dist)])
+    made = resolve(asked, parse_target(LINUX), indexes, ResolverContext(), "uv")
     assert names(made) == ["mine==4.0", "stone==2.0"]
 
 
@@ -315,9 +315,9 @@ def test_a_lock_for_another_python_or_environment(index: ServedIndex) -> None:
 
 
 def close(index: ServedIndex, pylock: Pylock, asked: Requirements, target: str) -> Closure:
-    chosen = select_files(pylock, parse(target), asked).files
+    chosen = select_files(pylock, parse_target(target), asked).files
     read = [parse_metadata(index.files[one.filename].metadata or b"") for one in chosen]
-    return check_closure(read, asked, parse(target))
+    return check_closure(read, asked, parse_target(target))
 
 
 def test_a_lock_names_files_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,6 +328,6 @@ def test_a_lock_names_files_beside_it(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "pylock.toml").write_text(text)
     monkeypatch.chdir(tmp_path)
     asked = read_requirements_file(Path("pylock.toml"))
-    made = resolve(asked, parse(LINUX), Indexes.from_settings(index_url="http://127.0.0.1:9/"), ResolverContext())
-    (chosen,) = select_files(made, parse(LINUX), asked).files
+    made = resolve(asked, parse_target(LINUX), read_settings(index_url="http://127.0.0.1:9/"), ResolverContext())
+    (chosen,) = select_files(made, parse_target(LINUX), asked).files
     assert (chosen.path, chosen.url) == (str(wheel), None)

@@ -65,7 +65,9 @@ def test_install_verify_inspect_rollback_probe(program: Path, tmp_path: Path) ->
 def test_a_bundle_by_hand_and_one_by_offlinepack_leave_the_same_program(tmp_path: Path, program: Path) -> None:
     one = bundle(tmp_path, "1.0")
     for name, command in (("a", [one / "install.py"]), ("b", ["-m", "offlinepack", "install", one])):
-        subprocess.run([sys.executable, *map(str, command), "--venv", str(tmp_path / name)], check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, *map(str, command), "--venv", str(tmp_path / name)], check=True, capture_output=True
+        )
         assert (tmp_path / f"{name}.d" / "offlinepack.pyz").read_bytes() == program.read_bytes()
 
 

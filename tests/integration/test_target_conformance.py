@@ -16,7 +16,8 @@ from packaging.tags import sys_tags
 
 from offlinepack.errors import UsageError
 from offlinepack.ontarget import interpreter
-from offlinepack.targets import Target, from_facts, of_interpreter, parse, running
+from offlinepack.targets.model import Target
+from offlinepack.targets.parse import get_running_target, make_target_from_facts, parse_target, probe_interpreter
 from tests.making import make_wheel
 
 RECORDED = sorted((Path(__file__).parents[2] / "fixtures" / "interpreters").glob("*.json"))
@@ -53,12 +54,12 @@ def same_tags(ours: list[str], theirs: list[str]) -> None:
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 def test_a_recorded_interpreter(path: Path) -> None:
     told: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    target = parse(str(path))
+    target = parse_target(str(path))
     same_tags([str(tag) for tag in target.tags], told["compatible_tags"])
     assert target.environment == told["marker_environment"]
     # and what follows from its name alone contradicts nothing
     spelled = f"{target.platform_tag}:{'pp' * (told['implementation'] == 'pypy')}{told['python']}"
-    alike = parse(spelled + "t" * told["free_threaded"])
+    alike = parse_target(spelled + "t" * told["free_threaded"])
     assert alike.tags == target.tags
     real = dict(told["marker_environment"])
     if told["implementation"] == "pypy":  # of an older Python, no PyPy's own version is known
@@ -80,7 +81,7 @@ def test_the_recorded_ones_are_of_many_kinds() -> None:
 
 
 def test_the_interpreter_that_runs_this() -> None:
-    here = running()
+    here = get_running_target()
     same_tags([str(tag) for tag in here.tags], [str(tag) for tag in sys_tags()])
     real = dict(default_environment())
     assert here.environment.items() <= real.items()
@@ -89,7 +90,7 @@ def test_the_interpreter_that_runs_this() -> None:
 
 @pytest.mark.parametrize("python", PYTHONS, ids=str)
 def test_an_interpreter_of_this_machine(python: Path) -> None:
-    there = of_interpreter(python)
+    there = probe_interpreter(python)
     assert there.name == there.tag and there.facts.python.startswith(f"3.{there.facts.python.split('.')[1]}.")
     asked = subprocess.run([python, "-I", "-B", "-c", ASK], capture_output=True, text=True, check=False)
     if asked.returncode:
@@ -112,9 +113,9 @@ def test_the_probe_is_one_file_that_writes_nothing(python: Path, tmp_path: Path)
     told = json.loads(done.stdout)
     last = done.stderr.splitlines()[-1]
     assert last.startswith("ask for: --target ")
-    spoken = parse(last.split()[-1])
-    found = from_facts(told)
-    assert spoken.facts[2:5] == found.facts[2:5] and spoken.facts.python == found.anywhere().facts.python
+    spoken = parse_target(last.split()[-1])
+    found = make_target_from_facts(told)
+    assert spoken.facts[2:5] == found.facts[2:5] and spoken.facts.python == found.generic().facts.python
     assert told["schema"] == 1 and told["disk_free"]["prefix"] > 0
     if told["os"] == "linux":
         assert "libc.so.6" in told["sonames"] or told["libc"] == "musl"
@@ -127,7 +128,7 @@ def test_the_probe_is_one_file_that_writes_nothing(python: Path, tmp_path: Path)
 def test_what_is_no_python_is_a_usage_error(tmp_path: Path) -> None:
     for path in (tmp_path / "none", Path("/bin/false")):
         with pytest.raises(UsageError) as caught:
-            of_interpreter(path)
+            probe_interpreter(path)
         assert caught.value.findings[0].code == "python-silent"
 
 
@@ -145,7 +146,7 @@ def test_what_is_no_python_is_a_usage_error(tmp_path: Path) -> None:
     ],
 )
 def test_pip_with_our_options_takes_the_same_tags(name: str) -> None:
-    target = parse(name)
+    target = parse_target(name)
     command = [sys.executable, "-m", "pip", "debug", "--verbose", *target.pip_platform_args()]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     listed = said.partition("Compatible tags:")[2].split("\n", 1)[1].split()
@@ -181,17 +182,24 @@ def levels(target: Target) -> list[str]:
     ],
 )
 def test_uv_with_our_triple_takes_the_same_levels(name: str, tmp_path: Path) -> None:
-    target = parse(name)
+    target = parse_target(name)
     best = ""
     for filename in levels(target):
         version, tags = filename[:-4].split("-", 2)[1:]
         make_wheel(tmp_path, "stone", version, tag=tags)
-        best = version if target.accepts(filename) is not None else best
+        best = version if target.rank_wheel(filename) is not None else best
     environment = {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "UV_CACHE_DIR": str(tmp_path / "cache")}
     environment["MACOSX_DEPLOYMENT_TARGET"] = target.facts.macos_version or ""
     uv = Path(sys.executable).with_name("uv")
     command = [uv, "pip", "compile", "-", "--python", sys.executable, "--no-index", "--find-links", str(tmp_path)]
-    command += ["--only-binary", ":all:", "--python-version", target.python_full, "--no-header", "--no-annotate"]
-    command += ["--python-platform", str(target.uv_platform())]
+    command += [
+        "--only-binary",
+        ":all:",
+        "--python-version",
+        target.python_full_version,
+        "--no-header",
+        "--no-annotate",
+    ]
+    command += ["--python-platform", str(target.get_uv_platform())]
     done = subprocess.run(command, input="stone", capture_output=True, text=True, check=False, env=environment)
     assert done.stdout.strip() == f"stone=={best}", done.stderr

@@ -6,25 +6,21 @@ the test, and so does one that it lists and that is no more.
 
 from __future__ import annotations
 
-import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 from packaging.pylock import Pylock
 
-from offlinepack.indexes import Indexes
+from offlinepack.index.settings import read_settings
 from offlinepack.requirements.model import Requirements
 from offlinepack.requirements.read import parse_arguments
 from offlinepack.resolve.choose import resolve
 from offlinepack.resolve.context import ResolverContext
 from offlinepack.selection import select_files
-from offlinepack.targets import Target, parse
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from offlinepack.targets.model import Target
+from offlinepack.targets.parse import parse_target
 
 DIFFERENCES = Path(__file__).parents[2] / "fixtures" / "locks" / "differences.toml"
 SETS = {
@@ -67,7 +63,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def locked(asked: Requirements, target: Target, resolver: str, cache: Path) -> Pylock:
-    return resolve(asked, target, Indexes.from_settings(), ResolverContext(cache_dir=cache), resolver)
+    return resolve(asked, target, read_settings(), ResolverContext(cache_dir=cache), resolver)
 
 
 def pins(pylock: Pylock, target: Target) -> dict[str, str]:
@@ -87,7 +83,7 @@ def listed(name: str, target: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("name", "target"), [(name, one) for name, all_ in TARGETS.items() for one in all_])
 def test_the_two_lockers_agree(name: str, target: str, cache: Path) -> None:
-    asked, seen = parse_arguments(SETS[name]), parse(target)
+    asked, seen = parse_arguments(SETS[name]), parse_target(target)
     by_uv, by_pip = (locked(asked, seen, resolver, cache) for resolver in ("uv", "pip"))
     ours, theirs = pins(by_uv, seen), pins(by_pip, seen)
     differ = {
@@ -101,11 +97,11 @@ def test_the_two_lockers_agree(name: str, target: str, cache: Path) -> None:
 
 @pytest.mark.parametrize("target", ALONE)
 def test_pip_locks_where_uv_cannot(target: str, cache: Path) -> None:
-    seen, asked = parse(target), parse_arguments(["flask", "pyyaml", "cffi"])
-    assert seen.uv_platform() is None
+    seen, asked = parse_target(target), parse_arguments(["flask", "pyyaml", "cffi"])
+    assert seen.get_uv_platform() is None
     made = locked(asked, seen, "auto", cache)
     assert {"flask", "pyyaml", "cffi", "jinja2"} <= {one.name for one in made.packages}
-    assert all(seen.accepts(one) is not None for one in files(made, seen, asked) if one.endswith(".whl"))
+    assert all(seen.rank_wheel(one) is not None for one in files(made, seen, asked) if one.endswith(".whl"))
 
 
 def test_every_difference_has_a_reason_and_a_place() -> None:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,6 @@ from offlinepack.requirements.uv_export import find_uv, make_uv_environment
 from tests.making import ServedIndex, make_sdist, make_wheel
 
 from .conftest import Ran, pip_wheel
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 Run = Callable[..., Ran]
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -202,7 +198,9 @@ def test_a_project_of_another_version_than_the_wheel_that_lies_ready(
     Path("project/backend/in_tree.py").write_text("raise SystemExit('no tag was found')")
     done = offlinepack("build", "--project", "project", *LINUX, "-f", wheel.parent)
     assert done.code == 8
-    assert "The version of the project project is known only to its build" in done.err and "no tag was found" in done.err
+    assert (
+        "The version of the project project is known only to its build" in done.err and "no tag was found" in done.err
+    )
 
 
 def test_extras_and_groups_of_a_project(index: ServedIndex, offlinepack: Run) -> None:

@@ -69,7 +69,12 @@ def signature(key: Path, folder: Path, namespace: str = "offlinepack", change: b
 
 def targets(program: Path, folder: Path, *words: object) -> Iterator[tuple[str, int, str]]:
     """What the target side's programs say to the folder."""
-    for command in ([folder / "install.py", "--verify"], [folder / "install.py"], [program, "verify", folder], [program, "install", folder]):
+    for command in (
+        [folder / "install.py", "--verify"],
+        [folder / "install.py"],
+        [program, "verify", folder],
+        [program, "install", folder],
+    ):
         place = [] if "verify" in str(command[1:2]) else ["--venv", folder.parent / "venv", "--dry-run"]
         done = subprocess.run([sys.executable, *map(str, [*command, *place, *words])], capture_output=True, text=True)
         assert "Traceback" not in done.stderr
@@ -90,7 +95,11 @@ CASES: dict[str, tuple[list[tuple[str, str, bytes]], list[str], bool]] = {
     "one of two": ([("packer", "offlinepack", b"")], ["packer", "approver"], False),
     "one twice": ([("packer", "offlinepack", b""), ("packer", "offlinepack", b"")], ["packer", "approver"], False),
     "both": ([("packer", "offlinepack", b""), ("approver", "offlinepack", b"")], ["approver", "packer"], True),
-    "all three kinds of files": ([("other", "offlinepack", b""), ("packer", "offlinepack", b"")], ["packer", "other"], True),
+    "all three kinds of files": (
+        [("other", "offlinepack", b""), ("packer", "offlinepack", b"")],
+        ["packer", "other"],
+        True,
+    ),
 }
 
 
@@ -152,11 +161,18 @@ def test_a_signature_that_is_none_is_damage(
 def test_a_signature_beside_it_or_elsewhere(keys: Path, program: Path, unpacked: Path, offlinepack: Run) -> None:
     path, key = packed(unpacked), ("--verify-key", keys / "packer.pub")
     beside = path.with_name(path.name + ".sig")
-    for content, good in ((b"none", False), (signature(keys / "approver", unpacked), False), (signature(keys / "packer", unpacked), True)):
+    for content, good in (
+        (b"none", False),
+        (signature(keys / "approver", unpacked), False),
+        (signature(keys / "packer", unpacked), True),
+    ):
         beside.write_bytes(content)
         assert {code for _, code, _ in hosts(offlinepack, path, *key)} == {0 if good else 7}
         assert {code for _, code, _ in targets(program, unpacked, *key)} == {7}, "it lies beside another file"
-        told = [*targets(program, unpacked, *key, "--signature", beside), *hosts(offlinepack, unpacked, *key, "--signature", beside)]
+        told = [
+            *targets(program, unpacked, *key, "--signature", beside),
+            *hosts(offlinepack, unpacked, *key, "--signature", beside),
+        ]
         assert {code for _, code, _ in told} == {0 if good else 7}, told
     assert all(code == 0 for _, code, _ in hosts(offlinepack, path)), "nobody is asked for"
     beside.write_bytes(b"none")
@@ -197,7 +213,10 @@ def test_what_is_damaged_is_not_signed(keys: Path, unpacked: Path, offlinepack: 
 def test_older_than_what_was_seen(tmp_path: Path, offlinepack: Run, program: Path) -> None:
     """TUF's rollback: by the name of the bundle, whatever its version; rollback itself is never refused."""
     venv = tmp_path / "venv"
-    made = {name: release(tmp_path, name, sequence=at) for name, at in (("1.0", 5), ("2.0", 7), ("0.9", 7), ("3.0", None), ("4.0", 6))}
+    made = {
+        name: release(tmp_path, name, sequence=at)
+        for name, at in (("1.0", 5), ("2.0", 7), ("0.9", 7), ("3.0", None), ("4.0", 6))
+    }
     other = release(tmp_path, "1.1", name="journal", sequence=1)
 
     asked = ["--venv", str(venv), "--no-compile"]

@@ -151,7 +151,9 @@ def packed() -> Callable[..., Path]:
             if not stamp.exists() or stamp.read_text() != code.hexdigest():
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir(parents=True)
-                offlinepack("build", *arguments, "--name", name, "-o", folder / "bundle.tar.gz", cwd=cwd, timeout=timeout)
+                offlinepack(
+                    "build", *arguments, "--name", name, "-o", folder / "bundle.tar.gz", cwd=cwd, timeout=timeout
+                )
                 run(["tar", "-xzf", folder / "bundle.tar.gz", "-C", folder])
                 stamp.write_text(code.hexdigest())
         return folder / name

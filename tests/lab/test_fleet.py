@@ -48,7 +48,9 @@ def fleet(root: Callable[..., Path], packed: Callable[..., Path], tmp_path: Path
         for number in range(1, COUNT + 1):
             command = [LAB / "fleet-exec", folder, number, "--", "sh", "-euc", SSHD]
             servers.append(
-                subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, env=environment, start_new_session=True)
+                subprocess.Popen(
+                    list(map(str, command)), stderr=subprocess.DEVNULL, env=environment, start_new_session=True
+                )
             )
         options = "-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
         ssh = f"ssh {options} -i {keys / 'id'} -l root"
@@ -90,7 +92,11 @@ def test_the_ssh_loop(fleet: Callable[..., str], packed: Callable[..., Path], tm
         told = told.replace(placed, ours)
     command = ("sh", "-c", told)
     first = fleet(*command, expect=11).splitlines()
-    assert [line.split(": ")[1] for line in first] == ["installed", "installed", "exit " + first[-1].split()[2].rstrip(":")]
+    assert [line.split(": ")[1] for line in first] == [
+        "installed",
+        "installed",
+        "exit " + first[-1].split()[2].rstrip(":"),
+    ]
     assert json.loads((tmp_path / "reports" / f"{MACHINES[0]}.json").read_text())["changed"] is True
     failed = json.loads((tmp_path / "reports" / f"{MACHINES[-1]}.json").read_text())
     assert failed["ok"] is False and failed["findings"]
@@ -118,13 +124,17 @@ def test_the_ansible_role(fleet: Callable[..., str], packed: Callable[..., Path]
     offlinepack("install", packed("ansible", "ansible-core"), "--venv", tool, "--python", sys.executable)
     play = code(PAGES / "how-to" / "fleet.md", "yaml")
     assert "hosts: fleet\n" in play and "/mnt/depot/notes-1.3 " in play
-    play = play.replace("/mnt/depot/notes-1.3 ", "/mnt/depot ").replace("offlinepack_reports: reports ", "offlinepack_reports: told ")
+    play = play.replace("/mnt/depot/notes-1.3 ", "/mnt/depot ").replace(
+        "offlinepack_reports: reports ", "offlinepack_reports: told "
+    )
     (tmp_path / "play.yml").write_text(play.replace("hosts: fleet\n", "hosts: fleet\n  gather_facts: false\n"))
     (tmp_path / "told").mkdir()
     keys, options = fleet.__dict__["keys"], fleet.__dict__["options"]
     shared = f"ansible_user=root ansible_ssh_private_key_file={keys / 'id'} ansible_ssh_common_args='{options}'"
     python = "ansible_python_interpreter=/usr/bin/python3 ansible_pipelining=true"
-    (tmp_path / "hosts").write_text("[fleet]\n" + "".join(f"m{at} ansible_host={one} {shared} {python}\n" for at, one in enumerate(MACHINES, 1)))
+    (tmp_path / "hosts").write_text(
+        "[fleet]\n" + "".join(f"m{at} ansible_host={one} {shared} {python}\n" for at, one in enumerate(MACHINES, 1))
+    )
     variables = {"ANSIBLE_ROLES_PATH": str(HERE / "docs" / "fleet"), "ANSIBLE_NOCOLOR": "1", "LC_ALL": "C.UTF-8"}
     variables |= {"ANSIBLE_LOCAL_TEMP": str(tmp_path / "tmp"), "ANSIBLE_HOME": str(tmp_path / "home")}
     command = (tool / "bin" / "ansible-playbook", "-i", tmp_path / "hosts", tmp_path / "play.yml")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from offlinepack.ontarget import interpreter
-from offlinepack.targets import from_facts, parse
+from offlinepack.targets.parse import make_target_from_facts, parse_target
 from tests.integration.test_target_conformance import same_tags
 from tests.lab.conftest import Machine
 
@@ -39,15 +39,14 @@ def test_the_probe_of_a_root(
     done = there("python3", "/probe.py", binds={PROBE: "/probe.py:ro"})
     assert done.stderr.splitlines()[-1] == f"ask for: --target {spoken}"
     told = json.loads(done.stdout)
-    target = from_facts(told)
-    assert target.platform_tag == parse(spoken).platform_tag
+    target = make_target_from_facts(told)
+    assert target.platform_tag == parse_target(spoken).platform_tag
     assert (told["has"]["venv"], told["has"]["ensurepip"], told["has"]["pip"]) == (True, False, False)
     assert "libc.so.6" in told["sonames"] and "compatible_tags" not in told
     assert target.environment == told["marker_environment"]
     if tuple(int(part) for part in told["python"].split(".")[:2]) >= (3, 10):
         asked = there(
-            *("env", "PYTHONPATH=/with", "python3", "/probe.py"),
-            binds={PROBE: "/probe.py:ro", PIP: "/with/pip:ro"},
+            *("env", "PYTHONPATH=/with", "python3", "/probe.py"), binds={PROBE: "/probe.py:ro", PIP: "/with/pip:ro"}
         )
         same_tags([str(tag) for tag in target.tags], json.loads(asked.stdout)["compatible_tags"])
 
@@ -57,5 +56,5 @@ def test_the_probe_of_another_python(version: str, pythons: dict[str, str], mach
     if version not in pythons:
         pytest.skip(f"no Python {version} here")
     done = machine("--python", version)("python3", "/probe.py", binds={PROBE: "/probe.py:ro"})
-    assert from_facts(json.loads(done.stdout)).facts.python.startswith(version + ".")
+    assert make_target_from_facts(json.loads(done.stdout)).facts.python.startswith(version + ".")
     assert done.stderr.splitlines()[-1].endswith(":" + version)

@@ -14,9 +14,10 @@ import pytest
 
 from offlinepack.bundle.reader import open_bundle
 from offlinepack.ontarget.manifest import MANIFEST, serialize_manifest
-from offlinepack.rehearse import Verdict, live
-from offlinepack.rehearse.static import rehearse
-from offlinepack.targets import from_facts
+from offlinepack.rehearsal.live import run_install
+from offlinepack.rehearsal.static import check_bundle_targets
+from offlinepack.rehearsal.verdict import Verdict
+from offlinepack.targets.parse import make_target_from_facts
 
 from .conftest import HERE, KEPT, LAB, Machine, alone, offlinepack, run
 
@@ -112,10 +113,10 @@ def test_no_static_finding_is_disproved_by_the_machine(
     def judged(place: Path) -> tuple[dict[str, set[str]], dict[str, set[str]], Verdict]:
         """Libraries that the static stage, and the machine, find missing, each with those that want it."""
         told = machine("--root", place, "--user")("python3", "/probe.py", binds={PROBE: "/probe.py:ro"}).stdout
-        probed = replace(from_facts(json.loads(told)), name=target)
-        (verdict,) = rehearse(bundle, None, {planned.tag: probed})
+        probed = replace(make_target_from_facts(json.loads(told)), name=target)
+        (verdict,) = check_bundle_targets(bundle, None, {planned.tag: probed})
         assert not [one.render() for one in verdict.findings if one.level == "error" and one.code != "library-missing"]
-        (seen,) = live.rehearse(bundle, [replace(verdict, installs=True, findings=())], place)
+        (seen,) = run_install(bundle, [replace(verdict, installs=True, findings=())], place)
         return lacking(verdict, "library-missing"), lacking(seen, "library-missing"), seen
 
     bare = root(suite)
@@ -127,8 +128,8 @@ def test_no_static_finding_is_disproved_by_the_machine(
     shutil.copytree(folder, silent, ignore=shutil.ignore_patterns(MANIFEST))
     listed = bundle.manifest._replace(targets=(planned._replace(needs=()),))
     (silent / MANIFEST).write_bytes(serialize_manifest(listed))
-    (verdict,) = rehearse(open_bundle(silent))
-    (imported,) = live.rehearse(open_bundle(silent), [replace(verdict, installs=True, findings=())], bare)
+    (verdict,) = check_bundle_targets(open_bundle(silent))
+    (imported,) = run_install(open_bundle(silent), [replace(verdict, installs=True, findings=())], bare)
     shown = lacking(imported, "import-library")
     assert set().union(*shown.values()) >= set().union(*expected.values())
     assert set(shown) <= set(expected), "a loader names the first that it misses; who imports such a module fails too"
@@ -136,7 +137,7 @@ def test_no_static_finding_is_disproved_by_the_machine(
     expected, lacks, seen = judged(root(suite, include=include))
     assert (expected, lacks) == ({}, {})
     assert not [one.render() for one in seen.findings if one.level == "error"]
-    assert seen.says == "runs"
+    assert seen.outcome == "runs"
 
 
 def lacking(verdict: Verdict, code: str) -> dict[str, set[str]]:

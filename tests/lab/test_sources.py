@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import tarfile
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from offlinepack.fetch import Downloads, Wanted, open_client
-from offlinepack.indexes import Indexes
+from offlinepack.index.settings import read_settings
+from offlinepack.net.client import open_client
+from offlinepack.net.download import DownloadQueue
+from offlinepack.net.model import DownloadRequest
 from offlinepack.requirements.uv_export import find_uv, make_uv_environment
 from offlinepack.store import Store
 from tests.making import make_sdist
 
 from .conftest import KEPT, Machine, offlinepack, run
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 def carried(folder: Path, *arguments: object) -> tuple[Path, str]:
@@ -84,11 +81,11 @@ def kept(name: str, version: str, kind: str) -> Path:
     done = offlinepack("lock", f"{name}=={version}", "--no-deps", *how, "--target", "debian12")
     (package,) = tomllib.loads(done.stdout)["packages"]
     found = package["sdist"] if kind == "sdist" else package["wheels"][0]
-    wanted = Wanted(found["url"], found["url"].rsplit("/", 1)[1], found["hashes"]["sha256"])
-    with Store.open(KEPT / "cache") as store, open_client(Indexes.from_settings()) as client:
-        (stored,) = Downloads(store, client).files([wanted])
+    wanted = DownloadRequest(found["url"], found["url"].rsplit("/", 1)[1], found["hashes"]["sha256"])
+    with Store.open(KEPT / "cache") as store, open_client(read_settings()) as client:
+        (stored,) = DownloadQueue(store, client).fetch_files([wanted])
         place.mkdir(parents=True, exist_ok=True)
-        return stored.placed_in(place)
+        return stored.link_into(place)
 
 
 # ---------------------------------------------------------------------------------------------- environments
@@ -120,11 +117,7 @@ RUN = "import flask, yaml, docopt, mine; from yaml import CSafeLoader; print(min
 @pytest.mark.xdist_group("debian")
 @pytest.mark.parametrize("kind", [pytest.param("venv", marks=pytest.mark.slow), "conda"])
 def test_an_environment_runs_on_a_bare_debian(
-    kind: str,
-    tmp_path: Path,
-    pythons: dict[str, str],
-    root: Callable[..., Path],
-    machine: Callable[..., Machine],
+    kind: str, tmp_path: Path, pythons: dict[str, str], root: Callable[..., Path], machine: Callable[..., Machine]
 ) -> None:
     place = environment(tmp_path, pythons["3.11"], conda=kind == "conda")
     bundle, said = carried(tmp_path, "--venv", place, "--target", "debian12", "--name", "app")

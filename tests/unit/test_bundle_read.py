@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from offlinepack.bundle import reader
 from offlinepack.bundle.reader import open_bundle, read_manifest
 from offlinepack.errors import BundleError, ComputerError, Finding, IntegrityError
-from offlinepack.bundle import reader
 from offlinepack.ontarget.manifest import File
 
 from ..bundles import (

@@ -346,9 +346,7 @@ def test_parts_of_a_former_bundle_go_away(tmp_path: Path) -> None:
 
 def test_signatures_follow_the_manifest(tmp_path: Path) -> None:
     path, manifest = make_bundle(tmp_path, signatures=[b"one", b"two"])
-    assert [one.name for one in listing(path)][:3] == [
-        f"notes-1.2/{one}" for one in ("manifest.json", *SIGNATURES)
-    ]
+    assert [one.name for one in listing(path)][:3] == [f"notes-1.2/{one}" for one in ("manifest.json", *SIGNATURES)]
     opened = open_bundle(path)
     assert opened.signatures == {"manifest.json.sig": b"one", "manifest.json.2.sig": b"two"}
     assert serialize_manifest(manifest) == opened.manifest_bytes

@@ -133,7 +133,9 @@ def defaults(path: Path, name: str, named: bool = True) -> dict[str, object]:
 
 def test_settings_are_for_packing_and_the_lone_keys_of_others_for_those(tmp_path: Path) -> None:
     path = tmp_path / "offlinepack.toml"
-    path.write_text('venv = ".venv"\nengine = "fast"\nlang = "zh"\nrequirement-files = ["a.txt"]\nincludes = ["conf=etc"]\n')
+    path.write_text(
+        'venv = ".venv"\nengine = "fast"\nlang = "zh"\nrequirement-files = ["a.txt"]\nincludes = ["conf=etc"]\n'
+    )
     (tmp_path / "conf").mkdir()
     packing = defaults(path, "build")
     assert packing["venv"] == str(tmp_path / ".venv"), "beside the settings, not where we stand"
@@ -165,7 +167,7 @@ def test_init_looks_at_the_project_and_what_it_writes_is_read(run: Run, tmp_path
     code, out, err = run("init")
     assert code == 0 and "pyproject.toml" in err, err
     assert project.read_text().endswith(out) and project.read_text().startswith("[project]\n")
-    assert '# extras = ["web"]' in out and 'manage.py=app/manage.py' in out and "# targets" in out
+    assert '# extras = ["web"]' in out and "manage.py=app/manage.py" in out and "# targets" in out
     assert read_config(project) == {"project": "."}
     before = project.read_bytes()
     assert run("init")[0] == 2 and project.read_bytes() == before
@@ -189,13 +191,23 @@ def test_a_variable_that_is_nearly_an_option_is_told() -> None:
     from offlinepack.cli.build import build
     from offlinepack.cli.config import find_misnamed_variables
 
-    seen = {"OFFLINEPACK_TARGETS": "debian12", "OFFLINEPACK_TARGET": "x", "OFFLINEPACK_LAB": "y", "OFFLINEPACK_VERIFY_KEY": ""}
+    seen = {
+        "OFFLINEPACK_TARGETS": "debian12",
+        "OFFLINEPACK_TARGET": "x",
+        "OFFLINEPACK_LAB": "y",
+        "OFFLINEPACK_VERIFY_KEY": "",
+    }
     (found,) = find_misnamed_variables(seen, build.params)
-    assert found.render() == "The variable OFFLINEPACK_TARGETS means nothing to offlinepack. Did you mean 'OFFLINEPACK_TARGET'?"
+    assert (
+        found.render()
+        == "The variable OFFLINEPACK_TARGETS means nothing to offlinepack. Did you mean 'OFFLINEPACK_TARGET'?"
+    )
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion(shell: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_completion(
+    shell: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pyproject.toml").write_text("not = [toml")
 

@@ -8,13 +8,15 @@ from offlinepack.errors import SelectionError
 from offlinepack.requirements.model import Requirements
 from offlinepack.requirements.read import parse_arguments
 from offlinepack.resolve.dependencies import Closure, check_closure
-from offlinepack.targets import parse
+from offlinepack.targets.parse import parse_target
 from offlinepack.wheels.metadata import WheelMetadata, parse_metadata
 
 LINUX, WINDOWS = "cp311-manylinux_2_28_x86_64", "cp311-win_amd64"
 
 
-def made(name: str, version: str = "1.0", *requires: str, python: str = "", extras: tuple[str, ...] = ()) -> WheelMetadata:
+def made(
+    name: str, version: str = "1.0", *requires: str, python: str = "", extras: tuple[str, ...] = ()
+) -> WheelMetadata:
     lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
     lines += [f"Requires-Dist: {one}" for one in requires] + [f"Provides-Extra: {one}" for one in extras]
     lines += [f"Requires-Python: {python}"] if python else []
@@ -24,7 +26,7 @@ def made(name: str, version: str = "1.0", *requires: str, python: str = "", extr
 def closed(*chosen: WheelMetadata, asked: list[str], target: str = LINUX, **more: bool) -> Closure:
     from dataclasses import replace
 
-    return check_closure(chosen, replace(parse_arguments(asked), **more), parse(target))
+    return check_closure(chosen, replace(parse_arguments(asked), **more), parse_target(target))
 
 
 def names(found: Closure) -> list[str]:
@@ -72,22 +74,12 @@ def test_missing_on_the_target_is_an_error() -> None:
 def test_without_dependencies_each_missing_one_is_a_warning() -> None:
     found = closed(made("click", "8", "colorama", "rich"), asked=["click"], no_deps=True)
     assert names(found.raise_on_errors()) == ["click"]
-    assert codes(found) == [
-        ("warning", "missing-dependency", "colorama"),
-        ("warning", "missing-dependency", "rich"),
-    ]
+    assert codes(found) == [("warning", "missing-dependency", "colorama"), ("warning", "missing-dependency", "rich")]
 
 
 def test_extras_lead_on() -> None:
     chosen = (
-        made(
-            "celery",
-            "5",
-            "kombu",
-            "redis>=4; extra == 'redis'",
-            "sphinx; extra == 'docs'",
-            extras=("redis", "docs"),
-        ),
+        made("celery", "5", "kombu", "redis>=4; extra == 'redis'", "sphinx; extra == 'docs'", extras=("redis", "docs")),
         made("kombu", "5"),
         made("redis", "5"),
     )
@@ -156,7 +148,7 @@ def test_a_patch_release_goes_into_the_plan() -> None:
     found = check_closure(
         [made("stone", "1", python=">=3.9.2"), made("pebble", "1", python="!=3.9.3,>=3.7")],
         parse_arguments(["stone", "pebble"]),
-        parse("cp39-manylinux_2_28_x86_64"),
+        parse_target("cp39-manylinux_2_28_x86_64"),
     )
     assert found.python_min == "3.9.2"
     assert not found.findings
@@ -172,11 +164,9 @@ def test_a_python_that_is_not_admitted() -> None:
 def test_a_given_lock_is_installed_whole() -> None:
     from packaging.pylock import Pylock
 
-    given = Requirements(
-        pylocks=(Pylock.from_dict({"lock-version": "1.0", "created-by": "x", "packages": []}),),
-    )
+    given = Requirements(pylocks=(Pylock.from_dict({"lock-version": "1.0", "created-by": "x", "packages": []}),))
     chosen = [made("stone", "1", "pebble"), made("pebble"), made("sand")]
-    found = check_closure(chosen, given, parse(LINUX))
+    found = check_closure(chosen, given, parse_target(LINUX))
     assert [(one.name, one.is_requested) for one in found.order] == [("pebble", False), ("sand", True), ("stone", True)]
     assert not found.unneeded_names
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,6 @@ from offlinepack.errors import Finding, IntegrityError
 from offlinepack.ontarget.manifest import Facts, File, Manifest
 
 from ..bundles import WINDOWS, Parts, make_bundle, some_wheels, stored, taken_apart, target_of
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 TAG = "cp311-manylinux_2_36_x86_64"
 PYLOCK, REQUIREMENTS = f"pylock.{TAG}.toml", f"requirements.{TAG}.txt"

@@ -86,7 +86,9 @@ def state(place: EnvironmentLocation, **values: object) -> None:
 
 
 def test_nothing_there_is_a_place(tmp_path: Path) -> None:
-    assert locate_environment(str(tmp_path / "app" / "venv")) == EnvironmentLocation(str(tmp_path / "app" / "venv"), False)
+    assert locate_environment(str(tmp_path / "app" / "venv")) == EnvironmentLocation(
+        str(tmp_path / "app" / "venv"), False
+    )
 
 
 def test_an_empty_folder_is_a_place(tmp_path: Path) -> None:
@@ -285,7 +287,9 @@ def test_what_is_not_whole_is_found(tmp_path: Path, fault: str) -> None:
         module.write_bytes(b"x = 2\n")
         digest = base64.urlsafe_b64encode(hashlib.sha256(b"x = 2\n").digest()).rstrip(b"=").decode()
         lines = (info / "RECORD").read_text().splitlines()
-        lines = [f"stone/__init__.py,sha256={digest},6" if one.startswith("stone/__init__.py,") else one for one in lines]
+        lines = [
+            f"stone/__init__.py,sha256={digest},6" if one.startswith("stone/__init__.py,") else one for one in lines
+        ]
         (info / "RECORD").write_text("\n".join(lines) + "\n")
         assert find_altered_distributions(str(root), {"stone": "1.0"}) == {}
     assert set(find_altered_distributions(str(root), {"stone": "1.0"}, records)) == {"stone"}
@@ -302,7 +306,9 @@ def test_sweep_leaves_what_is_listed_and_nothing_else(tmp_path: Path) -> None:
     remove_unowned_files(str(root), base)
     assert find_altered_distributions(str(root), {"stone": "1.0"}) == {}
     left = {one for one in list_tree(str(root)) if one not in base}
-    assert left == {os.path.relpath(one, root) for one in [*info.parent.rglob("stone*"), *info.parent.rglob("stone*/**/*")]}
+    assert left == {
+        os.path.relpath(one, root) for one in [*info.parent.rglob("stone*"), *info.parent.rglob("stone*/**/*")]
+    }
 
 
 @pytest.mark.parametrize("wanted", [True, False])

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from offlinepack.errors import IntegrityError
-from offlinepack.examine import clashes, examined
-from offlinepack.ontarget import wheel
 from offlinepack.ontarget.destinations import find_clashes
 from offlinepack.store import Store, StoredFile
+from offlinepack.wheels import inspect, report
+from offlinepack.wheels.inspect import find_file_clashes, inspect_wheel
 
 from ..making import make_wheel
 
@@ -19,22 +19,23 @@ def store(tmp_path: Path) -> Store:
 
 
 def kept(store: Store, path: Path) -> StoredFile:
-    return store.take(path)
+    return store.add_file(path)
 
 
 def test_a_wheel_is_read_once(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = kept(store, make_wheel(tmp_path, "stone", requires=["lichen>=1"]))
-    first = examined(file, store)
-    monkeypatch.setattr(wheel, "read_wheel", lambda *_, **__: pytest.fail("read again"))
-    again = examined(file, store)
-    assert (again.header, again.roots) == (first.header, first.roots)
+    first = inspect_wheel(file, store)
+    for module in (inspect, report):
+        monkeypatch.setattr(module, "read_wheel", lambda *_, **__: pytest.fail("read again"))
+    again = inspect_wheel(file, store)
+    assert (again.metadata_header, again.path_roots) == (first.metadata_header, first.path_roots)
     assert [str(one) for one in again.metadata.requires] == ["lichen>=1"]
 
 
 def test_what_runs_at_every_start_is_said_each_time(store: Store, tmp_path: Path) -> None:
     file = kept(store, make_wheel(tmp_path, "stone", files={"stone.pth": "import stone\n", "stone.py": ""}))
     for _ in range(2):
-        assert [one.code for one in examined(file, store).notes] == ["wheel-startup"]
+        assert [one.code for one in inspect_wheel(file, store).notes] == ["wheel-startup"]
 
 
 def test_an_unsound_wheel_is_unsound_each_time(store: Store, tmp_path: Path) -> None:
@@ -43,7 +44,7 @@ def test_an_unsound_wheel_is_unsound_each_time(store: Store, tmp_path: Path) -> 
     file = kept(store, path)
     for _ in range(2):
         with pytest.raises(IntegrityError):
-            examined(file, store)
+            inspect_wheel(file, store)
 
 
 @pytest.mark.parametrize(
@@ -65,15 +66,15 @@ def test_only_wheels_with_a_root_in_common_are_compared(
     store: Store, tmp_path: Path, one: dict[str, str], other: dict[str, str], system: str, levels: list[str]
 ) -> None:
     files = [kept(store, make_wheel(tmp_path, name, files=each)) for name, each in (("stone", one), ("lichen", other))]
-    both = [examined(file, store) for file in files]
+    both = [inspect_wheel(file, store) for file in files]
     for _ in range(2):
-        found = clashes(both, system, store)
+        found = find_file_clashes(both, system, store)
         assert [each.level for each in found] == levels
-        assert found == find_clashes([each.read for each in reversed(both)], system)
+        assert found == find_clashes([each.checked_wheel for each in reversed(both)], system)
 
 
 def test_scripts_of_two_wheels(store: Store, tmp_path: Path) -> None:
     for name, entries in (("stone", {"run": "stone:main"}), ("lichen", {"run": "lichen:main"})):
         make_wheel(tmp_path, name, entry_points={"console_scripts": entries})
-    both = [examined(kept(store, path), store) for path in sorted(tmp_path.glob("*.whl"))]
-    assert [one.level for one in clashes(both, "windows", store)] == ["error"]
+    both = [inspect_wheel(kept(store, path), store) for path in sorted(tmp_path.glob("*.whl"))]
+    assert [one.level for one in find_file_clashes(both, "windows", store)] == ["error"]

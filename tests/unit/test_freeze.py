@@ -85,7 +85,10 @@ def test_what_nothing_needs_is_asked_for_too_but_was_not_requested(venv: Path) -
     put(venv, "kombu", "5.3")
     put(venv, "redis", "5.0")
     found = read_environment(venv)
-    assert [(one.line, one.is_requested) for one in found.requirements] == [("celery==5.4", True), ("redis==5.0", False)]
+    assert [(one.line, one.is_requested) for one in found.requirements] == [
+        ("celery==5.4", True),
+        ("redis==5.0", False),
+    ]
 
 
 STANDARD = ("httptools; extra == 'standard'", "colorama; sys_platform == 'win32' and extra == 'standard'")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from packaging.metadata import parse_email
 
-from offlinepack.evidence.licences import Licence, allowed, of
+from offlinepack.wheels.licenses import License, are_terms_allowed, detect_license
 
 RELEASES = {
     one["project"]: one
@@ -65,10 +65,10 @@ BOTH = {
 }
 
 
-def said(project: str) -> Licence:
+def said(project: str) -> License:
     one = RELEASES[project]
     raw, _ = parse_email("\n".join(one["metadata"]) + "\n")
-    return of(raw, lambda: one["texts"])
+    return detect_license(raw, lambda: one["texts"])
 
 
 @pytest.mark.parametrize("project", sorted(LOOKED_AT))
@@ -87,9 +87,9 @@ def test_the_table_is_whole() -> None:
     assert len(RELEASES) >= 30
 
 
-def licence(*lines: str, text: str = "") -> Licence:
+def licence(*lines: str, text: str = "") -> License:
     raw, _ = parse_email("\n".join(lines) + "\n")
-    return of(raw, lambda: [text] if text else [])
+    return detect_license(raw, lambda: [text] if text else [])
 
 
 MIT = "Permission is hereby granted, free of charge, to any person obtaining a copy of this software and ..."
@@ -145,4 +145,4 @@ def test_nothing_is_invented() -> None:
     ],
 )
 def test_allowed(terms: list[str], among: set[str], expected: bool) -> None:
-    assert allowed(terms, lambda one: one in among) is expected
+    assert are_terms_allowed(terms, lambda one: one in among) is expected

@@ -51,7 +51,9 @@ def sentences(path: Path) -> set[str]:
 @pytest.mark.parametrize("side", ["host", "ontarget"])
 def test_every_sentence_has_its_chinese_twin(side: str) -> None:
     files = ONTARGET if side == "ontarget" else [one for one in FILES if one not in ONTARGET]
-    table = json.loads(((PACKAGE / "ontarget" if side == "ontarget" else PACKAGE) / "messages.zh.json").read_text("utf-8"))
+    table = json.loads(
+        ((PACKAGE / "ontarget" if side == "ontarget" else PACKAGE) / "messages.zh.json").read_text("utf-8")
+    )
     wanted = set().union(*(sentences(one) for one in files))
     wanted = {one for one in wanted if re.search(r"[A-Za-z]{2}", re.sub(r"\{\w+\}", "", one))}
     assert not wanted - set(table), "without a Chinese twin:\n" + "\n".join(sorted(wanted - set(table)))

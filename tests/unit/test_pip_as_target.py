@@ -142,7 +142,9 @@ def test_kept_things_are_found_again(tmp_path: Path) -> None:
 def test_metadata_of_a_wheel_and_of_an_sdist_that_vouches_for_it(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, "stone", requires=["pebble"])
     assert b"Requires-Dist: pebble" in read_wheel_metadata(wheel.open("rb"))
-    assert _read_sdist_metadata(sdist("Metadata-Version: 2.1\nName: stone\nVersion: 1\n")) is None, "metadata 2.1 vouches not"
+    assert _read_sdist_metadata(sdist("Metadata-Version: 2.1\nName: stone\nVersion: 1\n")) is None, (
+        "metadata 2.1 vouches not"
+    )
     settled = make_sdist(tmp_path, "stone", requires=["pebble"])
     assert b"pebble" in (_read_sdist_metadata(settled.read_bytes()) or b""), "its pyproject.toml does"
     told = b"Metadata-Version: 2.1\nName: stone\nVersion: 1\n"

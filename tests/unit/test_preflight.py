@@ -26,7 +26,9 @@ MACHINE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def target(facts: Facts = LINUX, name: str = "debian12", tag: str = "cp311-manylinux_2_28_x86_64", least: str = "3.11") -> TargetPlan:
+def target(
+    facts: Facts = LINUX, name: str = "debian12", tag: str = "cp311-manylinux_2_28_x86_64", least: str = "3.11"
+) -> TargetPlan:
     return TargetPlan(name, tag, facts, least, (), (), ())
 
 
@@ -134,7 +136,9 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 SMALL = DiskUsage(1 << 20, 1 << 20, 100, 40, SPARE_BYTES)
 
 
-def codes(place: EnvironmentLocation, room: DiskUsage = SMALL, needs: tuple[Need, ...] = (), **changed: Any) -> dict[str, str]:
+def codes(
+    place: EnvironmentLocation, room: DiskUsage = SMALL, needs: tuple[Need, ...] = (), **changed: Any
+) -> dict[str, str]:
     return {one.code: one.render() for one in run_preflight(place, room, machine(**changed), needs)}
 
 
@@ -206,10 +210,7 @@ def test_shared_libraries_and_their_symbol_versions(tmp_path: Path, monkeypatch:
     library.write_bytes(b"\0GLIBCXX_3.4.25\0CXXABI_1.3\0")
     monkeypatch.setattr(preflight, "find_libraries", lambda _: {"libstdc++.so.6": str(library)})
     monkeypatch.setattr(preflight, "_find_loadable", lambda _, names: [one for one in names if one == "libmine.so"])
-    needs = (
-        Need("libstdc++.so.6", ("GLIBCXX_3.4.25",), ("stone",), None),
-        Need("libmine.so", (), ("stone",), None),
-    )
+    needs = (Need("libstdc++.so.6", ("GLIBCXX_3.4.25",), ("stone",), None), Need("libmine.so", (), ("stone",), None))
     assert codes(EnvironmentLocation(str(tmp_path / "venv"), False), needs=needs) == {}
     needs = (
         Need("libGL.so.1", (), ("opencv-python", "vtk"), "apt install libgl1"),

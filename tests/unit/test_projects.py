@@ -102,13 +102,7 @@ def test_a_version_that_only_the_build_knows_is_asked_for_where_a_wheel_lies_rea
 
 def test_a_project_that_is_no_package(folder: Path) -> None:
     found = read_project(project(folder, VIRTUAL), extras=["all"], groups=["lint"])
-    assert lines(found) == [
-        "flask>=3",
-        'click ; python_version >= "3.8"',
-        "psycopg[binary]",
-        "gunicorn",
-        "ruff>=0.6",
-    ]
+    assert lines(found) == ["flask>=3", 'click ; python_version >= "3.8"', "psycopg[binary]", "gunicorn", "ruff>=0.6"]
     assert [one.code for one in found.notes] == ["not-packaged"]
     assert found.name == "my-app"
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from offlinepack.errors import IntegrityError
-from offlinepack.evidence.provenance import publisher, trusted_root, verify
+from offlinepack.report.provenance import format_publisher, read_trusted_root, verify_attestations
 
 NAME = "pypi_attestations-0.0.19.tar.gz"
 SHA256 = "9bb1add04b1b4e182be6b0b80931593f7a291eb49d69b4fd728a5d4cbcdc4bd3"
@@ -24,14 +24,14 @@ def changed(change: Any) -> str:
 
 
 def test_a_real_attestation_names_its_publisher() -> None:
-    (found,) = verify(NAME, SHA256, RECORDED.read_text("utf-8"))
+    (found,) = verify_attestations(NAME, SHA256, RECORDED.read_text("utf-8"))
     assert found["publisher"] == {
         "kind": "GitHub",
         "repository": "trailofbits/pypi-attestations",
         "workflow": "release.yml",
     }
     assert found["predicate"] == "https://docs.pypi.org/attestations/publish/v1"
-    assert publisher(found) == "GitHub trailofbits/pypi-attestations, release.yml"
+    assert format_publisher(found) == "GitHub trailofbits/pypi-attestations, release.yml"
 
 
 def other_publisher(one: Any) -> None:
@@ -60,7 +60,7 @@ def none_at_all(one: Any) -> None:
 @pytest.mark.parametrize("change", [other_publisher, other_statement, other_signature, not_in_the_log, none_at_all])
 def test_whatever_is_changed_is_refused(change: Any) -> None:
     with pytest.raises(IntegrityError) as failed:
-        verify(NAME, SHA256, changed(change))
+        verify_attestations(NAME, SHA256, changed(change))
     (finding,) = failed.value.findings
     assert (finding.code, finding.subject) == ("attestation-bad", NAME)
 
@@ -68,14 +68,14 @@ def test_whatever_is_changed_is_refused(change: Any) -> None:
 @pytest.mark.parametrize(("name", "sha256"), [(NAME, "0" * 64), ("other-1.0.tar.gz", SHA256)])
 def test_it_speaks_of_one_file_only(name: str, sha256: str) -> None:
     with pytest.raises(IntegrityError):
-        verify(name, sha256, RECORDED.read_text("utf-8"))
+        verify_attestations(name, sha256, RECORDED.read_text("utf-8"))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 2, "attestation_bundles": []}', "<html>"])
 def test_what_is_no_such_object_is_refused(text: str) -> None:
     with pytest.raises(IntegrityError):
-        verify(NAME, SHA256, text)
+        verify_attestations(NAME, SHA256, text)
 
 
 def test_the_root_of_trust_is_the_one_that_sigstore_carries() -> None:
-    assert "certificateAuthorities" in json.loads(trusted_root())
+    assert "certificateAuthorities" in json.loads(read_trusted_root())

@@ -129,7 +129,9 @@ def test_policies_of_a_project_win_over_all() -> None:
 
 def test_variables_are_filled_in_but_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN", "s3cret")
-    (asked,) = read_requirements_file(write("r.txt", "stone @ git+https://${TOKEN}@host.example/stone.git@v1\n")).requirements
+    (asked,) = read_requirements_file(
+        write("r.txt", "stone @ git+https://${TOKEN}@host.example/stone.git@v1\n")
+    ).requirements
     assert asked.line == "stone @ git+https://s3cret@host.example/stone.git@v1"
     assert asked.redacted_line == "stone @ git+https://host.example/stone.git@v1"
     assert "s3cret" not in repr(asked) and "s3cret" not in str(asked)
@@ -142,7 +144,9 @@ def test_a_version_from_a_variable_that_is_not_set(monkeypatch: pytest.MonkeyPat
 
 def test_a_variable_that_is_not_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOT_SET", raising=False)
-    (asked,) = read_requirements_file(write("r.txt", "stone @ https://host.example/${NOT_SET}/stone-1.0.tar.gz\n")).requirements
+    (asked,) = read_requirements_file(
+        write("r.txt", "stone @ https://host.example/${NOT_SET}/stone-1.0.tar.gz\n")
+    ).requirements
     assert "${NOT_SET}" in asked.line
 
 
@@ -156,11 +160,7 @@ def test_a_variable_that_is_not_set_stays(monkeypatch: pytest.MonkeyPatch) -> No
         ),
         ("https://host.example/my_stone-1.0.tar.gz", "my-stone @ https://host.example/my_stone-1.0.tar.gz", "my-stone"),
         ("https://host.example/archive/main.zip", "https://host.example/archive/main.zip", None),
-        (
-            "git+https://host.example/x.git@v1#egg=stone",
-            "stone @ git+https://host.example/x.git@v1#egg=stone",
-            "stone",
-        ),
+        ("git+https://host.example/x.git@v1#egg=stone", "stone @ git+https://host.example/x.git@v1#egg=stone", "stone"),
         ("git+https://host.example/x.git", "git+https://host.example/x.git", None),
         (
             "stone[a] @ git+ssh://git@host.example/x.git ; python_version<'3.9'",
@@ -189,7 +189,9 @@ def test_paths_are_those_of_the_working_directory(here: Path) -> None:
     stone, editable, pebble, old, cfg = found.requirements
     assert stone.line == f"stone-age[fire,flint] @ {(here / 'sub/stone').as_uri()}"
     assert (editable.name, editable.is_editable) == ("stone-age", True)
-    assert [(one.code, one.subject) for one in found.notes] == [("editable-as-wheel", f"sub/r.txt:{at}") for at in (2, 5)]
+    assert [(one.code, one.subject) for one in found.notes] == [
+        ("editable-as-wheel", f"sub/r.txt:{at}") for at in (2, 5)
+    ]
     assert pebble.line == f"pebble @ {(here / 'wheels/pebble-1.0-py3-none-any.whl').as_uri()}"
     assert (old.name, old.line, old.extras) == (None, f"{(here / 'old').as_uri()}[x]", {"x"})
     assert old.url == (here / "old").as_uri()

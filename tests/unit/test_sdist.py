@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from offlinepack.errors import SourceError
+from offlinepack.interpreters.host import _scrub_environment, can_build_for
 from offlinepack.ontarget.manifest import Facts
-from offlinepack.sdist.failures import _of_header, _table, explain, last_lines
-from offlinepack.sdist.graft import _pack
-from offlinepack.sdist.interpreters import _clean, makes
-from offlinepack.sdist.source import unpacked, workplace
+from offlinepack.sdist.failures import _find_packages, _load_table, explain_failure, get_last_lines
+from offlinepack.sdist.repair import _pack_wheel
+from offlinepack.sdist.source import open_work_folder, unpack_source
 from offlinepack.store import StoredFile
 
 from ..making import make_sdist, sha256_of
@@ -53,7 +53,7 @@ def system(tmp_path: Path) -> Path:
     ],
 )  # fmt: skip
 def test_a_log_says_what_would_help(log: str, said: str, system: Path) -> None:
-    assert str(explain(f"running\n{log}\nerror", "3.11", system)) == said
+    assert str(explain_failure(f"running\n{log}\nerror", "3.11", system)) == said
 
 
 @pytest.mark.parametrize(
@@ -67,22 +67,22 @@ def test_a_log_says_what_would_help(log: str, said: str, system: Path) -> None:
 def test_the_command_is_that_of_the_system(tmp_path: Path, release: str, command: str) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/os-release").write_text(release)
-    assert str(explain("pg_config: not found", "3.11", tmp_path)).endswith(": " + command)
+    assert str(explain_failure("pg_config: not found", "3.11", tmp_path)).endswith(": " + command)
 
 
 def test_the_tables_are_well_formed() -> None:
-    table = _table()
+    table = _load_table()
     for program in table["program"]:
         assert {"name", "pattern"} < set(program) and set(program) <= {"name", "pattern", "apt", "rpm", "apk"}
     for name, packages in table["header"].items():
         assert packages and set(packages) <= {"apt", "rpm", "apk"}, name
     for header in table["library"].values():
-        assert _of_header(header), header
+        assert _find_packages(header), header
 
 
 def test_the_end_of_a_log_is_short() -> None:
     log = "\n".join(f"line {number}" for number in range(1000)) + "\n\n" + "x" * 5000 + "\r\n"
-    lines = last_lines(log).splitlines()
+    lines = get_last_lines(log).splitlines()
     assert len(lines) == 20
     assert max(map(len, lines)) == 300
 
@@ -103,7 +103,7 @@ def test_the_end_of_a_log_is_short() -> None:
 )
 def test_which_interpreter_makes_wheels_for_a_target(change: dict[str, object], same: bool) -> None:
     wanted = Facts("cpython", "3.11", False, "linux", "x86_64", "glibc", "2.36", None)
-    assert makes(wanted._replace(**change), wanted) is same  # type: ignore[arg-type]
+    assert can_build_for(wanted._replace(**change), wanted) is same  # type: ignore[arg-type]
 
 
 def test_a_build_sees_nothing_of_our_settings() -> None:
@@ -117,7 +117,7 @@ def test_a_build_sees_nothing_of_our_settings() -> None:
         "OFFLINEPACK_JOBS": "1",
         "HOME": "/h",
     }
-    assert set(_clean(given)) == {"PATH", "CFLAGS", "HOME"}
+    assert set(_scrub_environment(given)) == {"PATH", "CFLAGS", "HOME"}
 
 
 def stored(path: Path) -> StoredFile:
@@ -127,7 +127,7 @@ def stored(path: Path) -> StoredFile:
 def test_an_sdist_is_unpacked_with_its_time(tmp_path: Path) -> None:
     path = make_sdist(tmp_path, "stone")
     (tmp_path / "work").mkdir()
-    folder, stamp = unpacked(stored(path), tmp_path / "work", "stone")
+    folder, stamp = unpack_source(stored(path), tmp_path / "work", "stone")
     assert folder.name == "stone-1.0" and (folder / "pyproject.toml").is_file()
     assert stamp == 315532800
 
@@ -137,7 +137,7 @@ def test_a_zip_is_an_sdist_too(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("stone-1.0/setup.py", "")
     (tmp_path / "work").mkdir()
-    folder, _ = unpacked(stored(path), tmp_path / "work", "stone")
+    folder, _ = unpack_source(stored(path), tmp_path / "work", "stone")
     assert (folder / "setup.py").is_file()
 
 
@@ -151,7 +151,7 @@ def test_an_sdist_writes_nowhere_else(tmp_path: Path, name: str) -> None:
     work = tmp_path / "deep" / "work"
     work.mkdir(parents=True)
     try:
-        unpacked(stored(path), work, "stone")
+        unpack_source(stored(path), work, "stone")
     except SourceError as refused:
         assert refused.findings[0].code == "sdist-unreadable"
     assert not [one for one in tmp_path.rglob("escaped") if work not in one.parents]
@@ -162,7 +162,7 @@ def test_what_is_no_archive_is_said_so(tmp_path: Path) -> None:
     path.write_bytes(b"<html>")
     (tmp_path / "work").mkdir()
     with pytest.raises(SourceError) as caught:
-        unpacked(stored(path), tmp_path / "work", "stone-1.0.tar.gz")
+        unpack_source(stored(path), tmp_path / "work", "stone-1.0.tar.gz")
     assert caught.value.exit_code == 3
     assert "stone-1.0.tar.gz is not a readable source distribution" in caught.value.findings[0].render()
 
@@ -183,7 +183,7 @@ def test_of_a_project_the_sources_alone_are_copied(tmp_path: Path) -> None:
     os.mkfifo(project / "pipe")
     before = sorted(project.rglob("*"))
     (tmp_path / "work").mkdir()
-    folder, _ = unpacked(project, tmp_path / "work", "stone")
+    folder, _ = unpack_source(project, tmp_path / "work", "stone")
     copied = {one.relative_to(folder).as_posix() for one in folder.rglob("*") if one.is_file()}
     assert copied == {"PKG-INFO", "backend/in_tree.py", "build/notes.txt", "pyproject.toml", "stone/__init__.py"}
     assert sorted(project.rglob("*")) == before
@@ -194,15 +194,15 @@ def test_the_place_of_a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     usual = tmp_path / "offlinepack-2d711642b726"  # of "x"
     (usual / "left" / "by").mkdir(parents=True)
     (usual / "left").chmod(0o500)
-    with workplace("x") as first:
+    with open_work_folder("x") as first:
         assert first == usual and [one.name for one in first.iterdir()] == ["tmp"]
-        with workplace("x") as second:  # the same source at the same time
+        with open_work_folder("x") as second:  # the same source at the same time
             assert second != first
         assert (first / "tmp").is_dir()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     usual.symlink_to(elsewhere)
-    with workplace("x") as third:
+    with open_work_folder("x") as third:
         assert third != usual
     assert sorted(one.name for one in tmp_path.iterdir()) == ["elsewhere", usual.name]
     assert not list(elsewhere.iterdir())
@@ -214,7 +214,7 @@ def test_a_place_that_another_process_holds(tmp_path: Path, monkeypatch: pytest.
     (usual / "theirs").mkdir(parents=True)
     held = os.open(usual, os.O_RDONLY)
     fcntl.flock(held, fcntl.LOCK_EX)
-    with workplace("x") as work:
+    with open_work_folder("x") as work:
         assert work != usual
     assert (usual / "theirs").is_dir()
     os.close(held)
@@ -238,7 +238,7 @@ def test_a_packed_wheel_is_the_same_each_time(tmp_path: Path) -> None:
         os.umask(before)
         wheel = tmp_path / str(number) / "stone-1.0-py3-none-any.whl"
         wheel.parent.mkdir()
-        _pack(tree, wheel, {"SOURCE_DATE_EPOCH": "0"})
+        _pack_wheel(tree, wheel, {"SOURCE_DATE_EPOCH": "0"})
         made.append(wheel.read_bytes())
     assert made[0] == made[1]
     with zipfile.ZipFile(tmp_path / "1" / "stone-1.0-py3-none-any.whl") as archive:

@@ -11,7 +11,7 @@ from offlinepack.errors import IntegrityError, SelectionError
 from offlinepack.requirements.model import Requirements
 from offlinepack.requirements.read import parse_arguments
 from offlinepack.selection import Selection, select_files
-from offlinepack.targets import combine, parse
+from offlinepack.targets.parse import combine_targets, parse_target
 
 LINUX = "cp311-manylinux_2_28_x86_64"
 
@@ -34,13 +34,13 @@ def lock(*packages: dict[str, Any], **more: Any) -> Pylock:
 
 
 def chosen(pylock: Pylock, target: str = LINUX, requirements: Requirements | None = None) -> list[str]:
-    found: Selection = select_files(pylock, parse(target), requirements or Requirements())
+    found: Selection = select_files(pylock, parse_target(target), requirements or Requirements())
     return [one.filename for one in found.files]
 
 
 def gaps(pylock: Pylock, target: str = LINUX, requirements: Requirements | None = None) -> list[tuple[str, str]]:
     with pytest.raises(SelectionError) as caught:
-        select_files(pylock, parse(target), requirements or Requirements())
+        select_files(pylock, parse_target(target), requirements or Requirements())
     assert caught.value.exit_code == 5
     return [(one.code, one.subject) for one in caught.value.findings]
 
@@ -85,7 +85,7 @@ def test_all_gaps_at_once_with_the_nearest_file() -> None:
     )
     assert gaps(made) == [("no-wheel", "gravel"), ("no-wheel", "stone")]
     with pytest.raises(SelectionError) as caught:
-        select_files(made, parse(LINUX), Requirements())
+        select_files(made, parse_target(LINUX), Requirements())
     sentence = caught.value.findings[0].render()
     assert "gravel-1.0-cp311-cp311-manylinux_2_34_x86_64.whl" in sentence
     assert "2.34" in sentence and LINUX in sentence
@@ -97,7 +97,7 @@ def test_an_sdist_is_taken_only_where_no_wheel_fits() -> None:
         package("stone", "1.0", "cp311-cp311-win_amd64", sdist=True),
     )
     assert chosen(made) == ["pebble-1.0-py3-none-any.whl", "stone-1.0.tar.gz"]
-    found = select_files(made, parse(LINUX), Requirements())
+    found = select_files(made, parse_target(LINUX), Requirements())
     assert [one.name for one in found.unbuilt_files] == ["stone"]
 
 
@@ -132,7 +132,7 @@ def test_markers_decide_for_the_target() -> None:
 def test_a_marker_of_an_unknown_value_is_never_a_guess() -> None:
     made = lock(package("stone", "1.0", "py3-none-any", marker="platform_release >= '5'"))
     with pytest.raises(SelectionError) as caught:
-        select_files(made, parse(LINUX), Requirements())
+        select_files(made, parse_target(LINUX), Requirements())
     assert caught.value.findings[0].code == "marker-unknown"
 
 
@@ -171,7 +171,7 @@ def test_forks_that_both_hold() -> None:
 def test_a_patch_release_counts() -> None:
     made = lock(package("stone", "1.0", "py3-none-any", **{"requires-python": ">=3.9.2"}))
     assert chosen(made, "cp39-manylinux_2_28_x86_64") == ["stone-1.0-py3-none-any.whl"]
-    exactly = combine(platforms=["manylinux_2_28_x86_64"], python_versions=["3.9.0"])[0]
+    exactly = combine_targets(platforms=["manylinux_2_28_x86_64"], python_versions=["3.9.0"])[0]
     with pytest.raises(SelectionError) as caught:
         select_files(made, exactly, Requirements())
     assert [one.code for one in caught.value.findings] == ["locked-for-other-python"]
@@ -190,7 +190,7 @@ def test_hashes_that_were_asked_for_choose_among_the_files() -> None:
     )
     assert chosen(made, requirements=hashed("a")) == ["stone-1.0-py3-none-any.whl"]
     with pytest.raises(IntegrityError) as caught:
-        select_files(made, parse(LINUX), hashed("c"))
+        select_files(made, parse_target(LINUX), hashed("c"))
     assert caught.value.exit_code == 7
     assert "r.txt:1" in caught.value.findings[0].render()
 
@@ -218,7 +218,7 @@ def test_folders_commits_and_addresses() -> None:
         {"name": "address", "archive": wheel("address-2.0-py3-none-any.whl")},
         {"name": "source", "archive": wheel("source-1.0.tar.gz")},
     )
-    found = select_files(made, parse(LINUX), Requirements())
+    found = select_files(made, parse_target(LINUX), Requirements())
     assert [(one.name, one.filename, str(one.version), one.is_wheel) for one in found.files] == [
         ("address", "address-2.0-py3-none-any.whl", "2.0", True),
         ("commit", "", "None", False),
@@ -234,7 +234,7 @@ def test_a_wheel_at_an_address_that_does_not_fit_is_a_gap() -> None:
 
 def test_what_the_lock_says_of_a_release_is_passed_on() -> None:
     made = lock(package("stone", "1.0", "py3-none-any", tool={"offlinepack": {"yanked": "broken"}}))
-    found = select_files(made, parse(LINUX), Requirements())
+    found = select_files(made, parse_target(LINUX), Requirements())
     (finding,) = found.findings
     assert (finding.level, finding.code) == ("warning", "yanked")
     assert "broken" in finding.render()

@@ -14,7 +14,7 @@ import pytest
 
 from offlinepack.errors import ComputerError, IntegrityError
 from offlinepack.ontarget import manifest
-from offlinepack.store import FORGOTTEN, STAMP, Store, StoredFile
+from offlinepack.store import PARTIAL_FILE_LIFETIME, STORED_MTIME, Store, StoredFile
 
 STONE = b"stone " * 1000
 SHA = hashlib.sha256(STONE).hexdigest()
@@ -31,7 +31,7 @@ def left(store: Store) -> list[str]:
 
 
 def test_what_was_put_is_found_by_its_hash(store: Store) -> None:
-    kept = store.put("stone-1.0.whl", SHA, [STONE[:10], STONE[10:]])
+    kept = store.add_bytes("stone-1.0.whl", SHA, [STONE[:10], STONE[10:]])
     assert (kept.name, kept.size, kept.sha256, kept.path.read_bytes()) == ("stone-1.0.whl", 6000, SHA, STONE)
     assert store.get(SHA, "stone-1.0.whl") == kept
     assert store.get(SHA.upper(), "other.whl") == StoredFile("other.whl", kept.path, 6000, SHA)
@@ -40,17 +40,17 @@ def test_what_was_put_is_found_by_its_hash(store: Store) -> None:
 
 def test_what_is_not_there_is_none_and_makes_nothing(store: Store) -> None:
     assert store.get(SHA) is None
-    assert store.fact(SHA, "metadata") is None
+    assert store.get_cached(SHA, "metadata") is None
     assert not store.path.exists()
 
 
 def test_without_a_promised_hash_the_file_gets_its_own(store: Store) -> None:
-    assert store.put("stone-1.0.whl", None, [STONE]).sha256 == SHA
+    assert store.add_bytes("stone-1.0.whl", None, [STONE]).sha256 == SHA
 
 
 def test_another_hash_is_refused_and_nothing_stays(store: Store) -> None:
     with pytest.raises(IntegrityError) as caught:
-        store.put("stone-1.0.whl", SHA, [STONE, b"and more"])
+        store.add_bytes("stone-1.0.whl", SHA, [STONE, b"and more"])
     (finding,) = caught.value.findings
     actual = hashlib.sha256(STONE + b"and more").hexdigest()
     assert (finding.code, finding.subject) == ("hash-mismatch", "stone-1.0.whl")
@@ -62,16 +62,16 @@ def test_another_hash_is_refused_and_nothing_stays(store: Store) -> None:
 @pytest.mark.parametrize("kind", ["md5", "sha512", "blake2b"])
 def test_other_kinds_of_hash_are_checked_too(store: Store, kind: str) -> None:
     good = hashlib.new(kind, STONE).hexdigest()
-    assert store.put("stone", None, [STONE], {kind: good.upper()}).sha256 == SHA
+    assert store.add_bytes("stone", None, [STONE], {kind: good.upper()}).sha256 == SHA
     with pytest.raises(IntegrityError, match=kind):
-        store.put("stone", SHA, [STONE], {kind: hashlib.new(kind, b"").hexdigest()})
+        store.add_bytes("stone", SHA, [STONE], {kind: hashlib.new(kind, b"").hexdigest()})
 
 
 def test_a_local_file_is_taken(store: Store, tmp_path: Path) -> None:
     (tmp_path / "stone-1.0.whl").write_bytes(STONE)
-    assert store.take(tmp_path / "stone-1.0.whl", sha256=SHA).name == "stone-1.0.whl"
+    assert store.add_file(tmp_path / "stone-1.0.whl", sha256=SHA).name == "stone-1.0.whl"
     with pytest.raises(IntegrityError):
-        store.take(tmp_path / "stone-1.0.whl", sha256="0" * 64)
+        store.add_file(tmp_path / "stone-1.0.whl", sha256="0" * 64)
 
 
 def test_a_name_that_is_no_hash_is_a_bug(store: Store) -> None:
@@ -89,55 +89,55 @@ def damage(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["cut", "empty", "flipped"])
 def test_a_damaged_file_is_noticed_and_removed(store: Store, how: str) -> None:
-    damage(store.put("stone", SHA, [STONE]).path, how)
+    damage(store.add_bytes("stone", SHA, [STONE]).path, how)
     assert store.get(SHA) is None
     assert left(store) == []
-    assert store.put("stone", SHA, [STONE]).path.read_bytes() == STONE
+    assert store.add_bytes("stone", SHA, [STONE]).path.read_bytes() == STONE
 
 
 def test_a_file_that_was_only_touched_stays(store: Store) -> None:
-    kept = store.put("stone", SHA, [STONE])
+    kept = store.add_bytes("stone", SHA, [STONE])
     os.utime(kept.path)
     assert store.get(SHA, "stone") == kept
-    assert kept.path.stat().st_mtime == STAMP
+    assert kept.path.stat().st_mtime == STORED_MTIME
 
 
 def test_a_sound_file_is_not_read_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.put("stone", SHA, [STONE])
+    store.add_bytes("stone", SHA, [STONE])
     monkeypatch.setattr(manifest, "hash_file", lambda path: pytest.fail("it was hashed again"))
     assert store.get(SHA) is not None
     assert store.get(SHA, size=6000) is not None
 
 
 def test_another_size_than_the_known_one_is_damage(store: Store) -> None:
-    store.put("stone", SHA, [STONE])
+    store.add_bytes("stone", SHA, [STONE])
     assert store.get(SHA, size=5999) is None
     assert left(store) == []
 
 
 def test_what_turned_out_damaged_is_discarded(store: Store) -> None:
-    store.put("stone", SHA, [STONE])
+    store.add_bytes("stone", SHA, [STONE])
     store.discard(SHA)
     store.discard(SHA)
     assert store.get(SHA) is None
 
 
 def test_a_file_under_its_own_name_for_other_tools(store: Store, tmp_path: Path) -> None:
-    kept = store.put("stone-1.0.whl", SHA, [STONE])
+    kept = store.add_bytes("stone-1.0.whl", SHA, [STONE])
     for _ in range(2):
-        assert kept.placed_in(tmp_path) == tmp_path / "stone-1.0.whl"
+        assert kept.link_into(tmp_path) == tmp_path / "stone-1.0.whl"
     assert (tmp_path / "stone-1.0.whl").read_bytes() == STONE
 
 
 def test_facts_are_kept_by_hash_kind_and_version(store: Store) -> None:
-    store.put("stone", SHA, [STONE])
-    store.keep_fact(SHA, "metadata", {"name": "stone", "requires": ["mortar"]}, version=2)
-    assert store.fact(SHA, "metadata", 2) == {"name": "stone", "requires": ["mortar"]}
-    assert store.fact(SHA, "metadata", 3) is None
-    assert store.fact(SHA, "native", 2) is None
+    store.add_bytes("stone", SHA, [STONE])
+    store.set_cached(SHA, "metadata", {"name": "stone", "requires": ["mortar"]}, version=2)
+    assert store.get_cached(SHA, "metadata", 2) == {"name": "stone", "requires": ["mortar"]}
+    assert store.get_cached(SHA, "metadata", 3) is None
+    assert store.get_cached(SHA, "native", 2) is None
     (path,) = (store.path / "facts").rglob("*.json")
     path.write_text('{"name": ')
-    assert store.fact(SHA, "metadata", 2) is None
+    assert store.get_cached(SHA, "metadata", 2) is None
 
 
 # ------------------------------------------------------------------------------------------------ partial files
@@ -146,51 +146,51 @@ def test_facts_are_kept_by_hash_kind_and_version(store: Store) -> None:
 def test_a_partial_file_is_taken_up_by_the_next_run(tmp_path: Path) -> None:
     with (
         pytest.raises(ConnectionError),
-        Store(tmp_path / "store").receive("stone", SHA, resume_as=SHA) as incoming,
+        Store(tmp_path / "store").open_partial("stone", SHA, resume_as=SHA) as incoming,
     ):
         incoming.write(STONE[:1000])
         raise ConnectionError
     store = Store(tmp_path / "store")
     assert left(store) == [f"partial/{SHA}"]
-    with store.receive("stone", SHA, resume_as=SHA) as incoming:
-        assert (incoming.size, incoming.pieced, incoming.sound) == (1000, True, False)
+    with store.open_partial("stone", SHA, resume_as=SHA) as incoming:
+        assert (incoming.size, incoming.is_resumed, incoming.is_valid) == (1000, True, False)
         incoming.write(STONE[1000:])
-        assert incoming.sound
+        assert incoming.is_valid
         assert incoming.finish().path.read_bytes() == STONE
     assert left(store) == [f"files/{SHA[:2]}/{SHA}"]
 
 
 def test_a_restart_forgets_what_was_there(store: Store) -> None:
-    with store.receive("stone", SHA, resume_as=SHA) as incoming:
+    with store.open_partial("stone", SHA, resume_as=SHA) as incoming:
         incoming.write(b"rubbish")
-    with store.receive("stone", SHA, resume_as=SHA) as incoming:
+    with store.open_partial("stone", SHA, resume_as=SHA) as incoming:
         incoming.restart()
-        assert (incoming.size, incoming.pieced) == (0, False)
+        assert (incoming.size, incoming.is_resumed) == (0, False)
         incoming.write(STONE)
         incoming.finish()
     assert store.get(SHA) is not None
 
 
 def test_without_a_key_nothing_is_kept(store: Store) -> None:
-    with store.receive("stone", SHA) as incoming:
+    with store.open_partial("stone", SHA) as incoming:
         incoming.write(STONE[:1000])
-        incoming.keep_note({"etag": '"1"'})
+        incoming.save_resume_info({"etag": '"1"'})
     assert left(store) == []
 
 
 def test_an_empty_part_is_not_kept(store: Store) -> None:
-    with store.receive("stone", SHA, resume_as=SHA):
+    with store.open_partial("stone", SHA, resume_as=SHA):
         pass
     assert left(store) == []
 
 
 def test_the_servers_word_lies_beside_the_part(store: Store) -> None:
-    with store.receive("stone", None, resume_as="a" * 64) as incoming:
-        assert incoming.note == {}
+    with store.open_partial("stone", None, resume_as="a" * 64) as incoming:
+        assert incoming.resume_info == {}
         incoming.write(STONE[:1000])
-        incoming.keep_note({"etag": '"1"'})
-    with store.receive("stone", None, resume_as="a" * 64) as incoming:
-        assert incoming.note == {"etag": '"1"'}
+        incoming.save_resume_info({"etag": '"1"'})
+    with store.open_partial("stone", None, resume_as="a" * 64) as incoming:
+        assert incoming.resume_info == {"etag": '"1"'}
         incoming.write(STONE[1000:])
         incoming.finish()
     assert left(store) == [f"files/{SHA[:2]}/{SHA}"]
@@ -198,9 +198,9 @@ def test_the_servers_word_lies_beside_the_part(store: Store) -> None:
 
 def test_a_part_has_one_owner_at_a_time(store: Store) -> None:
     other = Store(store.path)
-    with store.receive("stone", SHA, resume_as=SHA) as mine:
+    with store.open_partial("stone", SHA, resume_as=SHA) as mine:
         mine.write(STONE[:1000])
-        with other.receive("stone", SHA, resume_as=SHA) as theirs:
+        with other.open_partial("stone", SHA, resume_as=SHA) as theirs:
             assert theirs.size == 0
             theirs.write(STONE)
             theirs.finish()
@@ -210,11 +210,11 @@ def test_a_part_has_one_owner_at_a_time(store: Store) -> None:
 
 
 def test_parts_that_nobody_came_back_for_are_removed(store: Store) -> None:
-    with store.receive("stone", SHA, resume_as=SHA) as incoming:
+    with store.open_partial("stone", SHA, resume_as=SHA) as incoming:
         incoming.write(STONE[:1000])
-    old = time.time() - FORGOTTEN - 1
+    old = time.time() - PARTIAL_FILE_LIFETIME - 1
     os.utime(store.path / "partial" / SHA, (old, old))
-    with Store(store.path).receive("mortar", None):
+    with Store(store.path).open_partial("mortar", None):
         assert left(store) != [f"partial/{SHA}"]
     assert left(store) == []
 
@@ -246,7 +246,7 @@ class Refusing:
     ],
 )
 def test_what_the_disk_refuses_is_said(store: Store, number: int, code: str, words: str) -> None:
-    with pytest.raises(ComputerError) as caught, store.receive("stone", SHA) as incoming:
+    with pytest.raises(ComputerError) as caught, store.open_partial("stone", SHA) as incoming:
         incoming._file = Refusing(incoming._file, number)  # type: ignore[assignment]
         incoming.write(STONE)
         incoming.finish()
@@ -273,17 +273,17 @@ def test_a_store_that_may_not_be_written(tmp_path: Path, ordinary_user: None) ->
         (tmp_path / "store").mkdir(mode=0o500)
     store = Store(tmp_path / "store")
     with pytest.raises(ComputerError) as caught:
-        store.put("stone", SHA, [STONE])
+        store.add_bytes("stone", SHA, [STONE])
     (finding,) = caught.value.findings
     assert (finding.code, caught.value.exit_code) == ("no-permission", 12)
     assert "--cache-dir" in finding.render()
-    store.keep_fact(SHA, "metadata", 1)
+    store.set_cached(SHA, "metadata", 1)
 
 
 def test_a_store_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("")
     with pytest.raises(ComputerError, match="could not be read or written"):
-        Store(tmp_path / "store").put("stone", SHA, [STONE])
+        Store(tmp_path / "store").add_bytes("stone", SHA, [STONE])
 
 
 # ------------------------------------------------------------------------------------------------ which store
@@ -293,10 +293,10 @@ def test_the_store_of_a_cache_dir_and_a_temporary_one(tmp_path: Path) -> None:
     assert Store.open(tmp_path).path == tmp_path / "store"
     (tmp_path / "work").mkdir()
     with Store.open(None, beside=tmp_path / "work") as store:
-        store.put("stone", SHA, [STONE])
+        store.add_bytes("stone", SHA, [STONE])
         assert store.path.is_relative_to(tmp_path / "work")
     assert list((tmp_path / "work").iterdir()) == []
 
 
 def test_the_default_folder_is_the_users(clean_environment: Path) -> None:
-    assert Store.default_folder().is_relative_to(clean_environment)
+    assert Store.get_default_folder().is_relative_to(clean_environment)

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from offlinepack import targets
 from offlinepack.errors import SourceError, UsageError
 from offlinepack.ontarget import interpreter
 from offlinepack.ontarget.interpreter import _MINIMUM_LIBC, collect_facts, suggest_target
 from offlinepack.ontarget.manifest import Facts
-from offlinepack.targets import Target, UnknownMarker, abi_notes, catalogue, combine, from_facts, parse
+from offlinepack.targets import parse
+from offlinepack.targets.catalogue import load_catalogue
+from offlinepack.targets.markers import UnknownMarkerError
+from offlinepack.targets.model import Target
+from offlinepack.targets.parse import combine_targets, make_target_from_facts, parse_target, report_unused_abis
 
 LINUX = "cp311-manylinux_2_28_x86_64"
 INTERPRETERS = Path(__file__).parents[2] / "fixtures" / "interpreters"
@@ -26,8 +29,10 @@ def facts(python: str, system: str, machine: str, libc: str | None = None, level
 @pytest.fixture(autouse=True)
 def a_host_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine that runs the tests must not matter."""
-    host = from_facts(json.loads((INTERPRETERS / "debian12-amd64.json").read_text("utf-8")))
-    monkeypatch.setattr(targets, "running", lambda: replace(host, name=host.tag, given=(), probe={}))
+    host = make_target_from_facts(json.loads((INTERPRETERS / "debian12-amd64.json").read_text("utf-8")))
+    monkeypatch.setattr(
+        parse, "get_running_target", lambda: replace(host, name=host.tag, marker_overrides=(), probe_output={})
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,9 +85,9 @@ def a_host_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_target_is_written_in_many_ways(written: str, tag: str) -> None:
-    assert parse(written).tag == tag
-    assert parse(tag).tag == tag
-    assert parse(tag).name == tag
+    assert parse_target(written).tag == tag
+    assert parse_target(tag).tag == tag
+    assert parse_target(tag).name == tag
 
 
 @pytest.mark.parametrize(
@@ -112,20 +117,20 @@ def test_a_target_is_written_in_many_ways(written: str, tag: str) -> None:
 )
 def test_what_is_no_target_is_a_usage_error_that_helps(written: str, says: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parse(written)
+        parse_target(written)
     assert says in str(caught.value)
 
 
 def test_every_name_of_the_catalogue_is_a_target() -> None:
-    for system in catalogue():
+    for system in load_catalogue():
         for name in (system.name, *system.synonyms):
             for machine in system.machines:
                 for python in system.pythons or ("3.12",):
-                    target = parse(f"{name}-{machine}:{python}")
+                    target = parse_target(f"{name}-{machine}:{python}")
                     assert (target.facts.machine, target.facts.python) == (machine, python)
                     assert re.fullmatch(r"[a-z]{2}[0-9]{2,4}t?-[a-z0-9_]{2,80}", target.tag)
         assert system.default is None or system.default in system.pythons
-        assert system.default is None or parse(system.name).facts.python == system.default
+        assert system.default is None or parse_target(system.name).facts.python == system.default
         known = {"libc_version", "macos_version", "machines"} if not system.pythons else {"libc_version", "pythons"}
         assert system.sources and set(system.sources) <= known
         if system.os == "linux":
@@ -133,23 +138,43 @@ def test_every_name_of_the_catalogue_is_a_target() -> None:
 
 
 def test_the_probe_speaks_names_of_the_catalogue() -> None:
-    names = {name: system for system in catalogue() for name in (system.name, *system.synonyms)}
+    names = {name: system for system in load_catalogue() for name in (system.name, *system.synonyms)}
     for name, minor in _MINIMUM_LIBC.items():
         assert (names[name].libc_version or "").split(".")[1] == str(minor), name
     spoken = {names[name].name for name in _MINIMUM_LIBC}
-    assert spoken == {system.name for system in catalogue() if system.os == "linux"}
+    assert spoken == {system.name for system in load_catalogue() if system.os == "linux"}
 
 
 @pytest.mark.parametrize(
     ("release", "known", "says"),
     [
         ({"ID": "debian", "VERSION_ID": "12"}, facts("3.11.2", "linux", "x86_64", "glibc", "2.36"), "debian12:3.11"),
-        ({"ID": "rocky", "VERSION_ID": "8.9"}, facts("3.11.2", "linux", "aarch64", "glibc", "2.28"), "rhel8-aarch64:3.11"),
+        (
+            {"ID": "rocky", "VERSION_ID": "8.9"},
+            facts("3.11.2", "linux", "aarch64", "glibc", "2.28"),
+            "rhel8-aarch64:3.11",
+        ),
         ({"ID": "amzn", "VERSION_ID": "2"}, facts("3.7.16", "linux", "x86_64", "glibc", "2.26"), "al2:3.7"),
-        ({"ID": "kylin", "VERSION_ID": "V10"}, facts("3.7.9", "linux", "aarch64", "glibc", "2.28"), "kylin10-aarch64:3.7"),
-        ({"ID": "openEuler", "VERSION_ID": "22.03"}, facts("3.9.9", "linux", "x86_64", "glibc", "2.34"), "openeuler22.03:3.9"),
-        ({"ID": "alpine", "VERSION_ID": "3.20.1"}, facts("3.12.3", "linux", "x86_64", "musl", "1.2"), "alpine3.20:3.12"),
-        ({"ID": "sles", "VERSION_ID": "15.1"}, facts("3.6.5", "linux", "x86_64", "glibc", "2.26"), "cp36-manylinux_2_26_x86_64"),
+        (
+            {"ID": "kylin", "VERSION_ID": "V10"},
+            facts("3.7.9", "linux", "aarch64", "glibc", "2.28"),
+            "kylin10-aarch64:3.7",
+        ),
+        (
+            {"ID": "openEuler", "VERSION_ID": "22.03"},
+            facts("3.9.9", "linux", "x86_64", "glibc", "2.34"),
+            "openeuler22.03:3.9",
+        ),
+        (
+            {"ID": "alpine", "VERSION_ID": "3.20.1"},
+            facts("3.12.3", "linux", "x86_64", "musl", "1.2"),
+            "alpine3.20:3.12",
+        ),
+        (
+            {"ID": "sles", "VERSION_ID": "15.1"},
+            facts("3.6.5", "linux", "x86_64", "glibc", "2.26"),
+            "cp36-manylinux_2_26_x86_64",
+        ),
         ({"ID": "gentoo"}, facts("3.11.2", "linux", "x86_64", "glibc", "2.39"), "cp311-manylinux_2_39_x86_64"),
         ({}, facts("3.12.1", "windows", "amd64"), "windows:3.12"),
         ({}, facts("3.12.1", "windows", "x86"), "windows-x86:3.12"),
@@ -163,12 +188,12 @@ def test_what_the_probe_says_over_the_phone(
     monkeypatch.setattr(interpreter, "_read_os_release", lambda: release)
     spoken = suggest_target(known._asdict())
     assert spoken == says
-    fits = parse(spoken).facts
+    fits = parse_target(spoken).facts
     assert fits[3:6] == known[3:6] and known.python.startswith(fits.python)
 
 
 def test_the_ladder_of_glibc_goes_down_with_the_old_names() -> None:
-    ladder = parse("cp311-manylinux_2_18_x86_64").platforms
+    ladder = parse_target("cp311-manylinux_2_18_x86_64").platform_tags
     assert ladder[:5] == (
         "linux_x86_64",
         "manylinux_2_18_x86_64",
@@ -177,18 +202,18 @@ def test_the_ladder_of_glibc_goes_down_with_the_old_names() -> None:
         "manylinux_2_16_x86_64",
     )
     assert ladder[-2:] == ("manylinux_2_5_x86_64", "manylinux1_x86_64")
-    arm = parse("cp311-manylinux_2_28_aarch64").platforms
+    arm = parse_target("cp311-manylinux_2_28_aarch64").platform_tags
     assert arm[-2:] == ("manylinux_2_17_aarch64", "manylinux2014_aarch64")
     assert not [tag for tag in arm if tag.startswith(("manylinux1_", "manylinux2010_"))]
-    assert parse("cp311-manylinux_2_28_i686").platforms[-1] == "manylinux1_i686"
-    assert not [tag for tag in parse("cp311-manylinux_2_28_x86_64").platforms if "i686" in tag]
-    assert parse("cp312-musllinux_1_2_x86_64").platforms == (
+    assert parse_target("cp311-manylinux_2_28_i686").platform_tags[-1] == "manylinux1_i686"
+    assert not [tag for tag in parse_target("cp311-manylinux_2_28_x86_64").platform_tags if "i686" in tag]
+    assert parse_target("cp312-musllinux_1_2_x86_64").platform_tags == (
         "linux_x86_64",
         "musllinux_1_2_x86_64",
         "musllinux_1_1_x86_64",
         "musllinux_1_0_x86_64",
     )
-    assert parse("cp312-win_amd64").platforms == ("win_amd64",)
+    assert parse_target("cp312-win_amd64").platform_tags == ("win_amd64",)
 
 
 def wheel(tags: str) -> str:
@@ -251,15 +276,15 @@ def wheel(tags: str) -> str:
     ],
 )
 def test_which_wheel_fits_and_why_not(target: str, tags: str, why: str | None) -> None:
-    here = parse(target)
-    assert (here.accepts(wheel(tags)) is None) == (why is not None)
-    found = here.why_not(wheel(tags))
+    here = parse_target(target)
+    assert (here.rank_wheel(wheel(tags)) is None) == (why is not None)
+    found = here.explain_mismatch(wheel(tags))
     assert (str(found) if found else None) == why
 
 
 def test_a_name_that_is_no_wheel_does_not_fit() -> None:
-    assert parse(LINUX).accepts("stone-1.0.tar.gz") is None
-    assert str(parse(LINUX).why_not("stone-1.0.tar.gz")) == "is not the name of a wheel"
+    assert parse_target(LINUX).rank_wheel("stone-1.0.tar.gz") is None
+    assert str(parse_target(LINUX).explain_mismatch("stone-1.0.tar.gz")) == "is not the name of a wheel"
 
 
 def test_the_best_tag_has_the_lowest_rank() -> None:
@@ -271,7 +296,7 @@ def test_the_best_tag_has_the_lowest_rank() -> None:
         "py3-none-manylinux_2_28_x86_64",
         "py3-none-any",
     ]
-    ranks = [parse(LINUX).accepts(wheel(tags)) for tags in order]
+    ranks = [parse_target(LINUX).rank_wheel(wheel(tags)) for tags in order]
     assert ranks == sorted(ranks, key=lambda rank: -1 if rank is None else rank) and None not in ranks
 
 
@@ -283,25 +308,25 @@ def test_the_nearest_of_those_that_do_not_fit() -> None:
         wheel("cp311-cp311-manylinux_2_31_x86_64"),
         wheel("cp311-cp311-musllinux_1_2_x86_64"),
     ]
-    assert parse(LINUX).nearest(there) == wheel("cp311-cp311-manylinux_2_31_x86_64")
-    assert parse(LINUX).nearest([wheel("py3-none-any")]) is None
+    assert parse_target(LINUX).find_nearest(there) == wheel("cp311-cp311-manylinux_2_31_x86_64")
+    assert parse_target(LINUX).find_nearest([wheel("py3-none-any")]) is None
 
 
 def test_a_system_whose_python_stays_means_that_patch_release() -> None:
-    debian, any_patch = parse("debian12"), parse("cp311-manylinux_2_36_x86_64")
+    debian, any_patch = parse_target("debian12"), parse_target("cp311-manylinux_2_36_x86_64")
     assert debian.facts == any_patch.facts and debian.facts.python == "3.11"
-    assert (debian.python_full, any_patch.python_full) == ("3.11.2", "3.11.18")
-    assert parse("debian12:3.11") == replace(debian, name="debian12:3.11")
-    assert parse("debian12:3.12").python_full == "3.12.16"
-    assert parse("debian12:pp3.11").python_full != "3.11.2"
-    assert parse("debian12:3.11.9").python_full == "3.11.9"
+    assert (debian.python_full_version, any_patch.python_full_version) == ("3.11.2", "3.11.18")
+    assert parse_target("debian12:3.11") == replace(debian, name="debian12:3.11")
+    assert parse_target("debian12:3.12").python_full_version == "3.12.16"
+    assert parse_target("debian12:pp3.11").python_full_version != "3.11.2"
+    assert parse_target("debian12:3.11.9").python_full_version == "3.11.9"
     for names in (["debian12", any_patch.name], [any_patch.name, "debian12"]):
-        (both,) = combine(names=names)
-        assert both.python_full == "3.11.2"
+        (both,) = combine_targets(names=names)
+        assert both.python_full_version == "3.11.2"
 
 
 def test_markers_are_those_of_the_target() -> None:
-    assert parse("debian12-arm64").environment == {
+    assert parse_target("debian12-arm64").environment == {
         "implementation_name": "cpython",
         "implementation_version": "3.11.2",
         "os_name": "posix",
@@ -312,24 +337,24 @@ def test_markers_are_those_of_the_target() -> None:
         "python_version": "3.11",
         "sys_platform": "linux",
     }
-    windows, mac = parse("cp312-win_arm64").environment, parse("cp312-macosx_11_0_arm64").environment
+    windows, mac = parse_target("cp312-win_arm64").environment, parse_target("cp312-macosx_11_0_arm64").environment
     names = ("os_name", "sys_platform", "platform_system", "platform_machine")
     assert [windows[name] for name in names] == ["nt", "win32", "Windows", "ARM64"]
     assert [mac[name] for name in names] == ["posix", "darwin", "Darwin", "arm64"]
-    assert parse("cp312-win_amd64").environment["platform_machine"] == "AMD64"
-    assert parse("cp312-win32").environment["platform_machine"] == "x86"
-    pypy = parse("pp310-win_amd64").environment
+    assert parse_target("cp312-win_amd64").environment["platform_machine"] == "AMD64"
+    assert parse_target("cp312-win32").environment["platform_machine"] == "x86"
+    pypy = parse_target("pp310-win_amd64").environment
     assert pypy["implementation_name"] == "pypy" and pypy["platform_python_implementation"] == "PyPy"
     assert (pypy["python_full_version"], pypy["implementation_version"]) == ("3.10.16", "7.3.19")
 
 
 def test_a_python_without_a_patch_release_is_the_newest_that_is_known() -> None:
-    assert parse("debian12:3.9").python_full == "3.9.25"
-    assert parse("debian12:3.9.0").python_full == "3.9.0"
-    assert parse("debian12:3.9").evaluate('python_full_version >= "3.9.2"')
-    assert not parse("debian12:3.9.0").evaluate('python_full_version >= "3.9.2"')
-    assert parse("debian12:3.19").python_full == "3.19.0"
-    assert parse("debian12:3.9").facts.python == "3.9"
+    assert parse_target("debian12:3.9").python_full_version == "3.9.25"
+    assert parse_target("debian12:3.9.0").python_full_version == "3.9.0"
+    assert parse_target("debian12:3.9").evaluate('python_full_version >= "3.9.2"')
+    assert not parse_target("debian12:3.9.0").evaluate('python_full_version >= "3.9.2"')
+    assert parse_target("debian12:3.19").python_full_version == "3.19.0"
+    assert parse_target("debian12:3.9").facts.python == "3.9"
 
 
 @pytest.mark.parametrize(
@@ -342,7 +367,7 @@ def test_a_python_without_a_patch_release_is_the_newest_that_is_known() -> None:
         ('platform_release > "5" or sys_platform == "linux"', True),
         ('(platform_release > "5" or sys_platform == "linux") and python_version >= "3.8"', True),
         ('os_name == "nt" and (platform_release > "5" or platform_version in "1")', False),
-        ('platform_release == platform_version', None),
+        ("platform_release == platform_version", None),
         ('platform_release > "5"', None),
         ('"x" in platform_version', None),
         ('platform_release > "5" or sys_platform == "win32"', None),
@@ -354,15 +379,15 @@ def test_a_python_without_a_patch_release_is_the_newest_that_is_known() -> None:
 )
 def test_an_unknown_value_matters_only_where_it_decides(marker: str, holds: bool | None) -> None:
     if holds is None:
-        with pytest.raises(UnknownMarker) as caught:
-            parse("debian12").evaluate(marker)
+        with pytest.raises(UnknownMarkerError) as caught:
+            parse_target("debian12").evaluate(marker)
         assert caught.value.exit_code == 5 and "platform_" in str(caught.value)
     else:
-        assert parse("debian12").evaluate(marker) is holds
+        assert parse_target("debian12").evaluate(marker) is holds
 
 
 def test_extras_and_groups() -> None:
-    here = parse(LINUX)
+    here = parse_target(LINUX)
     assert not here.evaluate('extra == "fast"')
     assert here.evaluate('extra == "fast"', ["Fast"]) and here.evaluate('extra == "fast"', ["slow", "fast"])
     assert here.evaluate('extra == "fast" and platform_release > "1"') is False
@@ -371,32 +396,35 @@ def test_extras_and_groups() -> None:
 
 
 def test_each_combination_is_a_target() -> None:
-    assert [one.tag for one in combine(["manylinux_2_28_x86_64", "win_amd64"], ["3.11", "3.13"])] == [
+    assert [one.tag for one in combine_targets(["manylinux_2_28_x86_64", "win_amd64"], ["3.11", "3.13"])] == [
         "cp311-manylinux_2_28_x86_64",
         "cp313-manylinux_2_28_x86_64",
         "cp311-win_amd64",
         "cp313-win_amd64",
     ]
-    assert [one.tag for one in combine(["win_amd64"], ["3.10"], ["cp", "pp"])] == ["cp310-win_amd64", "pp310-win_amd64"]
-    assert combine() == ()
+    assert [one.tag for one in combine_targets(["win_amd64"], ["3.10"], ["cp", "pp"])] == [
+        "cp310-win_amd64",
+        "pp310-win_amd64",
+    ]
+    assert combine_targets() == ()
 
 
 def test_the_same_target_twice_is_one() -> None:
-    assert [one.tag for one in combine(["manylinux2014_x86_64", "manylinux_2_17_x86_64"], ["3.11", "311"])] == [
+    assert [one.tag for one in combine_targets(["manylinux2014_x86_64", "manylinux_2_17_x86_64"], ["3.11", "311"])] == [
         "cp311-manylinux_2_17_x86_64"
     ]
-    both = combine(names=["rhel8:3.11", "kylin10:3.11", LINUX])
+    both = combine_targets(names=["rhel8:3.11", "kylin10:3.11", LINUX])
     assert [(one.name, one.tag) for one in both] == [("rhel8:3.11+kylin10:3.11", LINUX)]
     with pytest.raises(UsageError, match=r"both would be cp39-manylinux_2_36_x86_64"):
-        combine(names=["debian12:3.9", "debian12:3.9.0"])
+        combine_targets(names=["debian12:3.9", "debian12:3.9.0"])
 
 
 def test_python_versions_belong_to_platforms_else_to_names_without_one() -> None:
-    assert [one.tag for one in combine(["win_amd64"], ["3.12"], names=["debian12"])] == [
+    assert [one.tag for one in combine_targets(["win_amd64"], ["3.12"], names=["debian12"])] == [
         "cp312-win_amd64",
         "cp311-manylinux_2_36_x86_64",
     ]
-    named = combine(python_versions=["3.12", "3.13t"], names=["debian12", "rhel9:3.9", "windows"])
+    named = combine_targets(python_versions=["3.12", "3.13t"], names=["debian12", "rhel9:3.9", "windows"])
     assert [one.name for one in named] == [
         "debian12:3.12",
         "debian12:3.13t",
@@ -404,14 +432,16 @@ def test_python_versions_belong_to_platforms_else_to_names_without_one() -> None
         "windows:3.12",
         "windows:3.13t",
     ]
-    assert [one.tag for one in combine(python_versions=["3.9"])] == ["cp39-manylinux_2_36_x86_64"]
-    assert [one.tag for one in combine(["win_amd64"])] == ["cp311-win_amd64"]
-    assert [one.tag for one in combine(implementations=["pp"], names=["debian12"])] == ["pp311-manylinux_2_36_x86_64"]
+    assert [one.tag for one in combine_targets(python_versions=["3.9"])] == ["cp39-manylinux_2_36_x86_64"]
+    assert [one.tag for one in combine_targets(["win_amd64"])] == ["cp311-win_amd64"]
+    assert [one.tag for one in combine_targets(implementations=["pp"], names=["debian12"])] == [
+        "pp311-manylinux_2_36_x86_64"
+    ]
 
 
 def test_an_abi_says_which_build_of_its_version() -> None:
     def tags(versions: list[str], abis: list[str]) -> list[str]:
-        return [one.tag.partition("-")[0] for one in combine(["win_amd64"], versions, abis=abis)]
+        return [one.tag.partition("-")[0] for one in combine_targets(["win_amd64"], versions, abis=abis)]
 
     assert tags(["3.13"], ["cp313t"]) == ["cp313t"]
     assert tags(["3.13"], ["cp313", "cp313t"]) == ["cp313", "cp313t"]
@@ -419,10 +449,10 @@ def test_an_abi_says_which_build_of_its_version() -> None:
     assert tags(["3.12", "3.13"], ["cp313t"]) == ["cp312", "cp313t"]
     assert tags([], ["cp310", "cp37m"]) == ["cp310", "cp37"]
     assert tags(["3.11"], ["none", "abi3", "cp311"]) == ["cp311"]
-    (pypy,) = combine(["win_amd64"], ["3.11"], ["pp"], ["pypy311_pp80"])
+    (pypy,) = combine_targets(["win_amd64"], ["3.11"], ["pp"], ["pypy311_pp80"])
     assert (pypy.facts.python, str(pypy.tags[0])) == ("3.11.17", "pp311-pypy311_pp80-win_amd64")
-    assert combine(["win_amd64"], abis=["pypy311_pp73"])[0].facts.python == "3.11"
-    assert [note.code for note in abi_notes(["abi3", "cp311", "none"])] == ["abi-without-target"] * 2
+    assert combine_targets(["win_amd64"], abis=["pypy311_pp73"])[0].facts.python == "3.11"
+    assert [note.code for note in report_unused_abis(["abi3", "cp311", "none"])] == ["abi-without-target"] * 2
     for versions, abis in ((["3.12"], ["cp311"]), (["3.12"], ["x86"]), (["3.13t"], ["cp313"])):
         with pytest.raises(UsageError):
             tags(versions, abis)
@@ -430,17 +460,21 @@ def test_an_abi_says_which_build_of_its_version() -> None:
 
 def test_all_that_is_not_understood_is_told_at_once() -> None:
     with pytest.raises(UsageError) as caught:
-        combine(["manilinux_2_28_x86_64", "win_amd64"], names=["debain12", "macos14", "debian12"])
-    assert [one.code for one in caught.value.findings] == ["unknown-platform", "unknown-target", "target-without-python"]
+        combine_targets(["manilinux_2_28_x86_64", "win_amd64"], names=["debain12", "macos14", "debian12"])
+    assert [one.code for one in caught.value.findings] == [
+        "unknown-platform",
+        "unknown-target",
+        "target-without-python",
+    ]
     with pytest.raises(UsageError, match="does not pack for jy"):
-        combine(["win_amd64"], ["3.12"], ["jy"])
+        combine_targets(["win_amd64"], ["3.12"], ["jy"])
 
 
 def test_another_level_of_the_c_library() -> None:
-    assert parse(LINUX).with_libc("2.17").name == "cp311-manylinux_2_17_x86_64"
-    assert parse("debian12").with_libc("2.17").name == "debian12"
-    assert parse("cp311-macosx_14_0_arm64").with_libc("11.0").tag == "cp311-macosx_11_0_arm64"
-    assert parse("cp311-win_amd64").with_libc("2.17") == parse("cp311-win_amd64")
+    assert parse_target(LINUX).with_libc("2.17").name == "cp311-manylinux_2_17_x86_64"
+    assert parse_target("debian12").with_libc("2.17").name == "debian12"
+    assert parse_target("cp311-macosx_14_0_arm64").with_libc("11.0").tag == "cp311-macosx_11_0_arm64"
+    assert parse_target("cp311-win_amd64").with_libc("2.17") == parse_target("cp311-win_amd64")
 
 
 @pytest.mark.parametrize(
@@ -458,26 +492,26 @@ def test_another_level_of_the_c_library() -> None:
     ],
 )
 def test_the_floor_is_what_the_wheels_ask_for(target: str, wheels: list[str], tag: str) -> None:
-    lowered = parse(target).lowered_to(wheel(tags) for tags in wheels)
+    lowered = parse_target(target).with_minimum_libc(wheel(tags) for tags in wheels)
     assert lowered.tag == tag
-    assert all(lowered.accepts(wheel(tags)) is not None for tags in wheels)
+    assert all(lowered.rank_wheel(wheel(tags)) is not None for tags in wheels)
 
 
 def test_the_most_demanding_comes_first() -> None:
     names = ["cp311-manylinux_2_17_x86_64", "cp311-manylinux_2_36_x86_64", "cp311-manylinux_2_9_x86_64"]
-    assert [one.facts.libc_version for one in sorted(map(parse, names), key=lambda one: one.demands)] == [
+    assert [one.facts.libc_version for one in sorted(map(parse_target, names), key=lambda one: one.sort_key)] == [
         "2.36",
         "2.17",
         "2.9",
     ]
-    assert parse("debian12:3.9.2").demands < parse("debian12:3.9").demands
+    assert parse_target("debian12:3.9.2").sort_key < parse_target("debian12:3.9").sort_key
 
 
 def test_what_pip_is_told() -> None:
-    said = parse("cp37-manylinux_2_17_x86_64").pip_platform_args()
+    said = parse_target("cp37-manylinux_2_17_x86_64").pip_platform_args()
     assert said[:4] == ["--platform", "linux_x86_64", "--platform", "manylinux_2_17_x86_64"]
     assert " ".join(said).endswith("--python-version 3.7.17 --implementation cp --abi cp37m --abi abi3 --abi none")
-    assert "--abi pypy310_pp73" in " ".join(parse("pp310-win_amd64").pip_platform_args())
+    assert "--abi pypy310_pp73" in " ".join(parse_target("pp310-win_amd64").pip_platform_args())
 
 
 @pytest.mark.parametrize(
@@ -506,32 +540,35 @@ def test_what_pip_is_told() -> None:
     ],
 )
 def test_what_uv_is_told(target: str, triple: str | None) -> None:
-    assert parse(target).uv_platform() == triple
+    assert parse_target(target).get_uv_platform() == triple
 
 
 def test_which_machines_that_is_for_people() -> None:
-    said = str(parse(LINUX).machines)
+    said = str(parse_target(LINUX).description)
     assert said.startswith("CPython 3.11, Linux x86_64, glibc 2.28 or newer: RHEL 8, ")
     assert "Kylin V10" in said and "Debian 11" in said and "RHEL 9" not in said
-    assert str(parse("cp313t-win_amd64").machines) == "CPython 3.13t, Windows amd64"
-    assert str(parse("cp312-macosx_13_0_arm64").machines) == "CPython 3.12, macOS 13.0 or newer, arm64"
-    assert str(parse("cp312-manylinux_2_99_x86_64").machines) == "CPython 3.12, Linux x86_64, glibc 2.99 or newer"
+    assert str(parse_target("cp313t-win_amd64").description) == "CPython 3.13t, Windows amd64"
+    assert str(parse_target("cp312-macosx_13_0_arm64").description) == "CPython 3.12, macOS 13.0 or newer, arm64"
+    assert (
+        str(parse_target("cp312-manylinux_2_99_x86_64").description)
+        == "CPython 3.12, Linux x86_64, glibc 2.99 or newer"
+    )
 
 
 def test_a_file_of_the_probe_is_a_target(tmp_path: Path) -> None:
     file = INTERPRETERS / "debian11-i386.json"
-    found = parse(str(file))
+    found = parse_target(str(file))
     assert (found.name, found.tag) == ("debian11-i386", "cp39-manylinux_2_31_i686")
     assert found.environment["platform_machine"] == "x86_64"  # the kernel's word, as told
     assert found.environment["platform_release"] == "6.1.0" and found.evaluate('platform_release > "5"')
-    assert "libc.so.6" in found.probe["sonames"]
-    elsewhere = found.anywhere()
-    assert (elsewhere.facts.python, elsewhere.given, elsewhere.probe) == ("3.9", (), {})
+    assert "libc.so.6" in found.probe_output["sonames"]
+    elsewhere = found.generic()
+    assert (elsewhere.facts.python, elsewhere.marker_overrides, elsewhere.probe_output) == ("3.9", (), {})
 
     written_by_powershell = tmp_path / "My Machine.json"
     written_by_powershell.write_bytes(file.read_text("utf-8").encode("utf-16"))
-    assert parse(str(written_by_powershell)).name == "My-Machine"
-    assert combine(names=[str(file)], python_versions=["3.12"])[0].facts.python == "3.9.2"
+    assert parse_target(str(written_by_powershell)).name == "My-Machine"
+    assert combine_targets(names=[str(file)], python_versions=["3.12"])[0].facts.python == "3.9.2"
 
 
 def test_a_complete_platform_of_pex_is_a_target(tmp_path: Path) -> None:
@@ -539,13 +576,13 @@ def test_a_complete_platform_of_pex_is_a_target(tmp_path: Path) -> None:
     file = tmp_path / "there.json"
     keys = ("marker_environment", "compatible_tags")
     file.write_text(json.dumps({"path": "/usr/bin/python3.11", **{key: told[key] for key in keys}}), "utf-8")
-    found = parse(str(file))
+    found = parse_target(str(file))
     assert found.facts == Facts("cpython", "3.11.2", False, "linux", "aarch64", "glibc", "2.36", None)
     assert [str(tag) for tag in found.tags] == told["compatible_tags"]
     assert found.environment == told["marker_environment"]
     tags = ["cp313-cp313t-macosx_14_0_arm64", "cp313-cp313t-macosx_14_0_universal2", "py3-none-any"]
-    assert from_facts({"compatible_tags": tags}).tag == "cp313t-macosx_14_0_arm64"
-    assert from_facts({"compatible_tags": ["cp312-cp312-win_amd64"]}).tag == "cp312-win_amd64"
+    assert make_target_from_facts({"compatible_tags": tags}).tag == "cp313t-macosx_14_0_arm64"
+    assert make_target_from_facts({"compatible_tags": ["cp312-cp312-win_amd64"]}).tag == "cp312-win_amd64"
 
 
 @pytest.mark.parametrize(
@@ -566,19 +603,19 @@ def test_a_file_that_describes_no_interpreter_is_a_source_error(text: str, tmp_p
     file = tmp_path / "machine.json"
     file.write_text(text, "utf-8")
     with pytest.raises(SourceError, match="machine"):
-        parse(str(file))
+        parse_target(str(file))
 
 
 def test_a_name_is_not_a_file_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "debian12").write_text("not a facts file", "utf-8")
-    assert parse("debian12").tag == "cp311-manylinux_2_36_x86_64"
+    assert parse_target("debian12").tag == "cp311-manylinux_2_36_x86_64"
     (tmp_path / "there").write_text((INTERPRETERS / "cp313.json").read_text("utf-8"), "utf-8")
-    assert parse("there").facts.python == "3.13.0"
+    assert parse_target("there").facts.python == "3.13.0"
 
 
 def test_the_facts_are_those_of_a_manifest() -> None:
     told = collect_facts()
     assert set(Facts._fields) <= set(told)
     assert {"bits", "executable", "prefix", "has", "externally_managed", "marker_environment"} <= set(told)
-    assert isinstance(from_facts(told), Target)
+    assert isinstance(make_target_from_facts(told), Target)

@@ -101,9 +101,7 @@ def test_sums_that_list_something_else(folder: Path) -> None:
     def relist(manifest: Manifest) -> Manifest:
         return manifest._replace(
             files=tuple(
-                one._replace(size=hash_file(sums)[0], sha256=hash_file(sums)[1])
-                if one.path == "SHA256SUMS"
-                else one
+                one._replace(size=hash_file(sums)[0], sha256=hash_file(sums)[1]) if one.path == "SHA256SUMS" else one
                 for one in manifest.files
             )
         )
@@ -130,7 +128,9 @@ def test_a_wheel_that_is_not_the_planned_one(tmp_path: Path) -> None:
 def test_clashes_as_the_target_sees_them(tmp_path: Path, system: str, level: str | None) -> None:
     make_wheel(tmp_path / "wheels", "stone", files={"a/b.py": ""})
     make_wheel(tmp_path / "wheels", "moss", files={"A/b.py": "x"})
-    facts = DEBIAN if system == "linux" else DEBIAN._replace(os="windows", machine="amd64", libc=None, libc_version=None)
+    facts = (
+        DEBIAN if system == "linux" else DEBIAN._replace(os="windows", machine="amd64", libc=None, libc_version=None)
+    )
     found = findings(write_folder(tmp_path, facts=facts))
     assert [one.level for one in found] == ([level] if level else [])
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from offlinepack.errors import SourceError
-from offlinepack.evidence.vulnerabilities import Known, _of_vector, _within, ask, of_snapshot
+from offlinepack.report.vulnerabilities import Vulnerability, _is_affected, _rate_vector, read_snapshot, run_pip_audit
 
 JINJA = ("jinja2", "3.1.2")
 WANTED = [JINJA, ("stone", "1.0")]
@@ -62,18 +62,20 @@ def written(folder: Path, document: Any) -> Path:
 
 def test_pip_audits_own_json(tmp_path: Path) -> None:
     path = written(tmp_path, {**AUDIT, "date": "2026-01-02"})
-    found = of_snapshot(path, WANTED)
+    found = read_snapshot(path, WANTED)
     assert found.date == "2026-01-02"
-    assert found.known == (
-        Known(*JINJA, "PYSEC-2024-1", ("CVE-2024-22195",), "", "xmlattr lets keys with spaces through", ("3.1.3",)),
+    assert found.vulnerabilities == (
+        Vulnerability(
+            *JINJA, "PYSEC-2024-1", ("CVE-2024-22195",), "", "xmlattr lets keys with spaces through", ("3.1.3",)
+        ),
     )
-    assert found.unknown == (("stone", "1.0"),), "what was skipped is not known to be well"
+    assert found.unchecked_releases == (("stone", "1.0"),), "what was skipped is not known to be well"
 
 
 def test_without_a_date_the_files_counts(tmp_path: Path) -> None:
     path = written(tmp_path, AUDIT)
     os.utime(path, (1_700_000_000, 1_700_000_000))
-    assert of_snapshot(path, WANTED).date == "2023-11-14"
+    assert read_snapshot(path, WANTED).date == "2023-11-14"
 
 
 @pytest.mark.parametrize("form", ["one", "list", "vulns", "folder", "zip"])
@@ -92,15 +94,15 @@ def test_osv_records(form: str, tmp_path: Path) -> None:
         with zipfile.ZipFile(path, "w") as archive:
             for one in (osv(), other):
                 archive.writestr(f"{one['id']}.json", json.dumps(one))
-    found = of_snapshot(path, WANTED)
+    found = read_snapshot(path, WANTED)
     assert found.date == ("2025-02-03" if form == "one" else "2025-12-31")
-    (known,) = found.known
-    assert (known.name, known.version, known.level, known.fixed) == (*JINJA, "medium", ("3.1.3",))
+    (known,) = found.vulnerabilities
+    assert (known.name, known.version, known.level, known.fixed_versions) == (*JINJA, "medium", ("3.1.3",))
 
 
 def test_one_thing_under_two_names_is_told_once(tmp_path: Path) -> None:
     other = osv(id="PYSEC-2024-1", aliases=["CVE-2024-22195"], summary="", severity=[])
-    (known,) = of_snapshot(written(tmp_path, [osv(), other]), WANTED).known
+    (known,) = read_snapshot(written(tmp_path, [osv(), other]), WANTED).vulnerabilities
     assert known.id == "PYSEC-2024-1" and known.level == "medium"
     assert known.aliases == ("CVE-2024-22195", "GHSA-h5c8-rqwp-cp95")
     assert known.summary.startswith("Jinja vulnerable")
@@ -109,7 +111,7 @@ def test_one_thing_under_two_names_is_told_once(tmp_path: Path) -> None:
 def test_what_was_withdrawn_or_is_elsewhere_does_not_count(tmp_path: Path) -> None:
     npm = osv(affected=[{"package": {"ecosystem": "npm", "name": "jinja2"}, "versions": ["3.1.2"]}])
     gone = osv(withdrawn="2025-01-01T00:00:00Z")
-    assert not of_snapshot(written(tmp_path, [npm, gone]), WANTED).known
+    assert not read_snapshot(written(tmp_path, [npm, gone]), WANTED).vulnerabilities
 
 
 @pytest.mark.parametrize(
@@ -126,7 +128,7 @@ def test_what_was_withdrawn_or_is_elsewhere_does_not_count(tmp_path: Path) -> No
     ],
 )
 def test_ranges(events: list[dict[str, str]], version: str, inside: bool) -> None:
-    assert _within(version, events) is inside
+    assert _is_affected(version, events) is inside
 
 
 @pytest.mark.parametrize(
@@ -142,7 +144,7 @@ def test_ranges(events: list[dict[str, str]], version: str, inside: bool) -> Non
     ],
 )
 def test_levels_of_vectors(vector: str, level: str) -> None:
-    assert _of_vector(vector) == level
+    assert _rate_vector(vector) == level
 
 
 @pytest.mark.parametrize("words", ["", "[1]", "null", '{"dependencies": 3}', '{"vulns": [{}]}'])
@@ -150,12 +152,12 @@ def test_what_is_no_snapshot(words: str, tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text(words, "utf-8")
     with pytest.raises(SourceError) as failed:
-        of_snapshot(path, WANTED)
+        read_snapshot(path, WANTED)
     assert failed.value.findings[0].code == "bad-snapshot"
 
 
 def test_nobody_is_asked_about_private_projects(monkeypatch: pytest.MonkeyPatch) -> None:
     """(A unit test cannot start a program: had it tried, it would have failed.)"""
     monkeypatch.setattr("shutil.which", lambda *_, **__: "/bin/pip-audit")
-    found = ask(WANTED, [], date(2026, 1, 1))
-    assert not found.date and found.problem and found.unknown == tuple(WANTED)
+    found = run_pip_audit(WANTED, [], date(2026, 1, 1))
+    assert not found.date and found.problem and found.unchecked_releases == tuple(WANTED)

@@ -130,7 +130,9 @@ def test_a_record_that_lists_folders(tmp_path: Path) -> None:
     """Some wheels have it so, and pip takes them; what is no folder of theirs is another matter."""
     empty = "sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
     files = {"stone/a/b.py": "", "stone/__init__.py": ""}
-    path = make_wheel(tmp_path, "stone", files=files, record=lambda rows: [["stone/", empty, "0"], ["stone/a/", "", ""], *rows])
+    path = make_wheel(
+        tmp_path, "stone", files=files, record=lambda rows: [["stone/", empty, "0"], ["stone/a/", "", ""], *rows]
+    )
     assert check_contents(read_wheel(path)) == []
     for bad in ("moss/", "../", "/", "", "stone/__init__.py/", "stone/b/", "stone/a//", "./stone/", "stone/../stone/"):
         path = make_wheel(tmp_path, "stone", files=files, record=lambda rows, bad=bad: [[bad, "", ""], *rows])  # type: ignore[misc]

@@ -23,7 +23,9 @@ def make_option(*declarations: str, rare: bool = False, **named: Any) -> Option:
     return Option(declarations, rare=rare, **named)
 
 
-def group_options(name: str, build: Callable[..., Any], *parameters: click.Parameter) -> Callable[[CommandBody], CommandBody]:
+def group_options(
+    name: str, build: Callable[..., Any], *parameters: click.Parameter
+) -> Callable[[CommandBody], CommandBody]:
     """A decorator: these parameters on the command line, the one value `name` in the body."""
 
     def decorate(body: CommandBody) -> CommandBody:

@@ -35,7 +35,7 @@ def _make_build_options(
                 "Leave one of them out.",
             )
         )
-    folder = Store.default_folder() if cache_dir is None else cache_dir
+    folder = Store.get_default_folder() if cache_dir is None else cache_dir
     settings: dict[str, str | list[str]] = {}
     for one in config_settings:
         key, _, value = one.partition("=")
@@ -55,6 +55,7 @@ def _make_build_options(
         config_settings=settings,
     )
 
+
 build_options = group_options(
     "how",
     _make_build_options,
@@ -72,12 +73,11 @@ build_options = group_options(
         rare=True,
         help="What has no wheel: build it here, or include its source and all that its build takes there.",
     ),
-    make_option("-j", "--jobs", type=click.IntRange(1, 64), rare=True, help="Downloads at a time (4 a core, at most 16)."),
     make_option(
-        "--retries",
-        type=click.IntRange(0, 100),
-        rare=True,
-        help="How often a failed request is tried again: 5 times.",
+        "-j", "--jobs", type=click.IntRange(1, 64), rare=True, help="Downloads at a time (4 a core, at most 16)."
+    ),
+    make_option(
+        "--retries", type=click.IntRange(0, 100), rare=True, help="How often a failed request is tried again: 5 times."
     ),
     make_option(
         "--timeout",
@@ -90,7 +90,11 @@ build_options = group_options(
     make_option("--no-cache", is_flag=True, rare=True, help="Keep nothing between runs."),
     make_option("--offline", is_flag=True, help="No network: everything from the store."),
     make_option("--build-python", multiple=True, metavar="PY", rare=True, help="Build sources with this interpreter."),
-    make_option("--root", type=FILE, metavar="DIR", rare=True, help="Build sources in this root file system of the target."),
-    make_option("--build-constraint", multiple=True, type=FILE, metavar="FILE", rare=True, help="Versions for building."),
+    make_option(
+        "--root", type=FILE, metavar="DIR", rare=True, help="Build sources in this root file system of the target."
+    ),
+    make_option(
+        "--build-constraint", multiple=True, type=FILE, metavar="FILE", rare=True, help="Versions for building."
+    ),
     make_option("--config-settings", multiple=True, metavar="KEY=VALUE", rare=True, help="For the build backend."),
 )

@@ -10,10 +10,13 @@ from offlinepack.cli.options.base import group_options, make_option
 from offlinepack.pipeline.request import BundleName
 
 
-def _make_bundle_name(name: str | None, app_version: str | None, sequence: int | None, install_to: str | None) -> BundleName:
+def _make_bundle_name(
+    name: str | None, app_version: str | None, sequence: int | None, install_to: str | None
+) -> BundleName:
     if sequence is None and os.environ.get("SOURCE_DATE_EPOCH", "").isdigit():
         sequence = int(os.environ["SOURCE_DATE_EPOCH"])
     return BundleName(name=name or "", version=app_version, sequence=sequence, install_to=install_to)
+
 
 name_options = group_options(
     "label",

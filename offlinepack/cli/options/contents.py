@@ -34,8 +34,11 @@ class BundleContents:
     rehearse: bool
 
 
-def _make_bundle_contents(include: tuple[str, ...], bytecode: bool, sign: Path | None, split: int | None, rehearse: bool) -> BundleContents:
+def _make_bundle_contents(
+    include: tuple[str, ...], bytecode: bool, sign: Path | None, split: int | None, rehearse: bool
+) -> BundleContents:
     return BundleContents(parse_includes(include), bytecode, sign, split, rehearse)
+
 
 contents_options = group_options(
     "extra",
@@ -54,5 +57,7 @@ contents_options = group_options(
     ),
     make_option("--sign", type=FILE, metavar="KEY", help="Sign the bundle with this SSH key."),
     make_option("--rehearse", is_flag=True, help="Rehearse it first, for every target; the verdict goes in."),
-    make_option("--split", metavar="SIZE", callback=_parse_size, rare=True, help="Write it in parts of this size: 3900M, 2G."),
+    make_option(
+        "--split", metavar="SIZE", callback=_parse_size, rare=True, help="Write it in parts of this size: 3900M, 2G."
+    ),
 )

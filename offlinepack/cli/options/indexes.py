@@ -7,13 +7,15 @@ from typing import Any
 import click
 
 from offlinepack.cli.options.base import group_options, make_option
-from offlinepack.indexes import Indexes
+from offlinepack.index.model import Indexes
+from offlinepack.index.settings import read_settings
 
 
 def _make_indexes(**values: Any) -> Indexes:
     ctx = click.get_current_context()
-    settings = ctx.meta.get("offlinepack.indexes", {})
-    return Indexes.from_settings(**values, **settings, folder=ctx.params.get("project"))
+    settings = ctx.meta.get("offlinepack.index.model", {})
+    return read_settings(**values, **settings, folder=ctx.params.get("project"))
+
 
 index_options = group_options(
     "indexes",
@@ -31,7 +33,9 @@ index_options = group_options(
     make_option("--cert", metavar="FILE", rare=True, help="Certificates of the authorities to trust."),
     make_option("--client-cert", metavar="FILE", rare=True, help="Our certificate and key in one file."),
     make_option("--proxy", metavar="URL", rare=True, help="The proxy to go through."),
-    make_option("--trusted-host", multiple=True, metavar="HOST", rare=True, help="A host whose certificate is not checked."),
+    make_option(
+        "--trusted-host", multiple=True, metavar="HOST", rare=True, help="A host whose certificate is not checked."
+    ),
     make_option(
         "--keyring-provider",
         type=click.Choice(["auto", "disabled", "import", "subprocess"]),

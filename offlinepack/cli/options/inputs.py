@@ -91,6 +91,7 @@ def _check_date(ctx: click.Context, option: click.Parameter, value: str | None) 
         raise click.BadParameter(problem, ctx, option) from None
     return value
 
+
 input_options = group_options(
     "what",
     _make_input_options,

@@ -10,17 +10,17 @@ import click
 from offlinepack.cli.options.base import FILE, group_options, make_option
 
 if TYPE_CHECKING:
-    from offlinepack.evidence.policy import Rules
+    from offlinepack.report.policy import PolicyCheck
 
 
-
-def _make_policy_rules(policy: Path | None, vulnerabilities: Path | None) -> Rules | None:
-    from offlinepack.evidence.policy import Rules, of_table, read
+def _make_policy_rules(policy: Path | None, vulnerabilities: Path | None) -> PolicyCheck | None:
+    from offlinepack.report.policy import PolicyCheck, parse_policy, read_policy
 
     if policy:
-        return Rules(read(policy), vulnerabilities)
+        return PolicyCheck(read_policy(policy), vulnerabilities)
     table = click.get_current_context().meta.get("offlinepack.policy")
-    return Rules(of_table(*table), vulnerabilities) if table else None
+    return PolicyCheck(parse_policy(*table), vulnerabilities) if table else None
+
 
 POLICY_OPTION = make_option(
     "--policy", type=FILE, metavar="FILE", rare=True, help="What may be in it, as rules in TOML; else exit 13."

@@ -9,7 +9,9 @@ import click
 
 from offlinepack.cli.options.base import group_options, make_option
 from offlinepack.errors import Finding
-from offlinepack.targets import Target, abi_notes, catalogue, combine
+from offlinepack.targets.catalogue import load_catalogue
+from offlinepack.targets.model import Target
+from offlinepack.targets.parse import combine_targets, report_unused_abis
 
 
 @dataclass(frozen=True)
@@ -22,14 +24,17 @@ class TargetOptions:
 
 def complete_target_name(_ctx: click.Context, _option: click.Parameter, begun: str) -> list[str]:
     """The machines of the catalogue, for a shell that completes."""
-    return [name for one in catalogue() for name in (one.name, *one.synonyms) if name.startswith(begun)]
+    return [name for one in load_catalogue() for name in (one.name, *one.synonyms) if name.startswith(begun)]
 
 
-def _make_target_options(platform: Any, python_version: Any, implementation: Any, abi: Any, target: Any) -> TargetOptions:
-    found = combine(
+def _make_target_options(
+    platform: Any, python_version: Any, implementation: Any, abi: Any, target: Any
+) -> TargetOptions:
+    found = combine_targets(
         platforms=platform, python_versions=python_version, implementations=implementation, abis=abi, names=target
     )
-    return TargetOptions(found, abi_notes(abi))
+    return TargetOptions(found, report_unused_abis(abi))
+
 
 target_options = group_options(
     "asked",

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offlinepack.fetch import open_client
-from offlinepack.indexes import Indexes, IndexFile, find_project
+from offlinepack.index.export import make_pip_arguments
+from offlinepack.index.model import Indexes, IndexFile
+from offlinepack.index.simple_api import find_project
+from offlinepack.net.client import open_client
 from offlinepack.pip_shim.run import PipOutput, PipRules, run_pip
 from offlinepack.requirements.model import Requirements
 from offlinepack.resolve.backtracking import PipBacktrackState
 from offlinepack.resolve.context import ResolverContext
 
 if TYPE_CHECKING:
-    from offlinepack.targets import Target
-
+    from offlinepack.targets.model import Target
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,12 @@ class PipInvocation:
         bounds = [one.line for one in wanted.constraints]
         bounds += [f"{name}>{version}" for name, version in sorted(rounds.lower_bounds.items())]
         (self.folder / "constraints.txt").write_text("".join(f"{one}\n" for one in bounds), "utf-8")
-        pip = [*_make_format_options(wanted), "--prefer-binary", "--cache-dir", str(self.context.get_cache_folder("pip"))]
+        pip = [
+            *_make_format_options(wanted),
+            "--prefer-binary",
+            "--cache-dir",
+            str(self.context.get_cache_folder("pip")),
+        ]
         files = ["--constraint", "constraints.txt", *(["--pre"] if wanted.pre else [])]
         if wanted.no_deps:  # which pip-compile does not know
             command = ["pip", "install", "--dry-run", "--ignore-installed", "--break-system-packages", "--quiet"]
@@ -47,7 +53,7 @@ class PipInvocation:
             command += ["--cache-dir", str(self.context.get_cache_folder("pip")), "--pip-args", shlex.join(pip), *files]
             command.append("requirements.in")
         (self.folder / "pins.txt").unlink(missing_ok=True)  # else pip-compile prefers what stands there
-        arguments, environment = self.indexes.pip_arguments()
+        arguments, environment = make_pip_arguments(self.indexes)
         environment.update(PIP_RETRIES=str(self.context.retries), PIP_DEFAULT_TIMEOUT=f"{self.context.timeout:g}")
         rules = self.make_rules(rounds)
         return run_pip(
@@ -59,12 +65,13 @@ class PipInvocation:
         ways = self.indexes
         url_of = {one.name: one.url for one in reversed(ways.indexes) if one.name}
         return PipRules(
-            indexes=() if ways.no_index else tuple(one.url for one in ways.indexes if not one.explicit),
+            indexes=() if ways.no_index else tuple(one.url for one in ways.indexes if not one.is_explicit),
             sources={} if ways.no_index else {name: url_of[index] for name, index in ways.sources.items()},
-            missing_codes={one.url: one.missing for one in ways.indexes if one.missing},
+            missing_codes={one.url: one.missing_statuses for one in ways.indexes if one.missing_statuses},
             allow_sdist=tuple(sorted(rounds.allow_sdist)),
             # a project without any wheel is no reason to go back to older releases of what needs it
-            sdist_fallback=rounds.sdist_fallback and ":all:" not in (*self.requirements.only_binary, *self.requirements.no_binary),
+            sdist_fallback=rounds.sdist_fallback
+            and ":all:" not in (*self.requirements.only_binary, *self.requirements.no_binary),
             can_build=self.context.can_build(self.target),
             # once there is no solution only the other gaps are looked for
             search_seconds=10.0 if rounds.findings else 60.0,
@@ -78,9 +85,7 @@ class PipInvocation:
     def list_files(self, name: str) -> list[IndexFile]:
         """What the indexes have of a project; FetchError where one cannot be asked."""
         means = self.context
-        with open_client(
-            self.indexes, retries=means.retries, timeout=means.timeout, offline=means.offline
-        ) as client:
+        with open_client(self.indexes, retries=means.retries, timeout=means.timeout, offline=means.offline) as client:
             found = find_project(name, self.indexes, client)
         return list(found.files) if found else []
 

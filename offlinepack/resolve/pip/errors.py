@@ -24,9 +24,10 @@ from offlinepack.errors import (
     error,
     warning,
 )
-from offlinepack.fetch import local_path, open_client
-from offlinepack.indexes import IndexFile, check, owner_of
-from offlinepack.net.urls import redact_text
+from offlinepack.index.model import IndexFile, parse_project_name
+from offlinepack.index.simple_api import check_indexes
+from offlinepack.net.client import open_client
+from offlinepack.net.urls import get_local_path, redact_text
 from offlinepack.pip_shim.run import PipOutput
 from offlinepack.requirements.model import RequirementLine
 from offlinepack.resolve.backtracking import PipBacktrackState
@@ -40,7 +41,7 @@ from offlinepack.resolve.diagnosis import (
     shorten_releases,
 )
 from offlinepack.resolve.pip.command import PipInvocation
-from offlinepack.targets import UnknownMarker
+from offlinepack.targets.markers import UnknownMarkerError
 
 _PYTHON_PROJECT = "<Python from Requires-Python>"
 """what pip calls the Python that a release wants"""
@@ -54,7 +55,12 @@ _NETWORK_EXCEPTIONS = {
     "ConnectionFailedError",
 }
 
-_BUILD_EXCEPTIONS = {"InstallationSubprocessError", "MetadataGenerationFailed", "BuildBackendException", "BackendUnavailable"}
+_BUILD_EXCEPTIONS = {
+    "InstallationSubprocessError",
+    "MetadataGenerationFailed",
+    "BuildBackendException",
+    "BackendUnavailable",
+}
 
 _ClassifiedFinding = tuple[type[OfflinepackError], Finding]
 
@@ -65,12 +71,14 @@ def handle_pip_failure(answer: PipOutput, run: PipInvocation, rounds: PipBacktra
     raised, why = set(told.get("raised", ())), told.get("why", "")
     if "marker" in told:
         unknown = {"platform_release", "platform_version", "implementation_version"} - set(run.target.environment)
-        raise UnknownMarker(told["marker"], sorted(one for one in unknown if one in told["marker"]), run.target.name)
+        raise UnknownMarkerError(
+            told["marker"], sorted(one for one in unknown if one in told["marker"]), run.target.name
+        )
     if "index" in told or raised & _NETWORK_EXCEPTIONS:
         return rounds.add_findings(FetchError, *_diagnose_index(told, answer, run))
     if "unread" in told:
         filename = told["unread"].rpartition("/")[2].removesuffix(".metadata")
-        name = canonicalize_name(owner_of(filename) or filename)
+        name = canonicalize_name(parse_project_name(filename) or filename)
         rounds.add_findings(FetchError, report_not_in_store(name, _find_dependents(name, (), run)))
         again = name not in rounds.excluded_projects and any(one.name == name for one in run.requirements.requirements)
         rounds.excluded_projects.add(name)
@@ -96,7 +104,9 @@ def handle_pip_failure(answer: PipOutput, run: PipInvocation, rounds: PipBacktra
     return rounds.add_findings(*_diagnose_sdist(answer, raised, why, run))
 
 
-def _diagnose_causes(causes: Iterable[Mapping[str, Any]], answer: PipOutput, run: PipInvocation, rounds: PipBacktrackState) -> bool:
+def _diagnose_causes(
+    causes: Iterable[Mapping[str, Any]], answer: PipOutput, run: PipInvocation, rounds: PipBacktrackState
+) -> bool:
     """Requirements that pip could not bring together: what the indexes have of their projects tells why."""
     causes = list(causes)
     if failed := next((one["why"] for one in causes if one["why"]), ""):
@@ -109,7 +119,9 @@ def _diagnose_causes(causes: Iterable[Mapping[str, Any]], answer: PipOutput, run
         if name == _PYTHON_PROJECT:
             for one in mine:
                 needing = canonicalize_name(one["by"].partition(" ")[0].partition("[")[0])
-                found.setdefault(SelectionError, []).append(_report_wrong_python(needing, one["specifier"], causes, run))
+                found.setdefault(SelectionError, []).append(
+                    _report_wrong_python(needing, one["specifier"], causes, run)
+                )
                 names.add(needing)
             continue
         if run.context.offline and not run.indexes.no_index:  # the pages that were kept are pip's, and may be old
@@ -143,6 +155,7 @@ def _diagnose_causes(causes: Iterable[Mapping[str, Any]], answer: PipOutput, run
     rounds.excluded_projects |= names
     return True
 
+
 _CauseList = list[Mapping[str, Any]]
 
 
@@ -155,7 +168,9 @@ def _split_alternatives(causes: _CauseList) -> tuple[_CauseList, list[_CauseList
     return [one for one in causes if not any(one in each for each in ways)], ways
 
 
-def _diagnose_alternatives(name: str, ways: list[_CauseList], files: list[IndexFile], answer: PipOutput, run: PipInvocation) -> _ClassifiedFinding | None:
+def _diagnose_alternatives(
+    name: str, ways: list[_CauseList], files: list[IndexFile], answer: PipOutput, run: PipInvocation
+) -> _ClassifiedFinding | None:
     """What is wrong with a project where each release that asks for it asks for what cannot be taken."""
     for each in ways:
         by = _find_dependents(name, each, run)
@@ -183,7 +198,9 @@ class _CandidateFiles:
         sdists = [one for one in self.compatible_files if not one.is_wheel]
         if not sdists or self.list_fitting_wheels(run) or not run.requirements.allows_source(name := sdists[0].project):
             return None
-        if not run.context.can_build(run.target) and any(one.is_compiled(run.target.facts.os) for one in self.known_files):
+        if not run.context.can_build(run.target) and any(
+            one.is_compiled(run.target.facts.os) for one in self.known_files
+        ):
             return None
         return name if name not in rounds.allow_sdist and name not in run.requirements.no_binary else None
 
@@ -194,14 +211,16 @@ class _CandidateFiles:
             for one in self.compatible_files
             if one.is_wheel
             and run.requirements.allows_wheel(one.project)
-            and run.target.accepts(one.filename) is not None
+            and run.target.rank_wheel(one.filename) is not None
         ]
 
-    def find_problem(self, name: str, causes: _CauseList, by: list[str], answer: PipOutput, run: PipInvocation) -> _ClassifiedFinding | None:
+    def find_problem(
+        self, name: str, causes: _CauseList, by: list[str], answer: PipOutput, run: PipInvocation
+    ) -> _ClassifiedFinding | None:
         """What is wrong with this project by itself; None: a version could be taken, were it not for others."""
         lines = (*run.requirements.requirements, *run.requirements.constraints)
         frozen = [one for one in lines if one.name == name and one.is_frozen]
-        versions = sorted({one.version for one in self.known_files if one.version and not one.yanked}, reverse=True)
+        versions = sorted({one.version for one in self.known_files if one.version and not one.is_yanked}, reverse=True)
         specifiers = [one["specifier"] for one in causes]
         absent = [one for one in specifiers if not any(SpecifierSet(one).filter(versions, prereleases=True))]
         if frozen and (not self.known_files or absent):
@@ -220,11 +239,13 @@ class _CandidateFiles:
         return SelectionError, _report_missing_file(name, by, self, answer, run)
 
 
-def _filter_files(files: Iterable[IndexFile], causes: Iterable[Mapping[str, Any]], run: PipInvocation) -> _CandidateFiles:
+def _filter_files(
+    files: Iterable[IndexFile], causes: Iterable[Mapping[str, Any]], run: PipInvocation
+) -> _CandidateFiles:
     specifier = SpecifierSet(",".join(part for one in causes for part in (one["specifier"], one["constraint"]) if part))
     every = tuple(one for one in files if one.version is not None)
     pinned = any(one.operator in ("==", "===") and "*" not in one.version for one in specifier)
-    live = [one for one in every if pinned or not one.yanked]
+    live = [one for one in every if pinned or not one.is_yanked]
     versions = set(
         specifier.filter({one.version for one in live if one.version}, prereleases=run.requirements.pre or None)
     )
@@ -232,9 +253,11 @@ def _filter_files(files: Iterable[IndexFile], causes: Iterable[Mapping[str, Any]
     before = run.requirements.uploaded_prior_to
     limit = datetime.fromisoformat(before.replace("Z", "+00:00")) if before else None
     early = tuple(
-        one for one in wanted if limit is None or one.index is None or (one.uploaded and one.uploaded < limit)
+        one
+        for one in wanted
+        if limit is None or one.index is None or (one.upload_datetime and one.upload_datetime < limit)
     )
-    here = tuple(one for one in early if one.admits(run.target.python_full))
+    here = tuple(one for one in early if one.supports_python(run.target.python_full_version))
     return _CandidateFiles(every, wanted, early, here)
 
 
@@ -252,10 +275,10 @@ def _diagnose_index(told: Mapping[str, Any], answer: PipOutput, run: PipInvocati
     url = told.get("index", {}).get("url", "")
     try:
         with open_client(run.indexes, retries=0, timeout=run.context.timeout) as client:
-            check([canonicalize_name(url.rstrip("/").rpartition("/")[2])] if url else [], run.indexes, client)
+            check_indexes([canonicalize_name(url.rstrip("/").rpartition("/")[2])] if url else [], run.indexes, client)
             for link in run.indexes.find_links:
-                if local_path(link) is None:
-                    client.page(link)
+                if get_local_path(link) is None:
+                    client.fetch_page(link)
     except FetchError as failure:
         return list(failure.findings)
     return [
@@ -338,7 +361,7 @@ def _report_foreign_wheel(why: str, run: PipInvocation) -> Finding:
         by=[one.origin for one in run.requirements.requirements if filename in (one.url or "")],
         target=run.target.name,
         nearest=filename,
-        why=run.target.why_not(filename) or "",
+        why=run.target.explain_mismatch(filename) or "",
     )
 
 
@@ -391,9 +414,13 @@ def _report_wrong_python(
     )
 
 
-def _report_missing_file(name: str, by: list[str], files: _CandidateFiles, answer: PipOutput, run: PipInvocation) -> Finding:
+def _report_missing_file(
+    name: str, by: list[str], files: _CandidateFiles, answer: PipOutput, run: PipInvocation
+) -> Finding:
     """A project of which no version that may be taken has a file for the target: why, and what there is."""
-    versions, nearest = find_offered_versions(files.known_files, {one.version for one in files.matching_files if one.version}, run.target)
+    versions, nearest = find_offered_versions(
+        files.known_files, {one.version for one in files.matching_files if one.version}, run.target
+    )
     facts: dict[str, Any] = {"by": by, "target": run.target.name}
     if versions:
         return error(
@@ -417,7 +444,7 @@ def _report_missing_file(name: str, by: list[str], files: _CandidateFiles, answe
             if sourced
             else "Choose a target that it fits, or another project.",
             nearest=nearest,
-            why=run.target.why_not(nearest) or "",
+            why=run.target.explain_mismatch(nearest) or "",
             **facts,
         )
     if forbidden:

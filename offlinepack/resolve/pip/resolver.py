@@ -17,8 +17,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from offlinepack.errors import BuildError, FetchError, IntegrityError, ResolutionError, SelectionError, SourceError
-from offlinepack.fetch import local_path
-from offlinepack.indexes import Indexes
+from offlinepack.index.model import Indexes
+from offlinepack.net.urls import get_local_path
 from offlinepack.pip_shim.run import PipOutput
 from offlinepack.requirements.model import Requirements
 from offlinepack.resolve.backtracking import MAX_PIP_ROUNDS, PipBacktrackState
@@ -27,23 +27,17 @@ from offlinepack.resolve.pip.command import PipInvocation
 from offlinepack.resolve.pip.errors import handle_pip_failure
 
 if TYPE_CHECKING:
-    from offlinepack.targets import Target
+    from offlinepack.targets.model import Target
 
 
-
-def resolve_with_pip(
-    requirements: Requirements,
-    target: Target,
-    indexes: Indexes,
-    means: ResolverContext,
-) -> Pylock:
+def resolve_with_pip(requirements: Requirements, target: Target, indexes: Indexes, means: ResolverContext) -> Pylock:
     """A lock for one target; all unknown projects and all gaps at once, else the first conflict.
 
     `means.python` is not heeded: pip reads the metadata of sources with the interpreter that it runs in.
     """
     rounds = PipBacktrackState()
     with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
-        here, ways = Path(folder), indexes.for_target(target.evaluate)
+        here, ways = Path(folder), indexes.evaluate_sources(target.evaluate)
         run = PipInvocation(requirements, target, ways, here, means)
         for _ in range(MAX_PIP_ROUNDS):
             begun = time.monotonic()
@@ -57,7 +51,9 @@ def resolve_with_pip(
             if "pins" in answer.facts or not handle_pip_failure(answer, run, rounds):
                 if not rounds.sdist_fallback or rounds.error_types != {BuildError}:
                     break
-                rounds = PipBacktrackState(sdist_fallback=False)  # where a source cannot be read, older releases may do without it
+                rounds = PipBacktrackState(
+                    sdist_fallback=False
+                )  # where a source cannot be read, older releases may do without it
     findings = sorted(rounds.findings, key=lambda one: (one.code, one.subject))
     # what has no solution at all outweighs what merely has no file
     for kind in (IntegrityError, SourceError, FetchError, BuildError, ResolutionError, SelectionError):
@@ -71,7 +67,9 @@ def _minimize_sdists(answer: PipOutput, run: PipInvocation, rounds: PipBacktrack
     if len(rounds.allow_sdist) > 1:
         used = {pin["name"] for pin in answer.facts["pins"] if not any(_is_wheel(one) for one in pin["files"])}
         for name in sorted(rounds.allow_sdist & used):
-            if not any(one.is_wheel and run.target.accepts(one.filename) is not None for one in run.list_files(name)):
+            if not any(
+                one.is_wheel and run.target.rank_wheel(one.filename) is not None for one in run.list_files(name)
+            ):
                 continue
             # a way that is so much longer leads back to releases that nobody wants
             other = run(replace(rounds, allow_sdist=rounds.allow_sdist - {name}), timeout=max(15.0, 2 * seconds))
@@ -127,7 +125,7 @@ def _make_file_fields(one: Mapping[str, Any]) -> dict[str, Any]:
 def _convert_direct_url(direct: Mapping[str, Any]) -> dict[str, Any]:
     """PEP 610's words, as pip has them, in those of PEP 751."""
     below = direct.get("subdirectory")
-    path = local_path(direct["url"])
+    path = get_local_path(direct["url"])
     if vcs := direct.get("vcs_info"):
         return {
             "vcs": PackageVcs(

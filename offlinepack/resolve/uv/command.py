@@ -14,20 +14,18 @@ from typing import TYPE_CHECKING
 from packaging.pylock import Pylock, PylockValidationError
 
 from offlinepack.errors import OfflinepackError, ResolutionError, error
+from offlinepack.index.export import make_uv_arguments, make_uv_project
 from offlinepack.requirements.model import Requirements
 from offlinepack.requirements.uv_export import run_uv
 from offlinepack.resolve.backtracking import BacktrackState
 from offlinepack.resolve.context import PAGE_LIFETIME, ResolverContext
 
 if TYPE_CHECKING:
-    from offlinepack.indexes import Indexes, IndexFile
-    from offlinepack.targets import Target
+    from offlinepack.index.model import Indexes, IndexFile
+    from offlinepack.targets.model import Target
 
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+import tomllib
 
 
 @dataclass(frozen=True)
@@ -47,9 +45,11 @@ class UvInvocation:
         """The target's name for sentences."""
         return self.target.name if self.target else "this machine"
 
-    def __call__(self, folder: Path, rounds: BacktrackState, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, folder: Path, rounds: BacktrackState, timeout: float | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run uv in this folder, where its pylock.toml then lies; its words are in `stderr`."""
-        arguments, index_environment = self.indexes.uv_arguments()
+        arguments, index_environment = make_uv_arguments(self.indexes)
         wanted = self.requirements
         command = [
             *("pip", "compile", "--format", "pylock.toml", "-o", "pylock.toml"),
@@ -66,7 +66,7 @@ class UvInvocation:
         ]
         lines = [one.line for one in wanted.requirements if one.name not in rounds.excluded_projects]
         (folder / "requirements.in").write_text("".join(f"{one}\n" for one in lines), "utf-8")
-        if project := self.indexes.uv_project([*lines, *sorted(rounds.projects_with_index)]):
+        if project := make_uv_project(self.indexes, [*lines, *sorted(rounds.projects_with_index)]):
             (folder / "pyproject.toml").write_text(project, "utf-8")
             command.append("pyproject.toml")
         bounds = [one.line for one in wanted.constraints]
@@ -76,7 +76,9 @@ class UvInvocation:
             (folder / "constraints.txt").write_text(constraints, "utf-8")
             command += ["--constraints", "constraints.txt"]
         if rounds.excluded_projects:
-            (folder / "excludes.txt").write_text("".join(f"{one}\n" for one in sorted(rounds.excluded_projects)), "utf-8")
+            (folder / "excludes.txt").write_text(
+                "".join(f"{one}\n" for one in sorted(rounds.excluded_projects)), "utf-8"
+            )
             command += ["--excludes", "excludes.txt"]
         command.append("requirements.in")
         environment = dict(index_environment)
@@ -86,7 +88,9 @@ class UvInvocation:
         environment["UV_HTTP_RETRIES"] = str(self.context.retries)
         if self.target and self.target.facts.macos_version:
             environment["MACOSX_DEPLOYMENT_TARGET"] = self.target.facts.macos_version
-        turn = self.context.run_cache.reserve_projects(self.context.get_cache_folder("uv"), {one.name or one.line for one in wanted.requirements})
+        turn = self.context.run_cache.reserve_projects(
+            self.context.get_cache_folder("uv"), {one.name or one.line for one in wanted.requirements}
+        )
         with contextlib.nullcontext(True) if self.context.offline else turn as alone:
             # each connection looks the host's name up, and many a resolver drops what comes in a burst; 24 are as quick
             # as uv's own 50, and what those after the first still lack is little
@@ -118,7 +122,7 @@ def _write_index_settings(arguments: list[str], folder: Path) -> list[str]:
 def _make_target_options(target: Target) -> list[str]:
     return [
         *("--python-version", target.environment["python_full_version"]),
-        *("--python-platform", str(target.uv_platform())),
+        *("--python-platform", str(target.get_uv_platform())),
     ]
 
 
@@ -154,17 +158,17 @@ def read_resolved_lock(path: Path, subject: str) -> Pylock:
 
 def list_index_files(name: str, run: UvInvocation) -> list[IndexFile]:
     """What an index has of a project; nothing where it cannot be asked."""
-    from offlinepack.fetch import open_client
-    from offlinepack.indexes import project_files
+    from offlinepack.index.simple_api import find_project_files
+    from offlinepack.net.client import open_client
 
     means = run.context
 
     def ask() -> list[IndexFile]:
         with open_client(run.indexes, retries=1, timeout=means.timeout, offline=means.offline) as client:
-            return project_files(name, run.indexes, client)
+            return find_project_files(name, run.indexes, client)
 
     try:
-        return means.run_cache.get_or_compute(("files", name, *map(str, run.indexes.of(name))), ask)
+        return means.run_cache.get_or_compute(("files", name, *map(str, run.indexes.select_indexes(name))), ask)
     except OfflinepackError:
         return []
 

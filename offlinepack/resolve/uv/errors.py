@@ -31,10 +31,12 @@ from offlinepack.resolve.uv.command import UvInvocation, allows_sdist, list_inde
 from offlinepack.resolve.uv.trace import NO_WHEEL_PATTERN, PROJECT_PATTERN, flatten_text, shorten_output, strip_log
 
 if TYPE_CHECKING:
-    from offlinepack.indexes import IndexFile
+    from offlinepack.index.model import IndexFile
 
 
-_UNKNOWN_PROJECT_PATTERN = re.compile(rf"\b({PROJECT_PATTERN}) was not found in the (?:package registry|provided package locations|cache)")
+_UNKNOWN_PROJECT_PATTERN = re.compile(
+    rf"\b({PROJECT_PATTERN}) was not found in the (?:package registry|provided package locations|cache)"
+)
 
 _NO_VERSION_PATTERN = re.compile(rf"there is no version of ({PROJECT_PATTERN})(?:\[[^\]]*\])?(===?[^\s,]+)")
 
@@ -107,7 +109,10 @@ def handle_uv_failure(said: str, run: UvInvocation, rounds: BacktrackState) -> b
         rounds.excluded_projects |= unknown
         return True
     if set(pins) - rounds.excluded_projects:
-        rounds.findings += [_report_no_such_version(name, pins[name], flat, run) for name in sorted(set(pins) - rounds.excluded_projects)]
+        rounds.findings += [
+            _report_no_such_version(name, pins[name], flat, run)
+            for name in sorted(set(pins) - rounds.excluded_projects)
+        ]
         rounds.error_types.add(ResolutionError)
         rounds.excluded_projects |= set(pins)
         return True
@@ -121,7 +126,9 @@ def handle_uv_failure(said: str, run: UvInvocation, rounds: BacktrackState) -> b
         rounds.excluded_projects |= set(pythons)
         return True
     if set(without) - rounds.excluded_projects:
-        gaps = keep_hardest([_report_missing_file(name, flat, said, run) for name in sorted(set(without) - rounds.excluded_projects)])
+        gaps = keep_hardest(
+            [_report_missing_file(name, flat, said, run) for name in sorted(set(without) - rounds.excluded_projects)]
+        )
         rounds.findings += gaps
         rounds.error_types.add(SelectionError)
         rounds.excluded_projects |= {one.subject for one in gaps}
@@ -160,12 +167,12 @@ def _diagnose_index(flat: str, said: str, run: UvInvocation) -> list[Finding]:
     names += [canonicalize_name(one) for one in re.findall(rf"no versions of ({PROJECT_PATTERN})", flat)]
     names += [canonicalize_name(one.rstrip("/").rpartition("/")[2]) for one in addresses if one.endswith("/")]
     if not run.context.offline:
-        from offlinepack.fetch import open_client
-        from offlinepack.indexes import check
+        from offlinepack.index.simple_api import check_indexes
+        from offlinepack.net.client import open_client
 
         try:
             with open_client(run.indexes, retries=0, timeout=run.context.timeout) as client:
-                check(dict.fromkeys(names), run.indexes, client)
+                check_indexes(dict.fromkeys(names), run.indexes, client)
         except FetchError as failure:
             return list(failure.findings)
     if not hard:
@@ -185,10 +192,7 @@ def _diagnose_build(flat: str, said: str) -> Finding | None:
     """Sources whose metadata could not be had: a build that failed, an address or a path with nothing behind it."""
     if found := re.search(r"Distribution not found at: (\S+)", flat):
         return error(
-            "nothing-there",
-            redact_text(found[1]),
-            "There is nothing at {subject}.",
-            "Correct the path or the address.",
+            "nothing-there", redact_text(found[1]), "There is nothing at {subject}.", "Correct the path or the address."
         )
     found = re.search(r"Failed to (?:download and build|build|prepare|get metadata for|download) `([^`]+)`", flat)
     if not found:
@@ -225,7 +229,9 @@ def _find_dependents(name: str, flat: str, run: UvInvocation) -> list[str]:
     if mine:
         return mine
     needs = _DEPENDENCY_PATTERN.findall(flat)
-    return shorten_releases(f"{by}{versions}".strip(", ") for by, versions, its, _ in needs if canonicalize_name(its) == name)
+    return shorten_releases(
+        f"{by}{versions}".strip(", ") for by, versions, its, _ in needs if canonicalize_name(its) == name
+    )
 
 
 def _format_origin(one: RequirementLine) -> str:
@@ -252,7 +258,9 @@ def _report_unknown_project(name: str, flat: str, run: UvInvocation) -> Finding:
 
 
 def _is_frozen(name: str, run: UvInvocation) -> bool:
-    return any(one.is_frozen for one in (*run.requirements.requirements, *run.requirements.constraints) if one.name == name)
+    return any(
+        one.is_frozen for one in (*run.requirements.requirements, *run.requirements.constraints) if one.name == name
+    )
 
 
 def _find_projects_not_on_index(run: UvInvocation) -> list[Finding]:
@@ -284,7 +292,9 @@ def _find_projects_not_on_index(run: UvInvocation) -> list[Finding]:
 
 
 def _report_no_such_version(name: str, pin: str, flat: str, run: UvInvocation) -> Finding:
-    there = sorted({one.version for one in list_index_files(name, run) if one.version and not one.yanked}, reverse=True)
+    there = sorted(
+        {one.version for one in list_index_files(name, run) if one.version and not one.is_yanked}, reverse=True
+    )
     return error(
         "no-such-version",
         name,
@@ -301,9 +311,13 @@ def _report_missing_file(name: str, flat: str, said: str, run: UvInvocation) -> 
     by = _find_dependents(name, flat, run) or ["?"]
     facts: dict[str, Any] = {"by": by, "target": run.target_name}
     files = list_index_files(name, run)
-    versions, nearest = find_offered_versions(files, _find_accepted_versions(name, files, flat, run), run.target) if run.target else ([], None)
+    versions, nearest = (
+        find_offered_versions(files, _find_accepted_versions(name, files, flat, run), run.target)
+        if run.target
+        else ([], None)
+    )
     if nearest and run.target:
-        facts.update(nearest=nearest, why=run.target.why_not(nearest) or "")
+        facts.update(nearest=nearest, why=run.target.explain_mismatch(nearest) or "")
     if versions:
         return error(
             "no-wheel-of-version",
@@ -345,8 +359,8 @@ def _report_missing_file(name: str, flat: str, said: str, run: UvInvocation) -> 
 
 
 def _has_sdist(name: str, run: UvInvocation) -> bool:
-    here = run.target.python_full if run.target else ""
-    return any(not one.is_wheel and one.admits(here) for one in list_index_files(name, run))
+    here = run.target.python_full_version if run.target else ""
+    return any(not one.is_wheel and one.supports_python(here) for one in list_index_files(name, run))
 
 
 def _report_wrong_python(name: str, wanted: str, flat: str, run: UvInvocation) -> Finding:
@@ -370,7 +384,7 @@ def _find_accepted_versions(name: str, files: Iterable[IndexFile], flat: str, ru
     if not any(one.name == name for one in run.requirements.requirements):
         needs = [wanted for _, _, its, wanted in _DEPENDENCY_PATTERN.findall(flat) if canonicalize_name(its) == name]
         ways = [SpecifierSet(one.strip(", ")) for one in needs] or ways
-    versions = {one.version for one in files if one.version and not one.yanked}
+    versions = {one.version for one in files if one.version and not one.is_yanked}
     return {version for way in ways for version in way.filter(versions)}
 
 
@@ -380,8 +394,8 @@ def _find_wrong_pythons(flat: str, run: UvInvocation) -> dict[NormalizedName, st
     for name in {one.name for one in run.requirements.requirements if one.name and not one.url}:
         files = list_index_files(name, run)
         wanted = _find_accepted_versions(name, files, flat, run)
-        mine = [one for one in files if one.version in wanted and not one.yanked]
-        if mine and run.target and not any(one.admits(run.target.python_full) for one in mine):
+        mine = [one for one in files if one.version in wanted and not one.is_yanked]
+        if mine and run.target and not any(one.supports_python(run.target.python_full_version) for one in mine):
             newest = max(mine, key=lambda one: one.version or Version("0"))
             found[name] = newest.requires_python or "?"
     return found

@@ -36,28 +36,25 @@ from offlinepack.resolve.uv.trace import (
 )
 
 if TYPE_CHECKING:
-    from offlinepack.indexes import Indexes, IndexFile
-    from offlinepack.targets import Target
+    from offlinepack.index.model import Indexes, IndexFile
+    from offlinepack.targets.model import Target
 
 
 SDIST_TIMEOUT = 15.0
 """seconds that uv may read sources before we look for what it lacks"""
 
-_UNKNOWN_EXTRA_PATTERN = re.compile(rf"The package `({PROJECT_PATTERN})==([^`]+)` does not have an extra named `([^`]+)`")
+_UNKNOWN_EXTRA_PATTERN = re.compile(
+    rf"The package `({PROJECT_PATTERN})==([^`]+)` does not have an extra named `([^`]+)`"
+)
 
 
-def resolve_with_uv(
-    requirements: Requirements,
-    target: Target,
-    indexes: Indexes,
-    means: ResolverContext,
-) -> Pylock:
+def resolve_with_uv(requirements: Requirements, target: Target, indexes: Indexes, means: ResolverContext) -> Pylock:
     """A lock for one target that uv knows; all unknown projects and all gaps at once, else the first conflict."""
     seen = find_nearest_target(target)
     if seen is None:
         raise ResolutionError(_report_unsupported_target(target))
     rounds, before = BacktrackState(), None
-    indexes = indexes.for_target(target.evaluate)
+    indexes = indexes.evaluate_sources(target.evaluate)
     requirements = resolve_names(requirements, indexes, means)
     run = _exclude_other_pythons(UvInvocation(requirements, target, seen, indexes, means))
     patience: float | None = SDIST_TIMEOUT
@@ -108,7 +105,9 @@ def _exclude_other_pythons(run: UvInvocation) -> UvInvocation:
         admitted: dict[Version, bool] = {}
         for one in list_index_files(name, run):
             if one.version and target:
-                admitted[one.version] = admitted.get(one.version, False) or one.admits(target.python_full)
+                admitted[one.version] = admitted.get(one.version, False) or one.supports_python(
+                    target.python_full_version
+                )
         lines = [f"{name}!={version}" for version, fits in admitted.items() if not fits]
         bounds += [RequirementLine(line, "", Requirement(line), required_by=name) for line in lines]
     return replace(run, requirements=replace(wanted, constraints=(*wanted.constraints, *bounds)))
@@ -116,10 +115,12 @@ def _exclude_other_pythons(run: UvInvocation) -> UvInvocation:
 
 def find_nearest_target(target: Target) -> Target | None:
     """The target as uv knows it: itself, or with the newest glibc that uv has a name for; else None."""
-    if target.uv_platform() is not None:
+    if target.get_uv_platform() is not None:
         return target
     levels = [f"2.{minor}" for minor in range(17, 100)]
-    known = [one for one in levels if target.facts.libc == "glibc" and target.with_libc(one).uv_platform() is not None]
+    known = [
+        one for one in levels if target.facts.libc == "glibc" and target.with_libc(one).get_uv_platform() is not None
+    ]
     level = target.facts.libc_version
     # a level between two known ones is not lowered: too many wheels lie there
     if level in levels and known and levels.index(level) > levels.index(known[-1]):
@@ -142,7 +143,11 @@ def _check_uv_coverage(run: UvInvocation, names: Iterable[str]) -> None:
         return
     for name in names:
         for one in list_index_files(name, run):
-            if one.is_wheel and run.target.accepts(one.filename) is not None and run.uv_target.accepts(one.filename) is None:
+            if (
+                one.is_wheel
+                and run.target.rank_wheel(one.filename) is not None
+                and run.uv_target.rank_wheel(one.filename) is None
+            ):
                 raise ResolutionError(_report_unsupported_target(run.target))
 
 
@@ -163,7 +168,9 @@ def resolve_names(requirements: Requirements, indexes: Indexes, means: ResolverC
             (package,) = read_resolved_lock(Path(folder) / "pylock.toml", one.redacted_line).packages
         return one.with_name(package.name)
 
-    return replace(requirements, requirements=tuple(one if one.requirement else name_of(one) for one in requirements.requirements))
+    return replace(
+        requirements, requirements=tuple(one if one.requirement else name_of(one) for one in requirements.requirements)
+    )
 
 
 def _find_lost_extras(said: str, run: UvInvocation, rounds: BacktrackState) -> dict[str, str]:
@@ -179,7 +186,9 @@ def _find_lost_extras(said: str, run: UvInvocation, rounds: BacktrackState) -> d
         told = flatten_text(strip_log(done.stderr))
         # without a solution: whether it is for the sake of what the extra brings
         brings = re.search(rf"\b{name}\[{re.escape(extra)}\]\S* depends on (?!{name}\b)", told)
-        found = "No solution found" not in told and not any(one[0] == name for one in _UNKNOWN_EXTRA_PATTERN.findall(told))
+        found = "No solution found" not in told and not any(
+            one[0] == name for one in _UNKNOWN_EXTRA_PATTERN.findall(told)
+        )
         if found or brings:
             lost[name] = version
     return lost
@@ -201,7 +210,9 @@ def _has_only_sdists(name: str, run: UvInvocation) -> bool:
 
 def _minimize_sdists(made: Pylock, run: UvInvocation, rounds: BacktrackState, folder: Path) -> Pylock:
     """Of several projects whose sources were allowed on the way, only those that the solution cannot do without."""
-    pinned = {one.name for one in run.requirements.requirements if one.requirement and "==" in str(one.requirement.specifier)}
+    pinned = {
+        one.name for one in run.requirements.requirements if one.requirement and "==" in str(one.requirement.specifier)
+    }
     if len(rounds.allow_sdist) < 2:
         return made
     for name in sorted(rounds.allow_sdist - pinned):
@@ -220,7 +231,9 @@ def _add_remarks(made: Pylock, said: str, run: UvInvocation) -> Pylock:
     `yanked`: withdrawn, with the reason; `newer-without-wheel`: a newer release that wheels-first passed over;
     `newer-needs`: a newer release, and what it needs of which nothing fits.
     """
-    withdrawn = {(canonicalize_name(name), version): reason or "" for name, version, reason in YANKED_PATTERN.findall(said)}
+    withdrawn = {
+        (canonicalize_name(name), version): reason or "" for name, version, reason in YANKED_PATTERN.findall(said)
+    }
     newer, needs = _find_newer_without_wheel(made, said, run), _find_held_back(made, said, run)
 
     def marked(package: Package) -> Package:
@@ -242,9 +255,11 @@ def _redact_package_urls(package: Package, indexes: Indexes) -> Package:
     changed: dict[str, Any] = {}
     for name in ("archive", "sdist"):
         if (one := getattr(package, name)) is not None and one.url:
-            changed[name] = replace(one, url=indexes.remember(one.url))
+            changed[name] = replace(one, url=indexes.hide_secrets(one.url))
     if package.wheels:
-        changed["wheels"] = [replace(one, url=indexes.remember(one.url)) if one.url else one for one in package.wheels]
+        changed["wheels"] = [
+            replace(one, url=indexes.hide_secrets(one.url)) if one.url else one for one in package.wheels
+        ]
     return replace(package, **changed)
 
 
@@ -252,7 +267,9 @@ def _find_held_back(made: Pylock, said: str, run: UvInvocation) -> dict[str, lis
     """Project -> the newest release that uv's log says it left again, and what that needs of which no file fits."""
     taken = {str(one.name): one.version for one in made.packages}
     barren = {canonicalize_name(name) for name, _ in REJECTED_PATTERN.findall(said)} - set(taken)
-    barren = {name for name in barren if (files := list_index_files(name, run)) and not _filter_fitting_wheels(files, run)}
+    barren = {
+        name for name in barren if (files := list_index_files(name, run)) and not _filter_fitting_wheels(files, run)
+    }
     left: dict[str, Version] = {}
     for written, _, version in CANDIDATE_PATTERN.findall(said) if barren else ():
         with contextlib.suppress(InvalidVersion):
@@ -264,15 +281,19 @@ def _find_held_back(made: Pylock, said: str, run: UvInvocation) -> dict[str, lis
         line = f"{name}=={newest}"
         alone = replace(run.requirements, requirements=(RequirementLine(line, "", Requirement(line)),))
         with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
-            done = replace(run, requirements=alone, context=replace(run.context, offline=True))(Path(folder), BacktrackState())
-        lacking = {canonicalize_name(one) for one, _ in NO_WHEEL_PATTERN.findall(flatten_text(strip_log(done.stderr)))} & barren
+            done = replace(run, requirements=alone, context=replace(run.context, offline=True))(
+                Path(folder), BacktrackState()
+            )
+        lacking = {
+            canonicalize_name(one) for one, _ in NO_WHEEL_PATTERN.findall(flatten_text(strip_log(done.stderr)))
+        } & barren
         if done.returncode and lacking:
             found[name] = [str(newest), sorted(lacking)]
     return found
 
 
 def _filter_fitting_wheels(files: Iterable[IndexFile], run: UvInvocation) -> list[IndexFile]:
-    return [one for one in files if one.is_wheel and run.target and run.target.accepts(one.filename) is not None]
+    return [one for one in files if one.is_wheel and run.target and run.target.rank_wheel(one.filename) is not None]
 
 
 def _find_newer_without_wheel(made: Pylock, said: str, run: UvInvocation) -> dict[str, str]:
@@ -285,10 +306,14 @@ def _find_newer_without_wheel(made: Pylock, said: str, run: UvInvocation) -> dic
 
     def newest(package: Package) -> str | None:
         line = f"{package.name}>{package.version}"
-        alone = replace(run.requirements, requirements=(RequirementLine(line, "", Requirement(line)),), constraints=(), no_deps=True)
+        alone = replace(
+            run.requirements, requirements=(RequirementLine(line, "", Requirement(line)),), constraints=(), no_deps=True
+        )
         with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
             # what it has just read is in its cache
-            done = replace(run, requirements=alone, context=replace(run.context, offline=True))(Path(folder), BacktrackState())
+            done = replace(run, requirements=alone, context=replace(run.context, offline=True))(
+                Path(folder), BacktrackState()
+            )
         flat = flatten_text(strip_log(done.stderr))
         without = {
             version
@@ -301,7 +326,9 @@ def _find_newer_without_wheel(made: Pylock, said: str, run: UvInvocation) -> dic
         # some projects have thousands of files: no more names are parsed than may be meant
         files = [one for one in files if any(f"-{version}" in one.filename for version in without)] or files
         without &= {
-            one.version for one in files if not one.yanked and run.target and one.admits(run.target.python_full)
+            one.version
+            for one in files
+            if not one.is_yanked and run.target and one.supports_python(run.target.python_full_version)
         }
         return str(max(without)) if without else None
 

@@ -23,6 +23,7 @@ def find_rejected_versions(made: Pylock, said: str) -> dict[str, set[Version]]:
                 refused.setdefault(key[0], set()).add(version)
     return refused
 
+
 PROJECT_PATTERN = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?"
 """a project, as uv writes it"""
 
@@ -30,9 +31,13 @@ CANDIDATE_PATTERN = re.compile(
     rf"^TRACE Found candidate for package ({PROJECT_PATTERN}) with range (.*) after \d+ steps: (\S+) version", re.M
 )
 
-REJECTED_PATTERN = re.compile(rf"^TRACE Returning incompatible candidate for package ({PROJECT_PATTERN}) with range (.*) after", re.M)
+REJECTED_PATTERN = re.compile(
+    rf"^TRACE Returning incompatible candidate for package ({PROJECT_PATTERN}) with range (.*) after", re.M
+)
 
-YANKED_PATTERN = re.compile(rf"^warning: `({PROJECT_PATTERN})(?:\[[^\]]*\])?==([^`]+)` is yanked(?: \(reason: \"(.*)\"\))?", re.M)
+YANKED_PATTERN = re.compile(
+    rf"^warning: `({PROJECT_PATTERN})(?:\[[^\]]*\])?==([^`]+)` is yanked(?: \(reason: \"(.*)\"\))?", re.M
+)
 
 NO_WHEEL_PATTERN = re.compile(
     rf"(?:all versions of )?\b({PROJECT_PATTERN})((?:(?:==|>=|<=|>|<|!=)[^\s,]+(?:,\s*)?)*) ha(?:s|ve) no "

@@ -1,0 +1,1 @@
+"""Find Python interpreters for the builds of a target."""

@@ -1,0 +1,175 @@
+"""Find interpreters of the build host, or of a root file system, that can build for a target."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import IO, Any
+
+from python_discovery import iter_interpreters
+
+from offlinepack.errors import BuildError, UsageError, error
+from offlinepack.ontarget import interpreter
+from offlinepack.ontarget.manifest import Facts
+from offlinepack.sandbox import BindMount, run_in_root
+from offlinepack.targets.model import Target
+from offlinepack.targets.parse import get_running_target, make_target_from_facts, probe_interpreter
+
+# What belongs to the Python that runs this, to pip's, uv's and our own settings, or to an active environment.
+_FOREIGN_VARIABLES = re.compile(
+    r"(PIP|PYTHON|UV|VIRTUALENV|CONDA|OFFLINEPACK|__PYVENV|PIPENV|POETRY|PDM|HATCH|TOX|NOX|PYENV)_?|VIRTUAL_ENV"
+)
+
+_SYSTEM_FACTS = ("os", "machine", "libc")
+
+_BUILD_VARIABLES = re.compile(r"(\w*FLAGS|CC|CXX|FC|AR|LD|MAKE|UWSGI_PROFILE\w*|CMAKE_\w+|[A-Z]+_CONFIG)\Z")
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A Python to build with, and where it lies."""
+
+    path: str
+    """in the root, where it is one of a root"""
+    target: Target
+    """the kind of machine that its wheels are for"""
+    root: Path | None = None
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        folder: Path,
+        output: IO[bytes] | int = subprocess.PIPE,
+        environment: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run this command where the interpreter lies, in `folder`, which it may write."""
+        extra = dict(environment or {})
+        if self.root is None:
+            environment = {**_scrub_environment(os.environ), **extra}
+            return subprocess.run(
+                command,
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        passed = {name: value for name, value in os.environ.items() if _BUILD_VARIABLES.fullmatch(name)}
+        top = next(one for one in (folder, *folder.parents) if one.name.startswith("offlinepack-"))
+        binds = [BindMount(top, str(top), True)]
+        return run_in_root(
+            self.root, command, binds=binds, environment={**passed, **extra}, folder=str(folder), output=output
+        )
+
+
+def find_build_interpreters(target: Target, named: Sequence[str], root: Path | None) -> Iterator[Interpreter]:
+    """Interpreters in order of preference: those that make wheels for this target, then others for pure ones.
+
+    `named` (--build-python) come first; with a root its own interpreters, and no others.
+    """
+    found = _find_in_root(root, tuple(named)) if root else _find_on_host(target, named)
+    others = []
+    for one in found:
+        if can_build_for(one.target.facts, target.facts):
+            yield one
+        else:
+            others.append(one)
+    yield from others
+
+
+def has_matching_interpreter(target: Target, named: Sequence[str], root: Path | None) -> bool:
+    """Whether an interpreter is here (or in the root) that makes platform wheels for this target."""
+    here = get_running_target().facts
+    if not named and root is None and any(getattr(here, one) != getattr(target.facts, one) for one in _SYSTEM_FACTS):
+        return False
+    return any(can_build_for(one.target.facts, target.facts) for one in find_build_interpreters(target, named, root))
+
+
+def can_build_for(own: Facts, wanted: Facts) -> bool:
+    """Whether an interpreter with these facts makes platform wheels for a target with those."""
+    same = ("implementation", "free_threaded", *_SYSTEM_FACTS)
+    return _get_minor_version(own.python) == _get_minor_version(wanted.python) and all(
+        getattr(own, one) == getattr(wanted, one) for one in same
+    )
+
+
+def _get_minor_version(python: str) -> list[str]:
+    return python.split(".")[:2]
+
+
+def _find_on_host(target: Target, named: Sequence[str]) -> Iterator[Interpreter]:
+    facts = target.facts
+    version = ".".join(_get_minor_version(facts.python))
+    spec = f"{facts.implementation}{version}{'t' if facts.free_threaded else ''}"
+    seen: set[str] = set()
+    for path in (*named, *_list_candidates(spec, version)):
+        real = os.path.realpath(path)
+        if real in seen:
+            continue
+        seen.add(real)
+        try:
+            yield Interpreter(path, _probe_cached(path))
+        except UsageError:
+            if path in named:
+                raise
+
+
+def _list_candidates(spec: str, version: str) -> Iterator[str]:
+    for one in iter_interpreters(spec):
+        if one.system_executable or one.executable:
+            yield str(one.system_executable or one.executable)
+    versions = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
+    if versions.is_dir():
+        yield from sorted((str(one / "bin" / "python") for one in versions.glob(f"{version}.*")), reverse=True)
+    yield sys.executable
+
+
+@cache
+def _probe_cached(path: str) -> Target:
+    return probe_interpreter(path)
+
+
+@cache
+def _find_in_root(root: Path, named: tuple[str, ...]) -> tuple[Interpreter, ...]:
+    """Those in the usual places of a root file system, asked one by one."""
+    folders = ("usr/local/bin", "usr/bin", "opt/python/bin")
+    places = [
+        f"/{folder}/{one.name}"
+        for folder in folders
+        for one in sorted((root / folder).glob("python3*"))
+        if re.fullmatch(r"python3(\.\d+t?)?", one.name)
+    ]
+    found: dict[str, Interpreter] = {}
+    script = Path(interpreter.__file__)
+    for path in named or places:
+        binds = [BindMount(script, "/run/offlinepack/interpreter.py")]
+        done = run_in_root(root, [path, "-I", "-B", "/run/offlinepack/interpreter.py", "--facts"], binds=binds)
+        if done.returncode == 0:
+            told = json.loads(done.stdout)
+            markers: dict[str, Any] = told.get("marker_environment", {})
+            for key in ("platform_release", "platform_version"):
+                markers.pop(key, None)
+            found.setdefault(told["python"], Interpreter(path, make_target_from_facts(told), root))
+    if not found:
+        raise BuildError(
+            error(
+                "root-without-python",
+                root,
+                "No Python was found in {subject}.",
+                "Install python3, its header files and a compiler in it: python3-dev and gcc on Debian.",
+            )
+        )
+    return tuple(found.values())
+
+
+def _scrub_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if not _FOREIGN_VARIABLES.match(name)}

@@ -1,0 +1,373 @@
+"""Scan the native binaries of wheels and find native dependencies: shared libraries and symbol versions that wheels need and do not contain.
+
+A need is certain if a library is loaded when a top-level module is imported or a program is started. Libraries of a
+part that may never be used (a database driver of Qt) give a note.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import tomllib  # type: ignore[import-not-found,unused-ignore]
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from offlinepack.errors import Finding, IntegrityError, error, note, text, warning
+from offlinepack.native.binary import SITE_PACKAGES, Binary
+from offlinepack.native.files import NON_BINARY_PATTERN, EntryReader, PackedEntry, read_entry_binaries
+from offlinepack.native.imports import find_loaded_extensions
+from offlinepack.ontarget.archive import ArchiveError, ZipArchive
+from offlinepack.ontarget.manifest import Need
+from offlinepack.store import Store, StoredFile
+from offlinepack.targets.model import Target
+
+SCAN_VERSION = 3
+"""grows when what `scan` finds out changes, so that facts in the store are found out again"""
+
+
+@dataclass(frozen=True)
+class NativeScan:
+    """The native code of one wheel."""
+
+    binaries: tuple[Binary, ...]
+    uses_dlopen: bool
+    """its Python code, as far as an import runs it, opens libraries by itself (ctypes, cffi)"""
+
+    def to_json(self) -> dict[str, Any]:
+        """As the store keeps it."""
+        return {"binaries": [one.to_json() for one in self.binaries], "dlopens": self.uses_dlopen}
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> NativeScan:
+        """Read what `to_json` wrote."""
+        return cls(tuple(map(Binary.from_json, kept["binaries"])), kept["dlopens"])
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a set of wheels wants of a target's own system."""
+
+    needs: tuple[Need, ...]
+    findings: tuple[Finding, ...]
+    glibc_version: str
+    """the newest level of glibc that is wanted for certain, 2.34; '' where none is"""
+
+
+def find_needs(wheels: Mapping[str, StoredFile], target: Target, store: Store | None = None) -> Needs:
+    """What these wheels (by distribution, normalised) want that neither they nor every such system bring.
+
+    Findings: an error where a library or symbol is lacking that the target, by its facts or its probe, does not have;
+    a warning where that holds for a part only; a note for what cannot be known here.
+    """
+    with ThreadPoolExecutor(4) as pool:
+        scans = dict(zip(wheels, pool.map(lambda file: scan_wheel(file, store), wheels.values()), strict=True))
+    return _compare_with_target(scans, target)
+
+
+def scan_wheel(
+    wheel: StoredFile, store: Store | None = None, members: Mapping[str, PackedEntry] | None = None
+) -> NativeScan:
+    """The native code of a wheel, from the store's facts where it was looked at before.
+
+    `members`: its files by name, where somebody has read them already.
+    """
+    known = store.get_cached(wheel.sha256, "native", SCAN_VERSION) if store else None
+    if known is None:
+        found = read_wheel_binaries(wheel.path, members)
+        if store:
+            store.set_cached(wheel.sha256, "native", found.to_json(), SCAN_VERSION)
+        return found
+    return NativeScan.from_json(known)
+
+
+def read_wheel_binaries(wheel: Path, members: Mapping[str, PackedEntry] | None = None) -> NativeScan:
+    """Look at every binary of a wheel; a damaged one is passed over. IntegrityError where it is no zip archive."""
+    with wheel.open("rb", buffering=0) as source:
+        try:
+            entries: Mapping[str, PackedEntry] = members or ZipArchive(source).read_entries(lambda *_: None)
+        except ArchiveError as why:
+            raise IntegrityError(error("no-archive", wheel.name, "{subject}: {why}.", why=why.args[1])) from why
+        found = [
+            binary
+            for entry in entries.values()
+            if entry.size >= 64 and not NON_BINARY_PATTERN.search(entry.name)
+            for binary in read_entry_binaries(source, entry)
+        ]
+        modules = {one.path for one in found if one.is_extension}
+
+        def text_of(name: str) -> bytes:
+            try:
+                return EntryReader(source, entries[name])[0:]
+            except ValueError:  # damaged: the strict reader says so where it matters
+                return b""
+
+        at_once, dlopens = find_loaded_extensions(entries, text_of, modules) if found else (set(), False)
+    return NativeScan(
+        tuple(replace(one, is_always_loaded=one.is_always_loaded or one.path in at_once) for one in found), dlopens
+    )
+
+
+# The C library's own files: what the target's facts promise.
+_LIBC_PATTERN = re.compile(
+    r"(libc|libm|libpthread|libdl|librt|libutil|libresolv|libanl|libmvec|libBrokenLocale|libthread_db|ld-linux[\w-]*|ld64)"
+    r"\.so\.\d+\Z|libc\.(musl-\w+\.)?so(\.1)?\Z|ld-musl-\w+\.so\.1\Z|linux-(vdso|gate)\.so\.1\Z"
+)
+
+_PYTHON_LIBRARY_PATTERN = re.compile(r"/(Python|libpython3[\d.]+t?\.dylib)\Z")
+
+
+def _compare_with_target(scans: Mapping[str, NativeScan], target: Target) -> Needs:
+    here = {  # the tree as it will be installed; files for other machines and systems are data
+        binary.path: (name, binary)
+        for name, found in scans.items()
+        for binary in found.binaries
+        if (binary.system, binary.machine) == (target.facts.os, target.facts.machine)
+    }
+    named: dict[str, list[str]] = {}
+    for path, (_, binary) in here.items():
+        for called in {_get_loader_name(path, target), binary.soname} - {""}:
+            named.setdefault(called, []).append(path)
+    for paths in named.values():  # of two of one name, the one that has what it wants itself: it is loaded first
+        if len(paths) > 1:
+            paths.sort(key=lambda path: sum(_is_missing(one, named, target) for one in here[path][1].needed_libraries))
+    certain = _collect_loaded([path for path, (_, binary) in here.items() if binary.is_always_loaded], here, named)
+    for found in scans.values():  # libraries without a module, opened by the distribution's own Python code
+        own = [one.path for one in found.binaries if one.path in here]
+        if found.uses_dlopen and not certain.intersection(own) and not any(one.is_extension for one in found.binaries):
+            certain |= _collect_loaded([path for path in own if not here[path][1].is_program], here, named)
+    wanted: dict[str, dict[str, set[str]]] = {}
+    partly: dict[str, set[str]] = {}
+    findings: list[Finding] = []
+    too_new: dict[tuple[str, bool], list[tuple[tuple[int, ...], str, Binary]]] = {}
+    libc, floor = "", _parse_version(target.facts.libc_version or target.facts.macos_version or "999")
+    for path, (name, binary) in sorted(here.items()):
+        versions = dict(binary.symbol_versions)
+        newest = _collect_newest(version for soname in versions for version in versions[soname])
+        if path in certain:
+            libc = max(libc, newest.get("GLIBC", ""), key=_parse_version)
+        level = newest.get("GLIBC" if target.facts.libc == "glibc" else "MACOS", "")
+        # what a built program carries as a spare is loaded only where the system has none of its own
+        if _parse_version(level) > floor and ".libs/spare/" not in path:
+            too_new.setdefault((name, path in certain), []).append((_parse_version(level), level, binary))
+        for soname in binary.needed_libraries:
+            if _is_system_library(soname, target) or _find_in_wheels(binary, soname, here, named):
+                continue
+            if path in certain:
+                asked = wanted.setdefault(soname, {}).setdefault(name, set())
+                asked |= {f"{kind}_{number}" for kind, number in _collect_newest(versions.get(soname, ())).items()}
+            else:
+                partly.setdefault(name, set()).add(soname)
+    for (name, sure), files in sorted(too_new.items()):
+        _, level, binary = max(files, key=lambda one: one[0])
+        kind = _report_libc_too_old if target.facts.libc else _report_macos_too_old
+        findings.append(kind(name, binary, level, target, sure))
+    found_needs = []
+    for soname, askers in sorted(wanted.items()):
+        symbols = _collect_newest(symbol for asked in askers.values() for symbol in asked)
+        need = Need(
+            soname=soname,
+            symbols=tuple(f"{kind}_{number}" for kind, number in sorted(symbols.items())),
+            wanted_by=tuple(sorted(askers)),
+            help=find_install_command(soname, target),
+        )
+        found_needs.append(need)
+        findings += _check_need(need, target)
+    for name, sonames in sorted(partly.items()):
+        rest = sorted(
+            {posixpath.basename(one) for one in sonames}
+            - set(map(posixpath.basename, wanted))
+            - set(target.probe_output.get("sonames", _list_usual_libraries()))
+        )
+        if rest:
+            findings.append(
+                note(
+                    "library-optional",
+                    name,
+                    "Parts of {subject} also want {sonames} of the target's system, when they are used.",
+                    sonames=rest if len(rest) < 8 else [*rest[:7], "…"],
+                )
+            )
+    return Needs(tuple(found_needs), tuple(findings), libc)
+
+
+def _is_missing(soname: str, named: Mapping[str, list[str]], target: Target) -> bool:
+    return posixpath.basename(soname) not in named and not _is_system_library(soname, target)
+
+
+def _get_loader_name(path: str, target: Target) -> str:
+    name = posixpath.basename(path)
+    return name.lower() if target.facts.os == "windows" else name
+
+
+def _is_system_library(soname: str, target: Target) -> bool:
+    """Whether the target's facts alone promise this library."""
+    if target.facts.os == "windows":
+        return bool(re.fullmatch(_load_libraries()["windows"]["own"], soname))
+    if target.facts.os == "macos":
+        return soname.startswith(("/usr/lib/", "/System/Library/")) or bool(_PYTHON_LIBRARY_PATTERN.search(soname))
+    return bool(_LIBC_PATTERN.match(soname))
+
+
+def _collect_loaded(
+    starts: Sequence[str], here: Mapping[str, tuple[str, Binary]], named: Mapping[str, list[str]]
+) -> set[str]:
+    """These files and all in the set that the loader brings in with them."""
+    reached: set[str] = set()
+    waiting = list(starts)
+    while waiting:
+        path = waiting.pop()
+        if path not in reached:
+            reached.add(path)
+            binary = here[path][1]
+            waiting += [
+                found for soname in binary.needed_libraries if (found := _find_in_wheels(binary, soname, here, named))
+            ]
+    return reached
+
+
+def _find_in_wheels(
+    binary: Binary, soname: str, here: Mapping[str, tuple[str, Binary]], named: Mapping[str, list[str]]
+) -> str | None:
+    """The file of the set that serves this soname: on its search path, else the one of that name (loaded before)."""
+    origin = posixpath.dirname(binary.path)
+    for place in binary.search_paths:
+        path = posixpath.normpath(posixpath.join(re.sub(r"\$ORIGIN|\$\{ORIGIN\}", origin, place), soname))
+        path = re.sub(r"\Alib(64)?/(python|pypy)[\d.]+t?/(site|dist)-packages", SITE_PACKAGES, path)
+        if path in here:
+            return path
+    return next(iter(named.get(posixpath.basename(soname), ())), None)
+
+
+def _parse_version(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def _collect_newest(versions: Iterable[str]) -> dict[str, str]:
+    """GLIBCXX_3.4.5, GLIBCXX_3.4.21 -> {"GLIBCXX": "3.4.21"}: who has the newest of a kind has the others."""
+    found: dict[str, str] = {}
+    for version in versions:
+        kind, _, number = version.rpartition("_")
+        if kind and re.fullmatch(r"\d+(\.\d+)*", number):
+            found[kind] = max(found.get(kind, ""), number, key=_parse_version)
+    return found
+
+
+def _report_libc_too_old(name: str, binary: Binary, wanted: str, target: Target, certain: bool) -> Finding:
+    found = error(
+        "libc-too-old",
+        name,
+        "{subject}: {file} needs GLIBC_{wanted}, and {target} has glibc {version}.",
+        "Take an older version of {subject}, one that was made for older systems.",
+        file=binary.path.replace(SITE_PACKAGES + "/", ""),
+        wanted=wanted,
+        target=target.name,
+        version=target.facts.libc_version,
+    )
+    return found if certain else found._replace(level="warning")
+
+
+def _report_macos_too_old(name: str, binary: Binary, wanted: str, target: Target, certain: bool) -> Finding:
+    found = warning(
+        "macos-too-old",
+        name,
+        "{subject}: {file} was made for macOS {wanted} or newer, and {target} has {version}.",
+        "Take an older version of {subject}, one that was made for older systems.",
+        file=binary.path.replace(SITE_PACKAGES + "/", ""),
+        wanted=wanted,
+        target=target.name,
+        version=target.facts.macos_version,
+    )
+    return found if certain else found._replace(level="note")
+
+
+_INSTALL_ADVICE = "Install it there: {help}"
+
+_FIND_ADVICE = "Install the package of that system that brings it."
+
+
+def _check_need(need: Need, target: Target) -> list[Finding]:
+    """What the target's probe says of a need; without a probe, a note where the library is not on every server."""
+    subject = ", ".join(need.wanted_by)
+    facts: dict[str, Any] = {"soname": need.soname, "target": target.name, "help": need.help}
+    if "sonames" not in target.probe_output:
+        if need.soname in _list_usual_libraries():
+            return []
+        found = note(
+            "library-needed", subject, "{subject} needs {soname} of the target's own system.", _INSTALL_ADVICE, **facts
+        )
+    elif need.soname not in target.probe_output["sonames"]:
+        found = error(
+            "library-missing", subject, "{subject} needs {soname}, which {target} lacks.", _INSTALL_ADVICE, **facts
+        )
+    else:
+        has: Mapping[str, str] = target.probe_output.get("symbols", {})
+        wanted = _collect_newest(need.symbols).items()
+        newer = [
+            f"{kind}_{number}"
+            for kind, number in wanted
+            if _parse_version(number) > _parse_version(has.get(kind, "999"))
+        ]
+        if not newer:
+            return []
+        found = error(
+            "symbol-missing",
+            subject,
+            "{subject} needs {symbols} of {soname}, and the one of {target} is older.",
+            _INSTALL_ADVICE,
+            symbols=newer,
+            **facts,
+        )
+    return [found if need.help else found._replace(advice=text(_FIND_ADVICE))]
+
+
+@cache
+def _load_libraries() -> dict[str, Any]:
+    loaded: dict[str, Any] = tomllib.loads(Path(__file__).with_name("libraries.toml").read_text("utf-8"))
+    return loaded
+
+
+def is_usual_library(soname: str) -> bool:
+    """Whether every server installation has it."""
+    return soname in _list_usual_libraries()
+
+
+def _list_usual_libraries() -> set[str]:
+    return set(_load_libraries()["usual"]["sonames"])
+
+
+def find_install_command(soname: str, target: Target) -> str | None:
+    """The command that brings this library on the target's system: `apt install libgl1`; None where none is known."""
+    if target.facts.os != "linux":
+        found = (
+            help for pattern, help in _load_libraries()[target.facts.os]["help"].items() if re.search(pattern, soname)
+        )
+        return next(found, None)
+    managers: dict[str, dict[str, Any]] = _load_libraries()["managers"]
+    system = str(target.probe_output.get("spoken") or target.name)
+    own = [name for name, manager in managers.items() if re.match(manager["systems"], system)][:1]
+    if not own:
+        own = ["apk"] if target.facts.libc == "musl" else ["apt", "dnf"]
+    packages = _find_packages(soname)
+    mark = "()(64bit)" if target.facts.machine not in ("i686", "armv7l", "armv6l") else ""
+    commands = []
+    for name in own:
+        manager = managers[name]
+        package = next((packages[kind] for kind in manager["packages"] if kind in packages), "")
+        if not package and "capability" in manager:
+            package = manager["capability"].format(soname=soname, mark=mark)
+        if package:
+            commands.append(manager["install"].format(package))
+    return ", or ".join(commands) or None
+
+
+def _find_packages(soname: str) -> dict[str, str]:
+    """Package names by kind of package; an entry with * stands for every version, {0} in its names for what * was."""
+    for pattern, packages in _load_libraries()["library"].items():
+        match = re.fullmatch(re.escape(pattern).replace(r"\*", "(.*)"), soname)
+        if match:
+            return {kind: name.format(*match.groups()) for kind, name in packages.items()}
+    return {}

@@ -1,0 +1,85 @@
+"""Find logins in a netrc file and in the keyring."""
+
+from __future__ import annotations
+
+import json
+import netrc
+import os
+import shutil
+import subprocess
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+
+from offlinepack.errors import Text, text
+from offlinepack.net.model import Login
+from offlinepack.net.urls import expand_home
+
+
+def find_keyring(provider: str) -> Callable[[str, str | None], tuple[str, str] | None] | None:
+    """How to ask for (service, user) -> (user, password), as pip's --keyring-provider has it."""
+    if provider in ("import", "auto"):
+        try:
+            import keyring  # type: ignore[import-not-found, unused-ignore]
+        except Exception:
+            keyring = None  # type: ignore[assignment,unused-ignore]
+        if keyring is not None:
+
+            def ask_module(service: str, user: str | None) -> tuple[str, str] | None:
+                try:
+                    found = keyring.get_credential(service, user)
+                except Exception:  # a backend may fail in its own way
+                    return None
+                return (found.username or "", found.password or "") if found else None
+
+            return ask_module
+    program = _find_keyring_program() if provider in ("subprocess", "auto") else None
+    if program is None:
+        return None
+
+    def ask_program(service: str, user: str | None) -> tuple[str, str] | None:
+        command = [program, "--mode=creds", "--output=json", "get", service, *([user] if user else [])]
+        environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, timeout=60, check=False
+            )
+            if done.returncode == 0:
+                found = json.loads(done.stdout)
+                return str(found["username"]), str(found["password"])
+            if user and done.returncode == 2:  # a keyring before 25.2.1 knows passwords only
+                command = [program, "get", service, user]
+                done = subprocess.run(
+                    command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, timeout=60, check=False
+                )
+                if done.returncode == 0:
+                    return user, done.stdout.decode("utf-8", "replace").rstrip("\r\n")
+        except (OSError, ValueError, KeyError, TypeError, subprocess.TimeoutExpired):
+            pass
+        return None
+
+    return ask_program
+
+
+def _find_keyring_program() -> str | None:
+    """`keyring` on PATH, but not the one beside this interpreter: that one is there as a module."""
+    own = Path(sysconfig.get_path("scripts"))
+    folders = [one for one in os.environ.get("PATH", os.defpath).split(os.pathsep) if one and Path(one) != own]
+    return shutil.which("keyring", path=os.pathsep.join(folders)) or shutil.which("keyring")
+
+
+def read_netrc_login(host: str) -> tuple[Login | None, Text | str]:
+    """The login for a host, and what was found where."""
+    path = Path(os.environ.get("NETRC") or expand_home("~/.netrc"))
+    if not os.environ.get("NETRC") and not path.exists() and expand_home("~/_netrc").exists():
+        path = expand_home("~/_netrc")
+    try:
+        found = netrc.netrc(path).authenticators(host)
+    except FileNotFoundError:
+        return None, text("{path} (no such file)", path=path)
+    except (OSError, netrc.NetrcParseError, UnicodeDecodeError) as problem:
+        words = problem.strerror if isinstance(problem, OSError) else getattr(problem, "msg", "not text")
+        return None, text("{path} (cannot be read: {words})", path=path, words=words)
+    if not found:
+        return None, text("{path} (nothing for {host})", path=path, host=host)
+    return Login(found[0] or found[1] or "", found[2] or "", str(path)), str(path)

@@ -1,0 +1,1 @@
+"""Static rules of the rehearsal, one module for each rule."""

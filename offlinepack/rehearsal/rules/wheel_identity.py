@@ -1,0 +1,52 @@
+"""Check that a wheel is the distribution that the target plan names, and that it fits the target."""
+
+from __future__ import annotations
+
+from offlinepack.errors import Finding, error
+from offlinepack.rehearsal.resolve import is_equal_version
+from offlinepack.targets.model import Target
+from offlinepack.wheels.report import WheelModules
+
+
+def check_wheel_identity(name: str, version: str, known: WheelModules, target: Target) -> list[Finding]:
+    """The wheel is what the plan says, and is for this target."""
+    wheel, python = known.wheel, known.requires_python
+    found = []
+    if wheel.name != name or not is_equal_version(wheel.version, version):
+        found.append(
+            error(
+                "other-distribution",
+                wheel.filename,
+                "{subject} is {name} {version} by its own metadata; the plan of {target} calls it {planned}.",
+                "Build the bundle again.",
+                name=wheel.name,
+                version=wheel.version,
+                planned=f"{name} {version}",
+                target=target.name,
+            )
+        )
+    if why := target.explain_mismatch(wheel.filename):
+        found.append(
+            error(
+                "wheel-unfit",
+                wheel.filename,
+                "{subject} is not for {target}: it {why}.",
+                "Lock again for this target.",
+                target=target.name,
+                why=why,
+            )
+        )
+    if not python.contains(target.environment["python_full_version"], prereleases=True):
+        found.append(
+            error(
+                "wrong-python",
+                name,
+                "{subject} {version} wants Python {wanted}; {target} has {python}.",
+                "Lock again for this target.",
+                version=version,
+                wanted=python,
+                target=target.name,
+                python=target.environment["python_full_version"],
+            )
+        )
+    return found

@@ -1,0 +1,92 @@
+"""Render a report as one HTML file without scripts, in English or Chinese."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from typing import Any
+
+from offlinepack.errors import Text, text
+from offlinepack.ontarget.errors import Messages
+from offlinepack.report.page import Badge, Code, Link, Table
+from offlinepack.report.sections import POINT_LABELS, format_lead, format_title, make_sections, make_tiles
+
+
+def render_html(report: Mapping[str, Any], lang: str, words: Messages) -> str:
+    """The report as one HTML file."""
+    style = resources.files("offlinepack.report").joinpath("page.css").read_text("utf-8")
+    parts = make_sections(report)
+    title = html.escape(format_title(report))
+
+    def say(value: Any) -> str:
+        return html.escape(value.render(words) if isinstance(value, Text) else str(value))
+
+    def cell(value: Any) -> str:
+        if isinstance(value, Badge):
+            return f'<span class="mark {value.kind}">{say(value.label)}</span>'
+        if isinstance(value, Code):
+            return f"<code>{say(value.content)}</code>"
+        if isinstance(value, Link):
+            return f'<a href="{html.escape(value.url)}">{say(value.label)}</a>'
+        if isinstance(value, (list, tuple)) and not isinstance(value, Text):
+            apart = " " if any(isinstance(one, Badge) for one in value) else ", "
+            return apart.join(map(cell, value))
+        return say(value)
+
+    def table(one: Table) -> Iterator[str]:
+        yield f'<div class="wide"><table{" class=small" if one.is_small else ""}><caption>{say(one.caption)}</caption>'
+        yield (
+            "<thead><tr>"
+            + "".join(
+                f'<th scope="col"{" class=number" if at in one.number_columns else ""}>{say(head)}</th>'
+                for at, head in enumerate(one.headings)
+            )
+            + "</tr></thead><tbody>"
+        )
+        for row in one.rows:
+            yield (
+                f'<tr><th scope="row">{cell(row[0])}</th>'
+                + "".join(
+                    f"<td{' class=number' if at in one.number_columns else ''}>{cell(value)}</td>"
+                    for at, value in enumerate(row[1:], 1)
+                )
+                + "</tr>"
+            )
+        yield "</tbody></table></div>"
+
+    def body() -> Iterator[str]:
+        yield f'<a class="skip" href="#main">{say(text("To the contents"))}</a>'
+        yield f'<header><p class="kind">{say(text("Report on an offline bundle"))}</p><h1>{title}</h1>'
+        yield from (f"<p>{say(one)}</p>" for one in format_lead(report))
+        yield "<ul class=tiles>"
+        for what, count, kind in make_tiles(report):
+            yield f'<li class="{kind}"><strong>{say(count)}</strong> {say(what)}</li>'
+        yield f'</ul><nav aria-label="{say(text("On this page"))}"><ul>'
+        yield (
+            "".join(f'<li><a href="#{one.id}">{say(one.title)}</a></li>' for one in parts)
+            + "</ul></nav></header><main id=main>"
+        )
+        for one in parts:
+            yield f'<section aria-labelledby="{one.id}"><h2 id="{one.id}">{say(one.title)}</h2>'
+            yield "".join(f"<p>{say(lead)}</p>" for lead in one.introduction)
+            if one.points:
+                yield "<ul class=points>"
+                for level, sentence in one.points:
+                    kind = {"error": "bad", "warning": "odd"}.get(level, "fine")
+                    yield f'<li><span class="mark {kind}">{say(POINT_LABELS[level])}</span> {say(sentence)}</li>'
+                yield "</ul>"
+            for each in one.tables:
+                yield from table(each)
+            yield "</section>"
+        made = text("Made by offlinepack from the bundle itself; this page loads nothing from elsewhere.")
+        yield f"</main><footer><p>{say(made)}</p></footer>"
+
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    head += f"<title>{title}</title>"
+    language = "zh-CN" if lang == "zh" else "en"
+    return (
+        f'<!DOCTYPE html>\n<html lang="{language}"><head>{head}<style>{style}</style></head><body>'
+        + "\n".join(body())
+        + "</body></html>\n"
+    )

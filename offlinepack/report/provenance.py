@@ -1,0 +1,374 @@
+"""Look up the provenance of files on their indexes, and verify attestations.
+
+Upload time, hashes, yanked state, project status (PEP 792) and attestations (PEP 740) are cached in the store when a
+file is first fetched: the same store gives the same provenance on any day. pypi-attestations verifies attestations, if
+it is installed (offlinepack[provenance]).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from offlinepack.bundle.layout import PROVENANCE
+from offlinepack.errors import FetchError, Finding, IntegrityError, error
+from offlinepack.index.model import Indexes, IndexFile, Project, is_public_index_url
+from offlinepack.index.simple_api import find_project
+from offlinepack.net.client import Client
+from offlinepack.net.urls import get_local_path
+from offlinepack.store import Store
+
+_FACT_VERSION = 2
+
+_MAX_THREADS = 3
+"""pages at a time: they are large, and other files are being fetched"""
+
+_FIRST_BATCH_SIZE = 8
+"""pages that are asked for in any case"""
+
+TRUSTED_ROOT_PATH = f"{PROVENANCE}/trusted_root.json"
+
+
+@dataclass(frozen=True)
+class ProvenanceRequest:
+    """A file whose story is asked for."""
+
+    project: str
+    """normalised"""
+    filename: str
+    sha256: str | None
+    upload_time: str | None = None
+    """as the lock has it"""
+    url: str | None = None
+    """its address; kept where it is public"""
+    is_on_index: bool = True
+    """False: it was named by address or path, no index knows it"""
+    yanked_reason: str | None = None
+    """the reason, where the lock has it as withdrawn"""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What is known of one file's origin; the texts are the index's."""
+
+    origin: str
+    """index, links (a folder or page of --find-links), address (named itself), built (here) or included"""
+    index: str | None = None
+    """its address, where it is the public one; others are nobody's business over there"""
+    url: str | None = None
+    """the same for the file"""
+    upload_time: str | None = None
+    """ISO 8601"""
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    """as the index gives them"""
+    is_yanked: bool = False
+    yanked_reason: str = ""
+    status: str | None = None
+    """PEP 792: active, archived, deprecated or quarantined; None where no index was asked"""
+    status_reason: str = ""
+    has_attestations: bool = False
+    """the index offers attestations"""
+    attestations: tuple[Mapping[str, Any], ...] = ()
+    """those that were verified: publisher and predicate each"""
+    built_from: Mapping[str, str] | None = None
+    """of a wheel that was built here: name and sha256 of its source, build requirements, interpreter, platform"""
+    source: Mapping[str, Any] | None = None
+    """of such a wheel: its source's own story"""
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the bundle."""
+        return {
+            "origin": self.origin,
+            "index": self.index,
+            "url": self.url,
+            "upload_time": self.upload_time,
+            "hashes": dict(self.hashes),
+            "yanked": self.is_yanked,
+            "yanked_reason": self.yanked_reason,
+            "status": self.status,
+            "status_reason": self.status_reason,
+            "attested": self.has_attestations,
+            "attestations": [dict(one) for one in self.attestations],
+            "built_from": None if self.built_from is None else dict(self.built_from),
+            "source": None if self.source is None else dict(self.source),
+        }
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Provenance:
+        """Read what `to_json` wrote."""
+        return cls(
+            origin=kept["origin"],
+            index=kept["index"],
+            url=kept["url"],
+            upload_time=kept["upload_time"],
+            hashes=kept["hashes"],
+            is_yanked=kept["yanked"],
+            yanked_reason=kept["yanked_reason"],
+            status=kept["status"],
+            status_reason=kept["status_reason"],
+            has_attestations=kept["attested"],
+            attestations=tuple(kept["attestations"]),
+            built_from=kept["built_from"],
+            source=kept["source"],
+        )
+
+
+@dataclass(frozen=True)
+class ProvenanceRecord:
+    """A story, and what goes with it: where the attestations are, and their text once they are here."""
+
+    provenance: Provenance
+    attestation_url: str | None = field(default=None, repr=False)
+    attestation: str | None = field(default=None, repr=False)
+    """PEP 740's provenance object, as the index served it"""
+
+
+def look_up_provenance(
+    origins: Iterable[ProvenanceRequest], indexes: Indexes, client: Client, store: Store
+) -> dict[str, ProvenanceRecord]:
+    """File name -> what its index says of it; from the store where it was asked before. An index that does not answer
+    tells nothing, and is no error: the files are here."""
+    found: dict[str, ProvenanceRecord] = {}
+    waiting: dict[str, list[ProvenanceRequest]] = {}
+    for one in origins:
+        kept = store.get_cached(one.sha256, "story", _FACT_VERSION) if one.sha256 else None
+        if kept:
+            found[one.filename] = ProvenanceRecord(Provenance.from_json(kept["story"]), kept["attestation_url"])
+        elif one.is_on_index and not client.is_offline:
+            waiting.setdefault(one.project, []).append(one)
+        else:
+            found[one.filename] = ProvenanceRecord(_derive_from_lock(one))
+    projects = list(waiting)
+    with ThreadPoolExecutor(_MAX_THREADS) as pool:
+        for batch in (projects[:_FIRST_BATCH_SIZE], projects[_FIRST_BATCH_SIZE:]):
+            files = [{one.filename for one in waiting[name]} for name in batch]
+            pages = list(pool.map(partial(_fetch_project, indexes=indexes, client=client), batch, files))
+            for name, project in zip(batch, pages, strict=True):
+                found.update(_record_page(waiting.pop(name), project, store))
+            if waiting and _is_page_redundant(pages, waiting, found, indexes):
+                break
+    for one in (each for same in waiting.values() for each in same):
+        found[one.filename] = ProvenanceRecord(_derive_from_lock(one, indexes.indexes[0].url))
+        _save_record(one, found[one.filename], store)
+    return found
+
+
+def _record_page(
+    origins: Iterable[ProvenanceRequest], project: Project | None, store: Store
+) -> Iterator[tuple[str, ProvenanceRecord]]:
+    for one in origins:
+        told = _derive_from_page(one, project)
+        if project:
+            _save_record(one, told, store)
+        yield one.filename, told
+
+
+def _save_record(one: ProvenanceRequest, told: ProvenanceRecord, store: Store) -> None:
+    """For the builds to come: they say the same of this file."""
+    if one.sha256:
+        kept = {"story": told.provenance.to_json(), "attestation_url": told.attestation_url}
+        store.set_cached(one.sha256, "story", kept, _FACT_VERSION)
+
+
+def _is_page_redundant(
+    pages: Iterable[Project | None],
+    waiting: Mapping[str, Iterable[ProvenanceRequest]],
+    found: Mapping[str, ProvenanceRecord],
+    indexes: Indexes,
+) -> bool:
+    """Whether the other pages would tell nothing that the lock has not: the only index speaks no version that could
+    (1.3: attestations, PEP 740; 1.4: project status, PEP 792), and did not in its first pages."""
+    folders = all(get_local_path(one) is not None for one in indexes.find_links)
+    alone = len(indexes.indexes) == 1 and not indexes.sources and folders
+    files = [one for origins in waiting.values() for one in origins]
+    timed = all(one.upload_time and one.sha256 and get_local_path(one.url or "") is None for one in files)
+    old = all(one is not None and one.api_version in ("1.0", "1.1", "1.2") and one.status == "active" for one in pages)
+    return alone and timed and old and not any(one.provenance.has_attestations for one in found.values())
+
+
+def _fetch_project(name: str, wanted: set[str], indexes: Indexes, client: Client) -> Project | None:
+    try:
+        return find_project(name, indexes, client, wanted)
+    except FetchError:
+        return None
+
+
+def _derive_from_lock(one: ProvenanceRequest, index: str = "") -> Provenance:
+    return Provenance(
+        "index" if one.is_on_index else "address",
+        index=index if index and is_public_index_url(index) else None,
+        url=one.url if one.url and is_public_index_url(one.url) else None,
+        upload_time=one.upload_time,
+        hashes={"sha256": one.sha256} if index and one.sha256 else {},
+        is_yanked=one.yanked_reason is not None,
+        yanked_reason=one.yanked_reason or "",
+        status="active" if index else None,
+    )
+
+
+def _derive_from_page(one: ProvenanceRequest, project: Project | None) -> ProvenanceRecord:
+    files = [each for each in project.files if each.filename == one.filename] if project else []
+    # an index and a folder may both have a file of this name
+    same = [each for each in files if not (one.sha256 and each.sha256) or one.sha256 == each.sha256] or files
+    if not project or not same:
+        return ProvenanceRecord(_derive_from_lock(one))
+    file: IndexFile = same[0]
+    if file.index is None:
+        return ProvenanceRecord(Provenance("links", hashes=dict(file.hashes)))
+    public = is_public_index_url(file.index.url)
+    return ProvenanceRecord(
+        Provenance(
+            "index",
+            index=file.index.url if public else None,
+            url=file.url if public and is_public_index_url(file.url) else None,
+            upload_time=_truncate_to_second(file.upload_time) or one.upload_time,
+            hashes=dict(sorted(file.hashes.items())),
+            is_yanked=file.is_yanked,
+            yanked_reason=file.yanked_reason,
+            status=project.status,
+            status_reason=project.status_reason,
+            has_attestations=bool(file.provenance_url),
+        ),
+        file.provenance_url,
+    )
+
+
+def _truncate_to_second(time: str | None) -> str | None:
+    """As locks have it: whole seconds (PEP 700 allows six digits more)."""
+    return re.sub(r"\.\d+", "", time) if time else None
+
+
+def can_verify_attestations() -> bool:
+    """Whether attestations can be verified here."""
+    return importlib.util.find_spec("pypi_attestations") is not None
+
+
+def add_attestations(
+    told: Mapping[str, ProvenanceRecord], sums: Mapping[str, str], client: Client, store: Store
+) -> dict[str, ProvenanceRecord]:
+    """The same, attestations fetched and verified; `sums`: file name -> sha256. IntegrityError with all that are bad.
+
+    Without pypi-attestations nothing is fetched: the stories only say that there are some.
+    """
+    offering = [name for name, one in told.items() if one.attestation_url and name in sums]
+    if not offering or not can_verify_attestations():
+        return dict(told)
+    with ThreadPoolExecutor(_MAX_THREADS) as pool:
+        texts = dict(
+            zip(
+                offering,
+                pool.map(lambda name: _fetch_attestation(told[name], sums[name], client, store), offering),
+                strict=True,
+            )
+        )
+    found = dict(told)
+    bad: list[Finding] = []
+    for name, text in texts.items():
+        if text is None:
+            continue
+        kept = store.get_cached(sums[name], "attested", _FACT_VERSION)
+        if not kept or kept["text"] != text or kept["name"] != name:
+            try:
+                kept = {"name": name, "text": text, "attestations": verify_attestations(name, sums[name], text)}
+            except IntegrityError as failed:
+                bad += failed.findings
+                continue
+            store.set_cached(sums[name], "attested", kept, _FACT_VERSION)
+        story = found[name].provenance
+        found[name] = ProvenanceRecord(
+            replace(story, attestations=tuple(kept["attestations"])), told[name].attestation_url, text
+        )
+    if bad:
+        raise IntegrityError(*bad)
+    return found
+
+
+def _fetch_attestation(told: ProvenanceRecord, sha256: str, client: Client, store: Store) -> str | None:
+    kept = store.get_cached(sha256, "attested", _FACT_VERSION)
+    if kept:
+        return str(kept["text"])
+    if client.is_offline or told.attestation_url is None:
+        return None
+    page = client.fetch_page(told.attestation_url, "application/vnd.pypi.integrity.v1+json, application/json;q=0.9")
+    return page.text if page else None
+
+
+def verify_attestations(filename: str, sha256: str, text: str) -> list[dict[str, Any]]:
+    """Who attests to this file, by PEP 740's provenance object; IntegrityError where any attestation in it is not true.
+
+    Nothing is asked of the network: the roots of trust are those that sigstore carries.
+    """
+    import pypi_attestations as library
+
+    logging.getLogger("sigstore").setLevel(logging.ERROR)  # that it asks nobody is no warning here
+    try:
+        provenance = library.Provenance.model_validate_json(text)
+        file = library.Distribution(name=filename, digest=sha256)
+        found = []
+        for each in provenance.attestation_bundles:
+            for one in each.attestations:
+                kind, _ = one.verify(each.publisher, file, offline=True)
+                said = each.publisher.model_dump(mode="json")
+                publisher = {key: value for key, value in sorted(said.items()) if isinstance(value, str)}
+                found.append({"publisher": publisher, "predicate": str(kind)})
+    except Exception as problem:  # pydantic's, sigstore's, cryptography's: whatever it is, it is not verified
+        raise IntegrityError(_report_bad_attestation(filename, problem)) from problem
+    if not found:
+        raise IntegrityError(_report_bad_attestation(filename, "it holds none"))
+    return found
+
+
+def _report_bad_attestation(filename: str, problem: object) -> Finding:
+    return error(
+        "attestation-bad",
+        filename,
+        "The index offers an attestation of {subject} that is not true of this file: {words}.",
+        "Do not use the file. Somebody changed it, or its attestation, after it was published.",
+        words=(str(problem).strip() or type(problem).__name__).splitlines()[0][:300],
+    )
+
+
+def read_trusted_root() -> bytes:
+    """The roots of trust that attestations are verified with, for whoever looks at them a second time."""
+    from importlib import resources
+    from urllib.parse import quote
+
+    folder = quote("https://tuf-repo-cdn.sigstore.dev", safe="")
+    return (resources.files("sigstore._store") / folder / "trusted_root.json").read_bytes()
+
+
+def format_publisher(said: Mapping[str, Any]) -> str:
+    """A publisher as people say it: GitHub owner/project, release.yml."""
+    named = said.get("publisher") or {}
+    rest = [named[key] for key in ("repository", "project_id", "email") if key in named]
+    rest += [named[key] for key in ("workflow", "workflow_filepath") if key in named]
+    return " ".join(filter(None, [named.get("kind", ""), ", ".join(rest)]))
+
+
+def get_provenance_path(file: str) -> str:
+    """Where the story of a wheel, sdist or tool lies in the bundle."""
+    return f"{PROVENANCE}/{file.rpartition('/')[2]}.json"
+
+
+def make_provenance_documents(told: Mapping[str, ProvenanceRecord], sums: Mapping[str, str]) -> dict[str, bytes]:
+    """Path in the bundle -> bytes: the stories by file name, attestations, the trusted root where there are any."""
+    found = {}
+    for name, one in sorted(told.items()):
+        story = {"schema": 1, "file": name, "sha256": sums[name], **one.provenance.to_json()}
+        if one.attestation is not None:
+            place = f"{PROVENANCE}/{name}.attestations.json"
+            found[place] = one.attestation.encode()
+            story["attestation_file"] = place
+        found[get_provenance_path(name)] = (
+            json.dumps(story, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        ).encode()
+    if any(one.attestation is not None for one in told.values()):
+        found[TRUSTED_ROOT_PATH] = read_trusted_root()
+    return found

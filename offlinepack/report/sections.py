@@ -1,0 +1,452 @@
+"""Arrange a report in sections and tables, which HTML and Markdown both render."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from offlinepack.errors import Text, text
+from offlinepack.report.page import Badge, Code, Link, Section, Table
+
+
+def make_sections(report: Mapping[str, Any]) -> list[Section]:
+    """The page's parts in order: what changed first, then what deserves a look, then everything."""
+    parts = [
+        _make_changes_section(report),
+        _make_attention_section(report),
+        _make_targets_section(report),
+        _make_versions_section(report),
+        _make_vulnerabilities_section(report),
+        _make_licenses_section(report),
+        _make_projects_section(report),
+        _make_builds_section(report),
+        _make_files_section(report),
+    ]
+    return [one for one in parts if one]
+
+
+def make_tiles(report: Mapping[str, Any]) -> list[tuple[Text, str, str]]:
+    """The figures at the top: what, how many, and bad, odd or fine."""
+    every = [release for project in report["projects"] for release in project["releases"]]
+    known = report["vulnerabilities"] or {}
+    vulnerable = len({(one["name"], one["version"]) for one in known.get("known", ())})
+    looked = bool(known.get("date"))
+    yanked = sum(one["yanked"] for one in every)
+    built = sum(one["origin"] == "built" for one in every)
+    nameless = sum(not one["licences"] for one in every if one["origin"] != "included")
+    native = sum(bool(one["native"]) for one in every)
+    return [
+        (text("projects"), str(len(report["projects"])), "fine"),
+        (text("kinds of machines"), str(len(report["targets"])), "fine"),
+        (text("in all"), _format_size(report["bundle"]["size"]), "fine"),
+        (
+            text("releases known to be vulnerable"),
+            str(vulnerable) if looked else "?",
+            "bad" if vulnerable else "fine" if looked else "odd",
+        ),
+        (text("withdrawn releases"), str(yanked), "bad" if yanked else "fine"),
+        (text("built from source here"), str(built), "odd" if built else "fine"),
+        (text("without a licence"), str(nameless), "odd" if nameless else "fine"),
+        (text("with native code"), str(native), "fine"),
+    ]
+
+
+def _make_changes_section(report: Mapping[str, Any]) -> Section | None:
+    found = report["difference"]
+    if not found:
+        return None
+    old = " ".join(str(found["old"][key]) for key in ("name", "version") if found["old"][key])
+    rows: dict[tuple[str, str, str, str], list[str]] = {}
+    names = {one["tag"]: one["name"] for one in report["targets"]}
+    for tag, changes in found["targets"].items():
+        for one in changes:
+            if one["state"] != "same":
+                versions = tuple((one[key] or {}).get("version", "-") for key in ("old", "new"))
+                rows.setdefault((one["name"], one["state"], *versions), []).append(names.get(tag, tag))
+    table = Table(
+        text("Projects that changed"),
+        (text("Project"), text("What"), text("Before"), text("Now"), text("Where")),
+        tuple(
+            (
+                name,
+                Badge("bad" if state == "rebuilt" else "odd" if state == "new" else "fine", _STATE_LABELS[state]),
+                old_,
+                new,
+                targets,
+            )
+            for (name, state, old_, new), targets in sorted(rows.items())
+        ),
+    )
+    counts = text("{changed} of {all} changed, {new} new, {removed} removed; {same} byte-identical", **found["counts"])
+    same = [text("Nothing changed since.")] if not rows and not found["findings"] else []
+    return Section(
+        "changed",
+        text("What changed since {old}", old=old),
+        (counts, *same),
+        tuple((one["level"], _join_advice(one)) for one in found["findings"]),
+        (table,) if rows else (),
+    )
+
+
+_STATE_LABELS = {
+    "changed": text("another version"),
+    "rebuilt": text("the same version, other bytes"),
+    "new": text("new"),
+    "removed": text("removed"),
+}
+
+
+def _join_advice(finding: Mapping[str, Any]) -> Text:
+    return text("{sentence} {advice}", sentence=finding["sentence"], advice=finding["advice"])
+
+
+def _list_releases(report: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any], str]]:
+    for project in report["projects"]:
+        for release in project["releases"]:
+            yield project, release, f"{project['name']} {release['version']}"
+
+
+def _make_attention_section(report: Mapping[str, Any]) -> Section:
+    """Vulnerable, withdrawn, abandoned; what runs by itself; what nobody can tell."""
+    points: list[tuple[str, Text]] = []
+    for target in report["targets"]:
+        verdict = (target["rehearsal"] or {}).get("verdict")
+        if verdict == "fails":
+            points.append(("error", text("The rehearsal for {target} failed.", target=target["name"])))
+    grouped: dict[str, list[str]] = {}
+    for _, one, called in _list_releases(report):
+        if one["vulnerabilities"]:
+            ids = [each["id"] for each in one["vulnerabilities"]]
+            points.append(("error", text("{name} is known to be vulnerable: {ids}.", name=called, ids=ids)))
+        if one["yanked"]:
+            reason = one["yanked_reason"] or text("no reason given")
+            points.append(
+                (
+                    "error",
+                    text("{name} was withdrawn by its maintainers (yanked): {reason}.", name=called, reason=reason),
+                )
+            )
+        if one["status"] not in (None, "active"):
+            status = text(
+                "The project of {name} is {status} on its index: {reason}.",
+                name=called,
+                status=one["status"],
+                reason=one["status_reason"] or text("no reason given"),
+            )
+            points.append(("error" if one["status"] == "quarantined" else "warning", status))
+        if one["startup"]:
+            points.append(
+                (
+                    "warning",
+                    text(
+                        "{name} brings {files}, which runs at every start of Python.", name=called, files=one["startup"]
+                    ),
+                )
+            )
+        if one["unusual"]:
+            points.append(
+                (
+                    "warning",
+                    text(
+                        "{name} brings top-level names that are not its own: {names}.",
+                        name=called,
+                        names=one["unusual"],
+                    ),
+                )
+            )
+        if one["executables"]:
+            points.append(
+                ("note", text("{name} brings programs of its own: {names}.", name=called, names=one["executables"][:6]))
+            )
+        if not one["licences"] and one["origin"] != "included":
+            grouped.setdefault("licence", []).append(called)
+        if one["origin"] == "built":
+            grouped.setdefault("built", []).append(called)
+        if one["origin"] in ("links", "address"):
+            grouped.setdefault("links", []).append(called)
+    for key, level, sentence in _ATTENTION_GROUPS:
+        if key in grouped:
+            points.append((level, sentence._replace(facts={"names": grouped[key]})))
+    order = {"error": 0, "warning": 1, "note": 2}
+    points.sort(key=lambda one: order[one[0]])
+    lead = () if points else (text("Nothing in this bundle asks for a second look."),)
+    return Section("attention", text("What deserves a look"), lead, tuple(points))
+
+
+_ATTENTION_GROUPS = (
+    ("licence", "warning", text("Nothing says under which licence these are: {names}.")),
+    ("built", "note", text("Built from source on the packing host: {names}.")),
+    ("links", "note", text("From a folder or an address, not from an index: {names}.")),
+)
+
+
+def _make_targets_section(report: Mapping[str, Any]) -> Section:
+    rows = []
+    for one in report["targets"]:
+        verdict = (one["rehearsal"] or {}).get("verdict")
+        mark = (
+            Badge("bad" if verdict == "fails" else "fine", _VERDICT_LABELS.get(verdict, _VERDICT_LABELS["unknown"]))
+            if verdict
+            else text("not rehearsed")
+        )
+        rows.append(
+            (
+                one["name"],
+                one["machines"],
+                f"{one['python_min']}+",
+                str(one["distributions"]),
+                _format_size(one["size"]),
+                one["tools"],
+                mark,
+            )
+        )
+    needs = tuple(
+        (one["soname"], one["wanted_by"], one["targets"], Code(one["help"]) if one["help"] else "-")
+        for one in report["needs"]
+    )
+    tables = [
+        Table(
+            text("Machines that this bundle is for"),
+            (
+                text("Target"),
+                text("Machines"),
+                "Python",
+                text("Projects"),
+                text("Size"),
+                text("Tools"),
+                text("Rehearsal"),
+            ),
+            tuple(rows),
+            (3, 4),
+        )
+    ]
+    if needs:
+        heads = (text("Library"), text("Wanted by"), text("On"), text("What brings it"))
+        tables.append(Table(text("Libraries that the system itself has to bring"), heads, needs))
+    return Section("machines", text("Where it runs"), (), (), tuple(tables))
+
+
+_VERDICT_LABELS = {
+    "installs": text("installs"),
+    "runs": text("runs"),
+    "fails": text("fails"),
+    "unknown": text("unknown"),
+}
+
+
+def _make_versions_section(report: Mapping[str, Any]) -> Section | None:
+    rows = tuple(
+        (
+            one["name"],
+            [
+                text("{version} for {targets}", version=version, targets=names)
+                for version, names in one["versions"].items()
+            ],
+            one["held_down_by"],
+        )
+        for one in report["versions_apart"]
+    )
+    if not rows:
+        return None
+    heads = (text("Project"), text("Versions"), text("Held below the newest by"))
+    return Section(
+        "apart",
+        text("Not the same everywhere"),
+        (),
+        (),
+        (Table(text("Projects with other versions on other machines"), heads, rows),),
+    )
+
+
+def _make_vulnerabilities_section(report: Mapping[str, Any]) -> Section:
+    found = report["vulnerabilities"]
+    title = text("Known vulnerabilities")
+    if not found or not found["date"]:
+        why = (found or {}).get("problem") or text("nobody was asked")
+        return Section("vulnerabilities", title, (text("They were not looked up: {why}.", why=why),))
+    lead = [text("As of {date}, by {source}.", date=found["date"], source=found["source"])]
+    if not found["known"]:
+        lead.append(text("None is known of the releases that were looked up."))
+    lacking = found["not_looked_up"]
+    if lacking:
+        names = lacking if len(lacking) <= 20 else [*lacking[:20], "…"]
+        lead.append(text("{count} releases were not looked up: {names}.", count=len(lacking), names=names))
+    rows = tuple(
+        (
+            f"{one['name']} {one['version']}",
+            [one["id"], *one["aliases"][:2]],
+            Badge("bad" if one["level"] in ("", "high", "critical") else "odd", _LEVEL_LABELS[one["level"]]),
+            one["summary"],
+            one["fixed"] or "-",
+        )
+        for one in found["known"]
+    )
+    heads = (text("Release"), text("Known as"), text("Level"), text("What it is"), text("Mended in"))
+    return Section(
+        "vulnerabilities",
+        title,
+        tuple(lead),
+        (),
+        (Table(text("Releases that are known to be vulnerable"), heads, rows),) if rows else (),
+    )
+
+
+_LEVEL_LABELS = {
+    "": text("level unknown"),
+    "low": text("low"),
+    "medium": text("medium"),
+    "high": text("high"),
+    "critical": text("critical"),
+}
+
+
+def _make_licenses_section(report: Mapping[str, Any]) -> Section:
+    rows = tuple(
+        (one["licence"] or text("none is named"), str(len(one["projects"])), one["projects"])
+        for one in report["licences"]
+    )
+    table = Table(text("Projects by licence"), (text("Licence"), text("Count"), text("Projects")), rows, (1,))
+    return Section("licences", text("Licences"), (), (), (table,))
+
+
+def _make_projects_section(report: Mapping[str, Any]) -> Section:
+    rows = []
+    for project, one, _ in _list_releases(report):
+        way = project["because_of"]
+        if project["tool"] and not way:
+            why: Any = text("installs the others")
+        elif project["requested"]:
+            why = text("asked for")
+        else:
+            why = " → ".join(way[:-1]) or "-"
+        marks: list[Any] = []
+        if one["vulnerabilities"]:
+            marks.append(Badge("bad", text("vulnerable")))
+        if one["yanked"]:
+            marks.append(Badge("bad", text("withdrawn")))
+        if one["status"] not in (None, "active"):
+            marks.append(Badge("odd", Text(one["status"], {})))
+        if one["origin"] == "built":
+            marks.append(Badge("odd", text("built here")))
+        if one["startup"]:
+            marks.append(Badge("odd", text("at every start")))
+        if one["native"]:
+            marks.append(Badge("fine", text("native")))
+        if one["attested_by"]:
+            marks.append(Badge("fine", text("attested")))
+        name = Link(project["name"], one["homepage"]) if one["homepage"] else project["name"]
+        origin = _ORIGIN_LABELS.get(one["origin"] or "", text("unknown"))
+        if one["origin"] == "index" and not one["index"]:
+            origin = text("index of your own")
+        rows.append(
+            (
+                name,
+                one["version"],
+                one["summary"],
+                why,
+                one["licences"] or "-",
+                _format_upload_date(one),
+                _format_size(one["size"]),
+                origin,
+                marks,
+            )
+        )
+    heads = (
+        *(text("Project"), text("Version"), text("What it is"), text("Why it is here"), text("Licence")),
+        *(text("Released"), text("Size"), text("From"), text("Remarks")),
+    )
+    return Section(
+        "projects", text("Everything in it"), (), (), (Table(text("All projects, by name"), heads, tuple(rows), (6,)),)
+    )
+
+
+_ORIGIN_LABELS = {
+    "index": text("public index"),
+    "links": text("a folder or page"),
+    "address": text("an address"),
+    "built": text("built from source"),
+    "included": text("files of your own"),
+}
+
+
+def _format_upload_date(one: Mapping[str, Any]) -> Any:
+    if not one["uploaded"]:
+        return "-"
+    days = one["age_days"]
+    if days is None:
+        return one["uploaded"][:10]
+    if days < 90:
+        return text("{date}, {days} days ago", date=one["uploaded"][:10], days=days)
+    if days < 730:
+        return text("{date}, {months} months ago", date=one["uploaded"][:10], months=round(days / 30.44))
+    return text("{date}, {years} years ago", date=one["uploaded"][:10], years=round(days / 365.25))
+
+
+def _make_builds_section(report: Mapping[str, Any]) -> Section | None:
+    rows = []
+    for _, one, called in _list_releases(report):
+        if one["origin"] == "built":
+            built = one["built_from"] or {}
+            rows.append(
+                (
+                    called,
+                    built.get("name") or built.get("commit") or "-",
+                    Code(built.get("sha256", "-")),
+                    [built[key] for key in ("python", "platform") if built.get(key)],
+                    built.get("requires", "-"),
+                )
+            )
+    if not rows:
+        return None
+    heads = (text("Release"), text("Source"), "sha256", text("Built with"), text("Build requirements"))
+    return Section(
+        "built",
+        text("Built from source"),
+        (),
+        (),
+        (Table(text("Wheels that were built on the packing host"), heads, tuple(rows)),),
+    )
+
+
+def _make_files_section(report: Mapping[str, Any]) -> Section:
+    listed = [(one["file"], one["size"], one["sha256"]) for _, one, _ in _list_releases(report)]
+    listed += [(one["path"], one["size"], one["sha256"]) for one in report["included"]]
+    rows = tuple((Code(name), _format_size(size), Code(sum_)) for name, size, sum_ in listed)
+    lead = (
+        text(
+            "The bundle's manifest.json has the sha256 {sum}; it holds the hash of every file.",
+            sum=report["bundle"]["manifest_sha256"],
+        ),
+        text(
+            "`offlinepack verify BUNDLE`, or `python3 install.py --verify` in the unpacked folder, compares them all."
+        ),
+    )
+    table = Table(text("Files"), (text("File"), text("Size"), "sha256"), rows, (1,), is_small=True)
+    return Section("files", text("Files and their hashes"), lead, (), (table,))
+
+
+def _format_size(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def format_title(report: Mapping[str, Any]) -> str:
+    return " ".join(str(report["bundle"][key]) for key in ("name", "version") if report["bundle"][key])
+
+
+def format_lead(report: Mapping[str, Any]) -> list[Text]:
+    bundle = report["bundle"]
+    found = [text("Report of {date} on a bundle of {files} files.", date=report["date"], files=bundle["files"])]
+    if bundle["sequence"] is not None:
+        found.append(text("Sequence {sequence}.", sequence=bundle["sequence"]))
+    if bundle["install_to"]:
+        found.append(text("It installs itself to {place}.", place=bundle["install_to"]))
+    signed = text("It carries {count} signatures; this page does not say whose.", count=bundle["signatures"])
+    found.append(signed if bundle["signatures"] else text("It carries no signature."))
+    return found
+
+
+POINT_LABELS = {"error": text("look"), "warning": text("odd"), "note": text("note")}

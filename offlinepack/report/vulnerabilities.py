@@ -1,0 +1,328 @@
+"""Look up known vulnerabilities of releases: with pip-audit, or in a snapshot.
+
+A snapshot is the output of `pip-audit -f json` (a "date" may be added), or OSV records: one JSON file, a folder or the
+zip that OSV publishes for PyPI. The result always states the date of the data.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from offlinepack.errors import SourceError, Text, error, text
+
+SEVERITY_LEVELS = ("low", "medium", "high", "critical")
+
+ReleaseKey = tuple[str, str]
+"""normalised name and version"""
+
+
+@dataclass(frozen=True)
+class Vulnerability:
+    """One vulnerability of one release."""
+
+    name: str
+    version: str
+    id: str
+    aliases: tuple[str, ...] = ()
+    level: str = ""
+    """one of LEVELS; '' where nobody says"""
+    summary: str = ""
+    fixed_versions: tuple[str, ...] = ()
+    """versions that no longer have it"""
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "id": self.id,
+            "aliases": list(self.aliases),
+            "level": self.level,
+            "summary": self.summary,
+            "fixed": list(self.fixed_versions),
+        }
+
+
+@dataclass(frozen=True)
+class VulnerabilityLookup:
+    """What was found out, from where and as of when."""
+
+    source: str
+    """pip-audit, or the snapshot's file name"""
+    date: str
+    """ISO date of the data; '' where nothing is known"""
+    vulnerabilities: tuple[Vulnerability, ...] = ()
+    unchecked_releases: tuple[ReleaseKey, ...] = ()
+    """releases that nobody was asked about, or nobody knew"""
+    problem: Text | None = None
+    """why nothing is known"""
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "source": self.source,
+            "date": self.date or None,
+            "known": [one.to_json() for one in self.vulnerabilities],
+            "not_looked_up": [f"{name} {version}" for name, version in self.unchecked_releases],
+            "problem": self.problem.render() if self.problem else None,
+        }
+
+
+def look_up_releases(
+    releases: Iterable[ReleaseKey], public: Collection[ReleaseKey], snapshot: Path | None, today: date
+) -> VulnerabilityLookup:
+    """What is known of these releases: by the snapshot, else by pip-audit, which is asked about `public` ones only.
+
+    (The name of a private project is nobody's business.) SourceError: the snapshot cannot be read.
+    """
+    wanted = sorted(set(releases))
+    return (
+        read_snapshot(snapshot, wanted)
+        if snapshot
+        else run_pip_audit(wanted, [one for one in wanted if one in public], today)
+    )
+
+
+def run_pip_audit(wanted: Sequence[ReleaseKey], public: Sequence[ReleaseKey], today: date) -> VulnerabilityLookup:
+    """Run pip-audit, where it is installed."""
+    program = shutil.which("pip-audit", path=str(Path(sys.executable).parent)) or shutil.which("pip-audit")
+    why = None
+    if program is None:
+        why = text("pip-audit is not installed (offlinepack[audit]), and no snapshot was given")
+    elif not public:
+        why = text("nothing here is from the public index, and no snapshot was given")
+    if program is None or why:
+        return VulnerabilityLookup("pip-audit", "", unchecked_releases=tuple(wanted), problem=why)
+    found: list[dict[str, Any]] = []
+    for part in _split_by_version(public):
+        answer = _audit_releases(program, part)
+        if isinstance(answer, Text):
+            return VulnerabilityLookup("pip-audit", "", unchecked_releases=tuple(wanted), problem=answer)
+        found += answer
+    known, seen = _parse_audit({"dependencies": found})
+    unknown = tuple(one for one in wanted if one not in seen)
+    if not seen:
+        return VulnerabilityLookup(
+            "pip-audit",
+            "",
+            unchecked_releases=unknown,
+            problem=text("the service behind pip-audit knows none of these releases"),
+        )
+    return VulnerabilityLookup("pip-audit", today.isoformat(), known, unknown)
+
+
+def _split_by_version(releases: Iterable[ReleaseKey]) -> Iterator[list[ReleaseKey]]:
+    """pip-audit takes a project once in a file; targets may have different versions."""
+    waiting = list(releases)
+    while waiting:
+        part = list({name: (name, version) for name, version in reversed(waiting)}.values())
+        waiting = [one for one in waiting if one not in part]
+        yield sorted(part)
+
+
+def _audit_releases(program: str, releases: Iterable[ReleaseKey]) -> list[dict[str, Any]] | Text:
+    with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
+        listed = Path(folder) / "requirements.txt"
+        listed.write_text("".join(f"{name}=={version}\n" for name, version in releases), "utf-8")
+        command = [program, "-r", str(listed), "--no-deps", "--disable-pip", "-f", "json", "--progress-spinner", "off"]
+        command += ["--desc", "on", "--aliases", "on"]
+        try:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=300, check=False)
+        except subprocess.TimeoutExpired:
+            return text("pip-audit did not answer within {seconds} s", seconds=300)
+    try:
+        # 0: none, 1: some; and 1 as well where it failed
+        found: list[dict[str, Any]] = json.loads(done.stdout)["dependencies"]
+        return found
+    except (ValueError, KeyError, TypeError):
+        words = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["?"]
+        return text("pip-audit failed: {words}", words=words[-1][:200])
+
+
+def read_snapshot(path: Path, wanted: Sequence[ReleaseKey]) -> VulnerabilityLookup:
+    """What a recorded answer of pip-audit, or OSV's records, say of these releases."""
+    try:
+        if path.is_dir():
+            records = [json.loads(one.read_bytes()) for one in sorted(path.rglob("*.json"))]
+        elif zipfile.is_zipfile(path):
+            records = list(_read_zip(path, {name for name, _ in wanted}))
+        else:
+            document = json.loads(path.read_bytes())
+            if isinstance(document, dict) and "dependencies" in document:
+                known, seen = _parse_audit(document)
+                known = tuple(one for one in known if (one.name, one.version) in wanted)
+                day = str(document.get("date") or _get_modified_date(path))[:10]
+                return VulnerabilityLookup(path.name, day, known, tuple(one for one in wanted if one not in seen))
+            records = document["vulns"] if isinstance(document, dict) and "vulns" in document else document
+            records = [records] if isinstance(records, dict) else records
+        day = max((str(one["modified"]) for one in records), default=_get_modified_date(path))[:10]
+        return VulnerabilityLookup(path.name, day, tuple(_merge_aliases(_parse_osv(records, wanted))))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as problem:
+        raise SourceError(
+            error(
+                "bad-snapshot",
+                path,
+                "{subject} is no snapshot of known vulnerabilities: {words}.",
+                "Give what `pip-audit -f json` printed, or OSV records: a JSON file, a folder or the zip for PyPI.",
+                words=str(problem) or type(problem).__name__,
+            )
+        ) from problem
+
+
+def _get_modified_date(path: Path) -> str:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC).date().isoformat()
+
+
+def _read_zip(path: Path, names: Collection[str]) -> Iterator[dict[str, Any]]:
+    """The records that may matter, and the newest of all, whose date is the data's."""
+    newest: dict[str, Any] = {"modified": ""}
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.filename.endswith(".json"):
+                record = json.loads(archive.read(member))
+                if str(record["modified"]) > newest["modified"]:
+                    newest = {"modified": str(record["modified"])}
+                if any(canonicalize_name(one["package"]["name"]) in names for one in record.get("affected") or ()):
+                    yield record
+    yield newest
+
+
+def _parse_audit(document: Mapping[str, Any]) -> tuple[tuple[Vulnerability, ...], set[ReleaseKey]]:
+    known: list[Vulnerability] = []
+    seen: set[ReleaseKey] = set()
+    for one in document["dependencies"]:
+        if "version" not in one:  # it says why it was skipped
+            continue
+        release = (canonicalize_name(one["name"]), str(one["version"]))
+        seen.add(release)
+        for each in one.get("vulns") or ():
+            summary = " ".join(str(each.get("description") or "").split())[:300]
+            fixed, aliases = tuple(map(str, each.get("fix_versions") or ())), tuple(each.get("aliases") or ())
+            level = str(each.get("severity") or "").lower()
+            known.append(
+                Vulnerability(
+                    *release, str(each["id"]), aliases, level if level in SEVERITY_LEVELS else "", summary, fixed
+                )
+            )
+    return tuple(known), seen
+
+
+def _parse_osv(records: Iterable[Mapping[str, Any]], wanted: Sequence[ReleaseKey]) -> Iterator[Vulnerability]:
+    versions: dict[str, list[str]] = {}
+    for name, version in wanted:
+        versions.setdefault(name, []).append(version)
+    for record in records:
+        if record.get("withdrawn"):
+            continue
+        for affected in record.get("affected") or ():
+            package = affected["package"]
+            name = canonicalize_name(package["name"])
+            if package.get("ecosystem") != "PyPI" or name not in versions:
+                continue
+            events = [
+                event
+                for each in affected.get("ranges") or ()
+                if each.get("type") == "ECOSYSTEM"
+                for event in each["events"]
+            ]
+            for version in versions[name]:
+                if version in (affected.get("versions") or ()) or _is_affected(version, events):
+                    fixed = tuple(event["fixed"] for event in events if "fixed" in event)
+                    summary = record.get("summary") or record.get("details") or ""
+                    yield Vulnerability(
+                        name,
+                        version,
+                        record["id"],
+                        tuple(record.get("aliases") or ()),
+                        _find_severity(record, affected),
+                        " ".join(str(summary).split())[:300],
+                        fixed,
+                    )
+
+
+def _is_affected(version: str, events: Sequence[Mapping[str, str]]) -> bool:
+    """OSV's evaluation: of the events in the order of versions the last one at or before this version decides."""
+    try:
+        here, inside = Version(version), False
+        ordered = sorted(
+            ((Version("0") if value == "0" else Version(value), kind) for one in events for kind, value in one.items()),
+            key=lambda one: (one[0], one[1] != "fixed"),
+        )
+        for at, kind in ordered:
+            if kind == "introduced" and at <= here:
+                inside = True
+            elif (kind == "fixed" and at <= here) or (kind == "last_affected" and at < here):
+                inside = False
+        return inside
+    except InvalidVersion:
+        return False
+
+
+def _find_severity(record: Mapping[str, Any], affected: Mapping[str, Any]) -> str:
+    said = [(one.get("database_specific") or {}).get("severity") for one in (record, affected)]
+    word = next((str(one).lower() for one in said if isinstance(one, str)), "")
+    if word in ("moderate", *SEVERITY_LEVELS):
+        return "medium" if word == "moderate" else word
+    scores = [
+        one["score"] for one in (*(record.get("severity") or ()), *(affected.get("severity") or ())) if "score" in one
+    ]
+    found = [level for level in map(_rate_vector, scores) if level]
+    return max(found, key=SEVERITY_LEVELS.index, default="")
+
+
+def _rate_vector(vector: str) -> str:
+    """The level of a CVSS 3 vector, by the base score of its specification; '' for any other."""
+    if not re.match(r"CVSS:3\.[01]/", vector):
+        return ""
+    m = dict(part.split(":", 1) for part in vector.split("/")[1:] if ":" in part)
+    try:
+        changed = m["S"] == "C"
+        weights = {"H": 0.56, "L": 0.22, "N": 0.0}
+        lacking = 1 - (1 - weights[m["C"]]) * (1 - weights[m["I"]]) * (1 - weights[m["A"]])
+        impact = 7.52 * (lacking - 0.029) - 3.25 * (lacking - 0.02) ** 15 if changed else 6.42 * lacking
+        rights = {"N": 0.85, "L": 0.68 if changed else 0.62, "H": 0.5 if changed else 0.27}[m["PR"]]
+        reach = {"N": 0.85, "A": 0.62, "L": 0.55, "P": 0.2}[m["AV"]]
+        ease = 8.22 * reach * {"L": 0.77, "H": 0.44}[m["AC"]] * rights * {"N": 0.85, "R": 0.62}[m["UI"]]
+    except KeyError:
+        return ""
+    if impact <= 0:
+        return ""
+    score = min((1.08 if changed else 1) * (impact + ease), 10)
+    return "critical" if score > 8.9 else "high" if score > 6.9 else "medium" if score > 3.9 else "low"
+
+
+def _merge_aliases(known: Iterable[Vulnerability]) -> Iterator[Vulnerability]:
+    """One for each vulnerability: databases name the same one differently, and each other's names as aliases."""
+    kept: list[list[Vulnerability]] = []
+    for one in sorted(set(known), key=lambda one: (one.name, one.version, one.id)):
+        names = {one.id, *one.aliases}
+        for group in kept:
+            if any(
+                (each.name, each.version) == (one.name, one.version) and names & {each.id, *each.aliases}
+                for each in group
+            ):
+                group.append(one)
+                break
+        else:
+            kept.append([one])
+    for group in kept:
+        first = next((one for one in group if one.id.startswith("PYSEC")), group[0])
+        ids = {name for one in group for name in (one.id, *one.aliases)} - {first.id}
+        level = max((one.level for one in group if one.level), key=SEVERITY_LEVELS.index, default="")
+        summary = next((one.summary for one in group if one.summary and not one.id.startswith("PYSEC")), first.summary)
+        fixed = tuple(dict.fromkeys(version for one in group for version in one.fixed_versions))
+        yield Vulnerability(first.name, first.version, first.id, tuple(sorted(ids)), level, summary, fixed)

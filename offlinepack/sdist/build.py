@@ -1,0 +1,315 @@
+"""Build a wheel for a target from an sdist or a project folder (PEP 517).
+
+The interpreter is one of the build host or of a root file system of the target. The build requirements are locked and
+fetched first, so a build reads no index. The store caches each wheel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from build import BuildBackendException, BuildException
+from packaging.utils import InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
+
+from offlinepack.errors import BuildError, Finding, SelectionError, error, text
+from offlinepack.interpreters.host import Interpreter, can_build_for, find_build_interpreters
+from offlinepack.native.files import find_undefined_symbols
+from offlinepack.native.needs import read_wheel_binaries
+from offlinepack.sdist.environment import BuildConfig, BuildEnvironment
+from offlinepack.sdist.failures import explain_failure, get_last_lines
+from offlinepack.sdist.repair import repair_wheel
+from offlinepack.sdist.source import open_work_folder, unpack_source
+from offlinepack.store import StoredFile
+from offlinepack.targets.model import Target
+
+_BUILD_VERSION = 1
+"""grows when wheels come out otherwise than before, so that those in the store are built again"""
+
+_ACTIVE_BUILDS: ContextVar[tuple[str, ...]] = ContextVar("sources that are being built", default=())
+
+
+@dataclass(frozen=True)
+class BuiltWheel:
+    """A wheel that was built, or found built."""
+
+    wheel: StoredFile
+    built_from: Mapping[str, str]
+    """for the manifest's built_from: name and sha256 of the source, python, platform, requires"""
+    log: Path
+    """what the build said; the file may be gone where the wheel was found built"""
+    grafted_libraries: tuple[str, ...] = ()
+    """libraries of the machine that built it which the wheel brings along"""
+    findings: tuple[Finding, ...] = ()
+
+
+def build_wheel(
+    source: StoredFile | Path,
+    target: Target,
+    workshop: BuildConfig,
+    *,
+    name: str = "",
+    subdirectory: str = "",
+    origin: Mapping[str, str] | None = None,
+) -> BuiltWheel:
+    """The wheel of an sdist (a file of the store), or of a project's folder, for this target.
+
+    `name` is what findings call it; `origin` is added to the result's. SelectionError: nothing here can build it for
+    the target. BuildError: the build failed, or its result does not fit. Nothing stays but the wheel and the log.
+    """
+    name = name or source.name
+    key = source.sha256 if isinstance(source, StoredFile) else (origin or {}).get("commit") or str(source.resolve())
+    if key in _ACTIVE_BUILDS.get():
+        raise BuildError(
+            error(
+                "build-circle",
+                name,
+                "{subject} needs itself to be built.",
+                "Allow a ready-made wheel of it: no --no-binary for this project.",
+            )
+        )
+    token = _ACTIVE_BUILDS.set((*_ACTIVE_BUILDS.get(), key))
+    try:
+        return _build_or_reuse(source, target, workshop, name, subdirectory, dict(origin or {}))
+    finally:
+        _ACTIVE_BUILDS.reset(token)
+
+
+def _build_or_reuse(
+    source: StoredFile | Path,
+    target: Target,
+    workshop: BuildConfig,
+    name: str,
+    subdirectory: str,
+    origin: dict[str, str],
+) -> BuiltWheel:
+    log = workshop.log_dir / f"{re.sub(r'[^A-Za-z0-9._+-]', '_', name)}-{target.tag}.log"
+    if isinstance(source, StoredFile):
+        origin = {"name": source.name, "sha256": source.sha256, **origin}
+        known = _load_built_wheel(source, target, workshop, subdirectory, log)
+        if known:
+            return known
+    interpreter = next(find_build_interpreters(target, workshop.pythons, workshop.root), None)
+    if interpreter is None:
+        raise SelectionError(_report_no_interpreter(name, target, workshop))
+    fits = can_build_for(interpreter.target.facts, target.facts)
+    with open_work_folder(_ACTIVE_BUILDS.get()[-1]) as work, _open_log(log) as written:
+        folder, stamp = unpack_source(source, work, name)
+        folder = folder / subdirectory if subdirectory else folder
+        environment = {
+            "SOURCE_DATE_EPOCH": str(stamp),
+            "PYTHONHASHSEED": "0",
+            "TMPDIR": str(work / "tmp"),
+            "LC_ALL": "C.UTF-8",
+            "TZ": "UTC",
+        }
+        bench = BuildEnvironment(interpreter, work, written, environment, workshop.provide)
+        try:
+            wheel = bench.build_wheel(folder, workshop.config_settings)
+        except (BuildException, BuildBackendException, subprocess.SubprocessError, OSError) as failure:
+            written.flush()
+            raise BuildError(_report_failure(name, target, interpreter, log, failure, fits)) from failure
+        made = repair_wheel(wheel, target, interpreter, work, {**os.environ, **environment})
+        written.flush()
+        _check_wheel(name, made.wheel, target, interpreter, fits, workshop)
+        stored = workshop.store.add_file(made.wheel)
+    origin |= {
+        "python": f"{interpreter.target.facts.implementation} {interpreter.target.facts.python}",
+        "platform": interpreter.target.platform_tag,
+        "requires": _join_shortened(bench.installed_distributions),
+    }
+    if isinstance(source, StoredFile):
+        _save_built_wheel(source, target, workshop, subdirectory, stored, origin, made.grafted_libraries)
+    return BuiltWheel(stored, origin, log, made.grafted_libraries, made.findings)
+
+
+def _join_shortened(names: Sequence[str]) -> str:
+    """For the manifest, whose texts are at most 500 characters long."""
+    joined = ", ".join(names) or "-"
+    return joined if len(joined) <= 500 else joined[:497] + "..."
+
+
+@contextlib.contextmanager
+def _open_log(log: Path) -> Iterator[IO[bytes]]:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as written:
+        yield written
+
+
+def _check_wheel(
+    name: str, wheel: Path, target: Target, built_by: Interpreter, fits: bool, workshop: BuildConfig
+) -> None:
+    """The wheel fits the target: its tags, and what its binaries want of the C library."""
+    try:
+        platforms = {tag.platform for tag in parse_wheel_filename(wheel.name)[3]}
+    except InvalidWheelFilename:
+        raise BuildError(
+            error("wheel-misnamed", name, "{subject} built a file called {file}, which is no wheel.", file=wheel.name)
+        ) from None
+    if platforms != {"any"} and not _is_same_system(built_by.target, target):
+        raise SelectionError(_report_no_interpreter(name, target, workshop))
+    too_new = _find_too_new_symbols(wheel, target)
+    if target.rank_wheel(wheel.name) is not None and not too_new:
+        return
+    if too_new:
+        symbols = [text("{symbol} in {file}", symbol=symbol, file=file) for file, symbol in too_new[:4]]
+        raise BuildError(
+            error(
+                "built-too-new",
+                name,
+                "{subject} was built here, and the wheel needs what {target} (glibc {version}) lacks: {symbols}.",
+                "Build it inside the target's own system: --root DIR names a root file system of it.",
+                target=target.name,
+                version=target.facts.libc_version,
+                symbols=symbols,
+            )
+        )
+    if not fits:
+        raise SelectionError(_report_no_interpreter(name, target, workshop))
+    raise BuildError(
+        error(
+            "built-unfit",
+            name,
+            "{subject} was built into {file}, which {target} does not take: it {reason}.",
+            "Build it inside the target's own system: --root DIR names a root file system of it.",
+            file=wheel.name,
+            target=target.name,
+            reason=target.explain_mismatch(wheel.name),
+        )
+    )
+
+
+def _is_same_system(one: Target, other: Target) -> bool:
+    return all(getattr(one.facts, key) == getattr(other.facts, key) for key in ("os", "machine", "libc"))
+
+
+def _find_too_new_symbols(wheel: Path, target: Target) -> list[tuple[str, str]]:
+    """(file, symbol@GLIBC_2.34) for each level of the C library above the target's that the wheel's binaries want."""
+    if target.facts.libc != "glibc":
+        return []
+    has = tuple(int(part) for part in (target.facts.libc_version or "0").split("."))
+    levels = {
+        version
+        for binary in read_wheel_binaries(wheel).binaries
+        for _, versions in binary.symbol_versions
+        for version in versions
+        if re.fullmatch(r"GLIBC_\d+(\.\d+)+", version) and tuple(map(int, version[6:].split("."))) > has
+    }
+    ordered = sorted(levels, key=lambda one: tuple(map(int, one[6:].split("."))), reverse=True)
+    return [(file, f"{symbol}@{level}") for level in ordered for file, symbol in find_undefined_symbols(wheel, level)]
+
+
+def _report_no_interpreter(name: str, target: Target, workshop: BuildConfig) -> Finding:
+    facts = target.facts
+    python = f"{'PyPy' if facts.implementation == 'pypy' else 'Python'} {facts.python}{'t' * facts.free_threaded}"
+    if workshop.root:
+        return error(
+            "cannot-build-here",
+            name,
+            "{subject} has no wheel for {target}, and {root} has no {python} for {machine} to build one with.",
+            "Name a root file system of the target, with that Python, its header files and a compiler.",
+            target=target.name,
+            root=str(workshop.root),
+            python=python,
+            machine=target.platform_tag,
+        )
+    return error(
+        "cannot-build-here",
+        name,
+        "{subject} has no wheel for {target}, and to build one takes {python} on {machine}, which was not found here.",
+        "Name one with --build-python PY, or a root file system of the target with --root DIR; "
+        "--sdist include leaves the building to the target, --only-binary looks for a version with a wheel.",
+        target=target.name,
+        python=python,
+        machine=target.platform_tag,
+    )
+
+
+def _report_failure(name: str, target: Target, by: Interpreter, log: Path, failure: Exception, fits: bool) -> Finding:
+    said = log.read_text("utf-8", "replace")
+    inner = failure.exception if isinstance(failure, BuildBackendException) else failure
+    if not isinstance(inner, subprocess.CalledProcessError):  # the frontend's own words are not in the log
+        said += f"\n{inner or failure}\n"
+        with log.open("a", encoding="utf-8") as written:
+            written.write(f"\n{inner or failure}\n")
+    reason = explain_failure(said, ".".join(target.facts.python.split(".")[:2]), by.root or Path("/"))
+    project = parse_sdist_filename(name)[0] if name.endswith((".tar.gz", ".zip")) else name.partition(" ")[0]
+    if not fits:  # what the build lacked would not help, were it here
+        return error(
+            "build-failed-elsewhere",
+            name,
+            "{subject} has no wheel for {target}, and its source could not be built on {here}; what has extension "
+            "modules can be built for {target} only by its own Python.",
+            "Name one with --build-python PY, or a root file system of the target with --root DIR; --sdist include "
+            "leaves the building to the target, --only-binary {project} looks for releases that do without it. "
+            "The whole log is {path}.",
+            log=get_last_lines(said),
+            target=target.name,
+            here=by.target.platform_tag,
+            project=project,
+            path=str(log),
+        )
+    return error(
+        "build-failed",
+        name,
+        "{subject} could not be built for {target}: {reason}."
+        if reason
+        else "{subject} could not be built for {target}.",
+        "--only-binary {project} looks for releases that do without this build. The whole log is {path}.",
+        log=get_last_lines(said),
+        target=target.name,
+        reason=reason,
+        project=project,
+        path=str(log),
+    )
+
+
+def _hash_options(workshop: BuildConfig, subdirectory: str) -> str:
+    told = [
+        sorted(workshop.config_settings.items()),
+        workshop.build_constraints,
+        subdirectory,
+        str(workshop.root or ""),
+    ]
+    return hashlib.sha256(json.dumps([_BUILD_VERSION, *told]).encode()).hexdigest()[:16]
+
+
+def _get_cache_kinds(target: Target, workshop: BuildConfig, subdirectory: str) -> tuple[str, str]:
+    """Under which names a build is remembered: for any target, where the wheel is pure, and for this one."""
+    options = _hash_options(workshop, subdirectory)
+    return f"built-any-{options}", f"built-{target.tag}-{options}"
+
+
+def _load_built_wheel(
+    source: StoredFile, target: Target, workshop: BuildConfig, subdirectory: str, log: Path
+) -> BuiltWheel | None:
+    for kind in _get_cache_kinds(target, workshop, subdirectory):
+        fact: dict[str, Any] | None = workshop.store.get_cached(source.sha256, kind)
+        wheel = workshop.store.get(fact["sha256"], fact["name"]) if fact else None
+        if fact and wheel and target.rank_wheel(wheel.name) is not None:
+            return BuiltWheel(wheel, fact["origin"], log, tuple(fact["grafted"]))
+    return None
+
+
+def _save_built_wheel(
+    source: StoredFile,
+    target: Target,
+    workshop: BuildConfig,
+    subdirectory: str,
+    wheel: StoredFile,
+    origin: Mapping[str, str],
+    grafted: Sequence[str],
+) -> None:
+    pure, own = _get_cache_kinds(target, workshop, subdirectory)
+    fact = {"sha256": wheel.sha256, "name": wheel.name, "origin": dict(origin), "grafted": list(grafted)}
+    kind = pure if wheel.name.endswith("-none-any.whl") else own
+    workshop.store.set_cached(source.sha256, kind, fact)

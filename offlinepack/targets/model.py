@@ -1,0 +1,338 @@
+"""Model a target: a name and the facts of an interpreter.
+
+Tags, in pip's order, and marker values are derived from the facts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from packaging.markers import Marker
+from packaging.tags import Tag, compatible_tags, cpython_tags, generic_tags, mac_platforms
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+from offlinepack.errors import Text, text
+from offlinepack.ontarget.manifest import Facts
+from offlinepack.targets.catalogue import find_newest_patch, load_catalogue, load_pypy_releases
+from offlinepack.targets.explain import Mismatch
+from offlinepack.targets.markers import MARKER_NAMES, UnknownMarkerError, evaluate_with_unknown
+from offlinepack.targets.platforms import (
+    IMPLEMENTATION_NAMES,
+    IMPLEMENTATIONS_BY_TAG,
+    MACHINE_ALIASES,
+    SYSTEM_NAMES,
+    Platform,
+    list_linux_tags,
+    parse_platform,
+    parse_version_numbers,
+)
+
+# uv 0.13 has triples for these levels of x86_64 and aarch64.
+_UV_GLIBC_VERSIONS = ("2.17", "2.28", *(f"2.{minor}" for minor in range(31, 41)))
+
+
+@dataclass(frozen=True)
+class Target:
+    """An interpreter on a machine: the values that decide which wheels fit and which markers hold."""
+
+    name: str
+    """as it was asked for; several names of one target are joined by +"""
+    facts: Facts
+    marker_overrides: tuple[tuple[str, str], ...] = ()
+    """marker values that the machine itself told and that do not follow from the facts, sorted"""
+    probe_output: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """all that a facts file told: sonames, disk_free ...; empty where there is none"""
+
+    @property
+    def tag(self) -> str:
+        """cp311-manylinux_2_28_x86_64: the form in file names."""
+        short = "pp" if self.facts.implementation == "pypy" else "cp"
+        return f"{short}{self._version_digits}{'t' * self.facts.free_threaded}-{self.platform_tag}"
+
+    @property
+    def platform_tag(self) -> str:
+        """The newest platform tag that it takes: manylinux_2_28_x86_64, win_amd64, macosx_11_0_arm64."""
+        facts = self.facts
+        if facts.os == "windows":
+            return "win32" if facts.machine == "x86" else f"win_{facts.machine}"
+        kind = "macosx" if facts.os == "macos" else "musllinux" if facts.libc == "musl" else "manylinux"
+        return f"{kind}_{self._platform_version.replace('.', '_')}_{facts.machine}"
+
+    @property
+    def python_full_version(self) -> str:
+        """X.Y.Z: the patch release that is meant or that the machine told, else the newest that is known."""
+        told = dict(self.marker_overrides).get("python_full_version")
+        return told or find_newest_patch(self.facts.python, self.facts.implementation)
+
+    @property
+    def _version_digits(self) -> str:
+        return "".join(self.facts.python.split(".")[:2])
+
+    @property
+    def _platform_version(self) -> str:
+        """The version of its C library, or of macOS; '0' for Windows."""
+        return self.facts.libc_version or self.facts.macos_version or "0"
+
+    @cached_property
+    def platform_tags(self) -> tuple[str, ...]:
+        """The platform tags that it takes, in pip's order: its own level and each below it."""
+        facts = self.facts
+        if facts.os == "windows":
+            return (self.platform_tag,)
+        if facts.os == "macos":
+            major, minor = parse_version_numbers(self._platform_version)
+            return tuple(mac_platforms((major, minor), facts.machine))
+        return tuple(list_linux_tags(facts.machine, facts.libc, *parse_version_numbers(self._platform_version)))
+
+    @cached_property
+    def tags(self) -> tuple[Tag, ...]:
+        """What it takes, best first, as pip on that machine says it."""
+        version = parse_version_numbers(self.facts.python)[:2]
+        if self.facts.implementation == "pypy":
+            own = f"pp{self._version_digits}"
+            tags = generic_tags(own, [f"pypy{self._version_digits}_{self._pypy_abi}"], self.platform_tags)
+        else:
+            own = f"cp{self._version_digits}"
+            # PEP 3149: the m of pymalloc was there until 3.7. PEP 703: t marks a free-threaded build.
+            abi = own + ("t" if self.facts.free_threaded else "m" if version < (3, 8) else "")
+            tags = cpython_tags(version, [abi], self.platform_tags)
+        return (*tags, *compatible_tags(version, own, self.platform_tags))
+
+    @property
+    def _pypy_abi(self) -> str:
+        """pp73 of PyPy 7.3: as it was told, else of the last known PyPy for that Python that is no newer."""
+        full = parse_version_numbers(self.python_full_version)
+        known = sorted((parse_version_numbers(one), own) for one, own in load_pypy_releases().items())
+        same = [(release, own) for release, own in known if release[:2] == full[:2]] or known[-1:]
+        version = ([own for release, own in same if release <= full] or [same[0][1]])[-1]
+        return "pp" + "".join(dict(self.marker_overrides).get("implementation_version", version).split(".")[:2])
+
+    @cached_property
+    def _tag_ranks(self) -> dict[Tag, int]:
+        return {tag: rank for rank, tag in reversed(tuple(enumerate(self.tags)))}
+
+    @cached_property
+    def _python_tags(self) -> set[tuple[str, str]]:
+        return {(tag.interpreter, tag.abi) for tag in self.tags}
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """PEP 508's markers but those that cannot be known; platform_machine as a kernel of that machine says it."""
+        facts, full = self.facts, self.python_full_version
+        machines = {"amd64": "AMD64", "arm64": "ARM64"} if facts.os == "windows" else {}
+        derived = {
+            "implementation_name": facts.implementation,
+            "implementation_version": load_pypy_releases().get(full) if facts.implementation == "pypy" else full,
+            "os_name": "nt" if facts.os == "windows" else "posix",
+            "platform_machine": machines.get(facts.machine, facts.machine),
+            "platform_python_implementation": IMPLEMENTATION_NAMES[facts.implementation],
+            "platform_system": {"macos": "Darwin"}.get(facts.os, SYSTEM_NAMES[facts.os]),
+            "python_full_version": full,
+            "python_version": ".".join(full.split(".")[:2]),
+            "sys_platform": {"linux": "linux", "windows": "win32", "macos": "darwin"}[facts.os],
+        }
+        return {**{key: value for key, value in derived.items() if value is not None}, **dict(self.marker_overrides)}
+
+    @cached_property
+    def _unknown_markers(self) -> tuple[str, ...]:
+        return tuple(name for name in MARKER_NAMES if name not in self.environment)
+
+    def evaluate(self, marker: Marker | str, extras: Iterable[str] = (), groups: Iterable[str] = ()) -> bool:
+        """Whether the marker holds, with these extras and groups; UnknownMarker where an unknown value decides it."""
+        parsed, asked = Marker(marker) if isinstance(marker, str) else marker, frozenset(extras)
+        written = str(parsed)
+        unknown = [name for name in self._unknown_markers if name in written]
+        answers = []
+        for extra in sorted(asked) or [""]:
+            values: dict[str, Any] = {**self.environment, "extra": extra, "extras": asked}
+            values["dependency_groups"] = frozenset(groups)
+            known = not unknown and parsed.evaluate(values, context="requirement")
+            answers.append(evaluate_with_unknown(written, values, unknown) if unknown else known)
+        if None in answers and True not in answers:
+            raise UnknownMarkerError(written, unknown, self.name)
+        return True in answers
+
+    def rank_wheel(self, filename: str) -> int | None:
+        """The rank of a wheel here, 0 for the best tag; None where none of its tags fits."""
+        try:
+            tags = parse_wheel_filename(filename)[3]
+        except InvalidWheelFilename:
+            return None
+        return min((self._tag_ranks[tag] for tag in tags if tag in self._tag_ranks), default=None)
+
+    def filter_tags(self, filenames: Iterable[str]) -> list[Tag]:
+        """Of its tags those that any of these wheels has, best first; the others decide nothing between them."""
+        found: set[Tag] = set()
+        for one in filenames:
+            with contextlib.suppress(InvalidWheelFilename):
+                found |= parse_wheel_filename(one)[3]
+        return sorted(found & self._tag_ranks.keys(), key=self._tag_ranks.__getitem__)
+
+    def explain_mismatch(self, filename: str) -> Text | None:
+        """Why the nearest of its tags does not fit, to follow the wheel's name in a sentence; None where one fits."""
+        missed = self._find_mismatch(filename)
+        return missed.reason if missed else None
+
+    def find_nearest(self, filenames: Iterable[str]) -> str | None:
+        """Of wheels that do not fit, the one that misses by least; of several the first."""
+        missed = [(found.distance, name) for name in filenames if (found := self._find_mismatch(name))]
+        return min(missed, key=lambda one: one[0])[1] if missed else None
+
+    def _find_mismatch(self, filename: str) -> Mismatch | None:
+        if self.rank_wheel(filename) is not None:
+            return None
+        try:
+            tags = sorted(parse_wheel_filename(filename)[3], key=str)
+        except InvalidWheelFilename:
+            return Mismatch((9,), text("is not the name of a wheel"))
+        return min((self._compare_tag(tag) for tag in tags), key=lambda missed: missed.distance)
+
+    def _compare_tag(self, tag: Tag) -> Mismatch:
+        """How far and why one tag misses: of what does not fit, that which is hardest to change."""
+        reasons = [one for one in (self._compare_platform(tag.platform), self._compare_python(tag)) if one]
+        worst = max(
+            reasons, key=lambda missed: missed.distance, default=Mismatch((8,), text("has tags that do not fit"))
+        )
+        return Mismatch((len(reasons), *worst.distance), worst.reason)
+
+    def _compare_platform(self, tag: str) -> Mismatch | None:
+        if tag == "any" or tag in self.platform_tags:
+            return None
+        mine, other = self.facts, self._parse_platform(tag)
+        if other is None or other.os != mine.os:
+            return Mismatch((5,), text("is for {system}", system=SYSTEM_NAMES[other.os] if other else tag))
+        if other.machine != mine.machine:
+            return Mismatch(
+                (4,), text("is for {machine}, this target is {own}", machine=other.machine, own=mine.machine)
+            )
+        if other.libc != mine.libc:
+            return Mismatch((3,), text("is for {libc}, this target has {own}", libc=other.libc, own=mine.libc))
+        need = other.libc_version or other.macos_version or "0"
+        what = mine.libc or "macOS"
+        why = text("needs {what} {need}, this target has {have}", what=what, need=need, have=self._platform_version)
+        return Mismatch((0, *parse_version_numbers(need)), why)
+
+    def _compare_python(self, tag: Tag) -> Mismatch | None:
+        if (tag.interpreter, tag.abi) in self._python_tags:
+            return None
+        kind = re.sub(r"\d.*\Z", "", tag.interpreter)
+        digits = tag.interpreter[len(kind) :]
+        named = {"cp": "CPython", "pp": "PyPy", "py": "Python"}.get(kind, kind)
+        if kind != "py" and IMPLEMENTATIONS_BY_TAG.get(kind) != self.facts.implementation:
+            return Mismatch((2,), text("is for {python}", python=named))
+        threads = bool(re.search(r"(\d|abi3)t\Z", tag.abi))
+        if digits == self._version_digits or (tag.abi == "abi3" and self.facts.free_threaded):
+            if threads and not self.facts.free_threaded:
+                return Mismatch((1, 0), text("is for free-threaded Python"))
+            if self.facts.free_threaded and not threads:
+                return Mismatch((1, 0), text("is not for free-threaded Python"))
+            return Mismatch((1, 1), text("is for the ABI {abi}", abi=tag.abi))
+        version = (int(digits[0]), int(digits[1:])) if re.fullmatch(r"\d{2,3}", digits) else (0, 0)
+        spelled = f"{named} {digits[:1]}.{digits[1:]}".rstrip(".") + "t" * threads
+        if version > parse_version_numbers(self.facts.python)[:2] and (kind == "py" or tag.abi.startswith("abi3")):
+            return Mismatch((1, *version), text("needs {python} or newer", python=spelled))
+        return Mismatch((1, 99), text("is for {python}", python=spelled))
+
+    def _parse_platform(self, platform: str) -> Platform | None:
+        """What a platform tag asks for; a universal one for this machine."""
+        machine = self.facts.machine if self.facts.os == "macos" else "arm64"
+        return parse_platform(re.sub(r"(universal2?|intel|fat\w*)\Z", machine, platform))
+
+    def with_libc(self, version: str) -> Target:
+        """The same target on another version of its C library, or of macOS; Windows has none."""
+        if self.facts.os == "windows":
+            return self
+        on_macos = self.facts.os == "macos"
+        facts = self.facts._replace(macos_version=version) if on_macos else self.facts._replace(libc_version=version)
+        changed = replace(self, facts=facts)
+        return replace(changed, name=changed.tag) if self.name == self.tag else changed
+
+    def with_minimum_libc(self, filenames: Iterable[str]) -> Target:
+        """The same target with the lowest floor on which these wheels, which fit here, still fit.
+
+        Never below glibc 2.17, musl 1.1, macOS 10.9 (arm64: 11.0): nothing older runs a Python that we install on.
+        """
+        facts = self.facts
+        lowest = "10.9" if facts.machine == "x86_64" else "11.0"
+        lowest = {"glibc": "2.17", "musl": "1.1"}.get(facts.libc or "", lowest)
+        floor = min(lowest, self._platform_version, key=parse_version_numbers)
+        for name in filenames:
+            tags = [tag for tag in parse_wheel_filename(name)[3] if tag in self._tag_ranks]
+            levels = [self._get_platform_version(tag.platform, lowest) for tag in tags]
+            floor = max(
+                floor, min(levels, default=self._platform_version, key=parse_version_numbers), key=parse_version_numbers
+            )
+        return self.with_libc(floor)
+
+    def _get_platform_version(self, platform: str, lowest: str) -> str:
+        """What a platform tag asks for; `linux_ARCH` is of an unknown machine, taken to be as new as this one."""
+        if platform == "any":
+            return lowest
+        found = None if platform.startswith("linux_") else self._parse_platform(platform)
+        level = found and (found.libc_version or found.macos_version)
+        return level or self._platform_version
+
+    def generic(self) -> Target:
+        """The same kind of machine elsewhere: any patch release of its Python, nothing that only one machine says."""
+        python = ".".join(self.facts.python.split(".")[:2])
+        return replace(self, facts=self.facts._replace(python=python), marker_overrides=(), probe_output={})
+
+    @property
+    def sort_key(self) -> tuple[Any, ...]:
+        """Sort key that puts the most demanding first: the newer libc or macOS, then a patch release that is meant."""
+        patch = parse_version_numbers(self.facts.python)[2:] or (-1,)
+        return (
+            tuple(-part for part in parse_version_numbers(self._platform_version)),
+            tuple(-part for part in patch),
+            self.tag,
+        )
+
+    def pip_platform_args(self) -> list[str]:
+        """pip's options for this target, with the whole ladder, which pip itself does not climb."""
+        short = "pp" if self.facts.implementation == "pypy" else "cp"
+        abis = dict.fromkeys((*(tag.abi for tag in self.tags if tag.abi != "none"), "none"))
+        return [
+            *(part for platform in self.platform_tags for part in ("--platform", platform)),
+            *("--python-version", self.python_full_version, "--implementation", short),
+            *(part for abi in abis for part in ("--abi", abi)),
+        ]
+
+    def get_uv_platform(self) -> str | None:
+        """uv's --python-platform for exactly this target, or None; MACOSX_DEPLOYMENT_TARGET says which macOS."""
+        facts, machine = self.facts, MACHINE_ALIASES.get(self.facts.machine, self.facts.machine)
+        if facts.implementation != "cpython" or facts.free_threaded:
+            return None
+        if facts.os != "linux":
+            return machine + ("-pc-windows-msvc" if facts.os == "windows" else "-apple-darwin")
+        if (machine, facts.libc, facts.libc_version) == ("riscv64", "glibc", "2.39"):
+            return "riscv64-unknown-linux"
+        if machine in ("x86_64", "aarch64") and (facts.libc, facts.libc_version) == ("musl", "1.2"):
+            return f"{machine}-unknown-linux-musl"
+        known = machine in ("x86_64", "aarch64") and facts.libc == "glibc" and facts.libc_version in _UV_GLIBC_VERSIONS
+        return f"{machine}-manylinux_{self._platform_version.replace('.', '_')}" if known else None
+
+    @property
+    def description(self) -> Text:
+        """Which machines that is, for people; on Linux with the systems of the catalogue that are new enough."""
+        facts = self.facts
+        python = f"{IMPLEMENTATION_NAMES[facts.implementation]} {facts.python}{'t' * facts.free_threaded}"
+        machine, libc, version = facts.machine, facts.libc, self._platform_version
+        if facts.os == "windows":
+            return text("{python}, Windows {machine}", python=python, machine=machine)
+        if facts.os == "macos":
+            return text("{python}, macOS {level} or newer, {machine}", python=python, level=version, machine=machine)
+        known: dict[str, str] = {}
+        for system in sorted(load_catalogue(), key=lambda one: parse_version_numbers(one.libc_version or "0")):
+            new_enough = parse_version_numbers(system.libc_version or "0") >= parse_version_numbers(version)
+            if system.libc == libc and machine in system.machines and new_enough:
+                known.setdefault(re.sub(r"[\d.]+\Z", "", system.name), system.title)
+        values = {"python": python, "machine": machine, "libc": libc, "version": version}
+        if not known:
+            return text("{python}, Linux {machine}, {libc} {version} or newer", **values)
+        systems = list(known.values())
+        return text("{python}, Linux {machine}, {libc} {version} or newer: {systems}", systems=systems, **values)

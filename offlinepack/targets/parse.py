@@ -1,0 +1,441 @@
+"""Parse and combine targets.
+
+A target is written in tag form (`cp311-manylinux_2_28_x86_64`), as a name of the catalogue (`debian12`,
+`rhel8-aarch64:3.11`), as pip's --platform and --python-version, or as a JSON file that the probe or pex printed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from offlinepack.errors import Finding, SourceError, UsageError, error, note
+from offlinepack.ontarget import interpreter
+from offlinepack.ontarget.interpreter import collect_facts
+from offlinepack.ontarget.manifest import Facts
+from offlinepack.targets.catalogue import find_system, load_catalogue, load_data_file, load_pypy_releases
+from offlinepack.targets.markers import MARKER_NAMES
+from offlinepack.targets.model import Target
+from offlinepack.targets.platforms import (
+    IMPLEMENTATION_NAMES,
+    IMPLEMENTATIONS_BY_TAG,
+    MACHINES,
+    Platform,
+    Python,
+    parse_platform,
+    parse_version_numbers,
+)
+
+_MIN_PYTHON_VERSION = (3, 6)  # what the target side runs on
+
+_SHARED_ABIS = ("none", "abi3", "abi3t")
+
+_PLATFORM_VERSION_PATTERN = re.compile(r"\d{1,4}\.\d{1,4}")
+
+_KERNEL_MARKERS = ("platform_release", "platform_version")
+
+
+class _TargetSpec(NamedTuple):
+    """What a text says of a target whose Python may still be open."""
+
+    platform: Platform
+    python: Python | None = None
+    default_python: Python | None = None
+    offered_pythons: tuple[str, ...] = ()
+    system_python: str | None = None
+    """X.Y.Z of the system's own interpreter"""
+
+    def make_target(self, python: Python, name: str) -> Target:
+        """Its target with this Python; the system's own X.Y means the patch release that it comes with."""
+        made = _make_target(self.platform, python, name)
+        if self.system_python is None or python != _parse_python(self.system_python.rpartition(".")[0]):
+            return made
+        return replace(
+            made,
+            marker_overrides=(
+                ("implementation_version", self.system_python),
+                ("python_full_version", self.system_python),
+            ),
+        )
+
+
+def parse_target(asked: str, python_version: str = "") -> Target:
+    """The target that is written so: tag form, NAME[-ARCH][:X.Y], a platform, a JSON file; UsageError or SourceError.
+
+    `python_version` (X.Y[.Z][t]) holds where the text itself names no Python.
+    """
+    return _parse_targets(asked, [_parse_python(python_version)] if python_version else [])[0]
+
+
+def combine_targets(
+    platforms: Sequence[str] = (),
+    python_versions: Sequence[str] = (),
+    implementations: Sequence[str] = (),
+    abis: Sequence[str] = (),
+    names: Sequence[str] = (),
+    default: Callable[[], Target] | None = None,
+) -> tuple[Target, ...]:
+    """A target for each combination that the options ask for, each once, in their order; none where nothing is asked.
+
+    Python versions, implementations and ABIs belong to the platforms where there are any, else to each name without a
+    Python of its own, else to the platform of `default` (the running interpreter), which also brings the Python where
+    only platforms are named. UsageError with all that was not understood, and where two that differ would have one tag.
+    """
+    here = cache(default or get_running_target)
+    pythons = _combine_pythons(python_versions, implementations, abis, here)
+    found: list[Target] = []
+    problems: list[Finding] = []
+    for name in platforms:
+        try:
+            found += [_make_target(_find_platform(name), one) for one in pythons or [_get_python(here())]]
+        except UsageError as wrong:
+            problems += wrong.findings
+    for name in names:
+        try:
+            found += _parse_targets(name, [] if platforms else pythons)
+        except UsageError as wrong:
+            problems += wrong.findings
+    if problems:
+        raise UsageError(*problems)
+    if not platforms and not names:
+        found = [_make_target(Platform(*here().facts[3:]), one) for one in pythons]
+    return _merge_duplicates(found)
+
+
+def report_unused_abis(abis: Iterable[str]) -> tuple[Finding, ...]:
+    """A note for each --abi that makes no target."""
+    return tuple(
+        note("abi-without-target", abi, "--abi {subject} makes no target: it says which wheels, not which Python.")
+        for abi in abis
+        if abi in _SHARED_ABIS
+    )
+
+
+def make_target_from_facts(told: Mapping[str, Any], name: str = "") -> Target:
+    """The target that a probe's output, pex's complete platform or a mapping of Facts describes, or SourceError."""
+    markers = told.get("marker_environment")
+    markers = markers if isinstance(markers, dict) else {}
+    try:
+        named = bool(told.get("implementation"))
+        facts = _parse_facts(told) if named else _derive_facts(told["compatible_tags"], markers)
+        level = facts.macos_version if facts.os == "macos" else facts.libc_version
+        if facts.machine not in MACHINES.get(facts.os, ()):
+            raise ValueError(f"{facts.os} {facts.machine}")
+        if facts.os == "linux" and facts.libc not in ("glibc", "musl"):
+            raise ValueError(f"libc {facts.libc}")
+        if facts.os != "windows" and not _PLATFORM_VERSION_PATTERN.fullmatch(level or ""):
+            raise ValueError(f"{facts.os} {facts.libc or ''} {level}")
+        python = _parse_python(facts.python + "t" * bool(facts.free_threaded))._replace(
+            implementation=facts.implementation
+        )
+        target = _make_target(Platform(*facts[3:]), python, name)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, UsageError) as wrong:
+        raise SourceError(
+            error(
+                "facts-invalid",
+                name or "JSON",
+                "{subject} does not describe an interpreter that offlinepack packs for: {reason}.",
+                "It takes the output of `offlinepack probe` and of `pex3 interpreter inspect --markers --tags`.",
+                reason=wrong.findings[0].sentence if isinstance(wrong, UsageError) else f"{wrong}",
+            )
+        ) from wrong
+    given = {key: str(markers[key]) for key in MARKER_NAMES if key in markers}
+    differ = {key: value for key, value in given.items() if target.environment.get(key) != value}
+    return replace(target, marker_overrides=tuple(sorted(differ.items())), probe_output=told)
+
+
+def serialize_facts(facts: Facts) -> dict[str, Any]:
+    """Facts as `--json` prints them, and as a probe names them."""
+    return {
+        "implementation": facts.implementation,
+        "python": facts.python,
+        "free_threaded": facts.free_threaded,
+        "os": facts.os,
+        "machine": facts.machine,
+        "libc": facts.libc,
+        "libc_version": facts.libc_version,
+        "macos_version": facts.macos_version,
+    }
+
+
+def _parse_facts(told: Mapping[str, Any]) -> Facts:
+    said: Callable[[str], Any] = told.get
+    return Facts(
+        implementation=said("implementation"),
+        python=said("python"),
+        free_threaded=said("free_threaded"),
+        os=said("os"),
+        machine=said("machine"),
+        libc=said("libc"),
+        libc_version=said("libc_version"),
+        macos_version=said("macos_version"),
+    )
+
+
+def get_running_target() -> Target:
+    """The interpreter that runs this, with its patch release; what its kernel says of itself is left out."""
+    return _make_host_target(collect_facts())
+
+
+def probe_interpreter(path: str | Path) -> Target:
+    """Another interpreter of this machine, likewise, asked by running it; UsageError where it does not answer."""
+    command = [str(path), "-I", "-B", interpreter.__file__, "--facts"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, stdin=subprocess.DEVNULL)
+        return _make_host_target(json.loads(done.stdout))
+    except (OSError, subprocess.SubprocessError, ValueError) as wrong:
+        raise UsageError(
+            error(
+                "python-silent",
+                path,
+                "{subject} does not run as a Python of version 3.6 or newer.",
+                "Name the interpreter itself, for example /usr/bin/python3.11.",
+                log=str(getattr(wrong, "stderr", None) or wrong)[-2000:],
+            )
+        ) from wrong
+
+
+def _make_host_target(told: Mapping[str, Any]) -> Target:
+    markers = {key: value for key, value in told["marker_environment"].items() if key not in _KERNEL_MARKERS}
+    return make_target_from_facts({**told, "marker_environment": markers})
+
+
+def _parse_targets(asked: str, pythons: Sequence[Python]) -> list[Target]:
+    """The targets of one text: with its own Python, else with each of these, else with its default."""
+    asked = asked.strip()
+    written = _parse_spec(asked)
+    if isinstance(written, Target):
+        return [written]
+    if written.python or not pythons:
+        python = written.python or written.default_python
+        if python is None:
+            known = written.offered_pythons or [
+                one.rpartition(".")[0] for one in load_data_file("pythons.toml")["cpython"]["versions"]
+            ]
+            raise UsageError(
+                error(
+                    "target-without-python",
+                    asked,
+                    "{subject} says no Python, and none comes with it by default.",
+                    "Write {subject}:X.Y or add --python-version X.Y. Known are {known}.",
+                    known=list(known),
+                )
+            )
+        return [written.make_target(python, asked)]
+    return [written.make_target(one, f"{asked}:{one.short_name}") for one in pythons]
+
+
+def _parse_spec(asked: str) -> _TargetSpec | Target:
+    if tag_form := re.fullmatch(r"((?:cp|pp)\d\d{1,2}t?)-(\w+)", asked, re.I):
+        return _TargetSpec(_find_platform(tag_form[2]), _parse_python(tag_form[1].lower()))
+    if asked.endswith(".json") or "/" in asked or "\\" in asked:
+        return _read_probe_file(Path(asked))
+    base, _, version = asked.partition(":")
+    if entry := find_system(base):
+        system, machine = entry
+        default = _parse_python(system.default) if system.default else None
+        python = _parse_python(version) if version else None
+        return _TargetSpec(system.make_platform(machine), python, default, system.pythons, system.own_python)
+    if platform := parse_platform(base):
+        return _TargetSpec(platform, _parse_python(version) if version else None)
+    if Path(asked).is_file():
+        return _read_probe_file(Path(asked))
+    raise _make_unknown_error(base, "target")
+
+
+def _read_probe_file(path: Path) -> Target:
+    try:
+        told = json.loads(path.read_bytes())  # also in UTF-16, which PowerShell's > writes
+    except FileNotFoundError:
+        raise UsageError(
+            error("facts-missing", path, "There is no file {subject}.", "Check the path that was given as --target.")
+        ) from None
+    except (OSError, ValueError) as wrong:
+        raise SourceError(
+            error("facts-unreadable", path, "{subject} cannot be read as JSON: {reason}.", reason=str(wrong))
+        ) from wrong
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", path.stem)[:99].lstrip("._-")
+    return make_target_from_facts(told if isinstance(told, dict) else {}, name)
+
+
+def _derive_facts(tags: Sequence[str], markers: Mapping[str, str]) -> Facts:
+    """The facts behind pex's list of tags: its first tag says which Python, its highest level which system."""
+    own, abi = tags[0].split("-")[:2]
+    platforms = {platform for tag in tags if (platform := tag.split("-")[2]) != "any"}
+    leveled = [one for one in platforms if not one.startswith("linux_")] or platforms
+    systems = [found for one in leveled if (found := parse_platform(one))]
+    system = max(systems, key=lambda one: parse_version_numbers(one.libc_version or one.macos_version or "0"))
+    python = _parse_python(own + "t" * bool(re.search(r"\dt\Z", abi)))
+    full = re.match(r"\d+\.\d+\.\d+", markers.get("python_full_version", ""))
+    return Facts(python.implementation, full[0] if full else python.version, python.free_threaded, *system)
+
+
+def _make_target(platform: Platform, python: Python, name: str = "") -> Target:
+    """A target of these, named by its tag where it has no name."""
+    if python.implementation not in IMPLEMENTATION_NAMES:
+        raise UsageError(_report_unknown_implementation(python.implementation))
+    if python.free_threaded and (
+        python.implementation != "cpython" or parse_version_numbers(python.version)[:2] < (3, 13)
+    ):
+        raise UsageError(
+            error(
+                "python-not-free-threaded",
+                python.short_name,
+                "There is no free-threaded Python {subject}.",
+                "CPython has it from 3.13 on; write 3.13t.",
+            )
+        )
+    if platform.macos_version and parse_version_numbers(platform.macos_version)[0] >= 11:
+        # since macOS 11 the tags know whole releases only
+        platform = platform._replace(macos_version=platform.macos_version.split(".")[0] + ".0")
+    target = Target(name, Facts(python.implementation, python.version, python.free_threaded, *platform))
+    return target if name else replace(target, name=target.tag)
+
+
+def _merge_duplicates(found: Sequence[Target]) -> tuple[Target, ...]:
+    """Each once; what was asked for by several names bears them all."""
+    distinct: dict[str, Target] = {}
+    for target in found:
+        same = distinct.setdefault(target.tag, target)
+        if same.facts == target.facts and not (same.marker_overrides and target.marker_overrides):
+            # any patch release, and the one that a system comes with: what suits that one suits a newer one too
+            same = replace(same, marker_overrides=same.marker_overrides or target.marker_overrides)
+        elif (same.facts, same.marker_overrides) != (target.facts, target.marker_overrides):
+            raise UsageError(
+                error(
+                    "targets-alike",
+                    target.name,
+                    "{subject} and {other} differ, but both would be {tag} in the bundle.",
+                    "Leave one of them out, or make a bundle for each.",
+                    other=same.name,
+                    tag=target.tag,
+                )
+            )
+        names = dict.fromkeys((*same.name.split("+"), target.name))
+        joined = "+".join(name for name in names if name != target.tag) or target.tag
+        distinct[target.tag] = replace(same, name=joined) if len(joined) <= 100 else same
+    return tuple(distinct.values())
+
+
+def _parse_python(written: str) -> Python:
+    """A Python by its version: 3.11, 311, 3.11.4, 3.13t, pp3.10; UsageError for what is none or too old."""
+    found = re.fullmatch(r"(cp|pp)?([23])\.?(\d{1,2})(\.\d{1,3})?(t?)", written.strip().lower())
+    if not found:
+        raise UsageError(
+            error("python-version", written, "{subject} is no Python version.", "Write it as 3.11, 3.11.4 or 3.13t.")
+        )
+    if (int(found[2]), int(found[3])) < _MIN_PYTHON_VERSION:
+        raise UsageError(
+            error("python-too-old", written, "Python {subject} is too old to install on.", "The oldest is 3.6.")
+        )
+    version = f"{found[2]}.{int(found[3])}{found[4] or ''}"
+    return Python(IMPLEMENTATIONS_BY_TAG[found[1] or "cp"], version, bool(found[5]))
+
+
+def _get_python(target: Target) -> Python:
+    facts = target.generic().facts
+    return Python(facts.implementation, facts.python, facts.free_threaded)
+
+
+def _combine_pythons(
+    versions: Sequence[str], implementations: Sequence[str], abis: Sequence[str], here: Callable[[], Target]
+) -> list[Python]:
+    """Each version in each implementation. An ABI says which build of its version; alone, also which version."""
+    wanted = {abi: _parse_abi(abi) for abi in abis if abi not in _SHARED_ABIS}
+    asked = [_parse_python(version) for version in versions]
+    kinds = [IMPLEMENTATIONS_BY_TAG.get(one, one) for one in implementations]
+    if wrong := [_report_unknown_implementation(kind) for kind in kinds if kind not in IMPLEMENTATION_NAMES]:
+        raise UsageError(*wrong)
+    if not asked:
+        asked = list(wanted.values()) or ([_get_python(here())] if kinds else [])
+    found: list[Python] = []
+    unused = dict(wanted)
+    for python, kind in product(asked, kinds or [""]):
+        one = python._replace(implementation=kind or python.implementation)
+        builds = {abi: same for abi, build in wanted.items() if (same := _match_build(one, build))}
+        found += builds.values() or [one]
+        unused = {abi: build for abi, build in unused.items() if abi not in builds}
+    if unused:
+        raise UsageError(
+            *(
+                error(
+                    "abi-without-python",
+                    abi,
+                    "--abi {subject} is of none of the Python versions that are asked for.",
+                    "Leave it out, or add its --python-version.",
+                )
+                for abi in unused
+            )
+        )
+    return list(dict.fromkeys(found))
+
+
+def _match_build(asked: Python, build: Python) -> Python | None:
+    """The Python that is both of this version and this build of an ABI; None where they exclude each other."""
+    more, less = sorted((asked.version, build.version), key=len, reverse=True)
+    alike = asked.implementation == build.implementation and (more == less or more.startswith(less + "."))
+    return build._replace(version=more) if alike and asked.free_threaded <= build.free_threaded else None
+
+
+def _parse_abi(abi: str) -> Python:
+    """The Python of an ABI; of PyPy the release that has it, where that is not the one that is meant anyway."""
+    found = re.fullmatch(r"cp(\d{2,3}t?)m?|pypy(\d{2,3})_pp(\d+)", abi)
+    if not found:
+        raise UsageError(
+            error("abi-unknown", abi, "{subject} is no ABI of a target.", "Write it as cp311, cp313t or pypy310_pp73.")
+        )
+    python = _parse_python(found[1] or "pp" + found[2])
+    releases = {one: own for one, own in load_pypy_releases().items() if one.rpartition(".")[0] == python.version}
+    same = [one for one, own in releases.items() if "".join(own.split(".")[:2]) == found[3]]
+    return python if found[1] or same[:1] == list(releases)[:1] or not same else python._replace(version=same[0])
+
+
+def _report_unknown_implementation(name: str) -> Finding:
+    return error("implementation-unknown", name, "offlinepack does not pack for {subject}.", "It knows cp and pp.")
+
+
+def _find_platform(written: str) -> Platform:
+    """The platform of --platform; a name of the catalogue will do, too."""
+    entry = find_system(written)
+    found = entry[0].make_platform(entry[1]) if entry else parse_platform(written)
+    if found is None:
+        raise _make_unknown_error(written, "platform")
+    return found
+
+
+def _make_unknown_error(written: str, what: str) -> UsageError:
+    """No such target or platform, with the nearest that there are."""
+    names = [name for system in load_catalogue() for name in (system.name, *system.synonyms)]
+    families: dict[str, str] = load_data_file("catalogue.toml")["families"]
+    names += [one + name[len(own) :] for one, own in families.items() for name in names if name.startswith(own)]
+    levels = ("manylinux_2_17", "manylinux_2_28", "manylinux2014", "musllinux_1_2", "linux")
+    names += [f"{level}_{machine}" for level in levels for machine in ("x86_64", "aarch64")]
+    names += ["win_amd64", "win_arm64", "macosx_11_0_arm64", "macosx_13_0_x86_64"]
+    near = difflib.get_close_matches(written.lower(), names, n=3)
+    near = near or difflib.get_close_matches(written.lower().partition("-")[0], names, n=3)
+    if near:
+        code = f"unknown-{what}"
+        problem = error(code, written, "No machine is known as {subject}.", "Did you mean {near}?", near=near)
+    elif what == "platform":
+        problem = error(
+            "unknown-platform",
+            written,
+            "No platform is known as {subject}.",
+            "They are written as manylinux_2_28_x86_64, musllinux_1_2_x86_64, win_amd64 or macosx_11_0_arm64.",
+        )
+    else:
+        problem = error(
+            "unknown-target",
+            written,
+            "No machine is known as {subject}.",
+            "`offlinepack targets` lists the names; a file that the probe wrote on the machine itself will do, too.",
+        )
+    return UsageError(problem)

@@ -1,0 +1,132 @@
+"""Parse platform tags, triples and short names; list the machines and platform tags of each operating system."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import NamedTuple
+
+# The machines of each system, as its wheel tags name them, and the other names that people and tools have for them.
+MACHINES = {
+    "linux": ("x86_64", "i686", "aarch64", "armv7l", "armv6l", "ppc64le", "ppc64", "s390x", "riscv64", "loongarch64"),
+    "windows": ("amd64", "x86", "arm64"),
+    "macos": ("arm64", "x86_64"),
+}
+
+MACHINE_ALIASES = {
+    "amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64", "i386": "i686", "i586": "i686", "x86": "i686",
+    "armhf": "armv7l", "armv7": "armv7l", "ppc64el": "ppc64le", "powerpc64le": "ppc64le", "loong64": "loongarch64",
+}  # fmt: skip
+
+_SYSTEM_MACHINE_NAMES = {
+    ("windows", "x86_64"): "amd64", ("windows", "i686"): "x86", ("windows", "aarch64"): "arm64",
+    ("macos", "aarch64"): "arm64",
+}  # fmt: skip
+
+# A plain `linux_ARCH` says no glibc. It stands for the oldest that the systems which are supported today have on that
+# machine (RHEL 8, Debian 11 and their kin), as uv's ARCH-unknown-linux-gnu does; 2.28 where none is named here.
+_DEFAULT_GLIBC_VERSIONS = {"armv7l": "2.31", "armv6l": "2.31", "loongarch64": "2.36", "riscv64": "2.39"}
+
+SYSTEM_NAMES = {"linux": "Linux", "windows": "Windows", "macos": "macOS"}
+
+IMPLEMENTATION_NAMES = {"cpython": "CPython", "pypy": "PyPy"}
+
+IMPLEMENTATIONS_BY_TAG = {"cp": "cpython", "pp": "pypy"}
+
+
+class Platform(NamedTuple):
+    """The facts of a system without those of a Python."""
+
+    os: str
+    machine: str
+    libc: str | None = None
+    libc_version: str | None = None
+    macos_version: str | None = None
+
+
+class Python(NamedTuple):
+    """The facts of a Python without those of its system."""
+
+    implementation: str
+    version: str
+    free_threaded: bool
+
+    @property
+    def short_name(self) -> str:
+        """As it stands after the colon of a name: 3.11, 3.13t, pp3.10."""
+        return f"{'pp' * (self.implementation == 'pypy')}{self.version}{'t' * self.free_threaded}"
+
+
+def parse_version_numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def list_linux_tags(machine: str, libc: str | None, major: int, newest: int) -> Iterator[str]:
+    """pip's order: the machine's own tag, then each level of its C library down to the oldest that has a tag."""
+    yield f"linux_{machine}"
+    if libc == "musl":
+        # PEP 656: a wheel for musllinux_X_Y runs on musl X.Z with Z >= Y.
+        yield from (f"musllinux_{major}_{minor}_{machine}" for minor in range(newest, -1, -1))
+    elif machine != "armv6l":  # manylinux knows Arm from the hard-float ABI of armv7l on
+        # PEP 600: the old names are those of 2_5, 2_12 (PEP 513, 571: x86 alone) and 2_17.
+        old_names = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
+        for minor in range(newest, 4 if machine in ("x86_64", "i686") else 16, -1):
+            yield f"manylinux_{major}_{minor}_{machine}"
+            if minor in old_names:
+                yield f"{old_names[minor]}_{machine}"
+
+
+def normalize_machine(system: str, written: str) -> str | None:
+    """The machine as wheel tags of that system name it; None for what no tag has."""
+    machine = MACHINE_ALIASES.get(written, written)
+    machine = _SYSTEM_MACHINE_NAMES.get((system, machine), machine)
+    return machine if machine in MACHINES[system] else None
+
+
+# Other ways to write a platform, and its tag: old manylinux names, triples, short names.
+_PLATFORM_SPELLINGS = [
+    (re.compile(pattern), tag)
+    for pattern, tag in (
+        (r"(\w+?)_((?:many|musl)linux_?\d\w*)", r"\2_\1"),
+        (r"(\w+?)_unknown_linux(?:_gnu(?:eabihf)?)?", r"linux_\1"),
+        (r"(\w+?)_unknown_linux_musl(?:eabihf)?", r"musllinux_1_2_\1"),
+        (r"(\w+?)_pc_windows_msvc", r"win_\1"),
+        (r"(\w+?)_apple_darwin", r"macosx_13_0_\1"),
+        (r"macos_(\w+)", r"macosx_13_0_\1"),
+        (r"macos", "macosx_13_0_arm64"),
+        (r"windows_(\w+)", r"win_\1"),
+        (r"windows", "win_amd64"),
+        (r"win32", "win_x86"),
+        (r"linux", "linux_x86_64"),
+        (r"manylinux1_(\w+)", r"manylinux_2_5_\1"),
+        (r"manylinux2010_(\w+)", r"manylinux_2_12_\1"),
+        (r"manylinux2014_(\w+)", r"manylinux_2_17_\1"),
+    )
+]
+
+_PLATFORM_PATTERN = re.compile(r"(manylinux|musllinux|macosx)_(\d+)_(\d+)_(\w+)|(linux|win)_(\w+)")
+
+
+@cache
+def parse_platform(written: str) -> Platform | None:
+    """A platform tag, a triple or a short name as facts; None where it is none.
+
+    `linux_ARCH` stands for the floor of that machine; `macos` and its triples mean macOS 13, as they do for uv.
+    """
+    tag = re.sub(r"[-. ]", "_", written.strip().lower())
+    for pattern, form in _PLATFORM_SPELLINGS:
+        if spelled := pattern.fullmatch(tag):
+            tag = spelled.expand(form)
+    found = _PLATFORM_PATTERN.fullmatch(tag)
+    if not found:
+        return None
+    kind, level = found[1] or found[5], f"{found[2]}.{found[3]}"
+    system = {"macosx": "macos", "win": "windows"}.get(kind, "linux")
+    machine = normalize_machine(system, found[4] or found[6])
+    if machine is None:
+        return None
+    if system != "linux":
+        return Platform(system, machine, macos_version=level if kind == "macosx" else None)
+    libc = "musl" if kind == "musllinux" else "glibc"
+    return Platform(system, machine, libc, _DEFAULT_GLIBC_VERSIONS.get(machine, "2.28") if kind == "linux" else level)

@@ -1,0 +1,295 @@
+"""Collect the contents of a wheel: license, names, commands, native files, start-up files and SBOMs."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tarfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from packaging.metadata import RawMetadata, parse_email
+
+from offlinepack.ontarget.archive import ArchiveError, unpack_entry
+from offlinepack.ontarget.wheel_model import CheckedWheel, WheelMember, normalize_name
+from offlinepack.wheels.licenses import detect_license
+
+_TRAIT_SUFFIXES = (".so", ".pyd", ".dll", ".dylib", ".exe", ".a", ".lib", ".o")
+
+
+class WheelTraits(NamedTuple):
+    """What a wheel brings that a careful eye should see."""
+
+    native_files: frozenset[str]
+    """compiled code: paths"""
+    commands: frozenset[str]
+    """what it puts into bin/"""
+    startup_files: frozenset[str]
+    """what runs at every start of Python: .pth files and their like"""
+
+
+def collect_traits(wheel: CheckedWheel) -> WheelTraits:
+    """What this wheel brings that a careful eye should see."""
+    names = {one.name for one in wheel.members}
+    native = {name for name in names if name.lower().endswith(_TRAIT_SUFFIXES) or ".so." in name.lower()}
+    commands = {one.path for one in wheel.members if one.scheme == "scripts"} | {one[0] for one in wheel.scripts}
+    startup = {
+        one.path
+        for one in wheel.members
+        if one.scheme.endswith("lib")
+        and "/" not in one.path
+        and (one.path.lower().endswith(".pth") or one.path.lower() in ("sitecustomize.py", "usercustomize.py"))
+    }
+    return WheelTraits(frozenset(native), frozenset(commands), frozenset(startup))
+
+
+_NATIVE_SUFFIXES = (".so", ".pyd", ".dll", ".dylib", ".exe", ".a", ".lib", ".o")
+
+_MAX_NAMES = 12
+
+_MAX_TEXT_SIZE, _MAX_SBOM_SIZE = 1 << 18, 4 << 20
+
+_GENERAL_NAMES = {
+    *(
+        "bin",
+        "build",
+        "common",
+        "config",
+        "conf",
+        "data",
+        "demo",
+        "demos",
+        "dist",
+        "doc",
+        "docs",
+        "example",
+        "examples",
+    ),
+    *("helpers", "include", "lib", "libs", "scripts", "setup", "share", "source", "src", "static", "templates", "test"),
+    *("tests", "testing", "tools", "util", "utils"),
+}
+"""top-level names that belong to nobody, so that two projects may both bring them"""
+
+
+@dataclass(frozen=True)
+class WheelContents:
+    """One wheel, as a careful eye sees it."""
+
+    name: str = ""
+    version: str = ""
+    summary: str = ""
+    homepage: str = ""
+    licenses: tuple[str, ...] = ()
+    """SPDX expressions or names; all of them hold"""
+    license_source: str = ""
+    """expression, classifier, field or text; '' where it says nothing"""
+    top_level_names: tuple[str, ...] = ()
+    """top-level names below site-packages"""
+    unusual_names: tuple[str, ...] = ()
+    """of those: names of the standard library, and such as `tests` that belong to nobody"""
+    commands: tuple[str, ...] = ()
+    startup_files: tuple[str, ...] = ()
+    """what runs at every start of Python: .pth files and their like"""
+    executables: tuple[str, ...] = ()
+    """programs that are no Python entry points: scripts of the wheel's own, files marked executable"""
+    native_count: int = 0
+    """files of compiled code"""
+    native_files: tuple[str, ...] = ()
+    """the first of them"""
+    file_count: int = 0
+    unpacked_size: int = 0
+    """bytes"""
+    components: tuple[Mapping[str, Any], ...] = ()
+    """what the SBOMs inside (PEP 770) list, in CycloneDX's words"""
+
+    def to_json(self) -> dict[str, Any]:
+        """As the store keeps it."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "summary": self.summary,
+            "homepage": self.homepage,
+            "licences": list(self.licenses),
+            "licence_source": self.license_source,
+            "tops": list(self.top_level_names),
+            "unusual": list(self.unusual_names),
+            "commands": list(self.commands),
+            "startup": list(self.startup_files),
+            "executables": list(self.executables),
+            "native": self.native_count,
+            "native_files": list(self.native_files),
+            "files": self.file_count,
+            "unpacked": self.unpacked_size,
+            "components": [dict(one) for one in self.components],
+        }
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> WheelContents:
+        """Read what `to_json` wrote."""
+        return cls(
+            name=kept["name"],
+            version=kept["version"],
+            summary=kept["summary"],
+            homepage=kept["homepage"],
+            licenses=tuple(kept["licences"]),
+            license_source=kept["licence_source"],
+            top_level_names=tuple(kept["tops"]),
+            unusual_names=tuple(kept["unusual"]),
+            commands=tuple(kept["commands"]),
+            startup_files=tuple(kept["startup"]),
+            executables=tuple(kept["executables"]),
+            native_count=kept["native"],
+            native_files=tuple(kept["native_files"]),
+            file_count=kept["files"],
+            unpacked_size=kept["unpacked"],
+            components=tuple(kept["components"]),
+        )
+
+
+def collect_sdist_contents(path: Path) -> WheelContents:
+    """What the PKG-INFO of an sdist says; the rest is known once it is built."""
+    try:
+        with tarfile.open(path) as tar:
+            for one in tar:
+                if one.isreg() and re.fullmatch(r"[^/]+/PKG-INFO", one.name) and one.size < _MAX_TEXT_SIZE:
+                    source = tar.extractfile(one)
+                    raw = parse_email(source.read() if source else b"")[0]
+                    licence = detect_license(raw, lambda: [])
+                    return WheelContents(
+                        normalize_name(raw.get("name", "")),
+                        raw.get("version", ""),
+                        " ".join(raw.get("summary", "").split())[:300],
+                        _find_homepage(raw),
+                        licence.terms,
+                        licence.source,
+                    )
+    except (OSError, tarfile.TarError, EOFError, zlib.error):
+        pass
+    return WheelContents()
+
+
+def collect_contents(wheel: CheckedWheel) -> WheelContents:
+    """Look at a wheel that was strictly read."""
+    raw = parse_email(re.split(b"\r?\n\r?\n", wheel.metadata, maxsplit=1)[0])[0]
+    licence = detect_license(raw, lambda: _read_license_texts(wheel))
+    names = [one.name for one in wheel.members]
+    native = [one for one in names if one.lower().endswith(_NATIVE_SUFFIXES) or ".so." in one.lower()]
+    libraries = [one for one in wheel.members if one.scheme.endswith("lib")]
+    tops = sorted({one.path.partition("/")[0] for one in libraries} - {wheel.dist_info})
+    startup = sorted(
+        one.path
+        for one in libraries
+        if "/" not in one.path
+        and (one.path.lower().endswith(".pth") or one.path.lower() in ("sitecustomize.py", "usercustomize.py"))
+    )
+    own = {one.path for one in wheel.members if one.scheme == "scripts"}
+    marked = {one.name for one in wheel.members if one.is_executable and one.name not in native}
+    marked -= {
+        one for one in marked if one.endswith((".py", ".txt", ".md", ".rst", ".pyi", ".json", ".toml", ".typed"))
+    }
+    return WheelContents(
+        name=wheel.name,
+        version=wheel.version,
+        summary=" ".join(raw.get("summary", "").split())[:300],
+        homepage=_find_homepage(raw),
+        licenses=licence.terms,
+        license_source=licence.source,
+        top_level_names=tuple(tops[:_MAX_NAMES]),
+        unusual_names=tuple(one for one in tops if _is_unusual(one, wheel.name)),
+        commands=tuple(sorted({*own, *(one[0] for one in wheel.scripts)})),
+        startup_files=tuple(startup),
+        executables=tuple(
+            sorted({*own, *({one for one in marked if ".dist-info/" not in one and ".data/" not in one})})
+        )[:_MAX_NAMES],
+        native_count=len(native),
+        native_files=tuple(sorted(native)[:5]),
+        file_count=len(names),
+        unpacked_size=wheel.size,
+        components=tuple(_list_components(wheel)),
+    )
+
+
+def _is_unusual(top: str, name: str) -> bool:
+    stem = top.partition(".")[0]
+    if normalize_name(stem) == name:
+        return False
+    return stem.lower() in _GENERAL_NAMES or stem in sys.stdlib_module_names or stem.startswith("-")
+
+
+def _find_homepage(raw: RawMetadata) -> str:
+    urls = {re.sub("[^a-z]", "", key.lower()): value for key, value in raw.get("project_urls", {}).items()}
+    found = [
+        raw.get("home_page", ""),
+        *(urls.get(one, "") for one in ("homepage", "source", "sourcecode", "repository")),
+    ]
+    return next((one for one in found if re.fullmatch(r"https?://[^\s<>\"@?]+", one)), "")
+
+
+def _read_member(wheel: CheckedWheel, member: WheelMember, most: int) -> bytes:
+    if max(member.size, member.packed_size) > most:
+        return b""
+    try:
+        with Path(wheel.path).open("rb", buffering=0) as source:
+            return b"".join(unpack_entry(source, member))
+    except ArchiveError:
+        return b""
+
+
+def _read_license_texts(wheel: CheckedWheel) -> Iterator[str]:
+    """The texts of its own licence; those of what it bundles lie deeper."""
+    for one in wheel.members:
+        folder, _, name = one.name.rpartition("/")
+        if folder in (wheel.dist_info, f"{wheel.dist_info}/licenses") and re.match("(licen[cs]e|copying)", name, re.I):
+            yield _read_member(wheel, one, _MAX_TEXT_SIZE).decode("utf-8", "replace")
+
+
+def _list_components(wheel: CheckedWheel) -> Iterator[dict[str, Any]]:
+    """PEP 770: SBOMs lie in .dist-info/sboms/. What those of CycloneDX and SPDX as JSON list, in one form."""
+    for one in sorted(wheel.members, key=lambda one: one.name):
+        if one.name.startswith(f"{wheel.dist_info}/sboms/"):
+            try:
+                document = json.loads(_read_member(wheel, one, _MAX_SBOM_SIZE))
+                listed = list(_parse_cyclonedx(document) if "bomFormat" in document else _parse_spdx(document))
+            except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+                continue
+            inside = one.name.partition("/")[2]
+            for each in listed:
+                plain = {
+                    key: each[key] for key in ("name", "version", "purl", "type", "licence", "sha256") if each.get(key)
+                }
+                if plain.get("name") and all(isinstance(value, str) and len(value) < 500 for value in plain.values()):
+                    yield {**plain, "sbom": inside}
+
+
+def _parse_cyclonedx(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    waiting = list(document.get("components") or [])
+    while waiting:
+        one = waiting.pop(0)
+        waiting += one.get("components") or []
+        said = [each.get("expression") or each.get("license", {}).get("id") for each in one.get("licenses") or []]
+        sums = {each["alg"]: each["content"] for each in one.get("hashes") or []}
+        yield {
+            **{key: one.get(key) for key in ("name", "version", "purl", "type")},
+            "licence": said[0] if len(said) == 1 else None,
+            "sha256": sums.get("SHA-256"),
+        }
+
+
+def _parse_spdx(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for one in document["packages"]:
+        purls = [
+            each["referenceLocator"] for each in one.get("externalRefs") or [] if each.get("referenceType") == "purl"
+        ]
+        said = one.get("licenseConcluded") or one.get("licenseDeclared")
+        sums = {each["algorithm"]: each["checksumValue"] for each in one.get("checksums") or []}
+        yield {
+            "name": one.get("name"),
+            "version": one.get("versionInfo"),
+            "purl": next(iter(purls), None),
+            "licence": None if said in ("NOASSERTION", "NONE") else said,
+            "sha256": sums.get("SHA256"),
+        }
