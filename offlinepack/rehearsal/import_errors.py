@@ -17,20 +17,20 @@ from offlinepack.targets.model import Target
 
 @dataclass(frozen=True)
 class ImportFailure:
-    """One import that failed, and of which kind the cause is."""
+    """A failed import and the kind of its cause."""
 
     name: str
-    """of the distribution"""
+    """name of the distribution"""
     module: str
     kind: str
     """library, symbol, module, side-effect, time-out"""
     cause: str
-    """what is the same for all that failed of it: a soname, a module's name, an exception with its words"""
+    """key of the cause: a soname, a module name, or an exception with its message"""
     level: str
     log: str = ""
 
 
-# What the loaders of glibc, musl, macOS and Windows say; a group for what is missing.
+# Messages of the loaders of glibc, musl, macOS and Windows; a group holds the missing name.
 _MISSING_LIBRARY_PATTERN = re.compile(
     r"([^\s/'\":]+): cannot open shared object file"
     r"|Error loading shared library ([^\s/'\":]+)"
@@ -47,7 +47,7 @@ _MISSING_SYMBOL_PATTERN = re.compile(
 _DLL_ERROR = "DLL load failed"
 
 _UNINTENDED_MODULES = {"test", "tests", "testing", "conftest", "example", "examples", "docs", "benchmark", "benchmarks"}
-"""top-level modules that are carried by mistake: nobody imports them, and what they need is not declared"""
+"""top-level modules that are included by mistake and whose dependencies are not declared"""
 
 _FOREIGN_SYSTEM_MODULES = {
     "winreg",
@@ -66,66 +66,70 @@ _FOREIGN_SYSTEM_MODULES = {
 _FOREIGN_SYSTEM_MODULES |= {"termios", "resource", "java"}
 
 
-def classify_failure(name: str, module: str, one: Mapping[str, Any], verdict: Verdict) -> ImportFailure:
-    """What inside.py saw of a module that could not be imported, of which distribution."""
+def classify_failure(name: str, module: str, outcome: Mapping[str, Any], verdict: Verdict) -> ImportFailure:
+    """Classify the failed import of a module of the distribution `name`, as inside.py reported it."""
     level = "warning" if module in _UNINTENDED_MODULES else "error"
-    chain, code = one.get("chain", ()), one["code"]
-    if not one.get("ended"):
+    chain, code = outcome.get("chain", ()), outcome["code"]
+    if not outcome.get("ended"):
         if code is None:
-            return ImportFailure(name, module, "time-out", "", level, get_log_end(one["said"]))
-        words = f"{signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        return ImportFailure(name, module, "ended", words, level, get_log_end(one["said"]))
-    for each in reversed(chain):  # the first cause stands last
-        if each["type"] in ("ImportError", "OSError"):
-            if missing := _MISSING_LIBRARY_PATTERN.search(each["words"]):
+            return ImportFailure(name, module, "time-out", "", level, get_log_end(outcome["said"]))
+        cause = f"{signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return ImportFailure(name, module, "ended", cause, level, get_log_end(outcome["said"]))
+    for exception in reversed(chain):  # the first cause is last in the chain
+        if exception["type"] in ("ImportError", "OSError"):
+            if missing := _MISSING_LIBRARY_PATTERN.search(exception["words"]):
                 return ImportFailure(name, module, "library", next(filter(None, missing.groups())), level)
-            if missing := _MISSING_SYMBOL_PATTERN.search(each["words"]):
-                return ImportFailure(name, module, "symbol", next(filter(None, missing.groups())), level, each["words"])
-            if _DLL_ERROR in each["words"]:
-                return ImportFailure(name, module, "library", "a DLL", level, each["words"])
+            if missing := _MISSING_SYMBOL_PATTERN.search(exception["words"]):
+                return ImportFailure(
+                    name, module, "symbol", next(filter(None, missing.groups())), level, exception["words"]
+                )
+            if _DLL_ERROR in exception["words"]:
+                return ImportFailure(name, module, "library", "a DLL", level, exception["words"])
     first = chain[0]
-    lacks = (each["lacks"] for each in chain if _is_import_error(first) and each["lacks"])
-    lacking = first["lacks"] or next(lacks, None)
-    if lacking:
-        top = lacking.partition(".")[0]
-        alone = top in _FOREIGN_SYSTEM_MODULES or (
+    module_names = (error["lacks"] for error in chain if _is_import_error(first) and error["lacks"])
+    missing_module = first["lacks"] or next(module_names, None)
+    if missing_module:
+        top = missing_module.partition(".")[0]
+        is_incidental = top in _FOREIGN_SYSTEM_MODULES or (
             _is_same_name(top, name) and top not in _list_top_level_names(verdict)
         )
-        return ImportFailure(name, module, "module", lacking, "warning" if alone else level, one["trace"])
-    words = first["words"].strip().partition("\n")[0]  # the rest stands in the trace
-    return ImportFailure(name, module, "side-effect", f"{first['type']}: {words}", level, get_log_end(one["trace"]))
+        return ImportFailure(
+            name, module, "module", missing_module, "warning" if is_incidental else level, outcome["trace"]
+        )
+    cause = first["words"].strip().partition("\n")[0]  # further lines are in the trace
+    return ImportFailure(name, module, "side-effect", f"{first['type']}: {cause}", level, get_log_end(outcome["trace"]))
 
 
-def _is_import_error(one: Mapping[str, Any]) -> bool:
-    return bool(one["type"] in ("ImportError", "ModuleNotFoundError"))
+def _is_import_error(exception: Mapping[str, Any]) -> bool:
+    return bool(exception["type"] in ("ImportError", "ModuleNotFoundError"))
 
 
 def _is_same_name(module: str, name: str) -> bool:
-    """A module that a program of the distribution brings while it runs: uwsgi, inside uWSGI."""
+    """Return whether a module has the name of its distribution: uWSGI provides `uwsgi` only while it runs."""
     return re.sub(r"[-_.]+", "-", module).lower() == name
 
 
 def _list_top_level_names(verdict: Verdict) -> set[str]:
-    return {one.partition(".")[0] for names in verdict.modules.values() for one in names}
+    return {module.partition(".")[0] for names in verdict.modules.values() for module in names}
 
 
 def report_failures(
-    failures: Sequence[ImportFailure], target: TargetPlan, place: Text | str, limit: float
+    failures: Sequence[ImportFailure], target: TargetPlan, location: Text | str, limit: float
 ) -> list[Finding]:
-    """A finding for each cause; all that failed of it in one."""
+    """Return one finding for each cause, with all imports that failed of it."""
     causes: dict[tuple[str, str, str], list[ImportFailure]] = {}
-    for one in failures:
-        # a module that hangs, or ends its process, does so for itself
-        key = one.cause if one.kind not in ("time-out", "ended") else f"{one.cause} {one.module}"
-        causes.setdefault((one.kind, key, one.level), []).append(one)
+    for failure in failures:
+        # a module that hangs or ends its process is a cause of its own
+        key = failure.cause if failure.kind not in ("time-out", "ended") else f"{failure.cause} {failure.module}"
+        causes.setdefault((failure.kind, key, failure.level), []).append(failure)
     machine = Target(target.name, target.facts)
     findings = []
-    for (kind, _, level), alike in sorted(causes.items()):
-        first = alike[0]
-        subject = ", ".join(dict.fromkeys(one.name for one in alike))
+    for (kind, _, level), group in sorted(causes.items()):
+        first = group[0]
+        subject = ", ".join(dict.fromkeys(member.name for member in group))
         facts: dict[str, Any] = {
-            "modules": [one.module for one in alike],
-            "place": place,
+            "modules": [member.module for member in group],
+            "place": location,
             "cause": first.cause,
             "limit": round(limit),
         }
@@ -205,7 +209,7 @@ _PYTHON_PACKAGES |= {"_curses": "python3-curses", "_gdbm": "python3-gdbm", "lib2
 
 
 def _find_python_package(module: str) -> Text | None:
-    """Modules of Python itself that systems pack separately."""
+    """Return the system package of a module of the standard library that systems ship separately."""
     top = module.partition(".")[0]
     if top == "distutils":
         return text("setuptools, or on older systems the package python3-distutils")
@@ -214,6 +218,6 @@ def _find_python_package(module: str) -> Text | None:
     return None
 
 
-def get_log_end(words: str, lines: int = 15) -> str:
-    """The last lines of what a program said."""
-    return "\n".join(words.rstrip().splitlines()[-lines:])
+def get_log_end(output: str, lines: int = 15) -> str:
+    """Return the last lines of the output of a program."""
+    return "\n".join(output.rstrip().splitlines()[-lines:])

@@ -1,8 +1,8 @@
 """Import each module in a process of its own, and run commands: the script of the live rehearsal.
 
-`python inside.py GIVEN TOLD`: the paths of two JSON files. GIVEN has the keys `modules` (each with its dependents),
+`python inside.py JOB RESULT`: the paths of two JSON files. JOB has the keys `modules` (each with its dependents),
 `smoke` (shell commands), `limit` and `patience` (seconds for an import and for a command), `jobs`, `guard` (refuse
-sockets in each Python) and `home` (a writable folder). TOLD receives the results of both lists, in order.
+sockets in each Python) and `home` (a writable folder). RESULT receives the results of both lists, in order.
 The script needs the standard library of Python 3.6 or newer only.
 """
 
@@ -14,140 +14,140 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict, List, Optional
 
-# Refuses every connection beyond this machine. Sockets between its own processes, and 127.0.0.1, are no network.
+# Refuses every connection to another machine. Local sockets and 127.0.0.1 stay usable.
 NETWORK_GUARD = r"""
 def _guard():
     import errno, socket
-    near = ("localhost", "::1", "", "0.0.0.0", "::", None)
-    def beyond(address):
+    local_hosts = ("localhost", "::1", "", "0.0.0.0", "::", None)
+    def is_remote(address):
         host = address[0] if isinstance(address, tuple) and address else None
         host = host.decode("latin-1") if isinstance(host, bytes) else host
-        return host not in near and not str(host).startswith("127.")
-    def number(host):
+        return host not in local_hosts and not str(host).startswith("127.")
+    def is_address(host):
         for family in (socket.AF_INET, socket.AF_INET6):
             try:
                 return bool(socket.inet_pton(family, host))
             except (OSError, TypeError):
                 pass
-    def refused(*_):
+    def refuse():
         raise OSError(errno.ENETUNREACH, "Network is unreachable: this is a rehearsal without a network")
-    def guarded(name, at):
+    def guard_method(name, index):
         real = getattr(socket.socket, name, None)
         if real:
-            def use(self, *given, **named):
-                if self.family in (socket.AF_INET, socket.AF_INET6) and len(given) > at and beyond(given[at]):
-                    refused()
-                return real(self, *given, **named)
-            setattr(socket.socket, name, use)
-    for name, at in (("connect", 0), ("connect_ex", 0), ("sendto", -1), ("sendmsg", 3)):
-        guarded(name, at)
+            def call(self, *args, **options):
+                if self.family in (socket.AF_INET, socket.AF_INET6) and len(args) > index and is_remote(args[index]):
+                    refuse()
+                return real(self, *args, **options)
+            setattr(socket.socket, name, call)
+    for name, index in (("connect", 0), ("connect_ex", 0), ("sendto", -1), ("sendmsg", 3)):
+        guard_method(name, index)
     for name in ("getaddrinfo", "gethostbyname", "gethostbyname_ex", "gethostbyaddr"):
-        def ask(host, *given, _real=getattr(socket, name), **named):
-            if beyond((host,)) and not number(host):
+        def look_up(host, *args, _real=getattr(socket, name), **options):
+            if is_remote((host,)) and not is_address(host):
                 raise socket.gaierror(socket.EAI_AGAIN, "no name is known: this is a rehearsal without a network")
-            return _real(host, *given, **named)
-        setattr(socket, name, ask)
+            return _real(host, *args, **options)
+        setattr(socket, name, look_up)
 _guard()
 """
 
-# What imports one module and writes down how that went. What the module prints, or does at its end, does not matter.
+# Imports one module and writes the outcome to a file. Output of the module and its exit handlers do not matter.
 _IMPORT_SCRIPT = r"""
 import faulthandler, importlib, json, os, sys, traceback
-name, told, limit, after = sys.argv[1], sys.argv[2], float(sys.argv[3]), sys.argv[4:]
+name, result_path, limit, dependents = sys.argv[1], sys.argv[2], float(sys.argv[3]), sys.argv[4:]
 sys.argv[1:] = []
 faulthandler.dump_traceback_later(limit * 0.9)
-for one in after:
+for dependent in dependents:
     try:
-        importlib.import_module(one)
+        importlib.import_module(dependent)
     except Exception:
         pass
 try:
     importlib.import_module(name)
-    found = {"chain": []}
-except BaseException as bad:
-    own, at = ("<string>", "<frozen importlib._bootstrap>", importlib.__file__), bad.__traceback__
-    while at and at.tb_frame.f_code.co_filename.startswith(own):
-        at = at.tb_next
-    lines = traceback.format_exception(type(bad), bad, at)
-    chain, one = [], bad
-    while one is not None and len(chain) < 20:
-        lacks = one.name if isinstance(one, ModuleNotFoundError) else None
-        chain.append({"type": type(one).__name__, "words": str(one), "lacks": lacks})
-        one = one.__cause__ or one.__context__
-    found = {"chain": chain, "trace": "".join(lines)[-4000:]}
-with open(told, "w") as out:
-    json.dump(found, out)
-    out.flush()
+    outcome = {"chain": []}
+except BaseException as error:
+    files, trace = ("<string>", "<frozen importlib._bootstrap>", importlib.__file__), error.__traceback__
+    while trace and trace.tb_frame.f_code.co_filename.startswith(files):
+        trace = trace.tb_next
+    lines = traceback.format_exception(type(error), error, trace)
+    chain, cause = [], error
+    while cause is not None and len(chain) < 20:
+        lacks = cause.name if isinstance(cause, ModuleNotFoundError) else None
+        chain.append({"type": type(cause).__name__, "words": str(cause), "lacks": lacks})
+        cause = cause.__cause__ or cause.__context__
+    outcome = {"chain": chain, "trace": "".join(lines)[-4000:]}
+with open(result_path, "w") as file:
+    json.dump(outcome, file)
+    file.flush()
 os._exit(0)
 """
 
 
-def main(given, told):  # type: (str, str) -> None
-    """Do what is asked in `given`; write what became of it to `told`."""
-    with open(given, encoding="utf-8") as source:
-        asked = json.load(source)
-    home = asked["home"]
-    guard = os.path.join(home, "guard")
-    os.makedirs(guard)
-    with open(os.path.join(guard, "sitecustomize.py"), "w") as out:
-        out.write(NETWORK_GUARD if asked["guard"] else "")
+def main(job_path, result_path):  # type: (str, str) -> None
+    """Run the job in the JSON file `job_path` and write the results to `result_path`."""
+    with open(job_path, encoding="utf-8") as source:
+        job = json.load(source)
+    home = job["home"]
+    guard_dir = os.path.join(home, "guard")
+    os.makedirs(guard_dir)
+    with open(os.path.join(guard_dir, "sitecustomize.py"), "w") as file:
+        file.write(NETWORK_GUARD if job["guard"] else "")
 
-    def imported(at):  # type: (int) -> Dict[str, Any]
-        module, after = asked["modules"][at]
-        found = alone("%d" % at, module, [])
-        if after and found.get("chain"):  # a part of what needs it may not be imported before that: psycopg_binary
-            again = alone("%d.2" % at, module, after)
-            found = again if again.get("chain") == [] else found
-        return found
+    def import_at(index):  # type: (int) -> Dict[str, Any]
+        module, dependents = job["modules"][index]
+        outcome = import_alone("%d" % index, module, [])
+        if dependents and outcome.get("chain"):  # some modules need a dependent to be imported first: psycopg_binary
+            second_outcome = import_alone("%d.2" % index, module, dependents)
+            outcome = second_outcome if second_outcome.get("chain") == [] else outcome
+        return outcome
 
-    def alone(name, module, after):  # type: (str, str, List[str]) -> Dict[str, Any]
-        file, work = os.path.join(home, name + ".json"), os.path.join(home, name)
-        os.makedirs(work)
-        code = (NETWORK_GUARD if asked["guard"] else "") + _IMPORT_SCRIPT
-        command = [sys.executable, "-I", "-c", code, module, file, str(asked["limit"])]
-        found = run_command(command + after, asked["limit"], work, {})
+    def import_alone(name, module, dependents):  # type: (str, str, List[str]) -> Dict[str, Any]
+        file, work_dir = os.path.join(home, name + ".json"), os.path.join(home, name)
+        os.makedirs(work_dir)
+        code = (NETWORK_GUARD if job["guard"] else "") + _IMPORT_SCRIPT
+        command = [sys.executable, "-I", "-c", code, module, file, str(job["limit"])]
+        outcome = run_command(command + dependents, job["limit"], work_dir, {})
         if os.path.isfile(file) and os.path.getsize(file):
             with open(file) as source:
-                found.update(json.load(source))
-            found["ended"] = True
-        return found
+                outcome.update(json.load(source))
+            outcome["ended"] = True
+        return outcome
 
-    def smoked(command):  # type: (str) -> Dict[str, Any]
-        work = os.path.join(home, "smoke")
-        os.makedirs(work, exist_ok=True)
-        more = {"PYTHONPATH": guard} if asked["guard"] else {}
-        return run_command(command, asked["patience"], work, more)
+    def run_smoke_command(command):  # type: (str) -> Dict[str, Any]
+        work_dir = os.path.join(home, "smoke")
+        os.makedirs(work_dir, exist_ok=True)
+        variables = {"PYTHONPATH": guard_dir} if job["guard"] else {}
+        return run_command(command, job["patience"], work_dir, variables)
 
-    with ThreadPoolExecutor(asked["jobs"]) as pool:
-        found = {"modules": list(pool.map(imported, range(len(asked["modules"]))))}  # type: Dict[str, Any]
-    found["smoke"] = [smoked(one) for one in asked["smoke"]]
-    with open(told, "w") as out:
-        json.dump(found, out)
+    with ThreadPoolExecutor(job["jobs"]) as pool:
+        outcome = {"modules": list(pool.map(import_at, range(len(job["modules"]))))}  # type: Dict[str, Any]
+    outcome["smoke"] = [run_smoke_command(command) for command in job["smoke"]]
+    with open(result_path, "w") as file:
+        json.dump(outcome, file)
 
 
-def run_command(command, limit, work, more):  # type: (Any, float, str, Dict[str, str]) -> Dict[str, Any]
-    """`code` (None: it was stopped at its limit; negative: by that signal) and the end of what it said."""
+def run_command(command, limit, work_dir, variables):  # type: (Any, float, str, Dict[str, str]) -> Dict[str, Any]
+    """Run a command; return `code` (None: time-out; negative: ended by that signal) and the end of its output."""
     folders = [os.path.dirname(sys.executable)] + os.environ.get("PATH", os.defpath).split(os.pathsep)
-    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(("PYTHON", "PIP_"))}
-    kept.update(more, PATH=os.pathsep.join(folders), HOME=work, TMPDIR=work, VIRTUAL_ENV=sys.prefix)
-    path = work + ".log"
-    with open(path, "wb") as out:
-        how = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": subprocess.STDOUT}  # type: Dict[str, Any]
+    environment = {name: value for name, value in os.environ.items() if not name.upper().startswith(("PYTHON", "PIP_"))}
+    environment.update(variables, PATH=os.pathsep.join(folders), HOME=work_dir, TMPDIR=work_dir, VIRTUAL_ENV=sys.prefix)
+    path = work_dir + ".log"
+    with open(path, "wb") as output:
+        options = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}  # type: Dict[str, Any]
         if os.name != "nt":
-            how["start_new_session"] = True
-        child = subprocess.Popen(command, shell=isinstance(command, str), cwd=work, env=kept, **how)
+            options["start_new_session"] = True
+        child = subprocess.Popen(command, shell=isinstance(command, str), cwd=work_dir, env=environment, **options)
         try:
             code = child.wait(limit)  # type: Optional[int]
         except subprocess.TimeoutExpired:
             code = None
         _stop_process(child)
-    with open(path, "rb") as told:
-        told.seek(max(0, os.path.getsize(path) - 4000))
-        return {"code": code, "said": told.read().decode("utf-8", "replace")}
+    with open(path, "rb") as log:
+        log.seek(max(0, os.path.getsize(path) - 4000))
+        return {"code": code, "said": log.read().decode("utf-8", "replace")}
 
 
 def _stop_process(child):  # type: (Any) -> None
-    """The process and all that it started."""
+    """Kill a process and its children."""
     try:
         if os.name == "nt":
             if child.poll() is None:

@@ -43,10 +43,10 @@ IMPORT_TIMEOUT, COMMAND_TIMEOUT = 60.0, 600.0
 """seconds for one import, and for one command of --smoke"""
 
 EMULATION_FACTOR = 4
-"""so much more time is given on an emulated processor"""
+"""factor of the time limits on an emulated processor"""
 
 _BUNDLE_PATH, _WORK_PATH, _SCRIPT_PATH = "/media/bundle", "/srv/rehearsal", "/run/offlinepack/inside.py"
-"""where a root file system sees the bundle, the throw-away place, the script"""
+"""paths of the bundle, the temporary folder and the script in a root file system"""
 
 PYTHON_ENV_PREFIXES = ("PYTHON", "PIP_", "UV_", "VIRTUAL_ENV", "CONDA_", "OFFLINEPACK_", "__PYVENV")
 
@@ -54,20 +54,20 @@ PYTHON_ENV_PREFIXES = ("PYTHON", "PIP_", "UV_", "VIRTUAL_ENV", "CONDA_", "OFFLIN
 def run_install(
     bundle: Bundle, verdicts: Sequence[Verdict], root: Path | None = None, smoke: Sequence[str] = ()
 ) -> Iterator[Verdict]:
-    """Each verdict of the static stage with what was seen live; one that failed there is not tried again.
+    """Yield each verdict of the static stage with the result of the live rehearsal; a failed one is yielded unchanged.
 
-    `smoke`: commands that the shell runs in the finished environment. ComputerError: this computer has no room, or no
-    rights; IntegrityError, BundleError: the bundle is not sound.
+    `smoke`: commands that the shell runs in the finished environment. Raises ComputerError if the build host lacks
+    space or permissions, IntegrityError or BundleError if the bundle is damaged.
     """
-    planned = {one.tag: one for one in bundle.manifest.targets}
+    plan_by_tag = {plan.tag: plan for plan in bundle.manifest.targets}
     with _unpack_bundle(bundle) as folder:
         for verdict in verdicts:
             if verdict.installs is False:
                 yield verdict
                 continue
-            target = planned[verdict.tag]
-            with tempfile.TemporaryDirectory(prefix="offlinepack-live-", ignore_cleanup_errors=True) as place:
-                stage = _RehearsalStage(folder, bundle.manifest, Path(place), root, _is_emulated(target))
+            target = plan_by_tag[verdict.tag]
+            with tempfile.TemporaryDirectory(prefix="offlinepack-live-", ignore_cleanup_errors=True) as work_dir:
+                stage = _RehearsalStage(folder, bundle.manifest, Path(work_dir), root, _is_emulated(target))
                 yield _run_target(verdict, target, stage, smoke)
 
 
@@ -88,74 +88,78 @@ def _is_emulated(target: TargetPlan) -> bool:
 
 @dataclass(frozen=True)
 class _RehearsalStage:
-    """Where one target is rehearsed."""
+    """The location in which one target is rehearsed."""
 
     bundle_dir: Path
     manifest: Manifest
     work_dir: Path
-    """the throw-away folder"""
+    """a temporary folder"""
     root: Path | None
     is_emulated: bool
 
     @property
     def network_isolation(self) -> Text:
-        """How it is cut off, in words."""
+        """The description of the network isolation."""
         if self.root or supports_network_isolation():
             return text("cut off by the kernel, in a namespace")
         return text("refused by a guard in each Python that was tested; other programs were not held back")
 
     @property
     def location(self) -> Text | str:
-        """What people call it."""
+        """The name of the location for messages."""
         return str(self.root) if self.root else text("this computer")
 
     def map_path(self, path: Path) -> str:
-        """A path below the throw-away folder as it is called there."""
+        """Return a path below the temporary folder as the rehearsed system sees it."""
         return f"{_WORK_PATH}/{path.relative_to(self.work_dir)}" if self.root else str(path)
 
     def install(self, tag: str) -> _InstallRun:
-        """What the bundle's install.py came to."""
+        """Run install.py of the bundle."""
         report = self.work_dir / "report.json"
         options = ["--target", tag, "--venv", self.map_path(self.work_dir / "venv"), "--report", self.map_path(report)]
         if self.root:
-            done = self.run_command(["sh", f"{_BUNDLE_PATH}/{INSTALL_SH}", *options])
+            process = self.run_command(["sh", f"{_BUNDLE_PATH}/{INSTALL_SH}", *options])
         else:
-            done = self.run_command([sys.executable, "-I", "-B", str(self.bundle_dir / INSTALL_PY), *options])
-        told = json.loads(report.read_text("utf-8")) if report.is_file() else {}
+            process = self.run_command([sys.executable, "-I", "-B", str(self.bundle_dir / INSTALL_PY), *options])
+        document = json.loads(report.read_text("utf-8")) if report.is_file() else {}
         report.unlink(missing_ok=True)
-        return _InstallRun(done.returncode, told, done.stdout.decode("utf-8", "replace"))
+        return _InstallRun(process.returncode, document, process.stdout.decode("utf-8", "replace"))
 
     def drop_needs(self) -> _RehearsalStage:
-        """The same with a copy of the bundle that asks nothing of the system: imports show what is not there."""
-        bare = self.work_dir / "bundle"
-        shutil.copytree(self.bundle_dir, bare, ignore=shutil.ignore_patterns(MANIFEST, *SIGNATURES))
-        targets = tuple(one._replace(needs=()) for one in self.manifest.targets)
-        (bare / MANIFEST).write_bytes(serialize_manifest(self.manifest._replace(targets=targets)))
-        return replace(self, bundle_dir=bare)
+        """Return a stage whose bundle declares no native dependencies, so that imports show what is missing."""
+        bundle_dir = self.work_dir / "bundle"
+        shutil.copytree(self.bundle_dir, bundle_dir, ignore=shutil.ignore_patterns(MANIFEST, *SIGNATURES))
+        targets = tuple(plan._replace(needs=()) for plan in self.manifest.targets)
+        (bundle_dir / MANIFEST).write_bytes(serialize_manifest(self.manifest._replace(targets=targets)))
+        return replace(self, bundle_dir=bundle_dir)
 
-    def run_imports(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What inside.py found out there."""
-        given, told, home = self.work_dir / "given.json", self.work_dir / "told.json", self.work_dir / "home"
-        home.mkdir()
-        guard = not self.root and not supports_network_isolation()
-        given.write_text(json.dumps({**asked, "guard": guard, "home": self.map_path(home)}), "utf-8")
+    def run_imports(self, job: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Run inside.py and return its result."""
+        job_path, result_path, home_dir = (
+            self.work_dir / "given.json",
+            self.work_dir / "told.json",
+            self.work_dir / "home",
+        )
+        home_dir.mkdir()
+        needs_guard = not self.root and not supports_network_isolation()
+        job_path.write_text(json.dumps({**job, "guard": needs_guard, "home": self.map_path(home_dir)}), "utf-8")
         script = Path(__file__).with_name("inside.py")
         venv = self.work_dir / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
         command = [self.map_path(venv), "-I", "-B", _SCRIPT_PATH if self.root else str(script)]
-        done = self.run_command([*command, self.map_path(given), self.map_path(told)])
-        if not told.is_file():
+        process = self.run_command([*command, self.map_path(job_path), self.map_path(result_path)])
+        if not result_path.is_file():
             raise ComputerError(
                 error(
                     "rehearsal-ended",
                     self.location,
                     "The rehearsal on {subject} ended before its end (exit code {status}).",
                     "Its last words are below.",
-                    log=get_log_end(done.stdout.decode("utf-8", "replace")),
-                    status=done.returncode,
+                    log=get_log_end(process.stdout.decode("utf-8", "replace")),
+                    status=process.returncode,
                 )
             )
-        found: Mapping[str, Any] = json.loads(told.read_text("utf-8"))
-        return found
+        outcome: Mapping[str, Any] = json.loads(result_path.read_text("utf-8"))
+        return outcome
 
     def run_command(self, command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
         if self.root:
@@ -165,15 +169,17 @@ class _RehearsalStage:
                 BindMount(Path(__file__).with_name("inside.py"), _SCRIPT_PATH),
             ]
             return run_in_root(self.root, command, binds=binds, folder=_WORK_PATH)
-        kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(PYTHON_ENV_PREFIXES)}
+        environment = {
+            name: value for name, value in os.environ.items() if not name.upper().startswith(PYTHON_ENV_PREFIXES)
+        }
         if supports_network_isolation():
-            return run_without_network(command, environment=kept, folder=self.work_dir)
+            return run_without_network(command, environment=environment, folder=self.work_dir)
         return subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=kept,
+            env=environment,
             cwd=self.work_dir,
             check=False,
         )
@@ -181,142 +187,148 @@ class _RehearsalStage:
 
 @dataclass(frozen=True)
 class _InstallRun:
-    """How one run of install.py ended."""
+    """The result of one run of install.py."""
 
     exit_code: int
     report: Mapping[str, Any]
-    """{} where it wrote none"""
+    """{} if none was written"""
     output: str
 
     @property
     def findings(self) -> list[Finding]:
-        """Those that say something of the bundle; what it notes of the throw-away place is left out."""
+        """The findings about the bundle, without notes about the temporary location."""
         return [
             Finding(
-                *(one["level"], one["code"], one["subject"]),
-                sentence=_restore_text(one["sentence"]),
-                advice=_restore_text(one["advice"]),
-                log=one.get("log", ""),
+                *(finding["level"], finding["code"], finding["subject"]),
+                sentence=_restore_text(finding["sentence"]),
+                advice=_restore_text(finding["advice"]),
+                log=finding.get("log", ""),
             )
-            for one in self.report.get("findings", ())
-            if one["level"] != "note"
+            for finding in self.report.get("findings", ())
+            if finding["level"] != "note"
         ]
 
     @property
     def errors(self) -> list[Finding]:
-        return [one for one in self.findings if one.level == "error"]
+        return [finding for finding in self.findings if finding.level == "error"]
 
 
 def _run_target(verdict: Verdict, target: TargetPlan, stage: _RehearsalStage, smoke: Sequence[str]) -> Verdict:
-    done = stage.install(target.tag)
-    found, lacking = done.findings, list[Finding]()
-    codes = {one.code for one in done.errors}
-    if done.exit_code == MachineError.exit_code and codes <= {"does-not-fit", "nothing-fits"}:
-        return replace(verdict, limitations=(*verdict.limitations, _explain_not_run(target, done.report, stage)))
-    if stage.root:  # now a system of the target was asked
+    run = stage.install(target.tag)
+    findings, errors = run.findings, list[Finding]()
+    codes = {finding.code for finding in run.errors}
+    if run.exit_code == MachineError.exit_code and codes <= {"does-not-fit", "nothing-fits"}:
+        return replace(verdict, limitations=(*verdict.limitations, _explain_not_run(target, run.report, stage)))
+    if stage.root:  # a system of the target was checked, so the forecast is obsolete
         verdict = replace(verdict, forecast=(), limitations=verdict.limitations[:1])
-    missed = set[str]()
-    if done.exit_code == MachineError.exit_code and codes and codes <= {"library-missing", "symbol-missing"}:
-        lacking = _convert_errors(done.errors, target, stage)
-        missed = {one.subject for one in done.errors}
-        missed |= {symbol for need in target.needs if need.soname in missed for symbol in need.symbols}
-        found = [one for one in found if one.level != "error"]
-        done = stage.drop_needs().install(target.tag)
-    for kind in (ComputerError, IntegrityError, BundleError):
-        if done.exit_code == kind.exit_code:
-            raise kind(*done.errors)
-    if done.exit_code:
-        lacking += _convert_errors(done.errors, target, stage) or [
+    missing_names = set[str]()
+    if run.exit_code == MachineError.exit_code and codes and codes <= {"library-missing", "symbol-missing"}:
+        errors = _convert_errors(run.errors, target, stage)
+        missing_names = {finding.subject for finding in run.errors}
+        missing_names |= {symbol for need in target.needs if need.soname in missing_names for symbol in need.symbols}
+        findings = [finding for finding in findings if finding.level != "error"]
+        run = stage.drop_needs().install(target.tag)
+    for error_class in (ComputerError, IntegrityError, BundleError):
+        if run.exit_code == error_class.exit_code:
+            raise error_class(*run.errors)
+    if run.exit_code:
+        errors += _convert_errors(run.errors, target, stage) or [
             error(
                 "install-failed",
                 target.name,
                 "The bundle could not be installed on {place} (exit code {status}).",
                 "Its last words are below.",
-                log=get_log_end(done.output),
+                log=get_log_end(run.output),
                 place=stage.location,
-                status=done.exit_code,
+                status=run.exit_code,
             )
         ]
         return replace(
             verdict,
             runs=False,
-            findings=(*verdict.findings, *lacking),
+            findings=(*verdict.findings, *errors),
             limitations=(
                 text("whether its modules can be imported: it could not be installed"),
                 *verdict.limitations[1:],
             ),
-            live_run=_describe_run(done.report, stage, 0, smoke),
+            live_run=_describe_run(run.report, stage, 0, smoke),
         )
-    slower = EMULATION_FACTOR if stage.is_emulated else 1
-    limit, patience = IMPORT_TIMEOUT * slower, COMMAND_TIMEOUT * slower
-    modules = [(name, one) for name, names in sorted(verdict.modules.items()) for one in names]
-    wanting: dict[str, list[str]] = {}
-    for one in target.install:
-        for needed in one.requires:
-            wanting.setdefault(needed, []).extend(verdict.modules.get(one.name, ()))
-    told = stage.run_imports(
+    factor = EMULATION_FACTOR if stage.is_emulated else 1
+    import_timeout, command_timeout = IMPORT_TIMEOUT * factor, COMMAND_TIMEOUT * factor
+    modules = [(name, module) for name, names in sorted(verdict.modules.items()) for module in names]
+    dependents: dict[str, list[str]] = {}
+    for distribution in target.install:
+        for name in distribution.requires:
+            dependents.setdefault(name, []).extend(verdict.modules.get(distribution.name, ()))
+    outcome = stage.run_imports(
         {
-            "modules": [(one, wanting.get(name, [])) for name, one in modules],
+            "modules": [(module, dependents.get(name, [])) for name, module in modules],
             "smoke": list(smoke),
-            "limit": limit,
-            "patience": patience,
+            "limit": import_timeout,
+            "patience": command_timeout,
             "jobs": os.cpu_count() or 1,
         }
     )
-    failed = [
-        classify_failure(name, module, one, verdict)
-        for (name, module), one in zip(modules, told["modules"], strict=True)
-        if not one.get("ended") or one.get("chain")
+    failures = [
+        classify_failure(name, module, result, verdict)
+        for (name, module), result in zip(modules, outcome["modules"], strict=True)
+        if not result.get("ended") or result.get("chain")
     ]
-    broken = {(one.name, one.module) for one in failed}
-    works = {name for name, module in modules if (name, module) not in broken}
-    # in a folder that many share (google), beside modules that work: a part for an extra that was not asked for
-    failed = [
-        replace(one, level="warning") if one.kind == "module" and "." in one.module and one.name in works else one
-        for one in failed
+    failed_modules = {(failure.name, failure.module) for failure in failures}
+    working_names = {name for name, module in modules if (name, module) not in failed_modules}
+    # in a shared namespace (google) whose other modules work: a part for an extra that was not requested
+    failures = [
+        replace(failure, level="warning")
+        if failure.kind == "module" and "." in failure.module and failure.name in working_names
+        else failure
+        for failure in failures
     ]
-    others = [one for one in failed if one.cause not in missed or one.kind not in ("library", "symbol")]
-    findings = [
-        *lacking,
-        *report_failures(others, target, stage.location, limit),
-        *_report_commands(smoke, told["smoke"], stage, patience),
+    reportable = [
+        failure
+        for failure in failures
+        if failure.cause not in missing_names or failure.kind not in ("library", "symbol")
     ]
-    imported = len(modules) - len(failed)
+    test_findings = [
+        *errors,
+        *report_failures(reportable, target, stage.location, import_timeout),
+        *_report_commands(smoke, outcome["smoke"], stage, command_timeout),
+    ]
+    imported_count = len(modules) - len(failures)
     return replace(
         verdict,
-        runs=not any(one.level == "error" for one in findings),
-        findings=(*verdict.findings, *found, *findings),
+        runs=not any(finding.level == "error" for finding in test_findings),
+        findings=(*verdict.findings, *findings, *test_findings),
         limitations=tuple(_list_limitations(target, stage, smoke)),
-        live_run=_describe_run(done.report, stage, imported, smoke),
+        live_run=_describe_run(run.report, stage, imported_count, smoke),
     )
 
 
 def _describe_run(
-    report: Mapping[str, Any], stage: _RehearsalStage, imported: int, smoke: Sequence[str]
+    report: Mapping[str, Any], stage: _RehearsalStage, imported_count: int, smoke: Sequence[str]
 ) -> dict[str, Any]:
     python = report.get("machine", {}).get("python", {}).get("python", "?")
     return {
         "place": stage.location,
         "network": stage.network_isolation,
         "python": python,
-        "imported": imported,
+        "imported": imported_count,
         "smoke": list(smoke),
     }
 
 
 def _explain_not_run(target: TargetPlan, report: Mapping[str, Any], stage: _RehearsalStage) -> Text:
     minor = ".".join(target.facts.python.split(".")[:2])
-    misfits = [one["sentence"] for one in report.get("findings", ()) if one["code"] == "does-not-fit"]
-    nearest = next((one for one in misfits if f"(Python {minor}." in one), None)
-    if nearest:
-        return text("whether it runs: {words}", words=_restore_text(nearest))
+    sentences = [finding["sentence"] for finding in report.get("findings", ()) if finding["code"] == "does-not-fit"]
+    sentence = next((line for line in sentences if f"(Python {minor}." in line), None)
+    if sentence:
+        return text("whether it runs: {words}", words=_restore_text(sentence))
     if stage.root:
         return text("whether it runs: {root} has no Python that fits this target", root=stage.root)
     return text("whether it runs: this computer has no Python that fits; --root DIR takes a root file system that has")
 
 
 def _list_limitations(target: TargetPlan, stage: _RehearsalStage, smoke: Sequence[str]) -> Iterator[Text]:
-    """What even a live rehearsal cannot tell."""
+    """Yield what even a live rehearsal does not check."""
     if not smoke:
         yield text("what the application does beyond being imported (--smoke CMD)")
     if stage.root:
@@ -352,39 +364,39 @@ def _restore_text(words: str) -> Text:
 
 
 def _report_commands(
-    smoke: Sequence[str], told: Sequence[Mapping[str, Any]], stage: _RehearsalStage, limit: float
+    smoke: Sequence[str], results: Sequence[Mapping[str, Any]], stage: _RehearsalStage, limit: float
 ) -> Iterator[Finding]:
-    for command, one in zip(smoke, told, strict=True):
-        if one["code"] is None:
+    for command, result in zip(smoke, results, strict=True):
+        if result["code"] is None:
             yield error(
                 "smoke-hangs",
                 command,
                 "On {place} this had not ended after {limit} s: {subject}",
                 "Its last words are below.",
-                get_log_end(one["said"]),
+                get_log_end(result["said"]),
                 place=stage.location,
                 limit=round(limit),
             )
-        elif one["code"]:
+        elif result["code"]:
             yield error(
                 "smoke-failed",
                 command,
                 "On {place} this ended with exit code {status}: {subject}",
                 "Its last words are below.",
-                get_log_end(one["said"]),
+                get_log_end(result["said"]),
                 place=stage.location,
-                status=one["code"],
+                status=result["code"],
             )
 
 
 def _convert_errors(errors: Sequence[Finding], target: TargetPlan, stage: _RehearsalStage) -> list[Finding]:
-    """What preflight or the installation found wrong; a library in the words of the static stage."""
-    needs: dict[str, Need] = {one.soname: one for one in target.needs}
-    found = []
-    for one in errors:
-        need = needs.get(one.subject) if one.code == "library-missing" else None
+    """Return the errors of preflight or installation; missing libraries in the wording of the static stage."""
+    needs: dict[str, Need] = {entry.soname: entry for entry in target.needs}
+    findings = []
+    for finding in errors:
+        need = needs.get(finding.subject) if finding.code == "library-missing" else None
         if need:
-            one = error(
+            finding = error(
                 "library-missing",
                 ", ".join(need.wanted_by),
                 "{subject} needs {soname}, which {target} lacks.",
@@ -393,5 +405,5 @@ def _convert_errors(errors: Sequence[Finding], target: TargetPlan, stage: _Rehea
                 target=stage.location,
                 help=need.help,
             )
-        found.append(one)
-    return found
+        findings.append(finding)
+    return findings

@@ -22,76 +22,87 @@ from offlinepack.targets.model import Target
 from offlinepack.wheels.report import WheelModules
 
 
-def list_sdists(planned: TargetPlan) -> list[str]:
-    """Distributions that go over as sdists."""
-    return [one.name for one in planned.install if not one.file.endswith(".whl")]
+def list_sdists(plan: TargetPlan) -> list[str]:
+    """Return the names of the distributions that are installed from sdists."""
+    return [distribution.name for distribution in plan.install if not distribution.file.endswith(".whl")]
 
 
-def resolve_from_bundle(planned: TargetPlan, folder: Path, wheels: Mapping[str, WheelModules]) -> PipOutput:
-    """pip's answer to what was asked for, with nothing but the files in `folder` and the plan's versions."""
-    target, sources = Target(planned.name, planned.facts), list_sdists(planned)
-    asked = [one for one in planned.install if one.requested and one.name not in sources]
-    lines = [_format_requirement(one, wheels[one.file], target) for one in asked]
-    # what an extra of a dependency, or a source, brings: the plan says that it does, pip would not know
-    beside = {
-        name for one in planned.install for name in set(one.requires) - _list_dependencies(wheels.get(one.file), target)
+def resolve_from_bundle(plan: TargetPlan, folder: Path, wheels: Mapping[str, WheelModules]) -> PipOutput:
+    """Let pip resolve the requested distributions of a plan from the files in `folder`, limited to its versions."""
+    target, sources = Target(plan.name, plan.facts), list_sdists(plan)
+    requested = [
+        distribution for distribution in plan.install if distribution.requested and distribution.name not in sources
+    ]
+    lines = [_format_requirement(distribution, wheels[distribution.file], target) for distribution in requested]
+    # dependencies through an extra of a dependency, or of an sdist: only the plan knows them
+    additional = {
+        name
+        for distribution in plan.install
+        for name in set(distribution.requires) - _list_dependencies(wheels.get(distribution.file), target)
     }
-    versions = {one.name: one.version for one in planned.install}
-    lines += [f"{name}=={versions[name]}" for name in sorted(beside - set(sources) - {one.name for one in asked})]
+    versions = {distribution.name: distribution.version for distribution in plan.install}
+    lines += [
+        f"{name}=={versions[name]}"
+        for name in sorted(additional - set(sources) - {distribution.name for distribution in requested})
+    ]
     command = ["pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--no-index", "--no-cache-dir"]
     command += ["--find-links", str((folder / WHEELS).absolute()), "--only-binary", ":all:", "--pre"]
-    with tempfile.TemporaryDirectory(prefix="offlinepack-") as here:
+    with tempfile.TemporaryDirectory(prefix="offlinepack-") as work_dir:
         pins = "".join(f"{name}=={version}\n" for name, version in versions.items())
-        Path(here, "constraints.txt").write_text(pins, "utf-8")
-        Path(here, "requirements.txt").write_text("".join(f"{one}\n" for one in lines), "utf-8")
+        Path(work_dir, "constraints.txt").write_text(pins, "utf-8")
+        Path(work_dir, "requirements.txt").write_text("".join(f"{line}\n" for line in lines), "utf-8")
         command += ["--constraint", "constraints.txt", "-r", "requirements.txt", "--report", "report.json"]
         rules = PipRules(excluded_projects=tuple(sources), compute_hashes=False)
-        return run_pip(target, command, environment={}, cwd=Path(here), rules=rules)
+        return run_pip(target, command, environment={}, cwd=Path(work_dir), rules=rules)
 
 
 def _list_dependencies(wheel: WheelModules | None, target: Target) -> set[str]:
-    """What its metadata wants without an extra."""
+    """Return the names of the dependencies that apply without an extra."""
     return _list_required_names(wheel, "", target) if wheel else set()
 
 
 def _list_required_names(wheel: WheelModules, extra: str, target: Target) -> set[str]:
-    return {canonicalize_name(each.name) for each in wheel.requirements if _applies_to(each, extra, target)}
+    return {
+        canonicalize_name(requirement.name)
+        for requirement in wheel.requirements
+        if _applies_to(requirement, extra, target)
+    }
 
 
-def _format_requirement(one: Distribution, wheel: WheelModules, target: Target) -> str:
-    """name[extras]==version; the extras are those that account for what the plan says it needs."""
-    needed = {extra: _list_required_names(wheel, extra, target) for extra in ("", *wheel.extras)}
-    extras, open_ = [], set(one.requires) - needed[""]
-    for extra in sorted(wheel.extras, key=lambda each: -len(needed[each] & open_)):
-        if needed[extra] & open_ and needed[extra] <= {*one.requires, one.name}:
+def _format_requirement(distribution: Distribution, wheel: WheelModules, target: Target) -> str:
+    """Format name[extras]==version with the extras that explain the dependencies in the plan."""
+    names_by_extra = {extra: _list_required_names(wheel, extra, target) for extra in ("", *wheel.extras)}
+    extras, unexplained = [], set(distribution.requires) - names_by_extra[""]
+    for extra in sorted(wheel.extras, key=lambda name: -len(names_by_extra[name] & unexplained)):
+        if names_by_extra[extra] & unexplained and names_by_extra[extra] <= {*distribution.requires, distribution.name}:
             extras.append(extra)
-            open_ -= needed[extra]
-    return f"{one.name}{'[' + ','.join(sorted(extras)) + ']' if extras else ''}=={one.version}"
+            unexplained -= names_by_extra[extra]
+    return f"{distribution.name}{'[' + ','.join(sorted(extras)) + ']' if extras else ''}=={distribution.version}"
 
 
-def _applies_to(one: Requirement, extra: str, target: Target) -> bool:
-    """Where that is not known, pip will stumble over it."""
+def _applies_to(requirement: Requirement, extra: str, target: Target) -> bool:
+    """Return whether a requirement applies; False if the marker cannot be evaluated (pip reports that)."""
     try:
-        return one.marker is None or target.evaluate(one.marker, [extra])
+        return requirement.marker is None or target.evaluate(requirement.marker, [extra])
     except UnknownMarkerError:
         return False
 
 
 def compare_with_plan(
-    planned: TargetPlan, target: Target, answer: PipOutput, wheels: Mapping[str, WheelModules]
+    plan: TargetPlan, target: Target, output: PipOutput, wheels: Mapping[str, WheelModules]
 ) -> list[Finding]:
-    """What pip came to, beside the plan."""
-    told, plan = answer.facts, {one.name: one for one in planned.install}
-    facts: dict[str, Any] = {"target": planned.name}
-    if "marker" in told:
+    """Return findings for the differences between the result of pip and the plan."""
+    pip_facts, distributions = output.facts, {distribution.name: distribution for distribution in plan.install}
+    facts: dict[str, Any] = {"target": plan.name}
+    if "marker" in pip_facts:
         unknown = {"platform_release", "platform_version", "implementation_version"} - set(target.environment)
-        found = UnknownMarkerError(
-            told["marker"], sorted(one for one in unknown if one in told["marker"]), planned.name
+        marker_error = UnknownMarkerError(
+            pip_facts["marker"], sorted(name for name in unknown if name in pip_facts["marker"]), plan.name
         )
-        return [one._replace(level="warning") for one in found.findings]
-    if "pins" not in told:
-        return _explain_failure(planned, target, answer, wheels)
-    pins = {canonicalize_name(one["name"]): one["version"] for one in told["pins"]}
+        return [finding._replace(level="warning") for finding in marker_error.findings]
+    if "pins" not in pip_facts:
+        return _explain_failure(plan, target, output, wheels)
+    pins = {canonicalize_name(pin["name"]): pin["version"] for pin in pip_facts["pins"]}
     findings = [
         error(
             "not-in-the-plan",
@@ -99,11 +110,11 @@ def compare_with_plan(
             "{subject} {version} is needed on {target}, and its plan has {planned}.",
             "Build the bundle again.",
             version=pins[name],
-            planned=plan[name].version if name in plan else text("none"),
+            planned=distributions[name].version if name in distributions else text("none"),
             **facts,
         )
         for name in sorted(pins)
-        if name not in plan or not is_equal_version(plan[name].version, pins[name])
+        if name not in distributions or not is_equal_version(distributions[name].version, pins[name])
     ]
     findings += [
         warning(
@@ -111,37 +122,37 @@ def compare_with_plan(
             name,
             "Nothing that was asked for needs {subject} {version} on {target}.",
             "It does no harm; ask for it by name if it is wanted.",
-            version=plan[name].version,
+            version=distributions[name].version,
             **facts,
         )
-        for name in sorted(set(plan) - set(pins) - set(list_sdists(planned)))
+        for name in sorted(set(distributions) - set(pins) - set(list_sdists(plan)))
     ]
     return findings
 
 
 def _explain_failure(
-    planned: TargetPlan, target: Target, answer: PipOutput, wheels: Mapping[str, WheelModules]
+    plan: TargetPlan, target: Target, output: PipOutput, wheels: Mapping[str, WheelModules]
 ) -> list[Finding]:
-    """Why pip cannot install the plan from the bundle: where it stopped, and what it had not come to."""
-    plan = {one.name: one.version for one in planned.install}
-    causes, found = [*answer.facts.get("causes", ())], []
-    causes += _find_unmet(planned, target, wheels) if causes else ()
-    first: dict[tuple[str, str], Any] = {}
+    """Return findings that explain why pip cannot install the plan: its causes, and the other unmet requirements."""
+    versions = {distribution.name: distribution.version for distribution in plan.install}
+    causes, findings = [*output.facts.get("causes", ())], []
+    causes += _find_unmet(plan, target, wheels) if causes else ()
+    cause_by_project: dict[tuple[str, str], Any] = {}
     for cause in causes:
-        first.setdefault((cause["by"], canonicalize_name(cause["project"])), cause)
-    for cause in first.values():
-        by, _, version = cause["by"].partition(" ")
+        cause_by_project.setdefault((cause["by"], canonicalize_name(cause["project"])), cause)
+    for cause in cause_by_project.values():
+        dependent, _, version = cause["by"].partition(" ")
         name = canonicalize_name(cause["project"])
-        facts = {"target": planned.name, "version": version, "wanted": cause["wanted"]}
-        if name not in plan and cause["project"].startswith("<Python"):
+        facts = {"target": plan.name, "version": version, "wanted": cause["wanted"]}
+        if name not in versions and cause["project"].startswith("<Python"):
             finding = error(
                 "wrong-python",
-                by,
+                dependent,
                 "{subject} {version} wants Python {wanted}; {target} has {python}.",
                 "Lock again for this target.",
                 **{**facts, "wanted": cause["specifier"], "python": target.environment["python_full_version"]},
             )
-        elif not by:
+        elif not dependent:
             finding = error(
                 "no-file-that-fits",
                 name,
@@ -149,52 +160,54 @@ def _explain_failure(
                 "Lock again for this target.",
                 **facts,
             )
-        elif name in plan:
+        elif name in versions:
             finding = error(
                 "wrong-version",
-                by,
+                dependent,
                 "{subject} {version} needs {wanted}, and the plan of {target} has {planned}.",
                 "Lock again; take neither with --no-deps.",
-                planned=f"{name} {plan[name]}",
+                planned=f"{name} {versions[name]}",
                 **facts,
             )
         else:
             finding = error(
                 "not-brought",
-                by,
+                dependent,
                 "{subject} {version} needs {wanted} on {target}, and the bundle does not bring it.",
                 "Add it to what is packed; --no-deps leaves such out.",
                 **facts,
             )
-        found.append(finding)
-    return found or [
+        findings.append(finding)
+    return findings or [
         error(
             "resolver-failed",
-            planned.name,
+            plan.name,
             "pip cannot install the plan of {subject} from the bundle, for a reason that offlinepack does not know.",
             "The words below are pip's.",
-            log=answer.get_last_lines(),
+            log=output.get_last_lines(),
         )
     ]
 
 
-def _find_unmet(planned: TargetPlan, target: Target, wheels: Mapping[str, WheelModules]) -> Iterator[dict[str, str]]:
-    """What the plan's wheels need and its versions do not give, as pip tells a cause; extras are left to pip."""
-    versions = {one.name: one.version for one in planned.install}
-    for one in planned.install:
-        for each in wheels[one.file].requirements if one.file in wheels else ():
-            has = versions.get(canonicalize_name(each.name))
-            if (has is None or not each.specifier.contains(has, prereleases=True)) and _applies_to(each, "", target):
+def _find_unmet(plan: TargetPlan, target: Target, wheels: Mapping[str, WheelModules]) -> Iterator[dict[str, str]]:
+    """Yield the requirements without extras that the plan does not satisfy, in the form of pip's causes."""
+    versions = {planned.name: planned.version for planned in plan.install}
+    for distribution in plan.install:
+        for requirement in wheels[distribution.file].requirements if distribution.file in wheels else ():
+            version = versions.get(canonicalize_name(requirement.name))
+            if (version is None or not requirement.specifier.contains(version, prereleases=True)) and _applies_to(
+                requirement, "", target
+            ):
                 yield {
-                    "by": f"{one.name} {one.version}",
-                    "project": each.name,
-                    "wanted": f"{each.name}{each.specifier}",
+                    "by": f"{distribution.name} {distribution.version}",
+                    "project": requirement.name,
+                    "wanted": f"{requirement.name}{requirement.specifier}",
                 }
 
 
-def is_equal_version(one: str, other: str) -> bool:
-    """Whether two ways to write a version mean the same one."""
+def is_equal_version(version: str, other_version: str) -> bool:
+    """Return whether two version strings denote the same version."""
     try:
-        return Version(one) == Version(other)
+        return Version(version) == Version(other_version)
     except InvalidVersion:
-        return one == other
+        return version == other_version

@@ -40,55 +40,58 @@ def check_bundle_targets(
     machines: Mapping[str, Target] | None = None,
     store: Store | None = None,
 ) -> Iterator[Verdict]:
-    """A verdict for each of these targets of the bundle (all of them), side by side, in the manifest's order.
+    """Yield a verdict for each of these targets (default: all targets) in the order of the manifest.
 
-    `machines`: tag -> what is known of that target beyond the manifest, the libraries that its probe found. `store`
-    knows the native code of wheels that it has. IntegrityError where the bundle or one of its wheels is not sound.
+    `machines`: tag -> target with more facts than the manifest has (the libraries that its probe found). `store` caches
+    the native code of its wheels. Raises IntegrityError if the bundle or a wheel is damaged.
     """
-    wanted = tuple(targets if targets is not None else bundle.manifest.targets)
-    files = set(_list_wheels(wanted))
+    plans = tuple(targets if targets is not None else bundle.manifest.targets)
+    files = set(_list_wheels(plans))
     with _open_folder(bundle) as folder, ThreadPoolExecutor(max(1, os.cpu_count() or 1)) as pool:
-        read = {
-            one: pool.submit(read_wheel_modules, folder / one)
-            for one in _write_files(bundle, wanted, folder)
-            if one in files
+        reports = {
+            path: pool.submit(read_wheel_modules, folder / path)
+            for path in _write_files(bundle, plans, folder)
+            if path in files
         }
-        wheels = {one: read[one].result() for one in sorted(read)}
-        answers = [pool.submit(resolve_from_bundle, one, folder, wheels) for one in wanted]
-        bundled = _BundleContents(
+        wheels = {path: reports[path].result() for path in sorted(reports)}
+        outputs = [pool.submit(resolve_from_bundle, target_plan, folder, wheels) for target_plan in plans]
+        contents = _BundleContents(
             bundle.manifest,
             wheels,
-            {one.path: StoredFile(one.path, folder / one.path, one.size, one.sha256) for one in bundle.manifest.files},
+            {
+                file.path: StoredFile(file.path, folder / file.path, file.size, file.sha256)
+                for file in bundle.manifest.files
+            },
             store,
         )
-        for planned, answer in zip(wanted, answers, strict=True):
-            target = (machines or {}).get(planned.tag) or Target(planned.name, planned.facts)
-            yield _make_verdict(planned, target, answer.result(), bundled)
+        for plan, output in zip(plans, outputs, strict=True):
+            target = (machines or {}).get(plan.tag) or Target(plan.name, plan.facts)
+            yield _make_verdict(plan, target, output.result(), contents)
 
 
 def check_targets(
     manifest: Manifest, members: Iterable[Member], machines: Mapping[str, Target], store: Store | None
 ) -> Iterator[Verdict]:
-    """The same of a bundle that is not written yet, from the files that it will hold; MachineError where one fails."""
-    failed: list[Finding] = []
+    """Yield the verdicts of a bundle that is not written yet; raise MachineError after the last if one fails."""
+    findings: list[Finding] = []
     with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
         for member in members:
             if isinstance(member.content, Path):
-                place = Path(folder, member.file.path)
-                place.parent.mkdir(parents=True, exist_ok=True)
+                link = Path(folder, member.file.path)
+                link.parent.mkdir(parents=True, exist_ok=True)
                 try:
-                    place.symlink_to(member.content.absolute())
-                except OSError:  # Windows, without the right to
-                    shutil.copyfile(member.content, place)
+                    link.symlink_to(member.content.absolute())
+                except OSError:  # Windows without the privilege to create links
+                    shutil.copyfile(member.content, link)
         for verdict in check_bundle_targets(Bundle(Path(folder), manifest, b"", {}), None, machines, store):
-            failed += verdict.findings if verdict.installs is False else ()
+            findings += verdict.findings if verdict.installs is False else ()
             yield verdict
-    raise_on_errors(MachineError, failed)
+    raise_on_errors(MachineError, findings)
 
 
 @contextmanager
 def _open_folder(bundle: Bundle) -> Iterator[Path]:
-    """The bundle's own where it is one, else one that is empty."""
+    """Open the folder of an unpacked bundle, otherwise an empty temporary folder."""
     if bundle.path.is_dir():
         yield bundle.path
     else:
@@ -97,13 +100,13 @@ def _open_folder(bundle: Bundle) -> Iterator[Path]:
 
 
 def _write_files(bundle: Bundle, targets: Sequence[TargetPlan], folder: Path) -> Iterator[str]:
-    """Each file of these targets, as soon as it lies in the folder."""
-    wanted = {one.path for target in targets for one in bundle.manifest.list_files(target)}
+    """Yield the path of each file of these targets as soon as it is in the folder."""
+    paths = {file.path for target in targets for file in bundle.manifest.list_files(target)}
     if bundle.path.is_dir():
-        yield from sorted(wanted)
+        yield from sorted(paths)
         return
     for member in bundle.read_members():
-        if member.file.path in wanted:
+        if member.file.path in paths:
             member.write_file(folder)
             yield member.file.path
         else:
@@ -114,15 +117,15 @@ def _list_wheels(targets: Iterable[TargetPlan]) -> list[str]:
     return sorted({file for target in targets for _, _, file in _list_files(target) if file.endswith(".whl")})
 
 
-def _list_files(planned: TargetPlan) -> list[tuple[str, str, str]]:
-    """Name, version and file of all that a target takes, tools last."""
-    install = [(one.name, one.version, one.file) for one in planned.install]
-    return install + [(one.name, one.version, one.file) for one in planned.tools]
+def _list_files(plan: TargetPlan) -> list[tuple[str, str, str]]:
+    """Return name, version and file of the distributions of a target plan, tools last."""
+    install = [(distribution.name, distribution.version, distribution.file) for distribution in plan.install]
+    return install + [(tool.name, tool.version, tool.file) for tool in plan.tools]
 
 
 @dataclass(frozen=True)
 class _BundleContents:
-    """The bundle's files, by their paths."""
+    """The files of a bundle by their paths."""
 
     manifest: Manifest
     wheels: Mapping[str, WheelModules]
@@ -130,36 +133,44 @@ class _BundleContents:
     store: Store | None
 
 
-def _make_verdict(planned: TargetPlan, target: Target, answer: PipOutput, bundled: _BundleContents) -> Verdict:
-    mine = {one.name: bundled.wheels[one.file] for one in planned.install if one.file in bundled.wheels}
+def _make_verdict(plan: TargetPlan, target: Target, output: PipOutput, contents: _BundleContents) -> Verdict:
+    wheels = {
+        distribution.name: contents.wheels[distribution.file]
+        for distribution in plan.install
+        if distribution.file in contents.wheels
+    }
     findings = [
-        *compare_with_plan(planned, target, answer, bundled.wheels),
-        *find_clashes([one.wheel for one in mine.values()], planned.facts.os),
+        *compare_with_plan(plan, target, output, contents.wheels),
+        *find_clashes([wheel.wheel for wheel in wheels.values()], plan.facts.os),
     ]
-    findings += check_path_length(planned, bundled.manifest, mine.values())
-    for name, version, file in _list_files(planned):
-        if file in bundled.wheels:
-            findings += check_wheel_identity(name, version, bundled.wheels[file], target)
-    findings += check_entry_points(mine.values())
-    files = {one.name: bundled.files[one.file] for one in planned.install if one.name in mine}
-    needs = find_needs(files, target, bundled.store)
-    asked = "sonames" in target.probe_output
-    rests_on_rule = [one for one in needs.findings if one.code == "library-needed"]
-    rests_on_rule += [] if asked else check_usual_libraries(needs.needs)
-    findings += [one for one in needs.findings if one not in rests_on_rule]
-    rests_on_rule += check_python_patch(planned, mine)
-    not_checked = [text("whether its modules can be imported (--live)")]
-    if not asked and (needs.needs or planned.facts.os != "linux"):
-        not_checked.append(text("which shared libraries that very machine has: its probe would tell"))
-    if sources := list_sdists(planned):
-        not_checked.append(text("what {names} need and bring, which are built on the target", names=sources))
-    failed = any(one.level == "error" for one in findings)
+    findings += check_path_length(plan, contents.manifest, wheels.values())
+    for name, version, file in _list_files(plan):
+        if file in contents.wheels:
+            findings += check_wheel_identity(name, version, contents.wheels[file], target)
+    findings += check_entry_points(wheels.values())
+    files = {
+        distribution.name: contents.files[distribution.file]
+        for distribution in plan.install
+        if distribution.name in wheels
+    }
+    needs = find_needs(files, target, contents.store)
+    is_probed = "sonames" in target.probe_output
+    forecast = [finding for finding in needs.findings if finding.code == "library-needed"]
+    forecast += [] if is_probed else check_usual_libraries(needs.needs)
+    findings += [finding for finding in needs.findings if finding not in forecast]
+    forecast += check_python_patch(plan, wheels)
+    limitations = [text("whether its modules can be imported (--live)")]
+    if not is_probed and (needs.needs or plan.facts.os != "linux"):
+        limitations.append(text("which shared libraries that very machine has: its probe would tell"))
+    if sdists := list_sdists(plan):
+        limitations.append(text("what {names} need and bring, which are built on the target", names=sdists))
+    has_errors = any(finding.level == "error" for finding in findings)
     return Verdict(
-        planned.name,
-        planned.tag,
-        installs=None if "marker" in answer.facts and not failed else not failed,
+        plan.name,
+        plan.tag,
+        installs=None if "marker" in output.facts and not has_errors else not has_errors,
         findings=tuple(findings),
-        forecast=tuple(rests_on_rule),
-        modules={name: wheel.top_level_modules for name, wheel in mine.items()},
-        limitations=tuple(not_checked),
+        forecast=tuple(forecast),
+        modules={name: wheel.top_level_modules for name, wheel in wheels.items()},
+        limitations=tuple(limitations),
     )

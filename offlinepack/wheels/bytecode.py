@@ -21,7 +21,7 @@ from offlinepack.store import Store, StoredFile
 from offlinepack.targets.model import Target
 from offlinepack.wheels.writer import pack_wheel
 
-# Runs in the interpreter that the code is for. Nothing of the wheel is imported or run: it is only compiled.
+# Runs in the interpreter of the target version. The modules are only compiled, never imported or run.
 _COMPILE_SCRIPT = """\
 import sys
 del sys.path[0]
@@ -29,45 +29,50 @@ import importlib.util, marshal, os, types, warnings, zipfile
 warnings.simplefilter("ignore")
 head = importlib.util.MAGIC_NUMBER + bytes(8 if sys.version_info < (3, 7) else 12)
 
-def unordered(one, within=False):
+def is_unordered(value, in_frozenset=False):
     # before 3.11 marshal writes a frozenset in the order of its hashes, and these hash by their address
-    if isinstance(one, types.CodeType):
-        return within or any(unordered(const) for const in one.co_consts)
-    if isinstance(one, (tuple, frozenset)):
-        return any(unordered(each, within or isinstance(one, frozenset)) for each in one)
-    return within and one in (None, Ellipsis)
+    if isinstance(value, types.CodeType):
+        return in_frozenset or any(is_unordered(constant) for constant in value.co_consts)
+    if isinstance(value, (tuple, frozenset)):
+        return any(is_unordered(element, in_frozenset or isinstance(value, frozenset)) for element in value)
+    return in_frozenset and value in (None, Ellipsis)
 
 with zipfile.ZipFile(sys.argv[1]) as archive:
-    for name in sorted(one for one in archive.namelist() if one.endswith(".py") and ".dist-info/" not in one):
+    for name in sorted(path for path in archive.namelist() if path.endswith(".py") and ".dist-info/" not in path):
         try:
             code = compile(archive.read(name), name, "exec", 0, True)
         except Exception:
             continue
-        if sys.version_info < (3, 11) and unordered(code):
+        if sys.version_info < (3, 11) and is_unordered(code):
             continue
         path = os.path.join(os.fsencode(sys.argv[2]), *(name + "c").encode("utf-8").split(b"/"))
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as out:
-            out.write(head + marshal.dumps(code))
+        with open(path, "wb") as file:
+            file.write(head + marshal.dumps(code))
 """
 
 _FORMAT_VERSION = 1
-"""changes when the same wheel and interpreter give another file"""
+"""increases when the same wheel and interpreter give another file"""
 
 
 def compile_bytecode(
-    wanted: Iterable[tuple[Target, Sequence[StoredFile]]], store: Store, named: Sequence[str] = ()
+    wheels_by_target: Iterable[tuple[Target, Sequence[StoredFile]]], store: Store, interpreters: Sequence[str] = ()
 ) -> tuple[dict[str, Path], list[Finding]]:
-    """For each target and its wheels: path in the bundle -> file; a note for each Python that this host has not.
+    """Return the compiled files by their path in the bundle, and a note for each Python that the host lacks.
 
-    `named`: interpreters to try before those that are found. The store keeps what was compiled once.
+    `interpreters` are tried before those that are found on the host. The store caches the results.
     """
     files: dict[str, Path] = {}
     jobs: dict[str, tuple[StoredFile, Interpreter]] = {}
     findings: list[Finding] = []
-    for target, wheels in wanted:
+    for target, wheels in wheels_by_target:
         python = next(
-            (one for one in find_build_interpreters(target, named, None) if _shares_bytecode(one.target, target)), None
+            (
+                interpreter
+                for interpreter in find_build_interpreters(target, interpreters, None)
+                if _shares_bytecode(interpreter.target, target)
+            ),
+            None,
         )
         if python is None:
             findings.append(
@@ -83,16 +88,16 @@ def compile_bytecode(
         for wheel in wheels:
             jobs.setdefault(make_bytecode_path(target.tag, wheel.name), (wheel, python))
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        made = pool.map(lambda one: _compile_cached(one[0], one[1], store), jobs.values())
-        files.update((path, file) for path, file in zip(jobs, made, strict=True) if file is not None)
+        compiled = pool.map(lambda job: _compile_cached(job[0], job[1], store), jobs.values())
+        files.update((path, file) for path, file in zip(jobs, compiled, strict=True) if file is not None)
     return files, findings
 
 
-def _shares_bytecode(own: Target, wanted: Target) -> bool:
-    """Whether one Python reads the bytecode of the other: that depends on neither system nor machine."""
-    same = ("implementation", "free_threaded")
-    alike = all(getattr(own.facts, one) == getattr(wanted.facts, one) for one in same)
-    return alike and _get_minor_version(own) == _get_minor_version(wanted)
+def _shares_bytecode(build: Target, target: Target) -> bool:
+    """Return whether one Python can read the bytecode of the other; system and machine do not matter."""
+    fields = ("implementation", "free_threaded")
+    has_same_fields = all(getattr(build.facts, field) == getattr(target.facts, field) for field in fields)
+    return has_same_fields and _get_minor_version(build) == _get_minor_version(target)
 
 
 def _get_minor_version(target: Target) -> str:
@@ -100,29 +105,29 @@ def _get_minor_version(target: Target) -> str:
 
 
 def _compile_cached(wheel: StoredFile, python: Interpreter, store: Store) -> Path | None:
-    """What this interpreter makes of a wheel, from the store where it was made before; None where that is nothing."""
+    """Return the bytecode of a wheel from the store, otherwise compile it; None if it has no modules."""
     facts = python.target.facts
     kind = f"bytecode-{facts.implementation}-{facts.python}{'t' if facts.free_threaded else ''}"
-    known = store.get_cached(wheel.sha256, kind, _FORMAT_VERSION)
-    if known == "":
+    cached_sha256 = store.get_cached(wheel.sha256, kind, _FORMAT_VERSION)
+    if cached_sha256 == "":
         return None
-    found = store.get(known, wheel.name) if isinstance(known, str) else None
-    if found is None:
+    stored = store.get(cached_sha256, wheel.name) if isinstance(cached_sha256, str) else None
+    if stored is None:
         with tempfile.TemporaryDirectory(prefix="offlinepack-") as work:
-            made = compile_wheel(wheel.path, python.path, Path(work) / wheel.name)
-            found = store.add_file(made) if made else None
-        store.set_cached(wheel.sha256, kind, found.sha256 if found else "", _FORMAT_VERSION)
-    return found.path if found else None
+            compiled = compile_wheel(wheel.path, python.path, Path(work) / wheel.name)
+            stored = store.add_file(compiled) if compiled else None
+        store.set_cached(wheel.sha256, kind, stored.sha256 if stored else "", _FORMAT_VERSION)
+    return stored.path if stored else None
 
 
-def compile_wheel(wheel: Path, python: Path | str, out: Path) -> Path | None:
-    """`out` (its name is the wheel's): what this interpreter makes of the sources; None where there are none.
+def compile_wheel(wheel: Path, python: Path | str, output: Path) -> Path | None:
+    """Compile the modules of a wheel into `output`, a wheel of the same name; None if it has no modules.
 
-    BuildError where it does not even start.
+    Raises BuildError if the interpreter cannot run.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent) as work:
-        done = subprocess.run(
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent) as work:
+        process = subprocess.run(
             [str(python), "-s", "-S", "-B", "-c", _COMPILE_SCRIPT, str(wheel), work],
             env=_make_environment(os.environ),
             stdin=subprocess.DEVNULL,
@@ -131,22 +136,22 @@ def compile_wheel(wheel: Path, python: Path | str, out: Path) -> Path | None:
             errors="replace",
             check=False,
         )
-        if done.returncode:
+        if process.returncode:
             raise BuildError(
                 error(
                     "not-compiled",
-                    out.name,
+                    output.name,
                     "{python} could not compile {subject}.",
                     "Leave --bytecode out, or name another interpreter with --build-python.",
-                    log=done.stderr[-2000:],
+                    log=process.stderr[-2000:],
                     python=python,
                 )
             )
-        return pack_wheel(Path(work), out)
+        return pack_wheel(Path(work), output)
 
 
 def _make_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Variables in which an interpreter always starts alike: marshal's bytes tell what else was alive."""
-    kept = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP")
+    """Return variables that make an interpreter start the same way each time: marshal depends on other live objects."""
+    allowed = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP")
     fixed = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
-    return {**{name: value for name, value in environment.items() if name.upper() in kept}, **fixed}
+    return {**{name: value for name, value in environment.items() if name.upper() in allowed}, **fixed}

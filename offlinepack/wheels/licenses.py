@@ -17,69 +17,75 @@ from packaging.licenses import InvalidLicenseExpression, canonicalize_license_ex
 from packaging.metadata import RawMetadata
 
 _MAX_NAME_LENGTH = 80
-"""a License field that is longer is the licence's text"""
+"""a longer License field is the text of a license"""
 
 
 class License(NamedTuple):
-    """What a distribution says of its licence."""
+    """The license that a distribution declares."""
 
     terms: tuple[str, ...]
-    """SPDX expressions; or names, where SPDX has no word for what it says; all of them hold"""
+    """SPDX expressions, or names that SPDX does not know; all of them apply"""
     source: str
-    """expression, classifier, field or text; '' where it says nothing"""
+    """expression, classifier, field or text; '' if none is declared"""
 
 
 def detect_license(raw: RawMetadata, texts: Callable[[], Iterable[str]]) -> License:
-    """The licence of METADATA as `packaging.metadata.parse_email` reads it; `texts` are the licence files' contents."""
+    """Return the license from parsed METADATA; `texts` reads the contents of the license files."""
     expression = raw.get("license_expression", "").strip()
     if expression:
         return License((normalize_expression(expression) or expression,), "expression")
     field = " ".join(raw.get("license", "").split())
-    named = [one.rpartition(" :: ")[2] for one in raw.get("classifiers", []) if one.startswith("License :: ")]
-    named = [one for one in named if one != "OSI Approved"]
-    if named:
+    licenses = [
+        classifier.rpartition(" :: ")[2]
+        for classifier in raw.get("classifiers", [])
+        if classifier.startswith("License :: ")
+    ]
+    licenses = [name for name in licenses if name != "OSI Approved"]
+    if licenses:
         return License(
-            tuple(dict.fromkeys(_combine_classifiers(named, normalize_expression(field), texts))), "classifier"
+            tuple(dict.fromkeys(_combine_classifiers(licenses, normalize_expression(field), texts))), "classifier"
         )
     if field.lower() not in ("", "unknown", "none", "license", "see license", "license.txt", "license file"):
-        written = normalize_expression(field) or _recognize_text(field)
-        if not written and (family := _load_table()["shortly"].get(field.lower(), field)) in _load_table()["family"]:
-            written = _select_in_family(_load_table()["family"][family], texts)
-        written = written or (field if len(field) <= _MAX_NAME_LENGTH else "")
-        if written:
-            return License((written,), "field")
-    found = dict.fromkeys(filter(None, map(_recognize_text, texts())))
-    return License((next(iter(found)),), "text") if len(found) == 1 else License((), "")
+        term = normalize_expression(field) or _recognize_text(field)
+        if not term and (family := _load_table()["shortly"].get(field.lower(), field)) in _load_table()["family"]:
+            term = _select_in_family(_load_table()["family"][family], texts)
+        term = term or (field if len(field) <= _MAX_NAME_LENGTH else "")
+        if term:
+            return License((term,), "field")
+    terms = dict.fromkeys(filter(None, map(_recognize_text, texts())))
+    return License((next(iter(terms)),), "text") if len(terms) == 1 else License((), "")
 
 
 @lru_cache(4096)
-def normalize_expression(words: str) -> str:
-    """These words as an SPDX expression in its canonical form; '' where they are none."""
-    if not words or len(words) > 300:
+def normalize_expression(text: str) -> str:
+    """Return the canonical form of an SPDX expression; '' if the text is none."""
+    if not text or len(text) > 300:
         return ""
-    plain = _load_table()["written"].get(words.lower().removesuffix(".").strip())
+    plain = _load_table()["written"].get(text.lower().removesuffix(".").strip())
     try:
-        return str(canonicalize_license_expression(plain or words))
+        return str(canonicalize_license_expression(plain or text))
     except InvalidLicenseExpression:
         return ""
 
 
-def _combine_classifiers(named: Collection[str], field: str, texts: Callable[[], Iterable[str]]) -> Iterable[str]:
-    """What the classifiers say; the field where it says the same more exactly, or how several belong together."""
+def _combine_classifiers(licenses: Collection[str], field: str, texts: Callable[[], Iterable[str]]) -> Iterable[str]:
+    """Return the licenses of the classifiers, or the field if it is more exact or combines them."""
     exact, family = _load_table()["exact"], _load_table()["family"]
-    said = set(re.split(r"[\s()]+", field)) - {"AND", "OR", "WITH", ""}
-    begins = [exact.get(one) or (family.get(one) or {"begins": "\0"})["begins"] for one in named]
-    if said and all(any(one.startswith(each) for one in said) for each in begins):
+    identifiers = set(re.split(r"[\s()]+", field)) - {"AND", "OR", "WITH", ""}
+    prefixes = [exact.get(name) or (family.get(name) or {"begins": "\0"})["begins"] for name in licenses]
+    if identifiers and all(any(identifier.startswith(prefix) for identifier in identifiers) for prefix in prefixes):
         return [field]
-    return [exact.get(one) or (_select_in_family(family[one], texts) if one in family else one) for one in named]
+    return [
+        exact.get(name) or (_select_in_family(family[name], texts) if name in family else name) for name in licenses
+    ]
 
 
 def _select_in_family(family: dict[str, str], texts: Callable[[], Iterable[str]]) -> str:
-    begins = family["begins"]
-    # a text may hold two licences of two families, but the most exact of one family comes first
-    said = [[one for one in _match_texts(text) if one.startswith(begins)][:1] for text in texts()]
-    found = {one for each in said for one in each}
-    return found.pop() if len(found) == 1 else family["default"]
+    prefix = family["begins"]
+    # a text may hold licenses of two families; the most exact of a family comes first
+    matches = [[name for name in _match_texts(text) if name.startswith(prefix)][:1] for text in texts()]
+    names = {name for first_matches in matches for name in first_matches}
+    return names.pop() if len(names) == 1 else family["default"]
 
 
 _TEXT_PATTERNS = (
@@ -98,10 +104,10 @@ _TEXT_PATTERNS = (
 
 
 def _recognize_text(text: str) -> str:
-    """The licence that has this text; '' where it is none of the usual ones, or more than one."""
-    found = _match_texts(text)
-    kinds = {name.split("-")[0] for name in found}
-    return found[0] if len(kinds) == 1 else ""
+    """Return the license of a text; '' if it is unknown, or if the text holds several."""
+    names = _match_texts(text)
+    kinds = {name.split("-")[0] for name in names}
+    return names[0] if len(kinds) == 1 else ""
 
 
 def _match_texts(text: str) -> list[str]:
@@ -110,12 +116,12 @@ def _match_texts(text: str) -> list[str]:
 
 
 def are_terms_allowed(terms: Collection[str], is_allowed: Callable[[str], bool]) -> bool:
-    """Whether each of these terms may be used where single identifiers may: of A OR B one has to, of A AND B both."""
+    """Return whether all terms are allowed: of A OR B one operand must be allowed, of A AND B both."""
     return all(
-        _evaluate_expression(_split_expression(normalize_expression(one)), is_allowed)
-        if normalize_expression(one)
-        else is_allowed(one)
-        for one in terms
+        _evaluate_expression(_split_expression(normalize_expression(term)), is_allowed)
+        if normalize_expression(term)
+        else is_allowed(term)
+        for term in terms
     )
 
 
@@ -123,38 +129,38 @@ def _split_expression(expression: str) -> list[str]:
     return re.findall(r"[()]|[^\s()]+", expression)
 
 
-def _evaluate_expression(words: list[str], is_allowed: Callable[[str], bool]) -> bool:
-    # SPDX: WITH binds more closely than AND, AND more closely than OR; `words` is used up
-    def one() -> bool:
-        word = words.pop(0)
-        if word == "(":
-            value = any_of()
-            words.pop(0)
-            return value
-        plain = is_allowed(word)
-        if words[:1] == ["WITH"]:
-            words.pop(0)
-            return is_allowed(f"{word} WITH {words.pop(0)}") or plain
-        return plain
+def _evaluate_expression(tokens: list[str], is_allowed: Callable[[str], bool]) -> bool:
+    # SPDX: WITH binds more closely than AND, AND more closely than OR; `tokens` is consumed
+    def parse_term() -> bool:
+        identifier = tokens.pop(0)
+        if identifier == "(":
+            is_true = parse_or()
+            tokens.pop(0)
+            return is_true
+        is_identifier_allowed = is_allowed(identifier)
+        if tokens[:1] == ["WITH"]:
+            tokens.pop(0)
+            return is_allowed(f"{identifier} WITH {tokens.pop(0)}") or is_identifier_allowed
+        return is_identifier_allowed
 
-    def all_of() -> bool:
-        value = one()
-        while words[:1] == ["AND"]:
-            words.pop(0)
-            value = one() and value
-        return value
+    def parse_and() -> bool:
+        is_true = parse_term()
+        while tokens[:1] == ["AND"]:
+            tokens.pop(0)
+            is_true = parse_term() and is_true
+        return is_true
 
-    def any_of() -> bool:
-        value = all_of()
-        while words[:1] == ["OR"]:
-            words.pop(0)
-            value = all_of() or value
-        return value
+    def parse_or() -> bool:
+        is_true = parse_and()
+        while tokens[:1] == ["OR"]:
+            tokens.pop(0)
+            is_true = parse_and() or is_true
+        return is_true
 
-    return any_of()
+    return parse_or()
 
 
 @cache
 def _load_table() -> dict[str, Any]:
-    found: dict[str, Any] = tomllib.loads(Path(__file__).with_name("licenses.toml").read_text("utf-8"))
-    return found
+    table: dict[str, Any] = tomllib.loads(Path(__file__).with_name("licenses.toml").read_text("utf-8"))
+    return table

@@ -20,11 +20,11 @@ from offlinepack.store import Store, StoredFile
 from offlinepack.wheels.inspect import READER_VERSION, inspect_wheel
 
 _MIN_POOL_BYTES = 16 << 20
-"""bytes of unknown wheels for which processes are started; fewer are read sooner than those run"""
+"""bytes of unknown wheels from which on processes are worth their start"""
 
 
 class InspectionPool:
-    """Looks at wheels as they arrive, in processes; when it ended, the store knows more about them."""
+    """A pool of processes that inspects wheels as they arrive and fills the cache of the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -34,7 +34,7 @@ class InspectionPool:
         self._submitted_hashes: set[str] = set()
         """sha256"""
         self._pending_bytes = 0
-        """bytes of the wheels that nobody has looked at"""
+        """bytes of the wheels that are not inspected yet"""
 
     def __enter__(self) -> InspectionPool:
         return self
@@ -46,7 +46,7 @@ class InspectionPool:
         self.finish()
 
     def submit(self, file: StoredFile) -> None:
-        """Have this file looked at, where it is a wheel that is not known; once, however often it is told of."""
+        """Queue a file for inspection once, if it is a wheel without a cached report."""
         with self._lock:
             if file.sha256 in self._submitted_hashes or not file.name.endswith(".whl"):
                 return
@@ -57,25 +57,26 @@ class InspectionPool:
             self._pending_bytes += file.size
             self._queue.put(file)
             if self._pending_bytes > _MIN_POOL_BYTES and not self._threads:
-                feed = functools.partial(self._run_process, self._queue)
-                self._threads = [threading.Thread(target=feed, daemon=True) for _ in range(_count_workers())]
+                target = functools.partial(self._run_process, self._queue)
+                self._threads = [threading.Thread(target=target, daemon=True) for _ in range(_count_workers())]
                 for thread in self._threads:
                     thread.start()
 
     def finish(self) -> None:
-        """Return when all that came was looked at."""
+        """Wait until all queued wheels are inspected."""
         with self._lock:
-            threads, waiting = self._threads, self._queue
+            threads, files = self._threads, self._queue
             self._threads, self._queue, self._pending_bytes = [], queue.SimpleQueue(), 0
         for _ in threads:
-            waiting.put(None)
+            files.put(None)
         for thread in threads:
             thread.join()
 
-    def _run_process(self, waiting: queue.SimpleQueue[StoredFile | None]) -> None:
-        """One process that gets a file at a time until there is none; where it fails, the files are left for later."""
-        start = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from offlinepack.wheels import pool; pool.serve_inspections()"
-        command = [sys.executable, "-I", "-c", start, json.dumps(sys.path)]
+    def _run_process(self, files: queue.SimpleQueue[StoredFile | None]) -> None:
+        """Feed files to one process until the queue ends; if it fails, the files are inspected on demand."""
+        code = "import json, sys; sys.path[:] = json.loads(sys.argv[1])\n"
+        code += "from offlinepack.wheels.pool import serve_inspections; serve_inspections()"
+        command = [sys.executable, "-I", "-c", code, json.dumps(sys.path)]
         with (
             suppress(OSError),
             subprocess.Popen(
@@ -83,9 +84,9 @@ class InspectionPool:
             ) as process,
         ):
             assert process.stdin and process.stdout
-            while (file := waiting.get()) is not None:
-                job = [str(self._store.path), file.name, str(file.path), file.size, file.sha256]
-                process.stdin.write(json.dumps(job).encode() + b"\n")
+            while (file := files.get()) is not None:
+                fields = [str(self._store.path), file.name, str(file.path), file.size, file.sha256]
+                process.stdin.write(json.dumps(fields).encode() + b"\n")
                 process.stdin.flush()
                 if not process.stdout.readline():
                     return
@@ -96,11 +97,11 @@ def _count_workers() -> int:
 
 
 def serve_inspections() -> None:
-    """The process: a line of JSON for each file on stdin, an empty line on stdout when it was looked at."""
+    """Inspect the files that stdin names, one JSON line each; answer with an empty line on stdout."""
     for line in sys.stdin.buffer:
         folder, name, path, size, sha256 = json.loads(line)
         file, store = StoredFile(name, Path(path), size, sha256), Store(Path(folder))
-        with suppress(OfflinepackError):  # it is told where it matters
+        with suppress(OfflinepackError):  # reported when the wheel is used
             inspect_wheel(file, store)
         sys.stdout.buffer.write(b"\n")
         sys.stdout.buffer.flush()

@@ -21,18 +21,18 @@ from offlinepack.wheels.metadata import WheelMetadata, parse_metadata
 MAX_THREADS = 8
 
 MAX_UNRANGED_BYTES = 1 << 16
-"""bytes that are read of a server that knows no ranges"""
+"""bytes that are read from a server without range requests"""
 
 
 def read_all(wheels: Iterable[PackageWheel], client: Client, folder: Path) -> dict[str, WheelMetadata]:
-    """File name -> what its METADATA says, of those that let it be read; kept in `folder`, where pip looks."""
-    kept, session = ReadCache(str(folder)), _ClientSession(client)
+    """Return file name -> METADATA of the wheels that are readable; cache it in `folder`, where pip reads it."""
+    cache, session = ReadCache(str(folder)), _ClientSession(client)
 
     def read(wheel: PackageWheel) -> WheelMetadata | None:
         key = wheel.hashes.get("sha256", "")
-        content = kept.get("metadata", key)
+        content = cache.get("metadata", key)
         if content is None:
-            # a server that knows no ranges, or a wheel that no tool can read: packing it will tell
+            # a server without ranges, or a damaged wheel, which the build reports later
             with contextlib.suppress(OfflinepackError, ValueError, OSError, KeyError, TypeError):
                 content = (
                     read_wheel_metadata(io.BytesIO(Path(wheel.path).read_bytes()))
@@ -41,17 +41,17 @@ def read_all(wheels: Iterable[PackageWheel], client: Client, folder: Path) -> di
                 )
         if content is None:
             return None
-        kept.put("metadata", key, content)
+        cache.put("metadata", key, content)
         return parse_metadata(content)
 
-    listed = list({one.filename: one for one in wheels}.values())
+    unique_wheels = list({wheel.filename: wheel for wheel in wheels}.values())
     with ThreadPoolExecutor(MAX_THREADS) as pool:
-        found = zip(listed, pool.map(read, listed), strict=True)
-        return {wheel.filename: told for wheel, told in found if told is not None}
+        pairs = zip(unique_wheels, pool.map(read, unique_wheels), strict=True)
+        return {wheel.filename: metadata for wheel, metadata in pairs if metadata is not None}
 
 
 class _ClientSession:
-    """Our client, as `at_end` takes it."""
+    """A client with the interface of requests, as `read_metadata_by_ranges` expects it."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -60,14 +60,14 @@ class _ClientSession:
         link = SimpleNamespace(url_without_fragment=(wheel.url or "").partition("#")[0])
         with contextlib.suppress(OfflinepackError, ValueError):
             return read_metadata_by_ranges(self, link)
-        beside = self.get(f"{link.url_without_fragment}.metadata", {})
-        return beside.content if beside.status_code == 200 else None
+        response = self.get(f"{link.url_without_fragment}.metadata", {})
+        return response.content if response.status_code == 200 else None
 
     def get(self, url: str, headers: Mapping[str, str], stream: bool = True) -> Any:
-        with self.client.open_response(url, url.rpartition("/")[2], headers) as (answer, _):
-            small = (
-                answer.status == 206
-                or int(answer.headers.get("Content-Length", MAX_UNRANGED_BYTES + 1)) <= MAX_UNRANGED_BYTES
+        with self.client.open_response(url, url.rpartition("/")[2], headers) as (response, _):
+            is_small = (
+                response.status == 206
+                or int(response.headers.get("Content-Length", MAX_UNRANGED_BYTES + 1)) <= MAX_UNRANGED_BYTES
             )
-            content = answer.read() if small else b""
-            return SimpleNamespace(status_code=answer.status, headers=answer.headers, content=content, close=bool)
+            content = response.read() if is_small else b""
+            return SimpleNamespace(status_code=response.status, headers=response.headers, content=content, close=bool)

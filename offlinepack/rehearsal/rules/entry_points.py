@@ -9,18 +9,18 @@ from offlinepack.wheels.report import WheelModules
 
 
 def check_entry_points(wheels: Collection[WheelModules]) -> list[Finding]:
-    """Commands, and other entry points into the distribution itself, whose module is not there."""
-    every = frozenset().union(*(one.modules for one in wheels))
+    """Return warnings for commands and plugins whose module does not exist."""
+    modules = frozenset().union(*(wheel.modules for wheel in wheels))
     return [
         warning(
             "entry-point-dangles",
-            one.wheel.filename,
+            wheel.wheel.filename,
             "{subject}: its entry point {name} names the module {module}, which is not there.",
             "It will not work; the rest may. Ask its makers.",
             name=name,
             module=module,
         )
-        for one in wheels
-        for name, module, bare in one.entry_points
-        if module not in every and not (bare and module.rpartition(".")[0] in every)
+        for wheel in wheels
+        for name, module, bare in wheel.entry_points
+        if module not in modules and not (bare and module.rpartition(".")[0] in modules)
     ]

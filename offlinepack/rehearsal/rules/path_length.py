@@ -10,26 +10,28 @@ from offlinepack.ontarget.manifest import Manifest, TargetPlan
 from offlinepack.wheels.report import WheelModules
 
 MAX_PATH_LENGTH = 259
-"""Windows, without its long paths: characters of a path"""
+"""characters of a path on Windows without long paths"""
 
 MIN_FOLDER_LENGTH = 60
-"""characters that the folder of an environment may well have; where less is left, a warning says so"""
+"""characters that the folder of an environment usually needs; fewer cause a warning"""
 
 
-def check_path_length(planned: TargetPlan, manifest: Manifest, wheels: Iterable[WheelModules]) -> list[Finding]:
-    """Paths that Windows cannot hold, below the place that the bundle names, or anywhere."""
-    if planned.facts.os != "windows":
+def check_path_length(plan: TargetPlan, manifest: Manifest, wheels: Iterable[WheelModules]) -> list[Finding]:
+    """Return a finding if a path is too long for Windows below install-to, or nearly too long anywhere."""
+    if plan.facts.os != "windows":
         return []
-    # as preflight counts: <place>.d\<12 digits>\Lib\site-packages\<path>; bytecode adds 25 characters
+    # as preflight counts: <folder>.d\<12 digits>\Lib\site-packages\<path>; bytecode adds 25 characters
     lengths = [
-        (len(place) + (25 if place.endswith(".py") else 0), one.wheel, place) for one in wheels for place in one.paths
+        (len(name) + (25 if name.endswith(".py") else 0), report.wheel, name)
+        for report in wheels
+        for name in report.paths
     ]
     if not lengths:
         return []
-    longest, wheel, place = max(lengths, key=lambda one: (one[0], one[2]))
-    left = MAX_PATH_LENGTH - longest - len(r".d\0123456789ab\Lib\site-packages\\") + 1
-    facts: dict[str, Any] = {"file": place, "target": planned.name, "most": left}
-    if manifest.install_to and len(manifest.install_to) > left:
+    longest, wheel, path = max(lengths, key=lambda entry: (entry[0], entry[2]))
+    max_folder_length = MAX_PATH_LENGTH - longest - len(r".d\0123456789ab\Lib\site-packages\\") + 1
+    facts: dict[str, Any] = {"file": path, "target": plan.name, "most": max_folder_length}
+    if manifest.install_to and len(manifest.install_to) > max_folder_length:
         return [
             error(
                 "path-too-long",
@@ -40,7 +42,7 @@ def check_path_length(planned: TargetPlan, manifest: Manifest, wheels: Iterable[
                 **facts,
             )
         ]
-    if left >= MIN_FOLDER_LENGTH:
+    if max_folder_length >= MIN_FOLDER_LENGTH:
         return []
     return [
         warning(

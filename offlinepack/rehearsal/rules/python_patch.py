@@ -9,20 +9,20 @@ from offlinepack.ontarget.manifest import TargetPlan
 from offlinepack.wheels.report import WheelModules
 
 
-def check_python_patch(planned: TargetPlan, wheels: Mapping[str, WheelModules]) -> list[Finding]:
-    """Where only the newer patch releases of the target's Python will do, and any was asked for."""
-    if planned.facts.python.count(".") > 1 or planned.python_min.count(".") < 2:
+def check_python_patch(plan: TargetPlan, wheels: Mapping[str, WheelModules]) -> list[Finding]:
+    """Return a note if the plan needs a newer patch release than X.Y.0 and the target names none."""
+    if plan.facts.python.count(".") > 1 or plan.python_min.count(".") < 2:
         return []
-    first = f"{planned.facts.python}.0"
-    names = [name for name, wheel in wheels.items() if not wheel.requires_python.contains(first)]
+    first_release = f"{plan.facts.python}.0"
+    names = [name for name, wheel in wheels.items() if not wheel.requires_python.contains(first_release)]
     return [
         note(
             "python-patch",
-            ", ".join(names) or planned.name,
+            ", ".join(names) or plan.name,
             "{subject}: Python {wanted} or newer is wanted; an older {minor} will be refused.",
             "If {target} has an older one, name it: --python-version {minor}.Z, or its probe's file.",
-            wanted=planned.python_min,
-            minor=planned.facts.python,
-            target=planned.name,
+            wanted=plan.python_min,
+            minor=plan.facts.python,
+            target=plan.name,
         )
     ]

@@ -10,9 +10,9 @@ from offlinepack.ontarget.manifest import Need
 
 
 def check_usual_libraries(needs: Sequence[Need]) -> list[Finding]:
-    """Libraries that every server installation has."""
-    found = [one for one in needs if is_usual_library(one.soname)]
-    subject = ", ".join(sorted({name for one in found for name in one.wanted_by}))
+    """Return a note on needed libraries that every server installation has."""
+    usual_needs = [need for need in needs if is_usual_library(need.soname)]
+    subject = ", ".join(sorted({name for need in usual_needs for name in need.wanted_by}))
     return (
         [
             note(
@@ -20,10 +20,10 @@ def check_usual_libraries(needs: Sequence[Need]) -> list[Finding]:
                 subject,
                 "{subject}: ordinary servers have {sonames}, which is wanted; bare containers may lack it.",
                 "Where it is missing: {help}",
-                sonames=[one.soname for one in found],
-                help=", ".join(dict.fromkeys(one.help for one in found if one.help)),
+                sonames=[need.soname for need in usual_needs],
+                help=", ".join(dict.fromkeys(need.help for need in usual_needs if need.help)),
             )
         ]
-        if found
+        if usual_needs
         else []
     )

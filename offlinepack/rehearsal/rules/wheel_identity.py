@@ -8,12 +8,12 @@ from offlinepack.targets.model import Target
 from offlinepack.wheels.report import WheelModules
 
 
-def check_wheel_identity(name: str, version: str, known: WheelModules, target: Target) -> list[Finding]:
-    """The wheel is what the plan says, and is for this target."""
-    wheel, python = known.wheel, known.requires_python
-    found = []
+def check_wheel_identity(name: str, version: str, report: WheelModules, target: Target) -> list[Finding]:
+    """Return errors if a wheel is not the distribution of the plan or does not fit the target."""
+    wheel, python = report.wheel, report.requires_python
+    findings = []
     if wheel.name != name or not is_equal_version(wheel.version, version):
-        found.append(
+        findings.append(
             error(
                 "other-distribution",
                 wheel.filename,
@@ -25,19 +25,19 @@ def check_wheel_identity(name: str, version: str, known: WheelModules, target: T
                 target=target.name,
             )
         )
-    if why := target.explain_mismatch(wheel.filename):
-        found.append(
+    if reason := target.explain_mismatch(wheel.filename):
+        findings.append(
             error(
                 "wheel-unfit",
                 wheel.filename,
                 "{subject} is not for {target}: it {why}.",
                 "Lock again for this target.",
                 target=target.name,
-                why=why,
+                why=reason,
             )
         )
     if not python.contains(target.environment["python_full_version"], prereleases=True):
-        found.append(
+        findings.append(
             error(
                 "wrong-python",
                 name,
@@ -49,4 +49,4 @@ def check_wheel_identity(name: str, version: str, known: WheelModules, target: T
                 python=target.environment["python_full_version"],
             )
         )
-    return found
+    return findings
