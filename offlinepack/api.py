@@ -44,8 +44,7 @@ from offlinepack.ontarget.files import write_file_atomically
 from offlinepack.ontarget.manifest import File, Manifest
 from offlinepack.pipeline.build import BuildResult, build_bundles
 from offlinepack.pipeline.includes import parse_includes
-from offlinepack.pipeline.lock import format_lock
-from offlinepack.pipeline.plan import lock_and_close
+from offlinepack.pipeline.lock import format_lock, lock_and_close
 from offlinepack.pipeline.provider import fetch_page, make_own_wheels
 from offlinepack.pipeline.request import BuildOptions, BuildRequest, BundleName
 from offlinepack.requirements.installed import find_environment_python

@@ -30,8 +30,7 @@ from offlinepack.net.urls import redact_text
 from offlinepack.ontarget.files import write_file_atomically
 from offlinepack.pipeline.assemble import WrittenBundle
 from offlinepack.pipeline.build import BuildResult, build_bundles
-from offlinepack.pipeline.lock import TargetLock, find_file_sizes
-from offlinepack.pipeline.plan import lock_and_close
+from offlinepack.pipeline.lock import TargetLock, find_file_sizes, lock_and_close
 from offlinepack.pipeline.provider import fetch_page, make_own_wheels
 from offlinepack.pipeline.request import BuildOptions, BuildRequest, BundleName, find_default_target
 from offlinepack.rehearsal.verdict import Verdict

@@ -17,8 +17,7 @@ from offlinepack.cli.options.targets import TargetOptions, target_options
 from offlinepack.errors import UsageError, error, text
 from offlinepack.index.model import Indexes
 from offlinepack.ontarget.files import write_file_atomically
-from offlinepack.pipeline.lock import find_file_sizes, format_lock
-from offlinepack.pipeline.plan import lock_and_close
+from offlinepack.pipeline.lock import find_file_sizes, format_lock, lock_and_close
 from offlinepack.pipeline.request import BuildOptions, BundleName
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,131 +13,151 @@ from offlinepack.bundle.layout import make_pylock_name
 from offlinepack.bundle.volumes import check_output_path
 from offlinepack.errors import BuildError, Finding, IntegrityError, warning
 from offlinepack.ontarget.files import write_file_atomically
-from offlinepack.pipeline.assemble import WrittenBundle, assemble_draft, list_planned_files, write_draft
-from offlinepack.pipeline.concurrency import capture_error, collect_results
+from offlinepack.pipeline.assemble import Draft, WrittenBundle, assemble_draft, compile_bytecode, write_draft
+from offlinepack.pipeline.concurrency import collect_results, run_in_order
 from offlinepack.pipeline.includes import add_included_files
-from offlinepack.pipeline.lock import format_lock, lock_targets
-from offlinepack.pipeline.plan import (
-    MAX_ROUNDS,
-    find_next_requirements,
-    make_install_plans,
-    prepare_files,
-    relock_targets,
-    still_applies,
-)
+from offlinepack.pipeline.lock import TargetLock, close_locks, format_lock, lock_targets
+from offlinepack.pipeline.plan import TargetFiles, make_install_plans, prepare_files, still_applies
 from offlinepack.pipeline.provenance_lookup import start_lookup
 from offlinepack.pipeline.provider import open_provider
 from offlinepack.pipeline.request import BuildRequest
 from offlinepack.progress import ProgressCallback, no_progress
 from offlinepack.rehearsal.verdict import Verdict
+from offlinepack.report.policy import PolicyCheck
 from offlinepack.store import Store
 from offlinepack.targets.model import Target
 
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What came of a request."""
+    """The bundles that were written, and what is worth knowing about them."""
 
     bundles: tuple[WrittenBundle, ...]
-    """one; with {target} in the output's name one for each target"""
+    """one; one for each target if the output name contains {target}"""
     targets: tuple[Target, ...]
     findings: tuple[Finding, ...]
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """stage -> how long it took"""
+    """duration of each stage in seconds"""
     verdicts: tuple[Verdict, ...] = ()
-    """of the rehearsal, where one was asked for"""
+    """of the rehearsal, if it was requested"""
 
 
-def build_bundles(request: BuildRequest, output: Path, watch: ProgressCallback = no_progress) -> BuildResult:
-    """Pack one bundle for all targets of the request and put it at `output`; there is a whole one, or none.
+def build_bundles(request: BuildRequest, output: Path, progress: ProgressCallback = no_progress) -> BuildResult:
+    """Build the bundles of a request; write each completely or not at all. Retry once after damage in the store.
 
-    {name} and {version} in the output's name are filled in; with {target} there is a bundle for each target.
-    Where it fails because a file of the store is not what it was, that one is fetched again.
+    {name} and {version} in the name of the output are replaced; {target} writes one bundle for each target.
     """
     if "{" not in str(output.parent):
         check_output_path(output)
     with Store.open(request.options.cache_dir) as store:
         try:
-            return run_stages(request, output, store, watch)
+            return run_stages(request, output, store, progress)
         except (IntegrityError, BuildError):
-            damaged = store.revalidate()
-            if not damaged:
+            damaged_files = store.revalidate()  # removes the damaged files; they are downloaded again
+            if not damaged_files:
                 raise
-            built = run_stages(request, output, store, watch)
-    healed = warning(
+            result = run_stages(request, output, store, progress)
+    repaired = warning(
         "store-healed",
         store.path,
         "{count} files in the store {subject} were damaged; they were fetched again.",
         "Look at that disk: it changes what is written on it.",
-        count=len(damaged),
+        count=len(damaged_files),
     )
-    return dataclasses.replace(built, findings=(healed, *built.findings))
+    return dataclasses.replace(result, findings=(repaired, *result.findings))
 
 
-def run_stages(request: BuildRequest, output: Path, store: Store, watch: ProgressCallback) -> BuildResult:
-    clock = _StageTimer()
-    with open_provider(store, request.indexes, request.options, watch) as source:
-        plans = lock_targets(request, watch, source.prefetch)
-        clock.finish("lock")
-        chosen = [one for plan in plans for one in plan.selected_files]
-        with start_lookup(chosen, request.indexes, source.client, store) as inquiry:
-            parts, read = prepare_files(plans, source)
-            for _ in range(MAX_ROUNDS):
-                again = find_next_requirements(parts, read)
-                if not again:
-                    break
-                plans = relock_targets(plans, again, request, watch)
-                parts, read = prepare_files(plans, source)
-            told = inquiry.results(one for part in parts for one in part.all_files)
-    clock.finish("fetch")
-    if any(one.destination for one in request.includes):
-        parts, read = add_included_files(parts, read, request, store)
-    if request.lowers_minimum_libc:
-        parts = [part.with_minimum_libc() for part in parts]
-    targets, findings = make_install_plans(parts, read, store)
-    findings += [one for each in read.values() for one in each.notes]
-    clock.finish("check")
-    codes: dict[str, Path] = {}
-    if request.bytecode:
-        from offlinepack.wheels.bytecode import compile_bytecode
+def run_stages(request: BuildRequest, output: Path, store: Store, progress: ProgressCallback) -> BuildResult:
+    """Run all stages in order. Nothing is written to `output` before the last one."""
+    timer = StageTimer()
+    with open_provider(store, request.indexes, request.options, progress) as provider:
+        # Resolve and select: one lock for each target. Raises with the problems of all targets.
+        locks = lock_targets(request, progress, provider.prefetch)
+        timer.finish("lock")
 
-        planned = list_planned_files(targets)
-        wanted = [(part.target, [one.file for one in part.all_files if one.file.name in planned]) for part in parts]
-        codes, notes = compile_bytecode(wanted, store, request.options.build_pythons)
-        findings += notes
-        clock.finish("compile")
-    each = [(one,) for one in targets] if "{target}" in str(output) else [targets]
-    drafts = [assemble_draft(request, parts, some, codes, told, store, watch) for some in each]
-    if request.policy:
-        judged = collect_results(capture_error(functools.partial(request.policy.check, one.evidence)) for one in drafts)
-        findings += itertools.chain.from_iterable(judged)
-    packed = tuple(write_draft(request, output, one, watch) for one in drafts)
-    for plan in plans:
-        if request.lock_dir and plan.fingerprint:
-            write_file_atomically(request.lock_dir / make_pylock_name(plan.target.tag), format_lock(plan).encode())
-        findings += [one for one in plan.requirements.notes if one not in request.requirements.notes]
-    clock.finish("pack")
-    findings += [
-        one for at, plan in enumerate(plans) for one in plan.selection.findings if still_applies(one, parts[at], read)
+        # Fetch or build each file, inspect it, and lock again where its metadata contradicts the index.
+        selected_files = [file for lock in locks for file in lock.selected_files]
+        with start_lookup(selected_files, request.indexes, provider.client, store) as provenance_lookup:
+            prepare = functools.partial(prepare_files, provider=provider)
+            locks, target_files = close_locks(locks, prepare, request, progress)
+            provenance = provenance_lookup.results(file for files in target_files for file in files.all_files)
+        timer.finish("fetch")
+
+    # Plan: what each target installs, in order. Raises with everything that is missing or clashes.
+    target_files = add_included_files(target_files, request, store)
+    target_files = apply_minimum_libc(target_files, request)
+    plans, plan_findings = make_install_plans(target_files, store)
+    timer.finish("check")
+    bytecode, bytecode_notes = compile_bytecode(plans, target_files, request, store)
+    if bytecode:
+        timer.finish("compile")
+
+    # Assemble in memory, rehearse, judge. A draft is a manifest and its members.
+    groups = [(plan,) for plan in plans] if "{target}" in str(output) else [plans]
+    drafts = [assemble_draft(request, group, target_files, bytecode, provenance, store, progress) for group in groups]
+    policy_findings = check_policy(request.policy, drafts)
+
+    # Write: the only stage with an effect outside the store.
+    bundles = tuple(write_draft(request, output, draft, progress) for draft in drafts)
+    save_locks(locks, request.lock_dir)
+    timer.finish("pack")
+    findings = [
+        *request.requirements.notes,
+        *plan_findings,
+        *list_wheel_notes(target_files),
+        *bytecode_notes,
+        *policy_findings,
+        *list_lock_findings(locks, target_files, request),
     ]
-    findings += [one for part in parts for each in part.files for one in each.findings]
-    return BuildResult(
-        packed,
-        tuple(part.target for part in parts),
-        (*request.requirements.notes, *findings),
-        clock.seconds,
-        tuple(verdict for one in drafts for verdict in one.verdicts),
-    )
+    verdicts = tuple(verdict for draft in drafts for verdict in draft.verdicts)
+    return BuildResult(bundles, tuple(files.target for files in target_files), tuple(findings), timer.seconds, verdicts)
 
 
-class _StageTimer:
-    """How long each stage took, in seconds."""
+def apply_minimum_libc(target_files: Sequence[TargetFiles], request: BuildRequest) -> Sequence[TargetFiles]:
+    """Lower the libc of a target that stands for this machine to what its files require."""
+    return [files.with_minimum_libc() for files in target_files] if request.lowers_minimum_libc else target_files
+
+
+def check_policy(policy: PolicyCheck | None, drafts: Iterable[Draft]) -> list[Finding]:
+    """Judge every draft by the policy. Raises PolicyError with the rules that any of them violates."""
+    if policy is None:
+        return []
+    jobs = [functools.partial(policy.check, draft.evidence) for draft in drafts]
+    return [finding for findings in collect_results(run_in_order(jobs)) for finding in findings]
+
+
+def save_locks(locks: Iterable[TargetLock], folder: Path | None) -> None:
+    """Save the lock of each target that has a fingerprint, for later builds of the same input."""
+    for lock in locks:
+        if folder and lock.fingerprint:
+            write_file_atomically(folder / make_pylock_name(lock.target.tag), format_lock(lock).encode())
+
+
+def list_wheel_notes(target_files: Iterable[TargetFiles]) -> list[Finding]:
+    """Return the notes of all wheels, each wheel once."""
+    reports = {name: report for files in target_files for name, report in files.reports.items()}
+    return [finding for report in reports.values() for finding in report.notes]
+
+
+def list_lock_findings(
+    locks: Sequence[TargetLock], target_files: Sequence[TargetFiles], request: BuildRequest
+) -> list[Finding]:
+    """Return what was found while locking, selecting and building."""
+    findings = [note for lock in locks for note in lock.requirements.notes if note not in request.requirements.notes]
+    for lock, files in zip(locks, target_files, strict=True):
+        findings += [finding for finding in lock.selection.findings if still_applies(finding, files)]
+    return findings + [finding for files in target_files for file in files.files for finding in file.findings]
+
+
+class StageTimer:
+    """Measures the stages of a run."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self.last_time = time.monotonic()
+        """name of a stage -> seconds"""
+        self._last_time = time.monotonic()
 
     def finish(self, stage: str) -> None:
-        """This stage ended now."""
+        """Record that a stage ends now."""
         now = time.monotonic()
-        self.seconds[stage], self.last_time = round(now - self.last_time, 3), now
+        self.seconds[stage], self._last_time = round(now - self._last_time, 3), now

@@ -2,43 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from offlinepack.errors import OfflinepackError, Text
 from offlinepack.progress import ProgressCallback, T
 
-_MAX_RESOLVERS = 6
-"""at a time: after the first, which is alone, they wait for the network more than they compute"""
+MAX_RESOLVERS = 6
+"""concurrent resolvers: after the first, which runs alone, they wait for the network more than they compute"""
+
+
+def run_concurrently(
+    jobs: Sequence[Callable[[], T]], label: Text, progress: ProgressCallback, workers: int = MAX_RESOLVERS
+) -> list[T]:
+    """Run all jobs and return their results in order; raise one error with the findings of all that failed."""
+    with ThreadPoolExecutor(max(1, min(len(jobs), workers))) as pool:
+        return collect_results(progress(label, pool.map(capture_error, jobs), len(jobs)))
+
+
+def run_in_order(jobs: Iterable[Callable[[], T]]) -> Iterator[T | OfflinepackError]:
+    """Yield the result of each job in turn, or its error, for `collect_results`."""
+    return map(capture_error, jobs)
 
 
 def capture_error(job: Callable[[], T]) -> T | OfflinepackError:
-    """The job's result, or its error as a value, so that the others go on."""
+    """Return the result of a job, or its error, so that the other jobs go on."""
     try:
         return job()
-    except OfflinepackError as failure:
-        return failure
+    except OfflinepackError as error:
+        return error
 
 
 def collect_results(results: Iterable[T | OfflinepackError]) -> list[T]:
-    """Every result; where some failed, one error with the findings of all, under the code that comes first."""
-    good: list[T] = []
-    failures: list[OfflinepackError] = []
-    for one in results:
-        if isinstance(one, OfflinepackError):
-            failures.append(one)
+    """Return all results; raise one error with the findings of all errors, of the kind with the lowest exit code."""
+    values: list[T] = []
+    errors: list[OfflinepackError] = []
+    for result in results:
+        if isinstance(result, OfflinepackError):
+            errors.append(result)
         else:
-            good.append(one)
-    if failures:
-        first = min(failures, key=lambda one: one.exit_code)
-        findings = {one.render(): one for failure in failures for one in failure.findings}
-        # the kind that is made of findings alone
-        kind = next(one for one in type(first).__mro__ if "__init__" not in vars(one) or one is OfflinepackError)
+            values.append(result)
+    if errors:
+        first = min(errors, key=lambda error: error.exit_code)
+        findings = {finding.render(): finding for error in errors for finding in error.findings}
+        # a subclass with a constructor of its own cannot be made of findings alone
+        kind = next(cls for cls in type(first).__mro__ if "__init__" not in vars(cls) or cls is OfflinepackError)
         raise kind(*findings.values())
-    return good
-
-
-def run_concurrently(jobs: Sequence[Callable[[], T]], what: Text, watch: ProgressCallback) -> list[T]:
-    """The result of each job, in order; every failure at once."""
-    with ThreadPoolExecutor(min(len(jobs), _MAX_RESOLVERS)) as pool:
-        return collect_results(watch(what, pool.map(capture_error, jobs), len(jobs)))
+    return values

@@ -14,7 +14,7 @@ import itertools
 import stat
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
@@ -29,24 +29,23 @@ from offlinepack.pipeline.request import BuildRequest, IncludedFile
 from offlinepack.requirements.read import parse_arguments
 from offlinepack.store import Store
 from offlinepack.wheels.inspect import inspect_wheel
-from offlinepack.wheels.report import WheelReport
 
 
 def parse_includes(specs: Sequence[str]) -> tuple[IncludedFile, ...]:
     """PATH[=DEST] of each --include, folders as their files; UsageError with all that is wrong."""
-    found: list[IncludedFile] = []
+    included_files: list[IncludedFile] = []
     findings: list[Finding] = []
     for spec in specs:
-        source, equals, place = spec.partition("=")
+        source, equals, folder = spec.partition("=")
         path = Path(source)
         if not path.exists():
             findings.append(error("no-such-file", source, "There is no {subject} to include.", "Mend --include."))
             continue
         for file, inner in _list_files(path):
-            placed = "/".join(part for part in (place.rstrip("/"), inner) if part) if equals else None
-            here = f"{FILES}/" + "/".join(part for part in (path.resolve().name, inner) if part)
-            for goal in (here, placed):
-                if goal is not None and (why := find_path_problem(goal)):
+            destination = "/".join(part for part in (folder.rstrip("/"), inner) if part) if equals else None
+            bundle_path = f"{FILES}/" + "/".join(part for part in (path.resolve().name, inner) if part)
+            for goal in (bundle_path, destination):
+                if goal is not None and (problem := find_path_problem(goal)):
                     findings.append(
                         error(
                             "bad-include",
@@ -54,27 +53,27 @@ def parse_includes(specs: Sequence[str]) -> tuple[IncludedFile, ...]:
                             "--include {subject}: {path} is {why}.",
                             "Name another place.",
                             path=goal,
-                            why=why,
+                            why=problem,
                         )
                     )
-            found.append(IncludedFile(here, file, placed))
-    taken: dict[str, IncludedFile] = {}
-    for one in found:
-        for key in [one.path, *([f"= {one.destination}"] if one.destination else [])]:
-            other = taken.setdefault(fold_path(key), one)
-            if other is not one:
+            included_files.append(IncludedFile(bundle_path, file, destination))
+    owners: dict[str, IncludedFile] = {}
+    for included in included_files:
+        for key in [included.path, *([f"= {included.destination}"] if included.destination else [])]:
+            owner = owners.setdefault(fold_path(key), included)
+            if owner is not included:
                 findings.append(
                     error(
                         "included-twice",
-                        one.file,
+                        included.file,
                         "--include puts {subject} where {other} goes already.",
                         "Give one of them another DEST, or another name.",
-                        other=other.file,
+                        other=owner.file,
                     )
                 )
     if findings:
         raise UsageError(*findings)
-    return tuple(found)
+    return tuple(included_files)
 
 
 def _list_files(path: Path) -> Iterator[tuple[Path, str]]:
@@ -90,9 +89,9 @@ def write_included_wheel(name: str, version: str, included: Sequence[IncludedFil
     """A wheel in the folder `out` that places these files below the environment; the same files give the same bytes."""
     stem = f"{name.replace('-', '_')}-{version}"
     members: dict[str, tuple[bytes, bool]] = {}
-    for one in included:
-        executable = bool(one.file.stat().st_mode & stat.S_IXUSR)
-        members[f"{stem}.data/data/{one.destination}"] = (one.file.read_bytes(), executable)
+    for file in included:
+        executable = bool(file.file.stat().st_mode & stat.S_IXUSR)
+        members[f"{stem}.data/data/{file.destination}"] = (file.file.read_bytes(), executable)
     info = f"{stem}.dist-info"
     members[f"{info}/METADATA"] = (f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode(), False)
     members[f"{info}/WHEEL"] = (
@@ -117,24 +116,30 @@ def write_included_wheel(name: str, version: str, included: Sequence[IncludedFil
 
 
 def add_included_files(
-    parts: Sequence[TargetFiles], read: Mapping[str, WheelReport], request: BuildRequest, store: Store
-) -> tuple[list[TargetFiles], dict[str, WheelReport]]:
-    """The files of --include that go below the environment, as one more distribution of every target."""
-    taken = {one.name for part in parts for one in part.files}
-    name = next(one for one in _generate_names(f"{request.bundle_name.name}-files") if one not in taken)
+    target_files: Sequence[TargetFiles], request: BuildRequest, store: Store
+) -> Sequence[TargetFiles]:
+    """Add a wheel with the files that are installed below the environment to the distributions of every target."""
+    installed_files = [included for included in request.includes if included.destination]
+    if not installed_files:
+        return target_files
+    names = {file.name for files in target_files for file in files.files}
+    name = next(name for name in _generate_names(f"{request.bundle_name.name}-files") if name not in names)
     version = request.bundle_name.version if _is_version(request.bundle_name.version) else "0"
     with tempfile.TemporaryDirectory(prefix="offlinepack-") as work:
-        placed = [one for one in request.includes if one.destination]
-        file = store.add_file(write_included_wheel(name, str(version), placed, Path(work)))
-    made = PreparedFile(
-        canonicalize_name(name), file, None, {"name": name, "sha256": file.sha256, "origin": "--include"}
-    )
-    (asked,) = parse_arguments([f"{name}=={version}"]).requirements
-    more = [
-        dataclasses.replace(part, files=[*part.files, made], requirements=part.requirements.with_requirements(asked))
-        for part in parts
+        wheel = store.add_file(write_included_wheel(name, str(version), installed_files, Path(work)))
+    origin = {"name": name, "sha256": wheel.sha256, "origin": "--include"}
+    prepared_file = PreparedFile(canonicalize_name(name), wheel, None, origin)
+    report = inspect_wheel(wheel, store)
+    (requirement,) = parse_arguments([f"{name}=={version}"]).requirements
+    return [
+        dataclasses.replace(
+            files,
+            files=[*files.files, prepared_file],
+            requirements=files.requirements.with_requirements(requirement),
+            reports={**files.reports, wheel.name: report},
+        )
+        for files in target_files
     ]
-    return more, {**read, file.name: inspect_wheel(file, store)}
 
 
 def _generate_names(name: str) -> Iterator[str]:

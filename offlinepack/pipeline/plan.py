@@ -1,153 +1,40 @@
-"""Make the target plans: close the locks by the metadata of the files, and order the distributions."""
+"""Make the target plans: collect and inspect the files of each target, and order its distributions."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from packaging.pylock import PackageWheel
 from packaging.version import Version
 
-from offlinepack.errors import FetchError, Finding, IntegrityError, SelectionError, raise_on_errors, text
+from offlinepack.errors import FetchError, Finding, IntegrityError, SelectionError, raise_on_errors
 from offlinepack.native.needs import find_needs
 from offlinepack.ontarget.manifest import Distribution, TargetPlan, Tool
-from offlinepack.pipeline.concurrency import capture_error, collect_results, run_concurrently
-from offlinepack.pipeline.lock import TargetLock, lock_target, lock_targets, report_empty_target
-from offlinepack.pipeline.provider import DistributionProvider, PreparedFile, add_build_requirements, open_run_client
-from offlinepack.pipeline.request import BuildRequest
-from offlinepack.progress import ProgressCallback, no_progress
+from offlinepack.pipeline.concurrency import collect_results, run_in_order
+from offlinepack.pipeline.lock import TargetLock, report_empty_target
+from offlinepack.pipeline.provider import DistributionProvider, PreparedFile, add_build_requirements
 from offlinepack.requirements.model import Requirements
-from offlinepack.resolve.dependencies import Closure, accepts_version, check_closure, next_requirements
+from offlinepack.resolve.dependencies import accepts_version, check_closure
 from offlinepack.store import Store, StoredFile
 from offlinepack.targets.model import Target
 from offlinepack.wheels.inspect import find_file_clashes, inspect_wheel
 from offlinepack.wheels.metadata import WheelMetadata, parse_metadata
 from offlinepack.wheels.report import WheelReport
 
-MAX_ROUNDS = 5
-"""so often a target is locked again where its files want something else than their index said"""
-
-
-def lock_and_close(request: BuildRequest, watch: ProgressCallback = no_progress) -> tuple[TargetLock, ...]:
-    """The plans, closed as a build closes them: by what the chosen wheels say themselves, read without fetching them.
-
-    SelectionError with what nothing chosen brings. What a source will need is for its build to tell.
-    """
-    from offlinepack.wheels.remote_metadata import read_all  # a build reads what it has fetched
-
-    plans, folder = lock_targets(request, watch), request.options.make_context(request.indexes).get_cache_folder("read")
-    if request.options.offline:
-        return plans
-    with open_run_client(request.indexes, request.options) as client:
-        for _ in range(MAX_ROUNDS):
-            wheels = [one.file for plan in plans for one in plan.selection.files if isinstance(one.file, PackageWheel)]
-            told = read_all(wheels, client, folder)
-            known = {at: _metadata_without_download(plan, told) for at, plan in enumerate(plans)}
-            closed = {
-                at: check_closure(each, plans[at].requirements, plans[at].target) for at, each in known.items() if each
-            }
-            again = {at: next_requirements(plans[at].requirements, one) for at, one in closed.items()}
-            wanted = {at: one for at, one in again.items() if one is not None}
-            if not wanted:
-                break
-            plans = relock_targets(plans, wanted, request, watch)
-    raise_on_errors(SelectionError, [one for each in closed.values() for one in each.findings])
-    return tuple(
-        _drop_packages(closed[at].unneeded_names, plan)
-        if all(one.filename in told for one in plan.selection.files)
-        else plan
-        for at, plan in enumerate(plans)
-    )
-
-
-def _drop_packages(names: Iterable[str], plan: TargetLock) -> TargetLock:
-    packages = [one for one in plan.pylock.packages if one.name not in names]
-    chosen = tuple(one for one in plan.selection.files if one.name not in names)
-    return dataclasses.replace(
-        plan,
-        pylock=dataclasses.replace(plan.pylock, packages=packages),
-        selection=dataclasses.replace(plan.selection, files=chosen),
-    )
-
-
-def _metadata_without_download(plan: TargetLock, told: Mapping[str, WheelMetadata]) -> list[WheelMetadata]:
-    """Of what could not be read nobody knows what it needs; nothing at all, where not even its version is known."""
-    if any(one.version is None for one in plan.selection.files):
-        return []
-    return [
-        told.get(one.filename) or WheelMetadata(one.name, one.version)
-        for one in plan.selection.files
-        if one.version is not None
-    ]
-
-
-def relock_targets(
-    plans: Sequence[TargetLock], again: Mapping[int, Requirements], request: BuildRequest, watch: ProgressCallback
-) -> tuple[TargetLock, ...]:
-    """The plans, with those locked and selected anew whose files want something else than their index said."""
-    jobs = [functools.partial(lock_target, asked, plans[at].target, request) for at, asked in again.items()]
-    what = text("resolving again for {targets}", targets=[plans[at].target.name for at in again])
-    renewed = list(plans)
-    for at, (made, selection) in zip(again, run_concurrently(jobs, what, watch), strict=True):
-        renewed[at] = dataclasses.replace(plans[at], pylock=made, selection=selection, requirements=again[at])
-    return tuple(renewed)
-
-
-def prepare_files(
-    plans: Sequence[TargetLock], source: DistributionProvider
-) -> tuple[list[TargetFiles], dict[str, WheelReport]]:
-    """The files of every plan, and what was read of each wheel."""
-    try:
-        files = source.prepare([each for plan in plans for each in (plan.selection, plan.tools)])
-    except FetchError as failure:
-        # what a kept lock names may be gone, and a new one may name what is there
-        kept_locks = [one for plan in plans for one in plan.requirements.notes if one.code == "lock-kept"]
-        raise FetchError(*failure.findings, *kept_locks) from failure
-    parts = [
-        TargetFiles(
-            plan.target, plan.requirements, files[2 * at], add_build_requirements(files[2 * at + 1], files[2 * at])
-        )
-        for at, plan in enumerate(plans)
-    ]
-    wheels = {one.file.name: one.file for part in parts for one in part.all_files if one.metadata is None}
-    return parts, _inspect_wheels(wheels, source.store)
-
-
-def find_next_requirements(parts: Sequence[TargetFiles], read: Mapping[str, WheelReport]) -> dict[int, Requirements]:
-    """For each target that does not close: what to lock instead, where that may help."""
-    closed = {at: _close_target(part, read) for at, part in enumerate(parts)}
-    found = {at: next_requirements(parts[at].requirements, one) for at, one in closed.items()}
-    return {at: one for at, one in found.items() if one is not None}
-
-
-def _close_target(part: TargetFiles, read: Mapping[str, WheelReport]) -> Closure:
-    return check_closure([_get_metadata(one, read) for one in part.files], part.requirements, part.target)
-
-
-def _get_metadata(one: PreparedFile, read: Mapping[str, WheelReport]) -> WheelMetadata:
-    return read[one.file.name].metadata if one.metadata is None else parse_metadata(one.metadata)
-
-
-def still_applies(one: Finding, part: TargetFiles, read: Mapping[str, WheelReport]) -> bool:
-    """False of a version that merging the indexes would have taken, where the others do not admit that version."""
-    if one.code != "other-index":
-        return True
-    chosen = [read[each.file.name].metadata for each in part.files]
-    return accepts_version(
-        chosen, part.requirements, part.target, one.subject, Version(str(one.sentence.facts["newer"]))
-    )
-
 
 @dataclass(frozen=True)
 class TargetFiles:
-    """One target's files, all of them here."""
+    """All files of one target, in the store, with the reports of the wheels among them."""
 
     target: Target
     requirements: Requirements
     files: list[PreparedFile]
     tools: list[PreparedFile]
+    reports: Mapping[str, WheelReport]
+    """file name -> report; may hold those of other targets too"""
 
     @property
     def all_files(self) -> list[PreparedFile]:
@@ -156,56 +43,114 @@ class TargetFiles:
 
     @property
     def wheels(self) -> list[PreparedFile]:
-        """The distributions without those that the target builds."""
-        return [one for one in self.files if one.metadata is None]
+        """The distributions without the sdists that the target machine builds."""
+        return [file for file in self.files if file.metadata is None]
+
+    @cached_property
+    def metadata(self) -> list[WheelMetadata]:
+        """The metadata of the distributions."""
+        return [self.read_metadata(file) for file in self.files]
+
+    def read_metadata(self, file: PreparedFile) -> WheelMetadata:
+        """Return the metadata of one of the files."""
+        return self.reports[file.file.name].metadata if file.metadata is None else parse_metadata(file.metadata)
 
     def with_minimum_libc(self) -> TargetFiles:
-        """The same for the oldest system on which all of its files run."""
-        return dataclasses.replace(self, target=self.target.with_minimum_libc([one.file.name for one in self.wheels]))
+        """Return the files for the oldest libc that all of them run with."""
+        return dataclasses.replace(
+            self, target=self.target.with_minimum_libc([wheel.file.name for wheel in self.wheels])
+        )
 
 
-def _inspect_wheels(files: Mapping[str, StoredFile], store: Store) -> dict[str, WheelReport]:
-    """File name -> wheel, for all of them; the reasons of all that are unsound at once."""
-    jobs = [functools.partial(inspect_wheel, file, store) for _, file in sorted(files.items())]
-    return {one.file.name: one for one in collect_results(map(capture_error, jobs))}
+def prepare_files(locks: Sequence[TargetLock], provider: DistributionProvider) -> list[TargetFiles]:
+    """Download or build the files of every lock and inspect the wheels; raise one error with all problems."""
+    try:
+        files = provider.prepare([selection for lock in locks for selection in (lock.selection, lock.tools)])
+    except FetchError as failure:
+        # the files that a saved lock names may be gone; without it, a new lock names files that exist
+        saved_lock_notes = [
+            finding for lock in locks for finding in lock.requirements.notes if finding.code == "lock-kept"
+        ]
+        raise FetchError(*failure.findings, *saved_lock_notes) from failure
+    distributions = files[::2]
+    tools = [add_build_requirements(*pair) for pair in zip(files[1::2], distributions, strict=True)]
+    wheels = {
+        file.file.name: file.file
+        for target_files in (*distributions, *tools)
+        for file in target_files
+        if file.metadata is None
+    }
+    reports = _inspect_wheels(wheels, provider.store)
+    return [
+        TargetFiles(lock.target, lock.requirements, target_files, target_tools, reports)
+        for lock, target_files, target_tools in zip(locks, distributions, tools, strict=True)
+    ]
+
+
+def _inspect_wheels(wheels: Mapping[str, StoredFile], store: Store) -> dict[str, WheelReport]:
+    """Inspect wheels, by file name; raise one error with the faults of all."""
+    jobs = [functools.partial(inspect_wheel, wheel, store) for _, wheel in sorted(wheels.items())]
+    return {report.file.name: report for report in collect_results(run_in_order(jobs))}
 
 
 def make_install_plans(
-    parts: Sequence[TargetFiles], read: Mapping[str, WheelReport], store: Store
+    target_files: Sequence[TargetFiles], store: Store
 ) -> tuple[tuple[TargetPlan, ...], list[Finding]]:
-    """The install plan of each target, the most demanding first; every gap of every target at once."""
-    targets: list[tuple[Target, TargetPlan]] = []
+    """Make the plan of each target, the most demanding target first.
+
+    Raises SelectionError with everything that is missing for any target, IntegrityError with the wheels that clash.
+    """
+    plans: list[tuple[Target, TargetPlan]] = []
     findings: list[Finding] = []
-    clashing: list[Finding] = []
-    for part in parts:
-        target, here = part.target, {one.name: one for one in part.files}
-        closed = _close_target(part, read)
-        findings += closed.findings
+    clashes: list[Finding] = []
+    for files in target_files:
+        target, file_of = files.target, {file.name: file for file in files.files}
+        closure = check_closure(files.metadata, files.requirements, target)
+        findings += closure.findings
         install = tuple(
             Distribution(
-                one.name,
-                str(one.version),
-                here[one.name].file.name,
-                one.requires,
-                one.is_requested,
-                _copy_origin(here[one.name]),
+                step.name,
+                str(step.version),
+                file_of[step.name].file.name,
+                step.requires,
+                step.is_requested,
+                _copy_origin(file_of[step.name]),
             )
-            for one in closed.order
+            for step in closure.order
         )
         if not install:
             findings.append(report_empty_target(target))
-        kept = {one.name for one in closed.order}
-        needs = find_needs({one.name: one.file for one in part.wheels if one.name in kept}, target, store)
-        findings += [one._replace(level="warning") if one.level == "error" else one for one in needs.findings]
-        clashing += find_file_clashes([read[one.file.name] for one in part.wheels], target.facts.os, store)
-        tools = tuple(Tool(one.name, str(_get_metadata(one, read).version), one.file.name) for one in part.tools)
-        planned = TargetPlan(target.name, target.tag, target.facts, closed.python_min, install, tools, needs.needs)
-        targets.append((target, planned))
+        names = {step.name for step in closure.order}
+        needs = find_needs({wheel.name: wheel.file for wheel in files.wheels if wheel.name in names}, target, store)
+        # a missing library does not prevent the installation
+        findings += [
+            finding._replace(level="warning") if finding.level == "error" else finding for finding in needs.findings
+        ]
+        reports = [files.reports[wheel.file.name] for wheel in files.wheels]
+        clashes += find_file_clashes(reports, target.facts.os, store)
+        tools = tuple(Tool(tool.name, str(files.read_metadata(tool).version), tool.file.name) for tool in files.tools)
+        plan = TargetPlan(target.name, target.tag, target.facts, closure.python_min, install, tools, needs.needs)
+        plans.append((target, plan))
     raise_on_errors(SelectionError, findings)
-    raise_on_errors(IntegrityError, clashing)
-    targets.sort(key=lambda pair: pair[0].sort_key)
-    return tuple(one for _, one in targets), [*findings, *clashing]
+    raise_on_errors(IntegrityError, clashes)
+    plans.sort(key=lambda pair: pair[0].sort_key)
+    return tuple(plan for _, plan in plans), [*findings, *clashes]
 
 
-def _copy_origin(one: PreparedFile) -> dict[str, str] | None:
-    return dict(one.origin) if one.origin is not None else None
+def _copy_origin(file: PreparedFile) -> dict[str, str] | None:
+    return dict(file.origin) if file.origin is not None else None
+
+
+def list_planned_files(plans: Sequence[TargetPlan]) -> set[str]:
+    """Return the names of all files that a plan installs or uses as tools."""
+    install = {step.file for plan in plans for step in plan.install}
+    return install | {tool.file for plan in plans for tool in plan.tools}
+
+
+def still_applies(finding: Finding, files: TargetFiles) -> bool:
+    """Return False for a newer version on another index that the selected distributions do not accept."""
+    if finding.code != "other-index":
+        return True
+    version = Version(str(finding.sentence.facts["newer"]))
+    metadata = [files.read_metadata(file) for file in files.files]
+    return accepts_version(metadata, files.requirements, files.target, finding.subject, version)

@@ -32,87 +32,96 @@ from offlinepack.wheels.inspect import inspect_contents
 
 @dataclass(frozen=True)
 class ProvenanceLookup:
-    """A question that is under way."""
+    """A lookup that runs in the background."""
 
     indexes: Indexes
     client: Client
     store: Store
     future: Future[dict[str, ProvenanceRecord]]
 
-    def results(self, supplied: Iterable[PreparedFile]) -> dict[str, ProvenanceRecord]:
-        """File name -> its story, of all these files; attestations verified where they can be."""
-        supplied = {one.file.name: one for one in supplied}.values()
-        chosen = [one.selected_file for one in supplied if one.selected_file and one.selected_file.filename]
-        found = self.future.result()
-        more = [_make_origin(one) for one in chosen if one.filename not in found]
-        found = {**found, **look_up_provenance(more, self.indexes, self.client, self.store)}
-        sums = {one.filename: one.sha256 or "" for one in chosen}
-        sums |= {one.file.name: one.file.sha256 for one in supplied}
-        sums |= dict(source for one in supplied if (source := _find_source(one)))
-        found = {name: one for name, one in found.items() if name in sums}
-        found = add_attestations(found, {name: one for name, one in sums.items() if one}, self.client, self.store)
-        return {one.file.name: _make_record(one, found) for one in supplied}
+    def results(self, files: Iterable[PreparedFile]) -> dict[str, ProvenanceRecord]:
+        """Return the provenance of each file, by name, with the attestations that could be verified."""
+        distinct_files = {file.file.name: file for file in files}.values()
+        selected_files = [
+            file.selected_file for file in distinct_files if file.selected_file and file.selected_file.filename
+        ]
+        records = self.future.result()
+        missing = [_make_lookup_request(file) for file in selected_files if file.filename not in records]
+        records = {**records, **look_up_provenance(missing, self.indexes, self.client, self.store)}
+        digests = {file.filename: file.sha256 or "" for file in selected_files}
+        digests |= {file.file.name: file.file.sha256 for file in distinct_files}
+        digests |= dict(source for file in distinct_files if (source := _find_source(file)))
+        records = {name: record for name, record in records.items() if name in digests}
+        known_digests = {name: digest for name, digest in digests.items() if digest}
+        records = add_attestations(records, known_digests, self.client, self.store)
+        return {file.file.name: _make_record(file, records) for file in distinct_files}
 
 
 @contextlib.contextmanager
 def start_lookup(
-    chosen: Iterable[SelectedFile], indexes: Indexes, client: Client, store: Store
+    files: Iterable[SelectedFile], indexes: Indexes, client: Client, store: Store
 ) -> Iterator[ProvenanceLookup]:
     """Ask the indexes of these files in the background."""
-    files = {one.filename: _make_origin(one) for one in chosen if one.filename}
-    with ThreadPoolExecutor(1) as aside:
-        yield ProvenanceLookup(
-            indexes, client, store, aside.submit(look_up_provenance, files.values(), indexes, client, store)
-        )
+    requests = {file.filename: _make_lookup_request(file) for file in files if file.filename}
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(look_up_provenance, requests.values(), indexes, client, store)
+        yield ProvenanceLookup(indexes, client, store, future)
 
 
-def _make_origin(one: SelectedFile) -> ProvenanceRequest:
-    listed = isinstance(one.file, (PackageWheel, PackageSdist))
-    uploaded = getattr(one.file, "upload_time", None)
-    time = uploaded.isoformat().replace("+00:00", "Z") if uploaded else None
-    yanked = ((one.package.tool or {}).get("offlinepack") or {}).get("yanked")
-    return ProvenanceRequest(one.name, one.filename, one.sha256, time, one.url, listed, yanked)
+def _make_lookup_request(file: SelectedFile) -> ProvenanceRequest:
+    is_listed = isinstance(file.file, (PackageWheel, PackageSdist))
+    upload_time = getattr(file.file, "upload_time", None)
+    time = upload_time.isoformat().replace("+00:00", "Z") if upload_time else None
+    yanked = ((file.package.tool or {}).get("offlinepack") or {}).get("yanked")
+    return ProvenanceRequest(file.name, file.filename, file.sha256, time, file.url, is_listed, yanked)
 
 
-def _find_source(one: PreparedFile) -> tuple[str, str] | None:
-    """File name and sha256 of the sdist that a wheel was built from."""
-    if one.selected_file and one.selected_file.filename and one.origin and one.origin.get("sha256"):
-        return one.selected_file.filename, one.origin["sha256"]
+def _find_source(file: PreparedFile) -> tuple[str, str] | None:
+    """Return file name and SHA-256 of the sdist that a wheel was built from."""
+    if file.selected_file and file.selected_file.filename and file.origin and file.origin.get("sha256"):
+        return file.selected_file.filename, file.origin["sha256"]
     return None
 
 
-def _make_record(one: PreparedFile, found: Mapping[str, ProvenanceRecord]) -> ProvenanceRecord:
-    if one.origin is None:
-        return found.get(one.file.name) or ProvenanceRecord(Provenance("address"))
-    if one.selected_file is None:
+def _make_record(file: PreparedFile, records: Mapping[str, ProvenanceRecord]) -> ProvenanceRecord:
+    if file.origin is None:
+        return records.get(file.file.name) or ProvenanceRecord(Provenance("address"))
+    if file.selected_file is None:
         return ProvenanceRecord(Provenance("included"))
-    source = found.get(one.selected_file.filename)
-    # the source's attestations are its own; the wheel was made here
-    story = Provenance("built", built_from=dict(one.origin), source=source.provenance.to_json() if source else None)
-    return ProvenanceRecord(story, None, source.attestation if source else None)
+    source = records.get(file.selected_file.filename)
+    # the attestations are those of the sdist: the wheel was built on the build host
+    provenance = Provenance(
+        "built", built_from=dict(file.origin), source=source.provenance.to_json() if source else None
+    )
+    return ProvenanceRecord(provenance, None, source.attestation if source else None)
 
 
 def collect_draft_facts(
-    draft: Manifest, files: Iterable[StoredFile], told: Mapping[str, ProvenanceRecord], store: Store
+    manifest: Manifest, files: Iterable[StoredFile], provenance: Mapping[str, ProvenanceRecord], store: Store
 ) -> BundleFacts:
-    """What is known of a bundle that is about to be written; `draft` has no evidence among its files yet."""
-    stored = {one.name: one for one in files}
-    listed = {one.path: stored[one.path.rpartition("/")[2]] for one in draft.files if one.kind in _DISTRIBUTION_KINDS}
+    """Collect the facts about a bundle before it is written; its manifest lists no documents about provenance yet."""
+    file_of = {file.name: file for file in files}
+    distributions = {
+        file.path: file_of[file.path.rpartition("/")[2]]
+        for file in manifest.files
+        if file.kind in ("wheel", "sdist", "tool")
+    }
     return BundleFacts(
-        draft,
+        manifest,
         {
-            path: inspect_contents(one, store) if one.name.endswith(".whl") else collect_sdist_contents(one.path)
-            for path, one in listed.items()
+            path: inspect_contents(file, store) if file.name.endswith(".whl") else collect_sdist_contents(file.path)
+            for path, file in distributions.items()
         },
-        {path: told[one.name].provenance.to_json() for path, one in listed.items() if one.name in told},
+        {
+            path: provenance[file.name].provenance.to_json()
+            for path, file in distributions.items()
+            if file.name in provenance
+        },
     )
 
 
-_DISTRIBUTION_KINDS = ("wheel", "sdist", "tool")
-
-
-def make_evidence_documents(known: BundleFacts, told: Mapping[str, ProvenanceRecord]) -> dict[str, bytes]:
-    """Path in the bundle -> bytes: sbom.cdx.json and provenance/."""
-    sums = {one.path.rpartition("/")[2]: one.sha256 for one in known.list_files()}
-    held = {name: one for name, one in told.items() if name in sums}
-    return {SBOM: make_sbom(known), **make_provenance_documents(held, sums)}
+def make_evidence_documents(facts: BundleFacts, provenance: Mapping[str, ProvenanceRecord]) -> dict[str, bytes]:
+    """Return sbom.cdx.json and the documents below provenance/: path in the bundle -> bytes."""
+    digests = {file.path.rpartition("/")[2]: file.sha256 for file in facts.list_files()}
+    records = {name: record for name, record in provenance.items() if name in digests}
+    return {SBOM: make_sbom(facts), **make_provenance_documents(records, digests)}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,16 +17,16 @@ from packaging.version import Version
 
 from offlinepack.errors import BuildError, Finding, OfflinepackError, SourceError, error, note, text
 from offlinepack.index.model import Indexes
-from offlinepack.net.client import Client, open_client
+from offlinepack.net.client import Client
 from offlinepack.net.download import DownloadQueue
 from offlinepack.net.model import DownloadRequest
 from offlinepack.net.urls import redact_url
-from offlinepack.pipeline.concurrency import capture_error, collect_results
+from offlinepack.pipeline.concurrency import collect_results, run_in_order
 from offlinepack.pipeline.request import BuildOptions
 from offlinepack.progress import ProgressCallback, no_progress
 from offlinepack.requirements.model import ProjectWheels, Requirements
-from offlinepack.requirements.read import parse_arguments
-from offlinepack.resolve.choose import complete_names, resolve
+from offlinepack.requirements.read import parse_arguments, read_constraints
+from offlinepack.resolve.choose import resolve
 from offlinepack.selection import SelectedFile, Selection, select_files
 from offlinepack.store import Store, StoredFile
 from offlinepack.targets.model import Target
@@ -36,88 +37,74 @@ if TYPE_CHECKING:
     from offlinepack.sdist.environment import BuildConfig
 
 
-def fetch_page(url: str, indexes: Indexes, how: BuildOptions) -> bytes:
-    """What stands at an address: a requirements file that another one names."""
-    with open_run_client(indexes, how) as client:
-        found = client.fetch_page(url)
-    if found is None:
+FIRST_SETUPTOOLS_WITH_BDIST_WHEEL = Version("70.1")
+"""first setuptools that builds wheels without the project wheel"""
+
+
+def fetch_page(url: str, indexes: Indexes, options: BuildOptions) -> bytes:
+    """Fetch a requirements file by URL. Raises SourceError if there is none."""
+    with options.open_client(indexes) as client:
+        page = client.fetch_page(url)
+    if page is None:
         raise SourceError(
             error(
                 "no-such-page", redact_url(url), "There is nothing at {subject}.", "Mend the address, or give a file."
             )
         )
-    return found.text.encode()
+    return page.text.encode()
 
 
-def make_own_wheels(indexes: Indexes, how: BuildOptions) -> ProjectWheels:
-    """Where wheels of a project that is packed may lie, and who tells a version that only its build knows."""
+def make_own_wheels(indexes: Indexes, options: BuildOptions) -> ProjectWheels:
+    """Return where wheels of a local project may lie, and a function that asks its build backend for its version."""
 
-    def version_of(folder: Path) -> str | None:
-        with Store.open(how.cache_dir) as store, open_provider(store, indexes, how) as source:
-            return source.read_project_version(folder)
+    def read_version(folder: Path) -> str | None:
+        with Store.open(options.cache_dir) as store, open_provider(store, indexes, options) as provider:
+            return provider.read_project_version(folder)
 
-    return ProjectWheels(indexes.find_links, version_of)
-
-
-_FIRST_SETUPTOOLS_WITH_BDIST_WHEEL = Version("70.1")
-"""the first setuptools that makes wheels without the project wheel"""
+    return ProjectWheels(indexes.find_links, read_version)
 
 
 @dataclass(frozen=True)
 class PreparedFile:
-    """One distribution as a file that is here."""
+    """A distribution of one target whose file is in the store."""
 
     name: NormalizedName
     file: StoredFile
     selected_file: SelectedFile | None
-    """None: made here from files of this machine"""
+    """None if the wheel was made from included files"""
     origin: Mapping[str, str] | None = None
+    """what a wheel was built from, for the manifest"""
     findings: tuple[Finding, ...] = ()
     metadata: str | None = None
-    """of a source that the target builds: METADATA of the wheel to come"""
+    """METADATA of the wheel that the target machine will build from an sdist; None for a wheel"""
     build_requirements: tuple[PreparedFile, ...] = ()
-    """of such a source: all that its build takes there"""
+    """distributions that the target machine needs to build it"""
 
 
-def lock_requirements(requirements: Requirements, target: Target, indexes: Indexes, how: BuildOptions) -> Pylock:
-    """The lock of these requirements for one target."""
-    return resolve(requirements, target, indexes, how.make_context(indexes), how.resolver)
-
-
-def name_requirements(requirements: Requirements, indexes: Indexes, how: BuildOptions) -> Requirements:
-    """The same, with the names of addresses and folders that had none."""
-    return complete_names(requirements, indexes, how.make_context(indexes))
-
-
-def open_run_client(indexes: Indexes, how: BuildOptions) -> Client:
-    """The client of a run."""
-    return open_client(indexes, retries=how.retries, timeout=how.timeout, offline=how.offline)
-
-
-def make_download_requests(chosen: Iterable[SelectedFile]) -> list[DownloadRequest]:
-    """What is to be fetched, each file once, in the order of names. A folder and a commit are no files."""
-    files = {(one.filename, one.sha256 or ""): one for one in chosen if one.filename}
+def make_download_requests(files: Iterable[SelectedFile]) -> list[DownloadRequest]:
+    """Return one request for each distinct file, sorted by name; local folders and commits are no files."""
+    distinct_files = {(file.filename, file.sha256 or ""): file for file in files if file.filename}
     return [
         DownloadRequest(
-            one.url or Path(one.path or "").absolute().as_uri(), one.filename, one.sha256, one.size, one.hashes
+            file.url or Path(file.path or "").absolute().as_uri(), file.filename, file.sha256, file.size, file.hashes
         )
-        for _, one in sorted(files.items())
+        for _, file in sorted(distinct_files.items())
     ]
 
 
 @contextlib.contextmanager
 def open_provider(
-    store: Store, indexes: Indexes, how: BuildOptions, watch: ProgressCallback = no_progress
+    store: Store, indexes: Indexes, options: BuildOptions, progress: ProgressCallback = no_progress
 ) -> Iterator[DistributionProvider]:
-    """The supply of a run; at the end nothing of it is under way."""
-    with InspectionPool(store) as ahead, open_run_client(indexes, how) as opened:
-        downloads = DownloadQueue(store, opened, how.jobs, ahead.submit)
-        yield DistributionProvider(store, opened, downloads, ahead, indexes, how, watch)
+    """Open the provider of a run; all downloads and inspections have ended when it closes."""
+    with InspectionPool(store) as pool, options.open_client(indexes) as client:
+        downloads = DownloadQueue(store, client, options.jobs, pool.submit)
+        yield DistributionProvider(store, client, downloads, pool, indexes, options, progress)
 
 
 @dataclass(frozen=True)
 class DistributionProvider:
-    """Where files come from in one run."""
+    """Downloads and builds the distributions of one run."""
 
     store: Store
     client: Client
@@ -127,71 +114,154 @@ class DistributionProvider:
     options: BuildOptions
     progress: ProgressCallback = no_progress
     parent_digests: tuple[str, ...] = ()
-    """sources whose build requirements these are"""
+    """SHA-256 of the sdists whose build requirements are being prepared"""
 
     def prefetch(self, selection: Selection) -> None:
-        """Its files are on their way from now on; what fails is told by `files`."""
+        """Start to download the files of a selection; `prepare` reports what fails."""
         self.downloads.prefetch(make_download_requests(selection.files))
 
     def prepare(self, selections: Sequence[Selection]) -> list[list[PreparedFile]]:
-        """For each selection its distributions as wheels; what cannot be fetched or built is told all at once."""
-        every = [one for each in selections for one in each.files]
-        listed = make_download_requests(every)
-        sizes = [one.size for one in listed if one.size is not None]
-        total = float(sum(sizes)) if len(sizes) == len(listed) else None
-        what = text("fetching {count} files", count=len(listed))
-        kept = {one.name: one for one in self.progress(what, self._fetch_files(listed), total, lambda one: one.size)}
-        building = [(each.target, one) for each in selections for one in each.files if not one.is_wheel]
-        if building:
-            names = sorted({one.name for _, one in building})
-            results = self.progress(
-                text("building {names}", names=names), self._run_builds(building, kept), len(building)
-            )
-            built = {
-                (target.tag, made.name): made
-                for (target, _), made in zip(building, collect_results(results), strict=True)
-            }
-        else:
-            built = {}
+        """Return the distributions of each selection; raise one error with all that cannot be downloaded or built."""
+        stored_files = self._fetch([file for selection in selections for file in selection.files])
+        builds = [(selection.target, file) for selection in selections for file in selection.files if not file.is_wheel]
+        built_files = self._build(builds, stored_files) if builds else {}
         return [
             [
-                built.get((each.target.tag, one.name)) or PreparedFile(one.name, kept[one.filename], one)
-                for one in each.files
+                built_files.get((selection.target.tag, file.name))
+                or PreparedFile(file.name, stored_files[file.filename], file)
+                for file in selection.files
             ]
-            for each in selections
+            for selection in selections
         ]
 
-    def _fetch_files(self, listed: Iterable[DownloadRequest]) -> Iterator[StoredFile]:
-        for one in self.downloads.fetch_files(listed):
-            self.inspection_pool.submit(one)
-            yield one
+    def _fetch(self, files: Iterable[SelectedFile]) -> dict[str, StoredFile]:
+        """Download files; return them by file name once every wheel among them was inspected."""
+        requests = make_download_requests(files)
+        sizes = [request.size for request in requests if request.size is not None]
+        total = float(sum(sizes)) if len(sizes) == len(requests) else None
+        label = text("fetching {count} files", count=len(requests))
+        stored_files = {}
+        for stored_file in self.progress(label, self.downloads.fetch_files(requests), total, lambda file: file.size):
+            self.inspection_pool.submit(stored_file)
+            stored_files[stored_file.name] = stored_file
         self.inspection_pool.finish()
+        return stored_files
 
-    def _run_builds(
-        self, building: Sequence[tuple[Target, SelectedFile]], kept: Mapping[str, StoredFile]
-    ) -> Iterator[PreparedFile | OfflinepackError]:
-        # one after the other: a build may use every core itself, and a pure wheel serves the targets that follow
-        pure: list[tuple[SelectedFile, PreparedFile]] = []
-        for target, one in building:
-            supply = self._prepare_sdist if self.options.sdist_mode == "include" else self._build_wheel
-            for before, made in pure:
-                if before.file == one.file and target.rank_wheel(made.file.name) is not None:
-                    yield made
-                    break
+    # --------------------------------------------------------------------------------------------------------- sdists
+
+    def _build(
+        self, builds: Sequence[tuple[Target, SelectedFile]], stored_files: Mapping[str, StoredFile]
+    ) -> dict[tuple[str, NormalizedName], PreparedFile]:
+        """Build, or describe, each sdist for each target, one after the other: a build may use every core itself."""
+        pure_wheels: list[PreparedFile] = []
+
+        def build(target: Target, file: SelectedFile) -> PreparedFile:
+            for wheel in pure_wheels:  # a pure wheel serves the targets that follow
+                if (
+                    wheel.selected_file
+                    and wheel.selected_file.file == file.file
+                    and target.rank_wheel(wheel.file.name) is not None
+                ):
+                    return wheel
+            prepare = self._prepare_sdist if self.options.sdist_mode == "include" else self._build_wheel
+            prepared_file = prepare(file, target, stored_files)
+            if prepared_file.file.name.endswith("-none-any.whl"):
+                pure_wheels.append(prepared_file)
+            return prepared_file
+
+        label = text("building {names}", names=sorted({file.name for _, file in builds}))
+        jobs: list[Callable[[], PreparedFile]] = [partial(build, target, file) for target, file in builds]
+        results: Iterable[PreparedFile | OfflinepackError] = self.progress(label, run_in_order(jobs), len(builds))
+        return {
+            (target.tag, prepared_file.name): prepared_file
+            for (target, _), prepared_file in zip(builds, collect_results(results), strict=True)
+        }
+
+    def _build_wheel(self, file: SelectedFile, target: Target, stored_files: Mapping[str, StoredFile]) -> PreparedFile:
+        """Build the wheel of an sdist, folder or commit on the build host."""
+        from offlinepack.sdist.build import build_wheel  # start-up time: few builds have sdists
+
+        config = self._make_build_config()
+        with _open_source(file, stored_files) as (source, subdirectory, commit):
+            if isinstance(file.file, PackageVcs):
+                origin = {"name": file.name, "vcs": "git", "commit": commit}
             else:
-                done = capture_error(lambda target=target, one=one, supply=supply: supply(one, target, kept))  # type: ignore[misc]
-                if isinstance(done, PreparedFile) and done.file.name.endswith("-none-any.whl"):
-                    pure.append((one, done))
-                yield done
+                origin = {"name": file.name, "vcs": "folder"}
+            if isinstance(source, Path):
+                built = build_wheel(source, target, config, name=file.name, subdirectory=subdirectory, origin=origin)
+            else:
+                built = build_wheel(source, target, config, subdirectory=subdirectory)
+        return PreparedFile(file.name, built.wheel, file, dict(built.built_from), built.findings)
+
+    def _prepare_sdist(
+        self, file: SelectedFile, target: Target, stored_files: Mapping[str, StoredFile]
+    ) -> PreparedFile:
+        """Prepare an sdist that the target machine builds, with everything that its build needs there."""
+        from offlinepack.sdist.metadata import query_metadata  # start-up time: few builds have sdists
+
+        config = self._make_build_config()
+        with _open_source(file, stored_files) as (source, subdirectory, _):
+            # the folder inside an archive is looked for when it is built
+            within = subdirectory if isinstance(source, Path) else ""
+            sdist = query_metadata(source, target, config, file.name, within)
+        if sdist.file.sha256 in self.parent_digests:
+            raise BuildError(
+                error(
+                    "build-circle",
+                    file.name,
+                    "{subject} needs itself to be built.",
+                    "Allow a ready-made wheel of it: no --no-binary for this project.",
+                )
+            )
+        requirements = self._parse_build_requirements(sdist.build_requirements)
+        pylock = self._lock(requirements, target, "auto")
+        if any(
+            package.name == "setuptools" and package.version and package.version < FIRST_SETUPTOOLS_WITH_BDIST_WHEEL
+            for package in pylock.packages
+        ):
+            requirements = self._parse_build_requirements([*sdist.build_requirements, "wheel"])
+            pylock = self._lock(requirements, target, "auto")
+        provider = replace(self, progress=no_progress, parent_digests=(*self.parent_digests, sdist.file.sha256))
+        (build_files,) = provider.prepare([select_files(pylock, target, requirements)])
+        build_requirements = {
+            needed_file.file.name: needed_file
+            for build_file in build_files
+            for needed_file in (build_file, *build_file.build_requirements)
+        }
+        finding = note(
+            "built-there",
+            file.name,
+            "{subject} goes to {target} as its source and is built there; a compiler and Python's header files are "
+            "needed there if it has extension modules.",
+            target=target.name,
+        )
+        return PreparedFile(
+            file.name,
+            sdist.file,
+            file,
+            findings=(finding,),
+            metadata=sdist.metadata,
+            build_requirements=tuple(build_file for _, build_file in sorted(build_requirements.items())),
+        )
+
+    def read_project_version(self, folder: Path) -> str | None:
+        """Ask the build backend of a project folder for the version of its wheel (PEP 517)."""
+        from offlinepack.sdist.metadata import prepare_wheel_metadata  # start-up time: few builds have sdists
+
+        python = self.options.build_pythons[0] if self.options.build_pythons and not self.options.build_root else None
+        target = probe_interpreter(python) if python else get_running_target()
+        metadata = prepare_wheel_metadata(folder, target, replace(self._make_build_config(), root=None))
+        return parse_email(metadata)[0].get("version")
 
     def _make_build_config(self) -> BuildConfig:
-        from offlinepack.sdist.environment import BuildConfig  # what builds is loaded where something is built
+        from offlinepack.sdist.environment import BuildConfig  # start-up time: few builds have sdists
 
-        # what a build, or a backend that is asked, takes here is built here
-        here = replace(self, options=replace(self.options, sdist_mode="build", resolver="auto"), progress=no_progress)
+        # build requirements are always built on the build host
+        host_options = replace(self.options, sdist_mode="build", resolver="auto")
+        provider = replace(self, options=host_options, progress=no_progress)
         return BuildConfig(
             self.store,
-            here._provide_build_requirements,
+            provider.provide_build_requirements,
             (self.options.cache_dir or Path(tempfile.gettempdir()) / "offlinepack") / "logs",
             pythons=self.options.build_pythons,
             root=self.options.build_root,
@@ -199,113 +269,46 @@ class DistributionProvider:
             build_constraints=tuple(path.read_text("utf-8") for path in self.options.build_constraints),
         )
 
-    def _build_wheel(self, one: SelectedFile, target: Target, kept: Mapping[str, StoredFile]) -> PreparedFile:
-        from offlinepack.sdist.build import build_wheel
-        from offlinepack.sdist.source import clone_repository
-
-        shop = self._make_build_config()
-        if isinstance(one.file, PackageVcs):
-            with tempfile.TemporaryDirectory(prefix="offlinepack-", ignore_cleanup_errors=True) as work:
-                folder = Path(work) / "checkout"
-                revision = one.file.commit_id or one.file.requested_revision
-                commit = clone_repository(one.file.url or str(one.file.path), revision, folder)
-                origin = {"name": one.name, "vcs": "git", "commit": commit}
-                built = build_wheel(
-                    folder, target, shop, name=one.name, subdirectory=one.file.subdirectory or "", origin=origin
-                )
-        elif isinstance(one.file, PackageDirectory):
-            built = build_wheel(
-                Path(one.file.path),
-                target,
-                shop,
-                name=one.name,
-                subdirectory=one.file.subdirectory or "",
-                origin={"name": one.name, "vcs": "folder"},
-            )
-        else:
-            within = one.file.subdirectory or "" if isinstance(one.file, PackageArchive) else ""
-            built = build_wheel(kept[one.filename], target, shop, subdirectory=within)
-        return PreparedFile(one.name, built.wheel, one, dict(built.built_from), built.findings)
-
-    def read_project_version(self, folder: Path) -> str | None:
-        """The version of a project's folder, as its backend says when a wheel is to be made (PEP 517)."""
-        from offlinepack.sdist.metadata import prepare_wheel_metadata  # what builds is loaded where something is built
-
-        python = self.options.build_pythons[0] if self.options.build_pythons and not self.options.build_root else None
-        target = probe_interpreter(python) if python else get_running_target()
-        metadata = prepare_wheel_metadata(folder, target, replace(self._make_build_config(), root=None))
-        return parse_email(metadata)[0].get("version")
-
-    def _prepare_sdist(self, one: SelectedFile, target: Target, kept: Mapping[str, StoredFile]) -> PreparedFile:
-        """The source, and for the target all that its build takes: wheels, and sources with what theirs take."""
-        from offlinepack.sdist.metadata import query_metadata
-        from offlinepack.sdist.source import clone_repository
-
-        shop = self._make_build_config()
-        if isinstance(one.file, PackageVcs):
-            with tempfile.TemporaryDirectory(prefix="offlinepack-", ignore_cleanup_errors=True) as work:
-                folder = Path(work) / "checkout"
-                revision = one.file.commit_id or one.file.requested_revision
-                clone_repository(one.file.url or str(one.file.path), revision, folder)
-                said = query_metadata(folder, target, shop, one.name, one.file.subdirectory or "")
-        elif isinstance(one.file, PackageDirectory):
-            said = query_metadata(Path(one.file.path), target, shop, one.name, one.file.subdirectory or "")
-        else:
-            said = query_metadata(kept[one.filename], target, shop, one.name)
-        if said.file.sha256 in self.parent_digests:
-            raise BuildError(
-                error(
-                    "build-circle",
-                    one.name,
-                    "{subject} needs itself to be built.",
-                    "Allow a ready-made wheel of it: no --no-binary for this project.",
-                )
-            )
-        how = replace(self.options, resolver="auto")
-        asked = self._parse_build_requirements(said.build_requirements)
-        made = lock_requirements(asked, target, self.indexes, how)
-        if any(
-            one.name == "setuptools" and one.version and one.version < _FIRST_SETUPTOOLS_WITH_BDIST_WHEEL
-            for one in made.packages
-        ):
-            asked = self._parse_build_requirements([*said.build_requirements, "wheel"])
-            made = lock_requirements(asked, target, self.indexes, how)
-        inner = replace(self, progress=no_progress, parent_digests=(*self.parent_digests, said.file.sha256))
-        (files,) = inner.prepare([select_files(made, target, asked)])
-        builders = {each.file.name: each for file in files for each in (file, *file.build_requirements)}
-        built_there = note(
-            "built-there",
-            one.name,
-            "{subject} goes to {target} as its source and is built there; a compiler and Python's header files are "
-            "needed there if it has extension modules.",
-            target=target.name,
-        )
-        return PreparedFile(
-            one.name,
-            said.file,
-            one,
-            findings=(built_there,),
-            metadata=said.metadata,
-            build_requirements=tuple(one for _, one in sorted(builders.items())),
-        )
+    def provide_build_requirements(self, requirements: Sequence[str], target: Target) -> list[StoredFile]:
+        """Lock, select and prepare build requirements like any others."""
+        build_requirements = self._parse_build_requirements(requirements)
+        pylock = self._lock(build_requirements, target, self.options.resolver)
+        (files,) = self.prepare([select_files(pylock, target, build_requirements)])
+        return [file.file for file in files]
 
     def _parse_build_requirements(self, requirements: Sequence[str]) -> Requirements:
-        asked = replace(parse_arguments(requirements), name=None)
+        build_requirements = replace(parse_arguments(requirements), name=None)
         for path in self.options.build_constraints:
-            from offlinepack.requirements.read import read_constraints
+            build_requirements = build_requirements + read_constraints(path)
+        return build_requirements
 
-            asked = asked + read_constraints(path)
-        return asked
+    def _lock(self, requirements: Requirements, target: Target, resolver: str) -> Pylock:
+        return resolve(requirements, target, self.indexes, self.options.make_context(self.indexes), resolver)
 
-    def _provide_build_requirements(self, requirements: Sequence[str], target: Target) -> list[StoredFile]:
-        """Build requirements are requirements: locked, selected, fetched, and built where need be."""
-        asked = self._parse_build_requirements(requirements)
-        made = lock_requirements(asked, target, self.indexes, self.options)
-        (files,) = self.prepare([select_files(made, target, asked)])
-        return [one.file for one in files]
+
+@contextlib.contextmanager
+def _open_source(
+    file: SelectedFile, stored_files: Mapping[str, StoredFile]
+) -> Iterator[tuple[StoredFile | Path, str, str]]:
+    """Yield the source of a build: the stored sdist or a folder, the subdirectory of the project in it, the commit."""
+    if isinstance(file.file, PackageVcs):
+        from offlinepack.sdist.source import clone_repository  # start-up time: few builds have sdists
+
+        with tempfile.TemporaryDirectory(prefix="offlinepack-", ignore_cleanup_errors=True) as work:
+            folder = Path(work) / "checkout"
+            revision = file.file.commit_id or file.file.requested_revision
+            commit = clone_repository(file.file.url or str(file.file.path), revision, folder)
+            yield folder, file.file.subdirectory or "", commit
+    elif isinstance(file.file, PackageDirectory):
+        yield Path(file.file.path), file.file.subdirectory or "", ""
+    else:
+        subdirectory = file.file.subdirectory or "" if isinstance(file.file, PackageArchive) else ""
+        yield stored_files[file.filename], subdirectory, ""
 
 
 def add_build_requirements(tools: Sequence[PreparedFile], files: Iterable[PreparedFile]) -> list[PreparedFile]:
-    """The tools, pip first, and what the builds of these files take, each once."""
-    known = {one.file.name: one for one in (*tools, *(each for one in files for each in one.build_requirements))}
-    return sorted(known.values(), key=lambda one: (one.name != "pip", one.file.name))
+    """Return the tools and the build requirements of the files, each once, pip first."""
+    distinct_files = {
+        file.file.name: file for file in (*tools, *(need for file in files for need in file.build_requirements))
+    }
+    return sorted(distinct_files.values(), key=lambda file: (file.name != "pip", file.file.name))

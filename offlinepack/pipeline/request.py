@@ -11,6 +11,7 @@ from pathlib import Path
 
 from offlinepack.errors import UsageError, error
 from offlinepack.index.model import Indexes
+from offlinepack.net.client import Client, open_client
 from offlinepack.net.model import DEFAULT_JOBS, DEFAULT_RETRIES, DEFAULT_TIMEOUT
 from offlinepack.report.policy import PolicyCheck
 from offlinepack.requirements.installed import find_environment_python
@@ -116,6 +117,10 @@ class BuildOptions:
             self.run_cache,
             lambda target: self.run_cache.get_or_compute(("builds", target.tag), lambda: self._can_build(target)),
         )
+
+    def open_client(self, indexes: Indexes) -> Client:
+        """Open the HTTP client of a run."""
+        return open_client(indexes, retries=self.retries, timeout=self.timeout, offline=self.offline)
 
     def _can_build(self, target: Target) -> bool:
         """Whether the source of a project with extension modules is of any use for this target."""
