@@ -210,11 +210,11 @@ def install(
         "--require-signature": require_signature,
     }
     values = {"--venv": venv, "--target": target, "--engine": engine, "--signature": signature, "--jobs": jobs}
-    words = ["--json", *(one for one, on in switches.items() if on)]
-    words += [part for one, value in values.items() if value is not None for part in (one, str(value))]
-    keys = [str(one) for one in verify_keys]
-    words += [part for one in keys for part in ("--verify-key", one)]
-    done = run_installer(
+    words = ["--json", *(switch for switch, on in switches.items() if on)]
+    words += [part for option, value in values.items() if value is not None for part in (option, str(value))]
+    keys = [str(key) for key in verify_keys]
+    words += [part for key in keys for part in ("--verify-key", key)]
+    process = run_installer(
         Path(bundle),
         words,
         python=str(python) if python is not None else None,
@@ -222,11 +222,11 @@ def install(
         signature=str(signature) if signature is not None else None,
         capture=True,
     )
-    report: dict[str, Any] = json.loads(done.stdout) if done.stdout.startswith("{") else {}
-    if done.returncode == EXIT_INTERRUPTED:
+    report: dict[str, Any] = json.loads(process.stdout) if process.stdout.startswith("{") else {}
+    if process.returncode == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
-    if done.returncode or not report:
-        raise _make_error(done.returncode or EXIT_BUG, report, done.stderr)
+    if process.returncode or not report:
+        raise _make_error(process.returncode or EXIT_BUG, report, process.stderr)
     return report
 
 
@@ -240,8 +240,8 @@ def verify(bundle: StrPath, *, verify_keys: Sequence[StrPath] = (), signature: S
     (9) where it is no bundle; ComputerError (12) where it cannot be read.
     """
     opened = open_bundle(Path(bundle))
-    verify_signatures(opened, [str(one) for one in verify_keys], str(signature) if signature is not None else None)
-    bad = [one for one in opened.verify() if not isinstance(one, File) and one.level == "error"]
+    verify_signatures(opened, [str(key) for key in verify_keys], str(signature) if signature is not None else None)
+    bad = [result for result in opened.verify() if not isinstance(result, File) and result.level == "error"]
     if bad:
         raise IntegrityError(*bad)
     return opened.manifest
@@ -266,7 +266,7 @@ def _make_request(
     how = BuildOptions(
         resolver, offline=offline, cache_dir=Path(cache_dir) if cache_dir else Store.get_default_folder()
     )
-    page = functools.partial(fetch_page, indexes=indexes, how=how)
+    page = functools.partial(fetch_page, indexes=indexes, options=how)
     asked = [parse_arguments(list(requirements))]
     wheels = make_own_wheels(indexes, how)
     asked += [read_requirements_file(Path(one), extras=extras, groups=groups, own=wheels, page=page) for one in files]
@@ -320,8 +320,9 @@ _KINDS: dict[int, type[OfflinepackError]] = {
 
 def _make_error(code: int, report: dict[str, Any], log: str) -> OfflinepackError:
     """The error that the target side told, with its findings."""
-    told = report.get("findings", [])
-    found = [
-        Finding(one["level"], one["code"], one["subject"], text(one["sentence"]), text(one["advice"])) for one in told
+    findings_json = report.get("findings", [])
+    findings = [
+        Finding(entry["level"], entry["code"], entry["subject"], text(entry["sentence"]), text(entry["advice"]))
+        for entry in findings_json
     ]
-    return _KINDS.get(code, OfflinepackError)(*found or [error("bug", "install", "{log}", log=log.strip())])
+    return _KINDS.get(code, OfflinepackError)(*findings or [error("bug", "install", "{log}", log=log.strip())])

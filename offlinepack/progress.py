@@ -1,4 +1,4 @@
-"""The interface for progress: a callback that yields the steps of a stage unchanged."""
+"""Callback for progress: it yields the steps of a stage unchanged while it displays them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ T = TypeVar("T")
 
 
 class ProgressCallback(Protocol):
-    """What draws progress: gives the steps back as they come."""
+    """Displays the progress of a stage."""
 
     def __call__(
-        self, what: Text, steps: Iterable[T], total: float | None = None, weigh: Callable[[T], float] | None = None
+        self, label: Text, steps: Iterable[T], total: float | None = None, size_of: Callable[[T], float] | None = None
     ) -> Iterator[T]:
-        """`steps`, unchanged."""
+        """Yield `steps` unchanged; `total` is their number, or with `size_of` their size in bytes."""
 
 
 def no_progress(
-    what: Text, steps: Iterable[T], total: float | None = None, weigh: Callable[[T], float] | None = None
+    label: Text, steps: Iterable[T], total: float | None = None, size_of: Callable[[T], float] | None = None
 ) -> Iterator[T]:
-    """Nobody looks."""
+    """Yield `steps` and display nothing."""
     return iter(steps)

@@ -50,7 +50,7 @@ from offlinepack.targets.parse import get_running_target
 
 
 def gather_requirements(
-    what: InputOptions, indexes: Indexes, how: BuildOptions, speaker: Console
+    what: InputOptions, indexes: Indexes, how: BuildOptions, console: Console
 ) -> tuple[Requirements, Path | None]:
     """Everything that was asked, read, and the environment whose interpreter is the default target.
 
@@ -67,7 +67,7 @@ def gather_requirements(
     if parts:
         found = functools.reduce(operator.add, parts)
         taken: list[object] = [redact_text(str(one)) for one in (*what.requirements, *what.files, *_list_folders(what))]
-        speaker.print_message(_describe_inputs(what, taken, Path.cwd()))
+        console.print_message(_describe_inputs(what, taken, Path.cwd()))
     else:
         discovered = find_inputs(
             Path.cwd(),
@@ -78,7 +78,7 @@ def gather_requirements(
             locked=what.locked,
             own=asked.own_wheels,
         )
-        speaker.print_message(discovered.summary)
+        console.print_message(discovered.summary)
         found, environment = discovered.requirements, discovered.environment
     for path in what.constraints:
         found = found + asked.read_constraints(path)
@@ -186,15 +186,15 @@ def _apply_resolution_policy(found: Requirements, what: InputOptions) -> Require
 
 
 def make_request(
-    what: InputOptions, asked: TargetOptions, indexes: Indexes, how: BuildOptions, label: BundleName, speaker: Console
+    what: InputOptions, asked: TargetOptions, indexes: Indexes, how: BuildOptions, label: BundleName, console: Console
 ) -> BuildRequest:
     """The values of the command line as one request.
 
     Without a target it is for the interpreter of --venv, else of the active environment, else the running one.
     """
     misnamed = find_misnamed_variables(os.environ, build.params)
-    speaker.print_findings([*misnamed, *asked.notes, *indexes.notes])
-    requirements, environment = gather_requirements(what, indexes, how, speaker)
+    console.print_findings([*misnamed, *asked.notes, *indexes.notes])
+    requirements, environment = gather_requirements(what, indexes, how, console)
     return BuildRequest(
         requirements,
         asked.targets or (find_default_target(environment),),
@@ -234,55 +234,57 @@ def make_request(
 @click.pass_context
 def build(
     ctx: click.Context,
-    what: InputOptions,
-    asked: TargetOptions,
+    inputs: InputOptions,
+    target_options: TargetOptions,
     indexes: Indexes,
-    how: BuildOptions,
-    label: BundleName,
-    extra: BundleContents,
-    rules: PolicyCheck | None,
+    options: BuildOptions,
+    name: BundleName,
+    contents: BundleContents,
+    policy: PolicyCheck | None,
     report: Path | None,
     output: str | None,
     lock_dir: Path | None,
     dry_run: bool,
 ) -> None:
     """Pack the requirements and all that they need, for each target, into one bundle."""
-    speaker = get_console(ctx)
-    speaker.report_path = check_summary_path(report) if report else None
-    wanted = replace(
-        make_request(what, asked, indexes, how, label, speaker),
-        includes=extra.includes,
-        bytecode=extra.bytecode,
-        signing_key=extra.signing_key,
-        part_size=extra.part_size,
-        rehearse=extra.rehearse,
-        policy=rules,
+    console = get_console(ctx)
+    console.report_path = check_summary_path(report) if report else None
+    request = replace(
+        make_request(inputs, target_options, indexes, options, name, console),
+        includes=contents.includes,
+        bytecode=contents.bytecode,
+        signing_key=contents.signing_key,
+        part_size=contents.part_size,
+        rehearse=contents.rehearse,
+        policy=policy,
         lock_dir=lock_dir,
     )
     if dry_run:
-        plans = lock_and_close(wanted, speaker.track)
-        speaker.print_findings(
-            [*wanted.requirements.notes, *(one for plan in plans for one in plan.selection.findings)]
+        plans = lock_and_close(request, console.track)
+        console.print_findings(
+            [*request.requirements.notes, *(finding for plan in plans for finding in plan.selection.findings)]
         )
-        print_plan(plans, find_file_sizes(plans, wanted), speaker)
+        print_plan(plans, find_file_sizes(plans, request), console)
         return
-    built = build_bundles(wanted, Path(output or wanted.bundle_name.archive_name), speaker.track)
-    speaker.print_findings([*built.findings, *(one for each in built.verdicts for one in each.findings)])
-    print_build_result(built, speaker)
+    result = build_bundles(request, Path(output or request.bundle_name.archive_name), console.track)
+    console.print_findings(
+        [*result.findings, *(finding for verdict in result.verdicts for finding in verdict.findings)]
+    )
+    print_build_result(result, console)
 
 
 def describe_packages(plan: TargetLock) -> list[dict[str, Any]]:
     return [
-        {"name": one.name, "version": one.version and str(one.version), "file": one.filename, "sha256": one.sha256}
-        for one in plan.selection.files
+        {"name": file.name, "version": file.version and str(file.version), "file": file.filename, "sha256": file.sha256}
+        for file in plan.selection.files
     ]
 
 
-def print_plan(plans: tuple[TargetLock, ...], sizes: dict[str, int | None], speaker: Console) -> None:
+def print_plan(plans: tuple[TargetLock, ...], sizes: dict[str, int | None], console: Console) -> None:
     """The result of a dry run: what would be in the bundle, and how large it would be."""
-    total = sum(one or 0 for one in sizes.values())
-    if speaker.wants_json:
-        speaker.print_json(
+    total = sum(file_size or 0 for file_size in sizes.values())
+    if console.wants_json:
+        console.print_json(
             {
                 "ok": True,
                 "dry_run": True,
@@ -301,21 +303,21 @@ def print_plan(plans: tuple[TargetLock, ...], sizes: dict[str, int | None], spea
         )
         return
     for plan in plans:
-        speaker.print_result(
+        console.print_result(
             text("{target}: {count} distributions", target=plan.target.name, count=len(plan.selection.files))
         )
-        for one in plan.selection.files:
-            size = sizes.get(one.filename)
-            speaker.print_result(
-                f"  {one.name} {one.version or '?'}  {one.filename}  {format_size(size) if size is not None else '?'}"
+        for file in plan.selection.files:
+            size = sizes.get(file.filename)
+            console.print_result(
+                f"  {file.name} {file.version or '?'}  {file.filename}  {format_size(size) if size is not None else '?'}"
             )
-    speaker.print_result(text("{count} files, {size}; nothing was written", count=len(sizes), size=format_size(total)))
+    console.print_result(text("{count} files, {size}; nothing was written", count=len(sizes), size=format_size(total)))
 
 
-def print_build_result(built: BuildResult, speaker: Console) -> None:
+def print_build_result(result: BuildResult, console: Console) -> None:
     """The summary: what, for which machines, size, sha256, seconds, and what to type on the other side."""
-    machines = {one.tag: one.description for one in built.targets}
-    first = built.bundles[0]
+    machines = {target.tag: target.description for target in result.targets}
+    first = result.bundles[0]
     document = {
         "ok": True,
         **_describe_archive(first.archive),
@@ -323,41 +325,41 @@ def print_build_result(built: BuildResult, speaker: Console) -> None:
         "version": first.manifest.version,
         "folder": first.manifest.folder,
         "bundles": [
-            {**_describe_archive(one.archive), "targets": [target.tag for target in one.manifest.targets]}
-            for one in built.bundles
+            {**_describe_archive(bundle.archive), "targets": [target.tag for target in bundle.manifest.targets]}
+            for bundle in result.bundles
         ],
         "targets": [
             {
-                "name": one.name,
-                "tag": one.tag,
-                "machines": str(machines[one.tag]),
+                "name": target.name,
+                "tag": target.tag,
+                "machines": str(machines[target.tag]),
                 "packages": [
                     {
-                        "name": each.name,
-                        "version": each.version,
-                        "file": _strip_folder(each.file),
-                        "sha256": hashes[each.file],
+                        "name": step.name,
+                        "version": step.version,
+                        "file": _strip_folder(step.file),
+                        "sha256": hashes[step.file],
                     }
-                    for each in one.install
+                    for step in target.install
                 ],
             }
-            for packed in built.bundles
-            for hashes in [{one.path: one.sha256 for one in packed.manifest.files}]
-            for one in packed.manifest.targets
+            for packed in result.bundles
+            for hashes in [{file.path: file.sha256 for file in packed.manifest.files}]
+            for target in packed.manifest.targets
         ],
-        **({"rehearsal": [one.to_json() for one in built.verdicts]} if built.verdicts else {}),
-        "findings": [one.to_json() for one in built.findings],
-        "seconds": {**built.seconds, "total": round(speaker.elapsed_seconds, 3)},
+        **({"rehearsal": [verdict.to_json() for verdict in result.verdicts]} if result.verdicts else {}),
+        "findings": [finding.to_json() for finding in result.findings],
+        "seconds": {**result.seconds, "total": round(console.elapsed_seconds, 3)},
     }
-    speaker.write_summary(document)
-    if speaker.wants_json:
+    console.write_summary(document)
+    if console.wants_json:
         return
-    for packed in built.bundles:
-        if speaker.verbosity < 0:
-            speaker.print_result(str(packed.archive.path))
+    for bundle in result.bundles:
+        if console.verbosity < 0:
+            console.print_result(str(bundle.archive.path))
         else:
-            tags = {one.tag for one in packed.manifest.targets}
-            _print_bundle(packed, machines, [one for one in built.verdicts if one.tag in tags], speaker)
+            tags = {target.tag for target in bundle.manifest.targets}
+            _print_bundle(bundle, machines, [verdict for verdict in result.verdicts if verdict.tag in tags], console)
 
 
 def _describe_archive(archive: Archive) -> dict[str, Any]:
@@ -365,36 +367,36 @@ def _describe_archive(archive: Archive) -> dict[str, Any]:
         "bundle": str(archive.path),
         "size": archive.size,
         "sha256": archive.sha256,
-        "parts": [str(one.path) for one in archive.parts],
+        "parts": [str(part.path) for part in archive.parts],
     }
 
 
-def _print_bundle(packed: WrittenBundle, machines: dict[str, Text], verdicts: list[Verdict], speaker: Console) -> None:
-    archive, listed = packed.archive, packed.manifest
+def _print_bundle(bundle: WrittenBundle, machines: dict[str, Text], verdicts: list[Verdict], console: Console) -> None:
+    archive, listed = bundle.archive, bundle.manifest
     lines: list[str | Text] = [
         text(
             "{path}: {count} distributions, {size}, {seconds} s",
             path=archive.path,
-            count=len({(one.name, one.version) for target in listed.targets for one in target.install}),
+            count=len({(step.name, step.version) for target in listed.targets for step in target.install}),
             size=format_size(archive.size),
-            seconds=round(speaker.elapsed_seconds, 1),
+            seconds=round(console.elapsed_seconds, 1),
         ),
         f"  sha256 {archive.sha256}",
     ]
     for target in listed.targets:
         lines.append(text("  for {machines}", machines=machines[target.tag]))
-        if speaker.verbosity > 0:
-            lines += [f"    {one.name} {one.version}  {_strip_folder(one.file)}" for one in target.install]
+        if console.verbosity > 0:
+            lines += [f"    {step.name} {step.version}  {_strip_folder(step.file)}" for step in target.install]
     lines += describe_differing_versions(listed)
-    lines += [sentence for one in verdicts for sentence in one.format_lines()]
+    lines += [sentence for verdict in verdicts for sentence in verdict.format_lines()]
     lines.append(text("on the other side:"))
     name, folder = archive.path.name, listed.folder
     unpack = f"tar -xzf {name}" if len(archive.parts) == 1 else f"cat {name}.[0-9]* | tar -xz"
     windows = dict.fromkeys(target.facts.os == "windows" for target in listed.targets)
-    for one in windows:
-        start = f"{folder}\\install.cmd" if one else f"python3 {folder}/install.py"
+    for is_windows in windows:
+        start = f"{folder}\\install.cmd" if is_windows else f"python3 {folder}/install.py"
         lines.append(f"  {unpack} && {start}")
-    speaker.print_result(*lines)
+    console.print_result(*lines)
 
 
 def _strip_folder(path: str) -> str:
@@ -408,14 +410,14 @@ def init(ctx: click.Context) -> None:
 
     They go to the end of pyproject.toml, or into offlinepack.toml where there is none.
     """
-    speaker, folder = get_console(ctx), Path.cwd()
+    console, folder = get_console(ctx), Path.cwd()
     path = folder / ("pyproject.toml" if (folder / "pyproject.toml").is_file() else "offlinepack.toml")
-    for one in (folder / "offlinepack.toml", path):
-        if has_config(one):
+    for config_file in (folder / "offlinepack.toml", path):
+        if has_config(config_file):
             raise UsageError(
                 error(
                     "settings-there",
-                    one.name,
+                    config_file.name,
                     "{subject} has settings of offlinepack already; nothing was changed.",
                     "Edit them there.",
                 )
@@ -425,7 +427,7 @@ def init(ctx: click.Context) -> None:
     end = "\r\n" if "\r\n" in before else "\n"
     gap = "" if not before else end if before.endswith("\n") else end * 2
     write_file_atomically(path.resolve(), (before + gap + written.replace("\n", end)).encode())
-    speaker.print_message(text("wrote {path}", path=path.name))
-    speaker.print_result(written.rstrip())
-    if speaker.wants_json:
-        speaker.print_json({"ok": True, "file": path.name, "settings": read_config(path)})
+    console.print_message(text("wrote {path}", path=path.name))
+    console.print_result(written.rstrip())
+    if console.wants_json:
+        console.print_json({"ok": True, "file": path.name, "settings": read_config(path)})

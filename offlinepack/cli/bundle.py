@@ -42,40 +42,40 @@ SIGNATURE_OPTIONS = (
 )
 
 
-def check_bundle(speaker: Console, opened: Bundle) -> tuple[int, list[Finding]]:
+def check_bundle(console: Console, opened: Bundle) -> tuple[int, list[Finding]]:
     """How many files the bundle has, and what is odd about it; IntegrityError: all that is wrong."""
     findings: list[Finding] = []
 
     def files() -> Iterator[File]:
-        for one in opened.verify():
-            if isinstance(one, Finding):
-                findings.append(one)
+        for result in opened.verify():
+            if isinstance(result, Finding):
+                findings.append(result)
             else:
-                yield one
+                yield result
 
-    total = float(sum(one.size for one in opened.manifest.files))
-    what = text("checking {path}", path=opened.path)
-    count = sum(1 for _ in speaker.track(what, files(), total, lambda one: one.size))
+    total = float(sum(file.size for file in opened.manifest.files))
+    label = text("checking {path}", path=opened.path)
+    count = sum(1 for _ in console.track(label, files(), total, lambda file: file.size))
     return count, raise_on_errors(IntegrityError, findings)
 
 
-def read_bundle_facts(speaker: Console, opened: Bundle) -> BundleFacts:
+def read_bundle_facts(console: Console, opened: Bundle) -> BundleFacts:
     """What a bundle tells of itself; it is read once, to its end."""
     from offlinepack.report.facts import BundleFacts, collect_bundle_facts
 
-    found: list[BundleFacts] = []
+    facts: list[BundleFacts] = []
 
     def files() -> Iterator[File]:
-        for one in collect_bundle_facts(opened):
-            if isinstance(one, BundleFacts):
-                found.append(one)
+        for progress in collect_bundle_facts(opened):
+            if isinstance(progress, BundleFacts):
+                facts.append(progress)
             else:
-                yield one
+                yield progress
 
-    total = float(sum(one.size for one in opened.manifest.files))
-    for _ in speaker.track(text("looking into {path}", path=opened.path), files(), total, lambda one: one.size):
+    total = float(sum(file.size for file in opened.manifest.files))
+    for _ in console.track(text("looking into {path}", path=opened.path), files(), total, lambda file: file.size):
         pass
-    return found[0]
+    return facts[0]
 
 
 @click.command(cls=Command, params=[*SIGNATURE_OPTIONS, POLICY_OPTION, VULNERABILITIES_OPTION])
@@ -91,15 +91,15 @@ def verify(
     vulnerabilities: Path | None,
 ) -> None:
     """Check that a bundle (the tar.gz or its unpacked folder) is complete and unaltered since it was packed."""
-    speaker = get_console(ctx)
+    console = get_console(ctx)
     opened = open_bundle(bundle_path)
     signed = verify_signatures(opened, verify_key, signature)
-    count, findings = check_bundle(speaker, opened)
+    count, findings = check_bundle(console, opened)
     if policy:
         from offlinepack.report.policy import PolicyCheck, read_policy
 
-        findings += PolicyCheck(read_policy(policy), vulnerabilities).check(read_bundle_facts(speaker, opened))
-    speaker.print_findings([*findings, *signed])
+        findings += PolicyCheck(read_policy(policy), vulnerabilities).check(read_bundle_facts(console, opened))
+    console.print_findings([*findings, *signed])
     if signed:
         sentence = text(
             "{path}: {count} files, complete and unaltered since it was signed.", path=bundle_path, count=count
@@ -111,18 +111,18 @@ def verify(
             path=bundle_path,
             count=count,
         )
-    speaker.print_result(sentence)
-    if speaker.wants_json:
-        speaker.print_json(
+    console.print_result(sentence)
+    if console.wants_json:
+        console.print_json(
             {
                 "ok": True,
                 "bundle": str(bundle_path),
                 "name": opened.manifest.name,
                 "version": opened.manifest.version,
                 "files": count,
-                "signed_by": [one.sentence.facts["who"] for one in signed],
+                "signed_by": [signature_note.sentence.facts["who"] for signature_note in signed],
                 "sentence": str(sentence),
-                "findings": [one.to_json() for one in (*findings, *signed)],
+                "findings": [finding.to_json() for finding in (*findings, *signed)],
             }
         )
 
@@ -133,24 +133,28 @@ def verify(
 @click.pass_context
 def inspect(ctx: click.Context, path: Path, target: str | None) -> None:
     """Tell what a bundle holds; of an environment: what runs there, from which bundle, and whether it was altered."""
-    speaker = get_console(ctx)
+    console = get_console(ctx)
     bundled = os.path.lexists(path / MANIFEST)  # whatever else was planted in it
     if not bundled and ((path / "pyvenv.cfg").is_file() or Path(f"{path.absolute()}.d").is_dir()):
-        words = ["--inspect", "--venv", str(path)] + (["--json"] if speaker.wants_json else [])
+        words = ["--inspect", "--venv", str(path)] + (["--json"] if console.wants_json else [])
         ctx.exit(run_install_script(words).returncode)
     opened = open_bundle(path)
-    speaker.print_findings(check_bundle(speaker, opened)[1])
+    console.print_findings(check_bundle(console, opened)[1])
     listed = opened.manifest
     shown = tuple(filter_targets(listed, target))
-    rehearsed, evidence = _read_verdicts(opened), read_bundle_facts(speaker, opened)
-    if speaker.wants_json:
-        told = {"rehearsal": [one for one in rehearsed.values() if one["tag"] in {each.tag for each in shown}]}
-        speaker.print_json(
-            {"ok": True, "bundle": str(path), **_describe_bundle(evidence, shown), **(told if rehearsed else {})}
+    rehearsed, evidence = _read_verdicts(opened), read_bundle_facts(console, opened)
+    if console.wants_json:
+        extra_json = {
+            "rehearsal": [
+                entry for entry in rehearsed.values() if entry["tag"] in {shown_plan.tag for shown_plan in shown}
+            ]
+        }
+        console.print_json(
+            {"ok": True, "bundle": str(path), **_describe_bundle(evidence, shown), **(extra_json if rehearsed else {})}
         )
         return
-    sizes = {one.path: one.size for one in listed.files}
-    speaker.print_result(
+    sizes = {file.path: file.size for file in listed.files}
+    console.print_result(
         text(
             "{folder}: {count} files, {size}, format {format}",
             folder=listed.folder,
@@ -160,37 +164,39 @@ def inspect(ctx: click.Context, path: Path, target: str | None) -> None:
         )
     )
     if listed.sequence is not None:
-        speaker.print_result(text("sequence {sequence}", sequence=listed.sequence))
+        console.print_result(text("sequence {sequence}", sequence=listed.sequence))
     if listed.install_to:
-        speaker.print_result(text("goes to {place}", place=listed.install_to))
-    for one in shown:
-        speaker.print_result(
-            text("{name} ({tag}): {count} distributions", name=one.name, tag=one.tag, count=len(one.install))
+        console.print_result(text("goes to {place}", place=listed.install_to))
+    for plan in shown:
+        console.print_result(
+            text("{name} ({tag}): {count} distributions", name=plan.name, tag=plan.tag, count=len(plan.install))
         )
-        if verdict := rehearsed.get(one.tag):
-            speaker.print_result(text("  rehearsed before it was packed: {verdict}", verdict=verdict["verdict"]))
-            speaker.print_result(*(f"    {each['sentence']} {each['advice']}".rstrip() for each in verdict["forecast"]))
-        for tool in one.tools:
-            speaker.print_result(f"  {tool.name} {tool.version}  {tool.file}  {format_size(sizes[tool.file])}")
-        for each in one.install:
-            mark = "*" if each.requested else " "
-            look = evidence.contents.get(each.file)
-            licence = f"  {', '.join(look.licenses)}" if look and look.licenses else ""
-            speaker.print_result(
-                f"{mark} {each.name} {each.version}  {each.file}  {format_size(sizes[each.file])}{licence}"
+        if verdict := rehearsed.get(plan.tag):
+            console.print_result(text("  rehearsed before it was packed: {verdict}", verdict=verdict["verdict"]))
+            console.print_result(
+                *(f"    {finding['sentence']} {finding['advice']}".rstrip() for finding in verdict["forecast"])
             )
-        for need in one.needs:
-            speaker.print_result(
+        for tool in plan.tools:
+            console.print_result(f"  {tool.name} {tool.version}  {tool.file}  {format_size(sizes[tool.file])}")
+        for step in plan.install:
+            mark = "*" if step.requested else " "
+            look = evidence.contents.get(step.file)
+            licence = f"  {', '.join(look.licenses)}" if look and look.licenses else ""
+            console.print_result(
+                f"{mark} {step.name} {step.version}  {step.file}  {format_size(sizes[step.file])}{licence}"
+            )
+        for need in plan.needs:
+            console.print_result(
                 text("  needs {soname} from the system: {help}", soname=need.soname, help=need.help or "")
             )
 
 
 def _read_verdicts(opened: Bundle) -> dict[str, Any]:
     """Tag -> the verdict that the bundle brings of itself."""
-    file = next((one for one in opened.manifest.files if one.path == REHEARSAL and one.carried), None)
+    file = next((member for member in opened.manifest.files if member.path == REHEARSAL and member.carried), None)
     if file is None:
         return {}
-    return {one["tag"]: one for one in json.loads(opened.read_file(file))["targets"]}
+    return {verdict["tag"]: verdict for verdict in json.loads(opened.read_file(file))["targets"]}
 
 
 def _describe_file(evidence: BundleFacts, path: str) -> dict[str, Any]:
@@ -201,54 +207,54 @@ def _describe_file(evidence: BundleFacts, path: str) -> dict[str, Any]:
 
 def _describe_bundle(evidence: BundleFacts, shown: tuple[TargetPlan, ...]) -> dict[str, Any]:
     listed = evidence.manifest
-    files = {one.path: one for one in listed.files}
+    files = {file.path: file for file in listed.files}
     return {
         "name": listed.name,
         "version": listed.version,
         "sequence": listed.sequence,
         "install_to": listed.install_to,
         "format": listed.format,
-        "size": sum(one.size for one in listed.files),
+        "size": sum(file.size for file in listed.files),
         "files": [
-            {"path": one.path, "size": one.size, "sha256": one.sha256, "kind": one.kind, "carried": one.carried}
-            for one in listed.files
+            {"path": file.path, "size": file.size, "sha256": file.sha256, "kind": file.kind, "carried": file.carried}
+            for file in listed.files
         ],
         "targets": [
             {
-                "name": one.name,
-                "tag": one.tag,
-                "python_min": one.python_min,
-                "facts": serialize_facts(one.facts),
+                "name": plan.name,
+                "tag": plan.tag,
+                "python_min": plan.python_min,
+                "facts": serialize_facts(plan.facts),
                 "install": [
                     {
-                        "name": each.name,
-                        "version": each.version,
-                        "file": each.file,
-                        "requires": each.requires,
-                        "requested": each.requested,
-                        "built_from": each.built_from,
-                        "sha256": files[each.file].sha256,
-                        "size": files[each.file].size,
-                        **_describe_file(evidence, each.file),
+                        "name": step.name,
+                        "version": step.version,
+                        "file": step.file,
+                        "requires": step.requires,
+                        "requested": step.requested,
+                        "built_from": step.built_from,
+                        "sha256": files[step.file].sha256,
+                        "size": files[step.file].size,
+                        **_describe_file(evidence, step.file),
                     }
-                    for each in one.install
+                    for step in plan.install
                 ],
                 "tools": [
                     {
-                        "name": each.name,
-                        "version": each.version,
-                        "file": each.file,
-                        "sha256": files[each.file].sha256,
-                        **_describe_file(evidence, each.file),
+                        "name": tool.name,
+                        "version": tool.version,
+                        "file": tool.file,
+                        "sha256": files[tool.file].sha256,
+                        **_describe_file(evidence, tool.file),
                     }
-                    for each in one.tools
+                    for tool in plan.tools
                 ],
                 "needs": [
-                    {"soname": each.soname, "symbols": each.symbols, "wanted_by": each.wanted_by, "help": each.help}
-                    for each in one.needs
+                    {"soname": need.soname, "symbols": need.symbols, "wanted_by": need.wanted_by, "help": need.help}
+                    for need in plan.needs
                 ],
             }
-            for one in shown
+            for plan in shown
         ],
     }
 
@@ -261,12 +267,12 @@ def diff(ctx: click.Context, old: Path, new: Path) -> None:
     """Tell what changed between two bundles; each the tar.gz, its folder, or a manifest.json alone."""
     from offlinepack.report.diff import diff_bundles
 
-    speaker = get_console(ctx)
-    found = diff_bundles(old, new)
-    speaker.print_findings(found.findings)
-    speaker.print_result(*found.format_lines())
-    if speaker.wants_json:
-        speaker.print_json({"ok": True, **found.to_json()})
+    console = get_console(ctx)
+    difference = diff_bundles(old, new)
+    console.print_findings(difference.findings)
+    console.print_result(*difference.format_lines())
+    if console.wants_json:
+        console.print_json({"ok": True, **difference.to_json()})
 
 
 @click.command(cls=Command)
@@ -278,21 +284,21 @@ def diff(ctx: click.Context, old: Path, new: Path) -> None:
 @click.pass_context
 def sign(ctx: click.Context, bundle_path: Path, key: Path, embed: bool) -> None:
     """Check a bundle and sign it as it is: the signature goes beside it (<bundle>.sig), or with --embed into it."""
-    speaker = get_console(ctx)
+    console = get_console(ctx)
     opened = open_bundle(bundle_path)
-    findings = check_bundle(speaker, opened)[1]
-    made = sign_manifest(opened.manifest_bytes, key)
+    findings = check_bundle(console, opened)[1]
+    signature = sign_manifest(opened.manifest_bytes, key)
     if embed:
-        opened.embed_signature(made)
+        opened.embed_signature(signature)
         place = bundle_path
     else:
-        place = write_signature(bundle_path, made)
-    speaker.print_findings(findings)
-    speaker.print_result(text("signed: {place}", place=place))
-    if speaker.wants_json:
-        told = [one.to_json() for one in findings]
-        facts = {"bundle": str(bundle_path), "signature": str(place), "embedded": embed, "findings": told}
-        speaker.print_json({"ok": True, **facts})
+        place = write_signature(bundle_path, signature)
+    console.print_findings(findings)
+    console.print_result(text("signed: {place}", place=place))
+    if console.wants_json:
+        findings_json = [finding.to_json() for finding in findings]
+        facts = {"bundle": str(bundle_path), "signature": str(place), "embedded": embed, "findings": findings_json}
+        console.print_json({"ok": True, **facts})
 
 
 @click.command(cls=Command)
@@ -301,20 +307,20 @@ def sign(ctx: click.Context, bundle_path: Path, key: Path, embed: bool) -> None:
 @click.pass_context
 def merge(ctx: click.Context, bundles: tuple[Path, ...], output: Path) -> None:
     """Join bundles of one name that were made for different targets, on different machines for example."""
-    speaker = get_console(ctx)
+    console = get_console(ctx)
     from offlinepack.report.facts import BundleFacts
     from offlinepack.report.sbom import make_sbom
 
-    opened = [open_bundle(one) for one in bundles]
-    for one in opened:
-        check_bundle(speaker, one)
-    parts = [read_bundle_facts(speaker, one) for one in opened]
+    opened = [open_bundle(path) for path in bundles]
+    for bundle in opened:
+        check_bundle(console, bundle)
+    parts = [read_bundle_facts(console, merged_bundle) for merged_bundle in opened]
 
     def describe(draft: Manifest) -> dict[str, bytes]:
         # a tool that another bundle installs lies in wheels/
-        looks = {path.rpartition("/")[2]: look for one in parts for path, look in one.contents.items()}
-        stories = {path.rpartition("/")[2]: story for one in parts[::-1] for path, story in one.provenance.items()}
-        named = {one.path: one.path.rpartition("/")[2] for one in draft.files}
+        looks = {path.rpartition("/")[2]: look for facts in parts for path, look in facts.contents.items()}
+        stories = {path.rpartition("/")[2]: story for facts in parts[::-1] for path, story in facts.provenance.items()}
+        named = {file.path: file.path.rpartition("/")[2] for file in draft.files}
         whole = BundleFacts(
             draft,
             {path: looks[name] for path, name in named.items() if name in looks},
@@ -323,26 +329,26 @@ def merge(ctx: click.Context, bundles: tuple[Path, ...], output: Path) -> None:
         return {SBOM: make_sbom(whole)}
 
     listed, members = merge_bundles(opened, describe)
-    total = float(sum(one.size for one in listed.files))
-    steps = speaker.track(text("packing {path}", path=output), members, total, lambda one: one.file.size)
+    total = float(sum(file.size for file in listed.files))
+    steps = console.track(text("packing {path}", path=output), members, total, lambda member: member.file.size)
     written = write_bundle(output, listed, steps)
-    speaker.print_result(
+    console.print_result(
         text(
             "{path}: {targets}, {size}",
             path=output,
-            targets=[one.name for one in listed.targets],
+            targets=[plan.name for plan in listed.targets],
             size=format_size(written.size),
         ),
         f"  sha256 {written.sha256}",
     )
-    if speaker.wants_json:
-        speaker.print_json(
+    if console.wants_json:
+        console.print_json(
             {
                 "ok": True,
                 "bundle": str(output),
                 "sha256": written.sha256,
                 "size": written.size,
-                "targets": [one.tag for one in listed.targets],
+                "targets": [plan.tag for plan in listed.targets],
             }
         )
 
@@ -378,22 +384,25 @@ def rehearse(
     from offlinepack.rehearsal.static import check_bundle_targets
     from offlinepack.store import Store
 
-    speaker = get_console(ctx)
-    speaker.report_path = check_summary_path(report) if report else None
+    console = get_console(ctx)
+    console.report_path = check_summary_path(report) if report else None
     if root:
         check_root(root)
     opened = open_bundle(bundle_path)
     shown = tuple(filter_targets(opened.manifest, target))
-    check_bundle(speaker, opened)  # pip believes what is in a wheel
-    what = text("rehearsing {targets}", targets=[one.name for one in shown])
+    check_bundle(console, opened)  # pip believes what is in a wheel
+    label = text("rehearsing {targets}", targets=[plan.name for plan in shown])
     with Store.open(cache_dir or Store.get_default_folder()) as store:
-        verdicts = list(speaker.track(what, check_bundle_targets(opened, shown, store=store), len(shown)))
+        verdicts = list(console.track(label, check_bundle_targets(opened, shown, store=store), len(shown)))
     live = live or bool(root or smoke)
     if live:
-        what = text("rehearsing live {targets}", targets=[one.name for one in shown])
-        verdicts = list(speaker.track(what, run_install(opened, verdicts, root, smoke), len(shown)))
-    findings, code = [one for each in verdicts for one in each.findings], _choose_exit_code(verdicts)
-    if not code and live and not any(each.runs for each in verdicts):
+        label = text("rehearsing live {targets}", targets=[plan.name for plan in shown])
+        verdicts = list(console.track(label, run_install(opened, verdicts, root, smoke), len(shown)))
+    findings, code = (
+        [finding for target_verdict in verdicts for finding in target_verdict.findings],
+        _choose_exit_code(verdicts),
+    )
+    if not code and live and not any(target_verdict.runs for target_verdict in verdicts):
         code = MachineError.exit_code
         findings.append(
             error(
@@ -402,27 +411,31 @@ def rehearse(
                 "No target of {subject} could be rehearsed live: {place} has no Python that fits {targets}.",
                 "--root DIR takes a root file system of the target.",
                 place=root or text("this computer"),
-                targets=[one.name for one in shown],
+                targets=[plan.name for plan in shown],
             )
         )
-    speaker.print_findings(findings)
-    for each in verdicts:
-        speaker.print_result(*each.format_lines())
-    speaker.write_summary(
+    console.print_findings(findings)
+    for verdict in verdicts:
+        console.print_result(*verdict.format_lines())
+    console.write_summary(
         {
             "ok": not code,
             **({"exit_code": code} if code else {}),
             "bundle": str(bundle_path),
             "targets": [
-                {**one.to_json(), "sentences": [each.render() for each in one.format_lines()]} for one in verdicts
+                {
+                    **target_verdict.to_json(),
+                    "sentences": [sentence.render() for sentence in target_verdict.format_lines()],
+                }
+                for target_verdict in verdicts
             ],
-            "findings": [one.to_json() for one in findings],
+            "findings": [finding.to_json() for finding in findings],
         }
     )
     ctx.exit(code)
 
 
 def _choose_exit_code(verdicts: Sequence[Verdict]) -> int:
-    if any(one.installs is False for one in verdicts):
+    if any(verdict.installs is False for verdict in verdicts):
         return MachineError.exit_code
-    return InstallError.exit_code if any(one.runs is False for one in verdicts) else 0
+    return InstallError.exit_code if any(verdict.runs is False for verdict in verdicts) else 0

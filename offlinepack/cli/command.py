@@ -42,19 +42,19 @@ class Option(click.Option):
         self.rare = rare
         self.hidden = rare and COMPLETION_VARIABLE not in os.environ
         if not self.envvar:
-            longest = max((one for one in self.opts if one.startswith("--")), key=len, default="")
+            longest = max((name for name in self.opts if name.startswith("--")), key=len, default="")
             self.envvar = "OFFLINEPACK_" + longest.lstrip("-").replace("-", "_").upper()
 
 
 def make_help_all_option() -> click.Option:
-    def show(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
-        if wanted:
-            rare = [one for one in ctx.command.params if isinstance(one, Option) and one.hidden]
-            for one in rare:
-                one.hidden = False
+    def show(ctx: click.Context, _option: click.Parameter, is_requested: bool) -> None:
+        if is_requested:
+            rare = [parameter for parameter in ctx.command.params if isinstance(parameter, Option) and parameter.hidden]
+            for option in rare:
+                option.hidden = False
             page = ctx.get_help()
-            for one in rare:  # commands share their groups of options
-                one.hidden = True
+            for option in rare:  # commands share their groups of options
+                option.hidden = True
             click.echo(page)
             ctx.exit()
 
@@ -72,30 +72,30 @@ def make_global_options() -> list[click.Parameter]:
     """The options that stand before or behind the command's name; what was said there counts, then settings."""
 
     def keep(ctx: click.Context, option: click.Parameter, value: Any) -> None:
-        said: dict[str, Any] = ctx.find_root().meta.setdefault("offlinepack.global", {})
+        values: dict[str, Any] = ctx.find_root().meta.setdefault("offlinepack.global", {})
         name = option.name or ""
         typed = ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
         if isinstance(value, int) and not isinstance(value, bool) and typed:
-            said[name] = said.get(name, 0) + value
-        elif value and (typed or name not in said):
-            said[name] = value
+            values[name] = values.get(name, 0) + value
+        elif value and (typed or name not in values):
+            values[name] = value
 
-    def one(*declarations: str, **named: Any) -> Option:
+    def make(*declarations: str, **named: Any) -> Option:
         return Option(declarations, expose_value=False, is_eager=True, callback=keep, **named)
 
     return [
-        one("-q", "--quiet", count=True, help="Say less; twice: errors only."),
-        one("-v", "--verbose", count=True, help="Say more; twice: what every program was asked."),
-        one("--json", is_flag=True, help="Print the result as JSON on stdout."),
-        one("--no-color", is_flag=True, rare=True, help="No colours (NO_COLOR does the same)."),
-        one("--debug", is_flag=True, rare=True, help="Show the traceback of an error."),
-        one(
+        make("-q", "--quiet", count=True, help="Say less; twice: errors only."),
+        make("-v", "--verbose", count=True, help="Say more; twice: what every program was asked."),
+        make("--json", is_flag=True, help="Print the result as JSON on stdout."),
+        make("--no-color", is_flag=True, rare=True, help="No colours (NO_COLOR does the same)."),
+        make("--debug", is_flag=True, rare=True, help="Show the traceback of an error."),
+        make(
             "--config",
             metavar="FILE",
             rare=True,
             help="Read settings from FILE instead of pyproject.toml or offlinepack.toml.",
         ),
-        one("--lang", type=click.Choice(["en", "zh"]), rare=True, help="Language of messages."),
+        make("--lang", type=click.Choice(["en", "zh"]), rare=True, help="Language of messages."),
     ]
 
 
@@ -105,14 +105,14 @@ def get_console(ctx: click.Context) -> Console:
 
     root = ctx.find_root()
     if "offlinepack.cli.console" not in root.meta:
-        said: dict[str, Any] = root.meta.get("offlinepack.global", {})
+        values: dict[str, Any] = root.meta.get("offlinepack.global", {})
         root.meta["offlinepack.cli.console"] = Console(
-            verbosity=said.get("verbose", 0) - said.get("quiet", 0),
-            json=bool(said.get("json")),
-            color=not said.get("no_color"),
-            lang=said.get("lang"),
+            verbosity=values.get("verbose", 0) - values.get("quiet", 0),
+            json=bool(values.get("json")),
+            color=not values.get("no_color"),
+            lang=values.get("lang"),
             command=ctx.info_name or "",
         )
         log_commands(root.meta["offlinepack.cli.console"].verbosity > 1)
-    made: Console = root.meta["offlinepack.cli.console"]
-    return made
+    console: Console = root.meta["offlinepack.cli.console"]
+    return console

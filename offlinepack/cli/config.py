@@ -26,14 +26,16 @@ _INDEX_KEYS = {"name", "url", "default", "explicit", "ignore-error-codes"}
 _INDEX_KEYS |= {"authenticate", "cache-control", "format", "publish-url"}  # uv's, which say nothing to us
 
 
-def find_config_file(folder: Path, given: str | None = None) -> Path | None:
+def find_config_file(folder: Path, path_name: str | None = None) -> Path | None:
     """The file with the settings for work in `folder`: the one given, offlinepack.toml, or pyproject.toml."""
-    if given:
-        if not Path(given).is_file():
+    if path_name:
+        if not Path(path_name).is_file():
             raise SourceError(
-                error("no-settings", given, "There is no settings file {subject}.", "Mend --config, or leave it out.")
+                error(
+                    "no-settings", path_name, "There is no settings file {subject}.", "Mend --config, or leave it out."
+                )
             )
-        return Path(given)
+        return Path(path_name)
     for name in ("offlinepack.toml", "pyproject.toml"):
         if (folder / name).is_file():
             return folder / name
@@ -70,7 +72,7 @@ def _read_table(path: Path) -> dict[str, Any] | None:
 def read_index_tables(path: Path) -> dict[str, Any]:
     """The tables `index` and `sources`, by the names that read_settings gives them, and the file's folder."""
     table = read_config(path)
-    found = {"index": table.get("index", []), "sources": table.get("sources", {})}
+    index_tables = {"index": table.get("index", []), "sources": table.get("sources", {})}
     expected = {
         "index": (list, "tables: [[tool.offlinepack.index]] with name and url"),
         "sources": (dict, 'a table: [tool.offlinepack.sources] with project = "index"'),
@@ -84,25 +86,25 @@ def read_index_tables(path: Path) -> dict[str, Any]:
             key=key,
             expected=expected[key][1],
         )
-        for key, value in found.items()
+        for key, value in index_tables.items()
         if not isinstance(value, expected[key][0])
     ]
-    tables = found["index"] if isinstance(found["index"], list) else []
-    unknown = {key for one in tables if isinstance(one, dict) for key in one} - _INDEX_KEYS
+    tables = index_tables["index"] if isinstance(index_tables["index"], list) else []
+    unknown = {key for index in tables if isinstance(index, dict) for key in index} - _INDEX_KEYS
     wrong += [
         _report_unknown_setting(f"{path.name}:{_find_line(path, key)}", key, _INDEX_KEYS) for key in sorted(unknown)
     ]
     if wrong:
         raise SourceError(*wrong)
-    return {**found, "beside": path.absolute().parent}
+    return {**index_tables, "beside": path.absolute().parent}
 
 
 def read_policy_table(path: Path) -> tuple[dict[str, Any], str, Callable[[str], str]] | None:
     """The table `policy`, what to call the place, and a key's; None where there is none (a string is the option's)."""
-    found = read_config(path).get("policy")
-    if not isinstance(found, dict):
+    table = read_config(path).get("policy")
+    if not isinstance(table, dict):
         return None
-    return found, f"{path.name}, [tool.offlinepack.policy]", lambda key: f"{path.name}:{_find_line(path, key)}"
+    return table, f"{path.name}, [tool.offlinepack.policy]", lambda key: f"{path.name}:{_find_line(path, key)}"
 
 
 PACKING_COMMANDS = ("build", "lock")
@@ -122,31 +124,35 @@ def make_default_map(path: Path, commands: Mapping[str, click.Command], command:
     bundle, takes no guard away from the commands that look at bundles.
     """
     table = read_config(path)
-    known = {
-        key: (name, one)
+    settings = {
+        key: (name, parameter)
         for name in list(commands)[::-1]
-        for one in commands[name].params
-        for key in list_setting_names(one)
+        for parameter in commands[name].params
+        for key in list_setting_names(parameter)
     }
     # `target` of install would be taken for what build calls targets
-    known = {key: one for key, one in known.items() if one[0] in PACKING_COMMANDS or _pluralize(key) not in known}
-    own = {key: one for one in commands[command].params for key in list_setting_names(one)}
+    settings = {
+        key: setting
+        for key, setting in settings.items()
+        if setting[0] in PACKING_COMMANDS or _pluralize(key) not in settings
+    }
+    own_parameters = {key: parameter for parameter in commands[command].params for key in list_setting_names(parameter)}
     findings: list[Finding] = []
-    found: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
     for key, value in table.items():
         if key in TABLE_KEYS or (key == "policy" and isinstance(value, dict)):
             continue
         where = f"{path.name}:{_find_line(path, key)}"
-        if key not in known:
-            findings.append(_report_unknown_setting(where, key, {*known, *TABLE_KEYS}))
+        if key not in settings:
+            findings.append(_report_unknown_setting(where, key, {*settings, *TABLE_KEYS}))
             continue
-        home, option = known[key]
+        home, option = settings[key]
         if (
             not named
             and command in BUNDLE_COMMANDS
             and home not in PACKING_COMMANDS
-            and key in own
-            and own[key].name in _UNSAFE_OPTIONS
+            and key in own_parameters
+            and own_parameters[key].name in _UNSAFE_OPTIONS
         ):
             findings.append(
                 error(
@@ -160,7 +166,9 @@ def make_default_map(path: Path, commands: Mapping[str, click.Command], command:
                 )
             )
             continue
-        option = own.get(key, option) if home not in PACKING_COMMANDS or command in PACKING_COMMANDS else option
+        option = (
+            own_parameters.get(key, option) if home not in PACKING_COMMANDS or command in PACKING_COMMANDS else option
+        )
         if not _accepts_value(option, value):
             expected = _describe_expected_value(option)
             findings.append(
@@ -189,16 +197,18 @@ def make_default_map(path: Path, commands: Mapping[str, click.Command], command:
                     words=bad.message,
                 )
             )
-        if key in own and (key in _GLOBAL_SETTINGS or command in PACKING_COMMANDS or home not in PACKING_COMMANDS):
-            found[option.name or ""] = value
+        if key in own_parameters and (
+            key in _GLOBAL_SETTINGS or command in PACKING_COMMANDS or home not in PACKING_COMMANDS
+        ):
+            defaults[option.name or ""] = value
     if findings:
         raise SourceError(*findings)
-    return found
+    return defaults
 
 
-def _report_unknown_setting(where: str, key: str, known: Collection[str]) -> Finding:
+def _report_unknown_setting(where: str, key: str, known_keys: Collection[str]) -> Finding:
     """No such setting, and the one that may have been meant."""
-    if near := ", ".join(difflib.get_close_matches(key, known, 1, 0.5)):
+    if near := ", ".join(difflib.get_close_matches(key, known_keys, 1, 0.5)):
         return error(
             "unknown-setting",
             where,
@@ -223,28 +233,28 @@ _PATH_OPTIONS = ("include", "find_links", "cert", "client_cert", "target")
 def _resolve_paths(parameter: click.Parameter, value: Any, folder: Path) -> Any:
     """The value with paths that are relative to the settings' folder."""
     if isinstance(value, list):
-        return [_resolve_paths(parameter, one, folder) for one in value]
+        return [_resolve_paths(parameter, entry, folder) for entry in value]
     if folder.resolve() == Path.cwd() or not isinstance(value, str):
         return value
     if isinstance(parameter.type, click.Path):
         return str(folder / value)
     source = value.partition("=")[0]
-    there = (
+    resolved = (
         parameter.name in _PATH_OPTIONS
         and "://" not in value
         and not Path(source).exists()
         and (folder / source).exists()
     )
-    return str(folder / source) + value[len(source) :] if there else value
+    return str(folder / source) + value[len(source) :] if resolved else value
 
 
 def list_setting_names(parameter: click.Parameter) -> tuple[str, ...]:
     """The names under which a parameter stands in a settings file: the long option; plural where it may be repeated."""
     if isinstance(parameter, click.Argument):
         return ("requirements",) if parameter.name == "requirements" else ()
-    names = [one[2:] for one in parameter.opts if one.startswith("--")]
+    names = [option[2:] for option in parameter.opts if option.startswith("--")]
     if not parameter.expose_value:
-        return tuple(one for one in names if one in _GLOBAL_SETTINGS)
+        return tuple(name for name in names if name in _GLOBAL_SETTINGS)
     return tuple(_pluralize(name) for name in names) if _is_repeatable(parameter) else tuple(names)
 
 
@@ -271,7 +281,7 @@ def _accepts_value(parameter: click.Parameter, value: Any) -> bool:
     if _is_flag(parameter):
         return isinstance(value, bool)
     if _is_repeatable(parameter):
-        return isinstance(value, list) and all(isinstance(one, (str, int)) for one in value)
+        return isinstance(value, list) and all(isinstance(entry, (str, int)) for entry in value)
     return isinstance(value, (str, int, float)) and not isinstance(value, bool)
 
 
@@ -287,7 +297,7 @@ def _describe_expected_value(parameter: click.Parameter) -> str:
 
 def _convert_value(parameter: click.Parameter, value: Any) -> Any:
     if _is_repeatable(parameter):
-        return [str(one) for one in value]
+        return [str(entry) for entry in value]
     return value if _is_flag(parameter) else str(value)
 
 
@@ -305,67 +315,69 @@ def _find_line(path: Path, key: str) -> int:
 
 def find_misnamed_variables(variables: Mapping[str, str], parameters: Sequence[click.Parameter]) -> list[Finding]:
     """A warning for each OFFLINEPACK_ variable that is no option's, but nearly: OFFLINEPACK_TARGETS."""
-    known = {str(one.envvar) for one in parameters if one.envvar}
-    names = [one.removeprefix(_VARIABLE_PREFIX) for one in known]
+    known_variables = {str(parameter.envvar) for parameter in parameters if parameter.envvar}
+    names = [variable.removeprefix(_VARIABLE_PREFIX) for variable in known_variables]
     near = {
-        one: difflib.get_close_matches(one.removeprefix(_VARIABLE_PREFIX), names, 1, 0.85)
-        for one in variables
-        if one.startswith(_VARIABLE_PREFIX) and one not in known
+        variable: difflib.get_close_matches(variable.removeprefix(_VARIABLE_PREFIX), names, 1, 0.85)
+        for variable in variables
+        if variable.startswith(_VARIABLE_PREFIX) and variable not in known_variables
     }
     return [
         warning(
             "unknown-variable",
-            one,
+            variable,
             "The variable {subject} means nothing to offlinepack.",
             "Did you mean '{near}'?",
-            near=_VARIABLE_PREFIX + found[0],
+            near=_VARIABLE_PREFIX + matches[0],
         )
-        for one, found in sorted(near.items())
-        if found
+        for variable, matches in sorted(near.items())
+        if matches
     ]
 
 
 _VARIABLE_PREFIX = "OFFLINEPACK_"
 
 
-def render_template(folder: Path, parameters: Sequence[click.Parameter], here: str) -> str:
+def render_template(folder: Path, parameters: Sequence[click.Parameter], tag: str) -> str:
     """[tool.offlinepack] for the project in `folder`: what it has as settings, the other usual options as comments.
 
     `parameters` are build's; `here` is the tag of the running machine.
     """
-    found, seen = _suggest_settings(folder)
-    lines = ["[tool.offlinepack]", *(f"# {one}" for one in seen)]
-    lines += [f"{key} = {_format_toml(value)}" for key, value in found.items()]
+    suggestions, remarks = _suggest_settings(folder)
+    lines = ["[tool.offlinepack]", *(f"# {remark}" for remark in remarks)]
+    lines += [f"{key} = {_format_toml(value)}" for key, value in suggestions.items()]
     lines.append("# what else there is; offlinepack build --help-all lists every option")
     examples = {
-        "targets": ["debian12", "rhel8:3.11", here],
+        "targets": ["debian12", "rhel8:3.11", tag],
         "extras": _list_names(folder, "extras"),
         "groups": _list_names(folder, "groups"),
         "includes": _suggest_includes(folder),
         "app-version": "1.0",
         "output": "{name}-{version}-{target}.tar.gz",
     }
-    for one in parameters:
-        for key in list_setting_names(one) if isinstance(one, Option) and not one.rare else ():
-            if key in found or key in _GLOBAL_SETTINGS or key == "dry-run":
+    for parameter in parameters:
+        for key in list_setting_names(parameter) if isinstance(parameter, Option) and not parameter.rare else ():
+            if key in suggestions or key in _GLOBAL_SETTINGS or key == "dry-run":
                 continue
-            lines += textwrap.wrap(one.help or "", 100, initial_indent="# ", subsequent_indent="# ")
-            example = examples.get(key) or (False if _is_flag(one) else ["..."] if _is_repeatable(one) else "...")
+            lines += textwrap.wrap(parameter.help or "", 100, initial_indent="# ", subsequent_indent="# ")
+            example = examples.get(key) or (
+                False if _is_flag(parameter) else ["..."] if _is_repeatable(parameter) else "..."
+            )
             lines.append(f"# {key} = {_format_toml(example)}")
     return "\n".join(lines) + "\n"
 
 
 def _suggest_settings(folder: Path) -> tuple[dict[str, Any], list[str]]:
     """The settings that a look at the folder gives, and what it saw."""
-    there = [one for one in ("pylock.toml", "uv.lock", "requirements.txt") if (folder / one).is_file()]
+    input_files = [name for name in ("pylock.toml", "uv.lock", "requirements.txt") if (folder / name).is_file()]
     project = _read_pyproject(folder).get("project", {})
-    if there:
-        found: dict[str, Any] = {"requirement-files": there[:1]}
+    if input_files:
+        suggestions: dict[str, Any] = {"requirement-files": input_files[:1]}
         if project.get("name"):
-            found = {"name": re.sub(r"[-_.]+", "-", str(project["name"])).strip("-").lower(), **found}
-        rest = [*there[1:], *(["[project]"] if project else [])]
-        return found, [f"passed over: {', '.join(rest)}"] if rest else []
-    if project or any((folder / one).is_file() for one in ("setup.py", "setup.cfg")):
+            suggestions = {"name": re.sub(r"[-_.]+", "-", str(project["name"])).strip("-").lower(), **suggestions}
+        rest = [*input_files[1:], *(["[project]"] if project else [])]
+        return suggestions, [f"passed over: {', '.join(rest)}"] if rest else []
+    if project or any((folder / name).is_file() for name in ("setup.py", "setup.cfg")):
         return {"project": "."}, []
     return {}, ["no requirements.txt, pylock.toml, uv.lock or [project] was found: name what is to be packed"]
 
@@ -375,11 +387,11 @@ def _read_pyproject(folder: Path) -> dict[str, Any]:
     return tomllib.loads(path.read_text("utf-8-sig")) if path.is_file() else {}
 
 
-def _list_names(folder: Path, what: str) -> list[str]:
+def _list_names(folder: Path, kind: str) -> list[str]:
     """The extras or dependency groups that the project has."""
     document = _read_pyproject(folder)
-    table = document.get("dependency-groups") if what == "groups" else None
-    if what == "extras":
+    table = document.get("dependency-groups") if kind == "groups" else None
+    if kind == "extras":
         table = document.get("project", {}).get("optional-dependencies")
     return list(table) if isinstance(table, dict) else []
 
@@ -387,7 +399,7 @@ def _list_names(folder: Path, what: str) -> list[str]:
 def _suggest_includes(folder: Path) -> list[str]:
     """What of the folder a server usually wants besides packages."""
     usual = ("manage.py", "wsgi.py", "static", "templates", "conf", "config", "deploy", "uwsgi.ini", "nginx.conf")
-    return [f"{one}=app/{one}" for one in usual if (folder / one).exists()] or ["conf=app/conf"]
+    return [f"{name}=app/{name}" for name in usual if (folder / name).exists()] or ["conf=app/conf"]
 
 
 def _format_toml(value: Any) -> str:

@@ -24,10 +24,10 @@ class _CommandLog:
     is_installed = is_enabled = False
 
 
-def log_commands(told: bool) -> None:
+def log_commands(enabled: bool) -> None:
     """From now on, or no longer, a line on stderr for each program that is started: what it was asked, no secrets."""
-    _CommandLog.is_enabled = told
-    if _CommandLog.is_installed or not told:
+    _CommandLog.is_enabled = enabled
+    if _CommandLog.is_installed or not enabled:
         return
     import shlex
 
@@ -35,9 +35,9 @@ def log_commands(told: bool) -> None:
 
     def heard(event: str, facts: tuple[Any, ...]) -> None:
         if event == "subprocess.Popen" and _CommandLog.is_enabled:
-            asked = [facts[1]] if isinstance(facts[1], str | bytes | os.PathLike) else facts[1]
+            arguments = [facts[1]] if isinstance(facts[1], str | bytes | os.PathLike) else facts[1]
             # in one piece: programs are started from several threads
-            sys.stderr.write(f"$ {redact_text(shlex.join(map(os.fsdecode, asked)))}\n")
+            sys.stderr.write(f"$ {redact_text(shlex.join(map(os.fsdecode, arguments)))}\n")
             sys.stderr.flush()
 
     sys.addaudithook(heard)
@@ -54,21 +54,21 @@ def load_messages(lang: str) -> Messages:
     """The sentences of both sides in a language; English needs none."""
     if lang != "zh":
         return ENGLISH
-    found: dict[str, str] = {}
+    messages: dict[str, str] = {}
     for package in ("offlinepack.ontarget", "offlinepack"):
         table = resources.files(package) / "messages.zh.json"
         if table.is_file():
-            found.update(_json.loads(table.read_text("utf-8")))
-    return found
+            messages.update(_json.loads(table.read_text("utf-8")))
+    return messages
 
 
-def choose_language(asked: str | None, stream: Any) -> str:
+def choose_language(requested: str | None, stream: Any) -> str:
     """en or zh: what was asked, else the locale's, where this console can show it."""
-    wanted = asked or os.environ.get("OFFLINEPACK_LANG", "")
-    if not wanted:
-        names = [os.environ.get(one, "") for one in ("LC_ALL", "LC_MESSAGES", "LANG")]
-        wanted = next((one for one in names if one), "") or (locale.getlocale()[0] or "")
-    if not wanted.lower().startswith(("zh", "chinese")):
+    language = requested or os.environ.get("OFFLINEPACK_LANG", "")
+    if not language:
+        names = [os.environ.get(variable, "") for variable in ("LC_ALL", "LC_MESSAGES", "LANG")]
+        language = next((name for name in names if name), "") or (locale.getlocale()[0] or "")
+    if not language.lower().startswith(("zh", "chinese")):
         return "en"
     try:
         "完整".encode(getattr(stream, "encoding", None) or "ascii")
@@ -116,8 +116,8 @@ class Console:
         """Each finding in its own line, other programs' words indented below it; a thing said twice is said once."""
         labels = {"error": text("error"), "warning": text("warning"), "note": text("note")}
         least = {"error": -9, "warning": -1, "note": 0}
-        for one in dict.fromkeys((f.level, f.render(self.messages), f.log) for f in findings):
-            level, sentence, log = one
+        for finding in dict.fromkeys((f.level, f.render(self.messages), f.log) for f in findings):
+            level, sentence, log = finding
             if self.verbosity < least[level]:
                 continue
             print(f"{self._paint(level, labels[level].render(self.messages))}: {sentence}", file=sys.stderr)
@@ -128,7 +128,7 @@ class Console:
     def print_failure(self, code: int, findings: Sequence[Finding]) -> None:
         """An error: its findings on stderr and, with --json, the same on stdout."""
         self.print_findings(findings)
-        self.write_summary({"ok": False, "exit_code": code, "findings": [one.to_json() for one in findings]})
+        self.write_summary({"ok": False, "exit_code": code, "findings": [finding.to_json() for finding in findings]})
 
     def write_summary(self, document: dict[str, Any]) -> None:
         """The summary of the run: on stdout with --json, and in the file that was asked for."""
@@ -154,19 +154,19 @@ class Console:
         sys.stdout.flush()
 
     def track(
-        self, what: Text, steps: Iterable[T], total: float | None = None, weigh: Callable[[T], float] | None = None
+        self, label: Text, steps: Iterable[T], total: float | None = None, size_of: Callable[[T], float] | None = None
     ) -> Iterator[T]:
-        """`steps` as they are, while a bar shows how many are done; with `weigh`, how many bytes and how fast."""
+        """`steps` as they are, while a bar shows how many are done; with `size_of`, how many bytes and how fast."""
         if self.verbosity < 0:
             yield from steps
         elif not self.is_terminal:
-            self.print_message(what)
+            self.print_message(label)
             yield from steps
         else:
-            yield from self._show_bar(what, steps, total, weigh)
+            yield from self._show_bar(label, steps, total, size_of)
 
     def _show_bar(
-        self, what: Text, steps: Iterable[T], total: float | None, weigh: Callable[[T], float] | None
+        self, label: Text, steps: Iterable[T], total: float | None, size_of: Callable[[T], float] | None
     ) -> Iterator[T]:
         from rich.console import Console as Terminal
         from rich.progress import (
@@ -181,26 +181,26 @@ class Console:
         )
 
         columns: list[Any] = [SpinnerColumn(), TextColumn("{task.description}")]
-        if weigh:
+        if size_of:
             columns += [BarColumn(), DownloadColumn(), TransferSpeedColumn()]
         elif total:
             columns += [BarColumn(), MofNCompleteColumn()]
         columns.append(TimeElapsedColumn())
         terminal = Terminal(stderr=True, no_color=not self.use_color)
         with Progress(*columns, console=terminal, transient=True) as progress:
-            task = progress.add_task(what.render(self.messages), total=total)
+            task = progress.add_task(label.render(self.messages), total=total)
             for step in steps:
-                progress.advance(task, weigh(step) if weigh else 1)
+                progress.advance(task, size_of(step) if size_of else 1)
                 yield step
 
-    def run_with_spinner(self, what: Text, work: Callable[[], T]) -> T:
+    def run_with_spinner(self, label: Text, work: Callable[[], T]) -> T:
         """The result of one long step, with a sign of life while it runs."""
 
         def once() -> Iterator[T]:
             yield work()
 
-        for found in self.track(what, once()):
-            result = found
+        for step in self.track(label, once()):
+            result = step
         return result
 
     @property

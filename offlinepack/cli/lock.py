@@ -32,49 +32,49 @@ from offlinepack.pipeline.request import BuildOptions, BundleName
 @click.pass_context
 def lock(
     ctx: click.Context,
-    what: InputOptions,
-    asked: TargetOptions,
+    inputs: InputOptions,
+    target_options: TargetOptions,
     indexes: Indexes,
-    how: BuildOptions,
+    options: BuildOptions,
     output: Path | None,
     directory: Path | None,
     dry_run: bool,
 ) -> None:
     """Write the lock of each target (pylock.toml, PEP 751), and pack nothing."""
-    speaker = get_console(ctx)
-    wanted = make_request(what, asked, indexes, how, BundleName(), speaker)
-    if output and (directory or len(wanted.targets) > 1):
+    console = get_console(ctx)
+    request = make_request(inputs, target_options, indexes, options, BundleName(), console)
+    if output and (directory or len(request.targets) > 1):
         raise UsageError(
             error(
                 "one-lock-one-file",
                 "-o",
                 "{subject} takes one lock, and there are {count} targets.",
                 "Give a folder with -d: each target gets its pylock.<target>.toml there.",
-                count=len(wanted.targets),
+                count=len(request.targets),
             )
         )
-    plans = lock_and_close(wanted, speaker.track)
-    findings = [*wanted.requirements.notes, *(one for plan in plans for one in plan.selection.findings)]
-    speaker.print_findings(findings)
+    plans = lock_and_close(request, console.track)
+    findings = [*request.requirements.notes, *(finding for plan in plans for finding in plan.selection.findings)]
+    console.print_findings(findings)
     if dry_run:
-        print_plan(plans, find_file_sizes(plans, wanted), speaker)
+        print_plan(plans, find_file_sizes(plans, request), console)
         return
     written = []
     for plan in plans:
         path = output or (directory / make_pylock_name(plan.target.tag) if directory else None)
         document = format_lock(plan)
         if path is None:
-            speaker.print_result(document)
+            console.print_result(document)
         else:
             write_file_atomically(path, document.encode())
             written.append(path)
-            speaker.print_message(text("wrote {path}", path=path))
-    if speaker.wants_json:
-        speaker.print_json(
+            console.print_message(text("wrote {path}", path=path))
+    if console.wants_json:
+        console.print_json(
             {
                 "ok": True,
                 "locks": [{"target": plan.target.tag, "packages": describe_packages(plan)} for plan in plans],
                 "files": written,
-                "findings": [one.to_json() for one in findings],
+                "findings": [finding.to_json() for finding in findings],
             }
         )

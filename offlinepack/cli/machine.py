@@ -34,19 +34,19 @@ class ForwardedOptions:
     def format_arguments(self, ctx: click.Context) -> list[str]:
         """What was given, as words of a command line."""
         words: list[str] = []
-        for one in self.parameters:
-            value = ctx.params.get(one.name or "")
-            long = max(one.opts, key=len)
-            if isinstance(one, click.Option) and one.is_flag:
+        for parameter in self.parameters:
+            value = ctx.params.get(parameter.name or "")
+            long = max(parameter.opts, key=len)
+            if isinstance(parameter, click.Option) and parameter.is_flag:
                 words += [long] if value else []
-            elif one.multiple:
-                words += [part for each in value or () for part in (long, str(each))]
+            elif parameter.multiple:
+                words += [part for entry in value or () for part in (long, str(entry))]
             elif value is not None:
                 words += [long, str(value)]
-        said: dict[str, Any] = ctx.find_root().meta.get("offlinepack.global", {})
-        words += ["-q"] * said.get("quiet", 0) + ["-v"] * said.get("verbose", 0)
-        words += [f"--{name}".replace("_", "-") for name in ("json", "no_color", "debug") if said.get(name)]
-        return words + (["--lang", said["lang"]] if said.get("lang") else [])
+        values: dict[str, Any] = ctx.find_root().meta.get("offlinepack.global", {})
+        words += ["-q"] * values.get("quiet", 0) + ["-v"] * values.get("verbose", 0)
+        words += [f"--{name}".replace("_", "-") for name in ("json", "no_color", "debug") if values.get(name)]
+        return words + (["--lang", values["lang"]] if values.get("lang") else [])
 
 
 VENV_OPTION = make_option(
@@ -99,16 +99,16 @@ def _add_options(passed: ForwardedOptions) -> Callable[[CommandT], CommandT]:
 @click.pass_context
 def install(ctx: click.Context, /, bundle_path: Path, python: str | None, **_passed: Any) -> None:
     """Install a bundle (the tar.gz or its unpacked folder) on this machine, without a network."""
-    given = ctx.params
-    done = run_installer(
+    parameters = ctx.params
+    process = run_installer(
         bundle_path,
         INSTALL_OPTIONS.format_arguments(ctx),
         python=python,
-        keys=given["verify_key"],
-        signature=given["signature"],
+        keys=parameters["verify_key"],
+        signature=parameters["signature"],
         watch=get_console(ctx).track,
     )
-    ctx.exit(done.returncode)
+    ctx.exit(process.returncode)
 
 
 @click.command(cls=Command)
@@ -119,20 +119,20 @@ def standalone(ctx: click.Context, output: Path) -> None:
     from offlinepack.ontarget.files import write_file_atomically
 
     code = {
-        one.name: one.read_bytes()
-        for one in resources.files("offlinepack.ontarget").iterdir()
-        if is_code_file(one.name)
+        file.name: file.read_bytes()
+        for file in resources.files("offlinepack.ontarget").iterdir()
+        if is_code_file(file.name)
     }
     data = build_zipapp(code)
     write_file_atomically(output, data)
     output.chmod(0o777 & ~_read_umask())
-    speaker, sha256 = get_console(ctx), hashlib.sha256(data).hexdigest()
-    speaker.print_result(
+    console, sha256 = get_console(ctx), hashlib.sha256(data).hexdigest()
+    console.print_result(
         text("{path}: install, verify, inspect, rollback and probe, for Python 3.6 and newer", path=output),
         f"  sha256 {sha256}",
     )
-    if speaker.wants_json:
-        speaker.print_json({"ok": True, "program": str(output), "sha256": sha256, "size": len(data)})
+    if console.wants_json:
+        console.print_json({"ok": True, "program": str(output), "sha256": sha256, "size": len(data)})
 
 
 def _read_umask() -> int:
@@ -171,59 +171,59 @@ def probe(ctx: click.Context, script: bool) -> None:
 @click.pass_context
 def targets(ctx: click.Context, name: str | None) -> None:
     """List the machines of the catalogue; or one target's facts, environment markers and tags."""
-    speaker = get_console(ctx)
+    console = get_console(ctx)
     if name is None:
         systems = load_catalogue()
-        if speaker.wants_json:
-            speaker.print_json({"ok": True, "targets": [_describe_system(one) for one in systems]})
-        rows = [_format_row(one) for one in systems]
+        if console.wants_json:
+            console.print_json({"ok": True, "targets": [_describe_system(system) for system in systems]})
+        rows = [_format_row(system) for system in systems]
         widths = [max(len(row[at]) for row in rows) for at in range(3)]
         for *three, machines in rows:
             line = "  ".join(word.ljust(width) for word, width in zip(three, widths, strict=True))
             # on a narrow terminal the machines have a line of their own
             far = len(line) + 2 + len(machines) > shutil.get_terminal_size((200, 24)).columns
-            speaker.print_result(f"{line.rstrip()}\n    {machines}" if far else f"{line}  {machines}")
-        speaker.print_result(text("NAME[-ARCH][:X.Y], as in rhel8-aarch64:3.11; in brackets: the default Python"))
+            console.print_result(f"{line.rstrip()}\n    {machines}" if far else f"{line}  {machines}")
+        console.print_result(text("NAME[-ARCH][:X.Y], as in rhel8-aarch64:3.11; in brackets: the default Python"))
         return
-    found = parse_target(name)
+    target = parse_target(name)
     document = {
-        "name": found.name,
-        "tag": found.tag,
-        "machines": str(found.description),
-        "facts": serialize_facts(found.facts),
-        "marker_environment": found.environment,
-        "compatible_tags": [str(tag) for tag in found.tags],
+        "name": target.name,
+        "tag": target.tag,
+        "machines": str(target.description),
+        "facts": serialize_facts(target.facts),
+        "marker_environment": target.environment,
+        "compatible_tags": [str(tag) for tag in target.tags],
     }
-    if speaker.wants_json:
-        speaker.print_json({"ok": True, **document})
+    if console.wants_json:
+        console.print_json({"ok": True, **document})
         return
-    speaker.print_result(found.description)
-    speaker.print_result(f"  {found.tag}")
-    for key, value in found.environment.items():
-        speaker.print_result(f"  {key} = {json.dumps(value)}")
-    shown = found.tags if speaker.verbosity > 0 else found.tags[:12]
-    speaker.print_result(*(f"  {tag}" for tag in shown))
-    if len(shown) < len(found.tags):
-        speaker.print_result(text("  and {count} more tags (-v)", count=len(found.tags) - len(shown)))
+    console.print_result(target.description)
+    console.print_result(f"  {target.tag}")
+    for key, value in target.environment.items():
+        console.print_result(f"  {key} = {json.dumps(value)}")
+    shown = target.tags if console.verbosity > 0 else target.tags[:12]
+    console.print_result(*(f"  {tag}" for tag in shown))
+    if len(shown) < len(target.tags):
+        console.print_result(text("  and {count} more tags (-v)", count=len(target.tags) - len(shown)))
 
 
-def _format_row(one: System) -> tuple[str, str, str, str]:
-    level = f"{one.libc} {one.libc_version}" if one.libc else one.macos_version or ""
-    pythons = " ".join(f"[{python}]" if python == one.default else python for python in one.pythons)
-    return ", ".join((one.name, *one.synonyms)), level, pythons, ", ".join(one.machines)
+def _format_row(system: System) -> tuple[str, str, str, str]:
+    level = f"{system.libc} {system.libc_version}" if system.libc else system.macos_version or ""
+    pythons = " ".join(f"[{python}]" if python == system.default else python for python in system.pythons)
+    return ", ".join((system.name, *system.synonyms)), level, pythons, ", ".join(system.machines)
 
 
-def _describe_system(one: System) -> dict[str, Any]:
+def _describe_system(system: System) -> dict[str, Any]:
     return {
-        "name": one.name,
-        "title": one.title,
-        "synonyms": one.synonyms,
-        "os": one.os,
-        "machines": one.machines,
-        "libc": one.libc,
-        "libc_version": one.libc_version,
-        "macos_version": one.macos_version,
-        "pythons": one.pythons,
-        "default": one.default,
-        "sources": one.sources,
+        "name": system.name,
+        "title": system.title,
+        "synonyms": system.synonyms,
+        "os": system.os,
+        "machines": system.machines,
+        "libc": system.libc,
+        "libc_version": system.libc_version,
+        "macos_version": system.macos_version,
+        "pythons": system.pythons,
+        "default": system.default,
+        "sources": system.sources,
     }

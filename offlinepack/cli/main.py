@@ -58,11 +58,11 @@ COMMAND_SYNONYMS = {
 
 
 def _load_default_map(command: str, args: list[str], parent: click.Context) -> dict[str, Any]:
-    said: dict[str, Any] = parent.find_root().meta.get("offlinepack.global", {})
-    given = said.get("config") or _find_option_value(args, "--config") or os.environ.get("OFFLINEPACK_CONFIG")
+    values: dict[str, Any] = parent.find_root().meta.get("offlinepack.global", {})
+    config_name = values.get("config") or _find_option_value(args, "--config") or os.environ.get("OFFLINEPACK_CONFIG")
     folder = _find_option_value(args, "--project") or "."
-    if not given and not any(
-        os.path.isfile(os.path.join(folder, one)) for one in ("offlinepack.toml", "pyproject.toml")
+    if not config_name and not any(
+        os.path.isfile(os.path.join(folder, name)) for name in ("offlinepack.toml", "pyproject.toml")
     ):
         return {}
     from pathlib import Path
@@ -75,22 +75,27 @@ def _load_default_map(command: str, args: list[str], parent: click.Context) -> d
         read_policy_table,
     )
 
-    path = find_config_file(Path(folder), given)
+    path = find_config_file(Path(folder), config_name)
     if path is None or not read_config(path):
         return {}
     parent.meta["offlinepack.index.model"] = read_index_tables(path)
     parent.meta["offlinepack.policy"] = read_policy_table(path)
     root = click.Context(root_command)
     commands = {name: root_command.get_command(root, name) for name in COMMANDS}
-    return make_default_map(path, {name: one for name, one in commands.items() if one}, command, named=bool(given))
+    return make_default_map(
+        path,
+        {name: command_object for name, command_object in commands.items() if command_object},
+        command,
+        named=bool(config_name),
+    )
 
 
 def _find_option_value(args: Sequence[str], option: str) -> str | None:
     """What an option is given on this command line, before click has read it."""
-    for at, one in enumerate(args):
-        if one.startswith(option + "="):
-            return one[len(option) + 1 :]
-        if one == option and at + 1 < len(args):
+    for at, argument in enumerate(args):
+        if argument.startswith(option + "="):
+            return argument[len(option) + 1 :]
+        if argument == option and at + 1 < len(args):
             return args[at + 1]
     return None
 
@@ -106,8 +111,8 @@ class CommandGroup(click.Group):
         """The command's file is imported only now."""
         if name not in COMMANDS:
             return None
-        found = getattr(importlib.import_module(f"offlinepack.cli.{COMMANDS[name][0]}"), name)
-        return found if isinstance(found, click.Command) else None
+        command = getattr(importlib.import_module(f"offlinepack.cli.{COMMANDS[name][0]}"), name)
+        return command if isinstance(command, click.Command) else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """One line for each command, without importing any."""
@@ -132,8 +137,8 @@ class CommandGroup(click.Group):
         return resolved
 
 
-def _print_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
-    if wanted:
+def _print_version(ctx: click.Context, _option: click.Parameter, is_requested: bool) -> None:
+    if is_requested:
         from offlinepack._version import __version__
 
         click.echo(f"offlinepack {__version__}")
@@ -180,17 +185,17 @@ root_command.params += [*make_global_options(), make_help_all_option()]
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; leave with the exit code of DESIGN's one table."""
-    if asked := os.environ.get(COMPLETION_VARIABLE):
+    if completion := os.environ.get(COMPLETION_VARIABLE):
         from click.shell_completion import shell_complete
 
-        sys.exit(shell_complete(root_command, {}, "offlinepack", COMPLETION_VARIABLE, asked))
+        sys.exit(shell_complete(root_command, {}, "offlinepack", COMPLETION_VARIABLE, completion))
     words = list(sys.argv[1:] if arguments is None else arguments)
     if {"-h", "--help", "--help-all", "-V", "--version"} & set(words):
         sys.exit(run_command_line(words))
     from offlinepack.cli.signals import guard_signals
 
-    with guard_signals() as here:
-        Command.start_hook = here.use_temporary_folder
+    with guard_signals() as guard:
+        Command.start_hook = guard.use_temporary_folder
         code = run_command_line(words)
     if threading.active_count() > 1 and code == 130:
         sys.stderr.flush()
@@ -204,10 +209,10 @@ def run_command_line(arguments: list[str]) -> int:
         return _invoke_command(arguments)
     except BrokenPipeError:
         # whoever read our output has left; that is no news
-        nobody = os.open(os.devnull, os.O_WRONLY)
+        null_device = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):
-            os.dup2(nobody, stream.fileno())
-        os.close(nobody)
+            os.dup2(null_device, stream.fileno())
+        os.close(null_device)
         return 141
 
 
@@ -226,9 +231,9 @@ def _invoke_command(arguments: list[str]) -> int:
         where = wrong.ctx or ctx
         if ctx := ctx or where:
             # what stands behind the mistake was not read any more
-            said = ctx.find_root().meta.setdefault("offlinepack.global", {})
-            said.update({"json": True} if "--json" in arguments else {})
-            said.setdefault("lang", _find_option_value(arguments, "--lang"))
+            values = ctx.find_root().meta.setdefault("offlinepack.global", {})
+            values.update({"json": True} if "--json" in arguments else {})
+            values.setdefault("lang", _find_option_value(arguments, "--lang"))
         hint = f"Try '{where.command_path} --help'." if where else ""
         return _report_failure(
             ctx, 2, [error("usage", "offlinepack", "{problem}", "{hint}", problem=wrong.format_message(), hint=hint)]
@@ -282,8 +287,8 @@ _PATH_ADVICE = "Choose another place, or ask for the right to use this one."
 def _report_failure(ctx: click.Context | None, code: int, findings: Sequence[Finding]) -> int:
     from offlinepack.cli.console import Console
 
-    speaker = get_console(ctx) if ctx is not None else Console()
-    speaker.print_failure(code, findings)
+    console = get_console(ctx) if ctx is not None else Console()
+    console.print_failure(code, findings)
     return code
 
 

@@ -41,28 +41,28 @@ def report(
                 "report-form", output, "A report is .html, .md or .json, and {subject} is none of these.", "Name it so."
             )
         )
-    speaker = get_console(ctx)
+    console = get_console(ctx)
     opened = open_bundle(bundle_path)
-    check_bundle(speaker, opened)
+    check_bundle(console, opened)
     difference = compare_with_previous(against, opened) if against else None
-    evidence, today = read_bundle_facts(speaker, opened), date.today()
-    looked_up = speaker.run_with_spinner(
+    evidence, today = read_bundle_facts(console, opened), date.today()
+    looked_up = console.run_with_spinner(
         text("looking up known vulnerabilities"), lambda: look_up_vulnerabilities(evidence, vulnerabilities, today)
     )
     facts = make_report(evidence, opened.manifest_bytes, today, looked_up, difference)
     form = output.suffix.lower() if output else ""
     if form == ".json":
-        made = (
+        page = (
             json.dumps({"schema": 1, "command": "report", **render_texts(facts)}, indent=1, ensure_ascii=False) + "\n"
         )
     elif form in (".html", ".htm"):
-        made = render_html(facts, speaker.lang, speaker.messages)
+        page = render_html(facts, console.lang, console.messages)
     else:
-        made = render_markdown(facts, speaker.messages)
+        page = render_markdown(facts, console.messages)
     if output:
-        write_file_atomically(output, made.encode())
-        speaker.print_message(text("wrote {path}", path=output))
+        write_file_atomically(output, page.encode())
+        console.print_message(text("wrote {path}", path=output))
     else:
-        speaker.print_result(made.rstrip("\n"))
-    if speaker.wants_json:
-        speaker.print_json({"ok": True, **render_texts(facts)})
+        console.print_result(page.rstrip("\n"))
+    if console.wants_json:
+        console.print_json({"ok": True, **render_texts(facts)})

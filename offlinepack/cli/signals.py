@@ -45,20 +45,20 @@ class SignalGuard:
     def _stop_programs(self) -> None:
         """What ends by itself may; resolvers and builds are ended, and whatever is started in their place."""
         self.end_event.wait(PROGRAM_GRACE)
-        told = find_descendants()
-        for one in told:
-            _send_signal(one, signal.SIGINT)
+        processes = find_descendants()
+        for process in processes:
+            _send_signal(process, signal.SIGINT)
         begun = time.monotonic()
         while not self.end_event.wait(0.1) and (running := find_descendants()):
             late = time.monotonic() - begun
             if late > INSTALL_GRACE:
                 break
-            for one in running:
-                if one not in told or (late > PROGRAM_GRACE and not _is_installer(one)):
-                    _send_signal(one, KILL_SIGNAL)
+            for process in running:
+                if process not in processes or (late > PROGRAM_GRACE and not _is_installer(process)):
+                    _send_signal(process, KILL_SIGNAL)
         if not self.end_event.wait(UNWIND_GRACE):
-            for one in find_descendants():
-                _send_signal(one, KILL_SIGNAL)
+            for process in find_descendants():
+                _send_signal(process, KILL_SIGNAL)
             self.remove_folder()
             os._exit(130)
 
@@ -70,7 +70,7 @@ class SignalGuard:
 
 KILL_SIGNAL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
-HANDLED_SIGNALS = [getattr(signal, one) for one in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, one)]
+HANDLED_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 @contextlib.contextmanager
@@ -88,9 +88,9 @@ def guard_signals() -> Iterator[SignalGuard]:
         run.remove_folder()
 
 
-def _send_signal(process: int, what: int) -> None:
+def _send_signal(process: int, signal_number: int) -> None:
     with contextlib.suppress(OSError):
-        os.kill(process, what)
+        os.kill(process, signal_number)
 
 
 def _is_installer(process: int) -> bool:
@@ -105,13 +105,13 @@ def find_descendants() -> set[int]:
     """The programs that we started and those that they started; none where the system does not list them in /proc."""
     parents: dict[int, int] = {}
     with contextlib.suppress(OSError):
-        for one in Path("/proc").glob("[0-9]*/stat"):
+        for stat_file in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError, IndexError):
-                fields = one.read_bytes().rpartition(b")")[2].split()
+                fields = stat_file.read_bytes().rpartition(b")")[2].split()
                 if fields[0] != b"Z":
-                    parents[int(one.parent.name)] = int(fields[1])
-    found, more = set[int](), {os.getpid()}
+                    parents[int(stat_file.parent.name)] = int(fields[1])
+    descendants, more = set[int](), {os.getpid()}
     while more:
-        more = {child for child, parent in parents.items() if parent in more and child not in found}
-        found |= more
-    return found
+        more = {child for child, parent in parents.items() if parent in more and child not in descendants}
+        descendants |= more
+    return descendants

@@ -54,8 +54,8 @@ def _format_markdown(document: Mapping[str, Any]) -> str:
     if findings:
         lines += ["", f"### Findings ({len(findings)})", ""]
         lines += [
-            f"- **{one['level']}**: {_escape_markdown(one['sentence'])} {_escape_markdown(one['advice'])}".rstrip()
-            for one in findings
+            f"- **{finding['level']}**: {_escape_markdown(finding['sentence'])} {_escape_markdown(finding['advice'])}".rstrip()
+            for finding in findings
         ]
     for target in document.get("targets") or []:
         if "verdict" in target:
@@ -63,14 +63,14 @@ def _format_markdown(document: Mapping[str, Any]) -> str:
                 "",
                 f"### {target['target']}",
                 "",
-                *(f"- {_escape_markdown(one.strip())}" for one in target["sentences"]),
+                *(f"- {_escape_markdown(sentence.strip())}" for sentence in target["sentences"]),
             ]
             continue
         lines += ["", f"### {target['name']}", "", f"{target.get('machines', target['tag'])}", ""]
         lines += ["| project | version | file |", "| --- | --- | --- |"]
         lines += [
-            f"| {one['name']} | {one['version']} | {_escape_markdown(one['file'])} |"
-            for one in target.get("packages") or []
+            f"| {package['name']} | {package['version']} | {_escape_markdown(package['file'])} |"
+            for package in target.get("packages") or []
         ]
     return "\n".join(lines) + "\n"
 
@@ -81,30 +81,30 @@ def _escape_markdown(words: str) -> str:
 
 def _format_junit(document: Mapping[str, Any]) -> str:
     """Each distribution of each target is a test that passed, or its verdict; each error one that failed."""
-    verdicts = [one for one in document.get("targets") or [] if one.get("verdict", "fails") != "fails"]
+    verdicts = [target for target in document.get("targets") or [] if target.get("verdict", "fails") != "fails"]
     cases = [
-        f"  <testcase classname={quoteattr(one['tag'])} name={quoteattr(one['target'] + ': ' + one['verdict'])}/>"
-        for one in verdicts
+        f"  <testcase classname={quoteattr(verdict['tag'])} name={quoteattr(verdict['target'] + ': ' + verdict['verdict'])}/>"
+        for verdict in verdicts
     ]
     cases += [
-        f"  <testcase classname={quoteattr(target['tag'])} name={quoteattr(one['name'] + ' ' + one['version'])}/>"
+        f"  <testcase classname={quoteattr(target['tag'])} name={quoteattr(package['name'] + ' ' + package['version'])}/>"
         for target in document.get("targets") or []
-        for one in target.get("packages") or []
+        for package in target.get("packages") or []
     ]
-    failures = [one for one in document.get("findings") or [] if one["level"] == "error"]
-    others = [one for one in document.get("findings") or [] if one["level"] != "error"]
-    for one in failures:
-        words = "\n".join(filter(None, (one["sentence"], one["advice"], one.get("log", ""))))
+    failures = [finding for finding in document.get("findings") or [] if finding["level"] == "error"]
+    remarks = [finding for finding in document.get("findings") or [] if finding["level"] != "error"]
+    for failure in failures:
+        words = "\n".join(filter(None, (failure["sentence"], failure["advice"], failure.get("log", ""))))
         cases += [
-            f"  <testcase classname={quoteattr(one['code'])} name={quoteattr(_remove_control_characters(one['subject']))}>",
-            f"    <failure message={quoteattr(_remove_control_characters(one['sentence']))} type={quoteattr(one['code'])}>",
+            f"  <testcase classname={quoteattr(failure['code'])} name={quoteattr(_remove_control_characters(failure['subject']))}>",
+            f"    <failure message={quoteattr(_remove_control_characters(failure['sentence']))} type={quoteattr(failure['code'])}>",
             f"{_escape_xml(words)}</failure>",
             "  </testcase>",
         ]
-    if not any("<testcase" in one for one in cases):
+    if not any("<testcase" in case for case in cases):
         cases.append(f'  <testcase classname="offlinepack" name={quoteattr(str(document.get("command", "")))}/>')
-    count = sum("<testcase" in one for one in cases)
-    said = "\n".join(f"{one['level']}: {one['sentence']} {one['advice']}" for one in others)
+    count = sum("<testcase" in case for case in cases)
+    output = "\n".join(f"{finding['level']}: {finding['sentence']} {finding['advice']}" for finding in remarks)
     seconds = (document.get("seconds") or {}).get("total", 0)
     head = f'tests="{count}" failures="{len(failures)}" errors="0" skipped="0" time="{seconds}"'
     return "\n".join(
@@ -113,7 +113,7 @@ def _format_junit(document: Mapping[str, Any]) -> str:
             f"<testsuites {head}>",
             f" <testsuite name={quoteattr(_make_title(document))} {head}>",
             *cases,
-            *([f"  <system-out>{_escape_xml(said)}</system-out>"] if said else []),
+            *([f"  <system-out>{_escape_xml(output)}</system-out>"] if output else []),
             " </testsuite>",
             "</testsuites>",
             "",

@@ -29,15 +29,15 @@ def group_options(
     """A decorator: these parameters on the command line, the one value `name` in the body."""
 
     def decorate(body: CommandBody) -> CommandBody:
-        own = [one.name or "" for one in parameters]
+        names = [parameter.name or "" for parameter in parameters]
 
         @functools.wraps(body)
         def called(*args: Any, **values: Any) -> Any:
-            value = build(**{key: values.pop(key) for key in own})
+            value = build(**{key: values.pop(key) for key in names})
             return body(*args, **values, **{name: value})
 
-        kept = list(getattr(body, "__click_params__", []))
-        called.__click_params__ = kept + list(reversed(parameters))  # type: ignore[attr-defined]
+        body_parameters = list(getattr(body, "__click_params__", []))
+        called.__click_params__ = body_parameters + list(reversed(parameters))  # type: ignore[attr-defined]
         return called
 
     return decorate

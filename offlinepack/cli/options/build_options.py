@@ -37,10 +37,10 @@ def _make_build_options(
         )
     folder = Store.get_default_folder() if cache_dir is None else cache_dir
     settings: dict[str, str | list[str]] = {}
-    for one in config_settings:
-        key, _, value = one.partition("=")
-        said = settings.get(key)
-        settings[key] = value if said is None else [*([said] if isinstance(said, str) else said), value]
+    for setting in config_settings:
+        key, _, value = setting.partition("=")
+        former = settings.get(key)
+        settings[key] = value if former is None else [*([former] if isinstance(former, str) else former), value]
     return BuildOptions(
         resolver,
         sdist,
@@ -57,7 +57,7 @@ def _make_build_options(
 
 
 build_options = group_options(
-    "how",
+    "options",
     _make_build_options,
     make_option(
         "--resolver",

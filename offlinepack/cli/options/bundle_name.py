@@ -19,7 +19,7 @@ def _make_bundle_name(
 
 
 name_options = group_options(
-    "label",
+    "name",
     _make_bundle_name,
     make_option("--name", metavar="NAME", help="What the bundle is called."),
     make_option("--app-version", metavar="V", help="The version that the bundle carries in its name."),

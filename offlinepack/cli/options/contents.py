@@ -15,12 +15,12 @@ from offlinepack.pipeline.request import IncludedFile
 
 def _parse_size(ctx: click.Context, option: click.Parameter, value: str | None) -> int | None:
     """3900M, 2G, or bytes; units of 1024."""
-    found = re.fullmatch(r"([0-9]{1,12})([KMGT]?)(?:i?B)?", value or "", re.I)
+    match = re.fullmatch(r"([0-9]{1,12})([KMGT]?)(?:i?B)?", value or "", re.I)
     if value is None:
         return None
-    if not found or not int(found[1]):
+    if not match or not int(match[1]):
         raise click.BadParameter(f"{value} is no size; write 3900M or 2G.", ctx, option)
-    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[found[2].upper()]
+    return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[match[2].upper()]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def _make_bundle_contents(
 
 
 contents_options = group_options(
-    "extra",
+    "contents",
     _make_bundle_contents,
     make_option(
         "--include",

@@ -37,29 +37,33 @@ class InputOptions:
     """what is packed was named by [tool.offlinepack], not by who runs this"""
 
 
-def _parse_names(given: tuple[str, ...]) -> tuple[str, ...]:
+def _parse_names(names: tuple[str, ...]) -> tuple[str, ...]:
     """Project names as pip reads them: repeated or with commas; :all: or :none: as they are."""
     from packaging.utils import canonicalize_name
 
-    found: list[str] = []
-    for one in ",".join(given).split(","):
-        one = one.strip()
-        if one == ":none:":
-            found.clear()
-        elif one:
-            found.append(one if one.startswith(":") else canonicalize_name(one))
-    return tuple(dict.fromkeys(found))
+    projects: list[str] = []
+    for name in ",".join(names).split(","):
+        name = name.strip()
+        if name == ":none:":
+            projects.clear()
+        elif name:
+            projects.append(name if name.startswith(":") else canonicalize_name(name))
+    return tuple(dict.fromkeys(projects))
 
 
 def _make_input_options(**values: Any) -> InputOptions:
     # what is packed is said in one place: by the command line, else by variables, else by the settings file
     named = ("requirements", "requirement", "venv", "project")
     ctx = click.get_current_context()
-    said = {one: ctx.get_parameter_source(one) for one in named if values[one]}
-    wins = min(said.values(), key=lambda one: list(ParameterSource).index(one or ParameterSource.DEFAULT), default=None)
-    for one, source in said.items():
+    sources = {key: ctx.get_parameter_source(key) for key in named if values[key]}
+    wins = min(
+        sources.values(),
+        key=lambda source: list(ParameterSource).index(source or ParameterSource.DEFAULT),
+        default=None,
+    )
+    for name, source in sources.items():
         if source != wins:
-            values[one] = None if one in ("venv", "project") else ()
+            values[name] = None if name in ("venv", "project") else ()
     return InputOptions(
         requirements=values["requirements"],
         files=values["requirement"],
@@ -93,7 +97,7 @@ def _check_date(ctx: click.Context, option: click.Parameter, value: str | None) 
 
 
 input_options = group_options(
-    "what",
+    "inputs",
     _make_input_options,
     click.Argument(["requirements"], nargs=-1, metavar="[REQUIREMENT]..."),
     make_option(

@@ -34,4 +34,4 @@ VULNERABILITIES_OPTION = make_option(
     help="What is known of vulnerabilities: pip-audit's JSON or OSV records; else pip-audit is asked.",
 )
 
-policy_options = group_options("rules", _make_policy_rules, POLICY_OPTION, VULNERABILITIES_OPTION)
+policy_options = group_options("policy", _make_policy_rules, POLICY_OPTION, VULNERABILITIES_OPTION)

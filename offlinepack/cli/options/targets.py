@@ -24,20 +24,20 @@ class TargetOptions:
 
 def complete_target_name(_ctx: click.Context, _option: click.Parameter, begun: str) -> list[str]:
     """The machines of the catalogue, for a shell that completes."""
-    return [name for one in load_catalogue() for name in (one.name, *one.synonyms) if name.startswith(begun)]
+    return [name for system in load_catalogue() for name in (system.name, *system.synonyms) if name.startswith(begun)]
 
 
 def _make_target_options(
     platform: Any, python_version: Any, implementation: Any, abi: Any, target: Any
 ) -> TargetOptions:
-    found = combine_targets(
+    parsed = combine_targets(
         platforms=platform, python_versions=python_version, implementations=implementation, abis=abi, names=target
     )
-    return TargetOptions(found, report_unused_abis(abi))
+    return TargetOptions(parsed, report_unused_abis(abi))
 
 
 target_options = group_options(
-    "asked",
+    "target_options",
     _make_target_options,
     make_option(
         "--target",
