@@ -274,6 +274,7 @@ def build(
 
 
 def describe_packages(plan: TargetLock) -> list[dict[str, Any]]:
+    """Describe the selected files of a target for --json."""
     return [
         {"name": file.name, "version": file.version and str(file.version), "file": file.filename, "sha256": file.sha256}
         for file in plan.selection.files
@@ -281,7 +282,7 @@ def describe_packages(plan: TargetLock) -> list[dict[str, Any]]:
 
 
 def print_plan(plans: tuple[TargetLock, ...], sizes: dict[str, int | None], console: Console) -> None:
-    """The result of a dry run: what would be in the bundle, and how large it would be."""
+    """Print the result of a dry run: the files that the bundle would contain, and their sizes."""
     total = sum(file_size or 0 for file_size in sizes.values())
     if console.wants_json:
         console.print_json(
@@ -315,7 +316,7 @@ def print_plan(plans: tuple[TargetLock, ...], sizes: dict[str, int | None], cons
 
 
 def print_build_result(result: BuildResult, console: Console) -> None:
-    """The summary: what, for which machines, size, sha256, seconds, and what to type on the other side."""
+    """Print the summary: bundles, targets, sizes, hashes and durations, and the command for the target machine."""
     machines = {target.tag: target.description for target in result.targets}
     first = result.bundles[0]
     document = {

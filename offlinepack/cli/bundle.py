@@ -43,7 +43,7 @@ SIGNATURE_OPTIONS = (
 
 
 def check_bundle(console: Console, opened: Bundle) -> tuple[int, list[Finding]]:
-    """How many files the bundle has, and what is odd about it; IntegrityError: all that is wrong."""
+    """Verify a bundle; return the number of its files, and findings. Raises IntegrityError with all errors."""
     findings: list[Finding] = []
 
     def files() -> Iterator[File]:
@@ -60,7 +60,7 @@ def check_bundle(console: Console, opened: Bundle) -> tuple[int, list[Finding]]:
 
 
 def read_bundle_facts(console: Console, opened: Bundle) -> BundleFacts:
-    """What a bundle tells of itself; it is read once, to its end."""
+    """Collect the facts about a bundle, reading it once."""
     from offlinepack.report.facts import BundleFacts, collect_bundle_facts
 
     facts: list[BundleFacts] = []
@@ -192,7 +192,7 @@ def inspect(ctx: click.Context, path: Path, target: str | None) -> None:
 
 
 def _read_verdicts(opened: Bundle) -> dict[str, Any]:
-    """Tag -> the verdict that the bundle brings of itself."""
+    """Return the verdict of the rehearsal that the bundle contains, by tag."""
     file = next((member for member in opened.manifest.files if member.path == REHEARSAL and member.carried), None)
     if file is None:
         return {}
@@ -200,7 +200,7 @@ def _read_verdicts(opened: Bundle) -> dict[str, Any]:
 
 
 def _describe_file(evidence: BundleFacts, path: str) -> dict[str, Any]:
-    """What is known of a file beside the plan: for programs, as in the report."""
+    """Return what is known about a file besides its plan, as the report shows it, for --json."""
     look, story = evidence.contents.get(path), evidence.provenance.get(path)
     return {"licences": list(look.licenses) if look else [], "provenance": story}
 

@@ -18,13 +18,13 @@ COMPLETION_VARIABLE = "_OFFLINEPACK_COMPLETE"
 
 
 class Command(click.Command):
-    """A command that takes the global options behind its name too, and keeps its rarer options off the first page."""
+    """A command that accepts the global options after its name too, and hides its rarer options from --help."""
 
     start_hook: Callable[[], None] = staticmethod(lambda: None)
-    """called when a command's work begins"""
+    """called before the body of a command runs"""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Its work."""
+        """Run the body of the command."""
         self.start_hook()
         return super().invoke(ctx)
 
@@ -35,7 +35,7 @@ class Command(click.Command):
 
 
 class Option(click.Option):
-    """An option; `rare` ones are listed by --help-all only. Each reads OFFLINEPACK_<LONG_OPTION>."""
+    """An option that also reads OFFLINEPACK_<LONG_OPTION>; --help-all alone lists `rare` ones."""
 
     def __init__(self, declarations: Sequence[str], *, rare: bool = False, **named: Any) -> None:
         super().__init__(declarations, **named)
@@ -47,6 +47,8 @@ class Option(click.Option):
 
 
 def make_help_all_option() -> click.Option:
+    """Make --help-all, which also lists the hidden options."""
+
     def show(ctx: click.Context, _option: click.Parameter, is_requested: bool) -> None:
         if is_requested:
             rare = [parameter for parameter in ctx.command.params if isinstance(parameter, Option) and parameter.hidden]
@@ -69,7 +71,7 @@ def make_help_all_option() -> click.Option:
 
 
 def make_global_options() -> list[click.Parameter]:
-    """The options that stand before or behind the command's name; what was said there counts, then settings."""
+    """Make the options that are accepted before and after the name of a command; both override the settings."""
 
     def keep(ctx: click.Context, option: click.Parameter, value: Any) -> None:
         values: dict[str, Any] = ctx.find_root().meta.setdefault("offlinepack.global", {})
@@ -100,7 +102,7 @@ def make_global_options() -> list[click.Parameter]:
 
 
 def get_console(ctx: click.Context) -> Console:
-    """How this run speaks: made once, from the global options said before or behind the command's name."""
+    """Return the console of this run, made once from the global options."""
     from offlinepack.cli.console import Console, log_commands
 
     root = ctx.find_root()

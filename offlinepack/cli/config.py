@@ -27,7 +27,7 @@ _INDEX_KEYS |= {"authenticate", "cache-control", "format", "publish-url"}  # uv'
 
 
 def find_config_file(folder: Path, path_name: str | None = None) -> Path | None:
-    """The file with the settings for work in `folder`: the one given, offlinepack.toml, or pyproject.toml."""
+    """Return the settings file of a folder: the given one, offlinepack.toml or pyproject.toml."""
     if path_name:
         if not Path(path_name).is_file():
             raise SourceError(
@@ -43,12 +43,12 @@ def find_config_file(folder: Path, path_name: str | None = None) -> Path | None:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The table of settings in this file; empty where it has none."""
+    """Read the table of settings in a file; empty if it has none."""
     return _read_table(path) or {}
 
 
 def has_config(path: Path) -> bool:
-    """Whether the file has such a table, be it empty."""
+    """Return whether the file has a table of settings, even an empty one."""
     return path.is_file() and _read_table(path) is not None
 
 
@@ -70,7 +70,7 @@ def _read_table(path: Path) -> dict[str, Any] | None:
 
 
 def read_index_tables(path: Path) -> dict[str, Any]:
-    """The tables `index` and `sources`, by the names that read_settings gives them, and the file's folder."""
+    """Read the tables `index` and `sources` as arguments of index.settings.read_settings."""
     table = read_config(path)
     index_tables = {"index": table.get("index", []), "sources": table.get("sources", {})}
     expected = {
@@ -100,7 +100,7 @@ def read_index_tables(path: Path) -> dict[str, Any]:
 
 
 def read_policy_table(path: Path) -> tuple[dict[str, Any], str, Callable[[str], str]] | None:
-    """The table `policy`, what to call the place, and a key's; None where there is none (a string is the option's)."""
+    """Read the table `policy`, with names for messages; None if there is none (a string belongs to --policy)."""
     table = read_config(path).get("policy")
     if not isinstance(table, dict):
         return None
@@ -118,7 +118,7 @@ _UNSAFE_OPTIONS = {"allow_downgrade", "force", "keep_going", "live", "python", "
 
 
 def make_default_map(path: Path, commands: Mapping[str, click.Command], command: str, *, named: bool) -> dict[str, Any]:
-    """Click's default_map for one command, from the settings in `path`; every unknown or ill-valued key at once.
+    """Make click's default_map of one command from a settings file; report all unknown keys and bad values at once.
 
     `named`: somebody said --config. What merely lies in the working directory, which may be a stick that came with the
     bundle, takes no guard away from the commands that look at bundles.
@@ -207,7 +207,7 @@ def make_default_map(path: Path, commands: Mapping[str, click.Command], command:
 
 
 def _report_unknown_setting(where: str, key: str, known_keys: Collection[str]) -> Finding:
-    """No such setting, and the one that may have been meant."""
+    """Report an unknown setting, with the nearest known one."""
     if near := ", ".join(difflib.get_close_matches(key, known_keys, 1, 0.5)):
         return error(
             "unknown-setting",
@@ -231,7 +231,7 @@ _PATH_OPTIONS = ("include", "find_links", "cert", "client_cert", "target")
 
 
 def _resolve_paths(parameter: click.Parameter, value: Any, folder: Path) -> Any:
-    """The value with paths that are relative to the settings' folder."""
+    """Make paths in a value relative to the folder of the settings file."""
     if isinstance(value, list):
         return [_resolve_paths(parameter, entry, folder) for entry in value]
     if folder.resolve() == Path.cwd() or not isinstance(value, str):
@@ -249,7 +249,7 @@ def _resolve_paths(parameter: click.Parameter, value: Any, folder: Path) -> Any:
 
 
 def list_setting_names(parameter: click.Parameter) -> tuple[str, ...]:
-    """The names under which a parameter stands in a settings file: the long option; plural where it may be repeated."""
+    """Return the names of a parameter in a settings file: its long option, in the plural if it is repeatable."""
     if isinstance(parameter, click.Argument):
         return ("requirements",) if parameter.name == "requirements" else ()
     names = [option[2:] for option in parameter.opts if option.startswith("--")]
@@ -302,7 +302,7 @@ def _convert_value(parameter: click.Parameter, value: Any) -> Any:
 
 
 def _find_line(path: Path, key: str) -> int:
-    """The line on which a key stands, 1 where it cannot be told."""
+    """Return the line number of a key, 1 if it is unknown."""
     table = path.name != "pyproject.toml"
     for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
         if line.strip().startswith("["):
@@ -314,7 +314,7 @@ def _find_line(path: Path, key: str) -> int:
 
 
 def find_misnamed_variables(variables: Mapping[str, str], parameters: Sequence[click.Parameter]) -> list[Finding]:
-    """A warning for each OFFLINEPACK_ variable that is no option's, but nearly: OFFLINEPACK_TARGETS."""
+    """Return a warning for each OFFLINEPACK_ variable that nearly names an option, such as OFFLINEPACK_TARGETS."""
     known_variables = {str(parameter.envvar) for parameter in parameters if parameter.envvar}
     names = [variable.removeprefix(_VARIABLE_PREFIX) for variable in known_variables]
     near = {
@@ -339,7 +339,7 @@ _VARIABLE_PREFIX = "OFFLINEPACK_"
 
 
 def render_template(folder: Path, parameters: Sequence[click.Parameter], tag: str) -> str:
-    """[tool.offlinepack] for the project in `folder`: what it has as settings, the other usual options as comments.
+    """Write [tool.offlinepack] for the project in a folder: detected settings, and other usual options as comments.
 
     `parameters` are build's; `here` is the tag of the running machine.
     """
@@ -368,7 +368,7 @@ def render_template(folder: Path, parameters: Sequence[click.Parameter], tag: st
 
 
 def _suggest_settings(folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """The settings that a look at the folder gives, and what it saw."""
+    """Suggest settings for a folder; return them with remarks."""
     input_files = [name for name in ("pylock.toml", "uv.lock", "requirements.txt") if (folder / name).is_file()]
     project = _read_pyproject(folder).get("project", {})
     if input_files:
@@ -388,7 +388,7 @@ def _read_pyproject(folder: Path) -> dict[str, Any]:
 
 
 def _list_names(folder: Path, kind: str) -> list[str]:
-    """The extras or dependency groups that the project has."""
+    """Return the names of the extras or dependency groups of a project."""
     document = _read_pyproject(folder)
     table = document.get("dependency-groups") if kind == "groups" else None
     if kind == "extras":
@@ -397,7 +397,7 @@ def _list_names(folder: Path, kind: str) -> list[str]:
 
 
 def _suggest_includes(folder: Path) -> list[str]:
-    """What of the folder a server usually wants besides packages."""
+    """Return files of the folder that a server usually needs besides packages."""
     usual = ("manage.py", "wsgi.py", "static", "templates", "conf", "config", "deploy", "uwsgi.ini", "nginx.conf")
     return [f"{name}=app/{name}" for name in usual if (folder / name).exists()] or ["conf=app/conf"]
 

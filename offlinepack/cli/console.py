@@ -19,13 +19,13 @@ from offlinepack.ontarget.errors import ENGLISH, Messages
 
 
 class _CommandLog:
-    """Whether the programs that are started are told; a hook, once it is set, stays as long as the process."""
+    """Whether started programs are logged; an audit hook cannot be removed from a process."""
 
     is_installed = is_enabled = False
 
 
 def log_commands(enabled: bool) -> None:
-    """From now on, or no longer, a line on stderr for each program that is started: what it was asked, no secrets."""
+    """Log the command line of each started program to stderr, without secrets, or stop doing so."""
     _CommandLog.is_enabled = enabled
     if _CommandLog.is_installed or not enabled:
         return
@@ -51,7 +51,7 @@ _COLORS = {"error": "31;1", "warning": "33", "note": "36", "done": "32;1", "dim"
 
 @cache
 def load_messages(lang: str) -> Messages:
-    """The sentences of both sides in a language; English needs none."""
+    """Load the messages of build host and target side in a language; none for English."""
     if lang != "zh":
         return ENGLISH
     messages: dict[str, str] = {}
@@ -63,7 +63,7 @@ def load_messages(lang: str) -> Messages:
 
 
 def choose_language(requested: str | None, stream: Any) -> str:
-    """en or zh: what was asked, else the locale's, where this console can show it."""
+    """Choose en or zh: the requested language, otherwise that of the locale if the stream can encode it."""
     language = requested or os.environ.get("OFFLINEPACK_LANG", "")
     if not language:
         names = [os.environ.get(variable, "") for variable in ("LC_ALL", "LC_MESSAGES", "LANG")]
@@ -78,7 +78,7 @@ def choose_language(requested: str | None, stream: Any) -> str:
 
 
 def format_size(count: float) -> str:
-    """Bytes as people read them, in units of 1000."""
+    """Format a number of bytes in units of 1000."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000 or unit == "GB":
             return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
@@ -87,7 +87,7 @@ def format_size(count: float) -> str:
 
 
 class Console:
-    """One run's voice. `verbosity` counts -v less -q."""
+    """Output of one run; `verbosity` is the number of -v minus the number of -q."""
 
     def __init__(
         self, verbosity: int = 0, json: bool = False, color: bool = True, lang: str | None = None, command: str = ""
@@ -102,18 +102,18 @@ class Console:
         self.use_color = color and self.is_terminal and not os.environ.get("NO_COLOR")
         self.start_time = time.monotonic()
         self.report_path: Path | None = None
-        """where the summary of the run is written too"""
+        """file of --report"""
 
     def _paint(self, kind: str, words: str) -> str:
         return f"\x1b[{_COLORS[kind]}m{words}\x1b[0m" if self.use_color else words
 
     def print_message(self, sentence: Text, loud: int = 0) -> None:
-        """One line on stderr, where this run is loud enough (-q: -1)."""
+        """Print a line to stderr if the verbosity is at least `level`."""
         if self.verbosity >= loud:
             print(sentence.render(self.messages), file=sys.stderr, flush=True)
 
     def print_findings(self, findings: Iterable[Finding]) -> None:
-        """Each finding in its own line, other programs' words indented below it; a thing said twice is said once."""
+        """Print each distinct finding on a line of its own, with the output of other programs indented below it."""
         labels = {"error": text("error"), "warning": text("warning"), "note": text("note")}
         least = {"error": -9, "warning": -1, "note": 0}
         for finding in dict.fromkeys((f.level, f.render(self.messages), f.log) for f in findings):
@@ -126,12 +126,12 @@ class Console:
         sys.stderr.flush()
 
     def print_failure(self, code: int, findings: Sequence[Finding]) -> None:
-        """An error: its findings on stderr and, with --json, the same on stdout."""
+        """Print the findings of an error to stderr and, with --json, to stdout."""
         self.print_findings(findings)
         self.write_summary({"ok": False, "exit_code": code, "findings": [finding.to_json() for finding in findings]})
 
     def write_summary(self, document: dict[str, Any]) -> None:
-        """The summary of the run: on stdout with --json, and in the file that was asked for."""
+        """Write the summary of the run to stdout with --json, and to the file of --report."""
         if self.report_path:
             self.report_path.parent.mkdir(parents=True, exist_ok=True)
             whole = {"schema": 1, "command": self.command, **document}
@@ -140,14 +140,14 @@ class Console:
             self.print_json(document)
 
     def print_result(self, *lines: str | Text) -> None:
-        """The result for a person, on stdout."""
+        """Print the result as text to stdout."""
         if not self.wants_json:
             for line in lines:
                 print(line.render(self.messages) if isinstance(line, Text) else line)
             sys.stdout.flush()
 
     def print_json(self, document: dict[str, Any]) -> None:
-        """The result for a program, on stdout."""
+        """Print the result as JSON to stdout."""
         print(
             _json.dumps({"schema": 1, "command": self.command, **document}, indent=2, ensure_ascii=False, default=str)
         )
@@ -156,7 +156,7 @@ class Console:
     def track(
         self, label: Text, steps: Iterable[T], total: float | None = None, size_of: Callable[[T], float] | None = None
     ) -> Iterator[T]:
-        """`steps` as they are, while a bar shows how many are done; with `size_of`, how many bytes and how fast."""
+        """Yield `steps` unchanged while a bar shows their number or, with `size_of`, their bytes per second."""
         if self.verbosity < 0:
             yield from steps
         elif not self.is_terminal:
@@ -194,7 +194,7 @@ class Console:
                 yield step
 
     def run_with_spinner(self, label: Text, work: Callable[[], T]) -> T:
-        """The result of one long step, with a sign of life while it runs."""
+        """Run one long step while a spinner is shown, and return its result."""
 
         def once() -> Iterator[T]:
             yield work()
@@ -205,5 +205,5 @@ class Console:
 
     @property
     def elapsed_seconds(self) -> float:
-        """Since this run began to speak."""
+        """Seconds since the start of the run."""
         return time.monotonic() - self.start_time

@@ -26,13 +26,13 @@ from offlinepack.targets.parse import parse_target, serialize_facts
 
 
 class ForwardedOptions:
-    """Options that the target side reads: they are handed on as they were given."""
+    """A command whose options are passed to the target side unchanged."""
 
     def __init__(self, *parameters: click.Parameter) -> None:
         self.parameters = parameters
 
     def format_arguments(self, ctx: click.Context) -> list[str]:
-        """What was given, as words of a command line."""
+        """Return the given options as arguments of a command line."""
         words: list[str] = []
         for parameter in self.parameters:
             value = ctx.params.get(parameter.name or "")

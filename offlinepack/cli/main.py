@@ -91,7 +91,7 @@ def _load_default_map(command: str, args: list[str], parent: click.Context) -> d
 
 
 def _find_option_value(args: Sequence[str], option: str) -> str | None:
-    """What an option is given on this command line, before click has read it."""
+    """Return the value of an option on a command line that click has not parsed yet."""
     for at, argument in enumerate(args):
         if argument.startswith(option + "="):
             return argument[len(option) + 1 :]
@@ -101,28 +101,28 @@ def _find_option_value(args: Sequence[str], option: str) -> str | None:
 
 
 class CommandGroup(click.Group):
-    """offlinepack itself."""
+    """The group of all commands."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order in which a user meets them."""
+        """Return the names of the commands in the order of their use."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """The command's file is imported only now."""
+        """Import the module of a command and return the command."""
         if name not in COMMANDS:
             return None
         command = getattr(importlib.import_module(f"offlinepack.cli.{COMMANDS[name][0]}"), name)
         return command if isinstance(command, click.Command) else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """One line for each command, without importing any."""
+        """Write one line for each command without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """An unknown name is answered with the one that was meant."""
+        """Resolve the name of a command; suggest the nearest one if it is unknown."""
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
             near = COMMAND_SYNONYMS.get(name) or next(iter(difflib.get_close_matches(name, COMMANDS, 1)), "")
@@ -175,7 +175,7 @@ offlinepack --help lists every command."""
 )
 @click.pass_context
 def root_command(ctx: click.Context) -> None:
-    """Show the commands that matter where none is given."""
+    """Show the most important commands if none is given."""
     if ctx.invoked_subcommand is None:
         get_console(ctx).print_result(text(WELCOME))
 
@@ -184,7 +184,7 @@ root_command.params += [*make_global_options(), make_help_all_option()]
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line; leave with the exit code of DESIGN's one table."""
+    """Run the command line and exit with its code."""
     if completion := os.environ.get(COMPLETION_VARIABLE):
         from click.shell_completion import shell_complete
 
@@ -204,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def run_command_line(arguments: list[str]) -> int:
-    """The exit code of one command line."""
+    """Run one command line and return its exit code."""
     try:
         return _invoke_command(arguments)
     except BrokenPipeError:
@@ -217,7 +217,7 @@ def run_command_line(arguments: list[str]) -> int:
 
 
 def _invoke_command(arguments: list[str]) -> int:
-    """The one place where errors are caught."""
+    """Invoke the command and turn errors into findings and an exit code."""
     debug = "--debug" in arguments or os.environ.get("OFFLINEPACK_DEBUG", "") not in ("", "0")
     ctx: click.Context | None = None
     try:
@@ -262,7 +262,7 @@ def _invoke_command(arguments: list[str]) -> int:
 
 
 def describe_os_error(failure: OSError) -> Finding:
-    """A system call's refusal as a sentence: the disk, a right, a path."""
+    """Turn an OSError into a finding: full disk, missing permission, or another reason."""
     import errno
 
     place = failure.filename or failure.filename2 or "offlinepack"

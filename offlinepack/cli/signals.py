@@ -24,26 +24,26 @@ INSTALL_GRACE = 15.0
 
 
 class SignalGuard:
-    """One run that may be interrupted. Its temporary files, and those of programs that it starts, lie in one folder."""
+    """Handles the interruption of a run whose temporary files all lie in one folder."""
 
     def __init__(self) -> None:
         self.temporary_folder: str | None = None
         self.end_event = threading.Event()
 
     def use_temporary_folder(self) -> None:
-        """From now on temporary files go to a folder of this run."""
+        """Create the folder for temporary files."""
         self.temporary_folder = tempfile.mkdtemp(prefix="offlinepack-")
         tempfile.tempdir = os.environ["TMPDIR"] = self.temporary_folder
 
     def handle_signal(self, *_: Any) -> None:
-        """The handler: unwind what the main thread does, and wait for nothing else for long."""
+        """Handle a signal: raise KeyboardInterrupt in the main thread and stop started programs."""
         for name in HANDLED_SIGNALS:
             signal.signal(name, signal.SIG_IGN)
         threading.Thread(target=self._stop_programs, daemon=True).start()
         raise KeyboardInterrupt
 
     def _stop_programs(self) -> None:
-        """What ends by itself may; resolvers and builds are ended, and whatever is started in their place."""
+        """Stop resolvers and builds, and the programs that they start, unless they end by themselves."""
         self.end_event.wait(PROGRAM_GRACE)
         processes = find_descendants()
         for process in processes:
@@ -63,7 +63,7 @@ class SignalGuard:
             os._exit(130)
 
     def remove_folder(self) -> None:
-        """Remove the folder."""
+        """Remove the folder for temporary files."""
         if self.temporary_folder:
             shutil.rmtree(self.temporary_folder, ignore_errors=True)
 
@@ -75,7 +75,7 @@ HANDLED_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGH
 
 @contextlib.contextmanager
 def guard_signals() -> Iterator[SignalGuard]:
-    """A run whose interruption leaves nothing behind."""
+    """Guard a run so that its interruption leaves no files and no processes."""
     run = SignalGuard()
     for name in HANDLED_SIGNALS:
         # nohup is heeded; a script's `&` ignores Ctrl-C too, but whoever sends one means it
@@ -94,7 +94,7 @@ def _send_signal(process: int, signal_number: int) -> None:
 
 
 def _is_installer(process: int) -> bool:
-    """Whether it is the target side."""
+    """Return whether a process is the target side, which handles signals itself."""
     try:
         return b"/ontarget/install.py\0" in Path(f"/proc/{process}/cmdline").read_bytes()
     except OSError:
@@ -102,7 +102,7 @@ def _is_installer(process: int) -> bool:
 
 
 def find_descendants() -> set[int]:
-    """The programs that we started and those that they started; none where the system does not list them in /proc."""
+    """Return the IDs of all descendant processes; empty without /proc."""
     parents: dict[int, int] = {}
     with contextlib.suppress(OSError):
         for stat_file in Path("/proc").glob("[0-9]*/stat"):

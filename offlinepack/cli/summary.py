@@ -14,7 +14,7 @@ SUMMARY_SUFFIXES = (".json", ".md", ".xml")
 
 
 def check_summary_path(path: Path) -> Path:
-    """The path, or UsageError where its suffix names no form."""
+    """Return the path. Raises UsageError if its suffix is not a known format."""
     if path.suffix.lower() not in SUMMARY_SUFFIXES:
         raise UsageError(
             error(
@@ -28,7 +28,7 @@ def check_summary_path(path: Path) -> Path:
 
 
 def format_summary(path: Path, document: Mapping[str, Any]) -> bytes:
-    """The summary in the form that the file's name asks for. `document` is what --json prints."""
+    """Format the summary by the suffix of the file; `document` is what --json prints."""
     form = {".md": _format_markdown, ".xml": _format_junit}.get(path.suffix.lower(), _format_json)
     return form(document).encode()
 
@@ -80,7 +80,7 @@ def _escape_markdown(words: str) -> str:
 
 
 def _format_junit(document: Mapping[str, Any]) -> str:
-    """Each distribution of each target is a test that passed, or its verdict; each error one that failed."""
+    """Format JUnit XML: distributions and verdicts are passed tests, errors are failed tests."""
     verdicts = [target for target in document.get("targets") or [] if target.get("verdict", "fails") != "fails"]
     cases = [
         f"  <testcase classname={quoteattr(verdict['tag'])} name={quoteattr(verdict['target'] + ': ' + verdict['verdict'])}/>"

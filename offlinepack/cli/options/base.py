@@ -17,7 +17,7 @@ FILE = click.Path(path_type=Path)
 
 
 def make_option(*declarations: str, rare: bool = False, **named: Any) -> Option:
-    """An option of a group."""
+    """Make an option of a group."""
     if named.get("multiple") and named.get("type") is None:
         named["type"] = str
     return Option(declarations, rare=rare, **named)
@@ -26,7 +26,7 @@ def make_option(*declarations: str, rare: bool = False, **named: Any) -> Option:
 def group_options(
     name: str, build: Callable[..., Any], *parameters: click.Parameter
 ) -> Callable[[CommandBody], CommandBody]:
-    """A decorator: these parameters on the command line, the one value `name` in the body."""
+    """Return a decorator that turns parameters of the command line into one value `name` of the body."""
 
     def decorate(body: CommandBody) -> CommandBody:
         names = [parameter.name or "" for parameter in parameters]
@@ -44,6 +44,6 @@ def group_options(
 
 
 def add_option(*declarations: str, **named: Any) -> Callable[[CommandBody], CommandBody]:
-    """A decorator for an option that is no part of a group."""
+    """Return a decorator for an option that belongs to no group."""
     parameter = make_option(*declarations, **named)
     return group_options(parameter.name or "", lambda **value: value[parameter.name or ""], parameter)

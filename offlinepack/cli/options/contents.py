@@ -14,7 +14,7 @@ from offlinepack.pipeline.request import IncludedFile
 
 
 def _parse_size(ctx: click.Context, option: click.Parameter, value: str | None) -> int | None:
-    """3900M, 2G, or bytes; units of 1024."""
+    """Parse a size such as 3900M, 2G or a number of bytes, in units of 1024."""
     match = re.fullmatch(r"([0-9]{1,12})([KMGT]?)(?:i?B)?", value or "", re.I)
     if value is None:
         return None
@@ -25,7 +25,7 @@ def _parse_size(ctx: click.Context, option: click.Parameter, value: str | None) 
 
 @dataclass(frozen=True)
 class BundleContents:
-    """What goes with the bundle."""
+    """What the bundle contains besides distributions, and how it is written."""
 
     includes: tuple[IncludedFile, ...]
     bytecode: bool

@@ -16,7 +16,7 @@ from offlinepack.cli.options.base import FILE, group_options, make_option
 
 @dataclass(frozen=True)
 class InputOptions:
-    """What was asked on the command line, not yet read."""
+    """Inputs named on the command line, before they are read."""
 
     requirements: tuple[str, ...]
     files: tuple[Path, ...]
@@ -34,11 +34,11 @@ class InputOptions:
     uploaded_prior_to: str | None
     locked: bool
     is_from_settings: bool
-    """what is packed was named by [tool.offlinepack], not by who runs this"""
+    """whether [tool.offlinepack] names the inputs"""
 
 
 def _parse_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Project names as pip reads them: repeated or with commas; :all: or :none: as they are."""
+    """Parse project names like pip: repeated or separated by commas, :all: and :none: unchanged."""
     from packaging.utils import canonicalize_name
 
     projects: list[str] = []
@@ -85,7 +85,7 @@ def _make_input_options(**values: Any) -> InputOptions:
 
 
 def _check_date(ctx: click.Context, option: click.Parameter, value: str | None) -> str | None:
-    """A day or an instant of RFC 3339: what cannot be read must not pass as no limit."""
+    """Check a date or time (RFC 3339); an unreadable one must not count as no limit."""
     try:
         if value and not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
             raise ValueError(value)

@@ -16,14 +16,14 @@ from offlinepack.targets.parse import combine_targets, report_unused_abis
 
 @dataclass(frozen=True)
 class TargetOptions:
-    """The targets that were asked for; none: the machine's own."""
+    """Requested targets; empty means the target of this machine."""
 
     targets: tuple[Target, ...]
     notes: tuple[Finding, ...]
 
 
 def complete_target_name(_ctx: click.Context, _option: click.Parameter, begun: str) -> list[str]:
-    """The machines of the catalogue, for a shell that completes."""
+    """Complete names of the catalogue for a shell."""
     return [name for system in load_catalogue() for name in (system.name, *system.synonyms) if name.startswith(begun)]
 
 
