@@ -5,6 +5,12 @@ uses no network. Standard library only; Python 3.6 or newer; Linux, macOS, Windo
 the interpreter. The last line on stderr names the target in a short form that can be read over the phone.
 """
 
+import sys
+
+if __name__ == "__main__":
+    sys.dont_write_bytecode = True
+    sys.path[:] = sys.path if sys.flags.isolated else sys.path[1:]  # a module beside this file is not Python's own
+
 import importlib.util
 import json
 import os
@@ -13,13 +19,8 @@ import re
 import shutil
 import struct
 import subprocess
-import sys
 import sysconfig
 from typing import Any, Dict, List, Optional, Tuple
-
-if __name__ == "__main__":
-    sys.dont_write_bytecode = True
-    sys.path[:] = sys.path if sys.flags.isolated else sys.path[1:]  # a module beside this file is not Python's own
 
 # The systems of the catalogue by their ID and VERSION_ID, and the minor version that it takes their libc to have.
 _MINIMUM_LIBC = {

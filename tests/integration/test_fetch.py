@@ -595,7 +595,7 @@ def test_a_full_disk_ends_it_at_once(index: ServedIndex, store: Store, monkeypat
             return getattr(self.file, name)
 
     real = _open_exclusively
-    monkeypatch.setattr(store, "_open_alone", lambda path: Full(real(path)))
+    monkeypatch.setattr("offlinepack.store._open_exclusively", lambda path: Full(real(path)))
     index.fault(name("mortar"), hang=30)
     began = time.monotonic()
     error = failure(lambda: get(index, store, wanted(index), wanted(index, "mortar"), timeout=20))

@@ -293,7 +293,7 @@ def _old_ways(tmp_path: Path, served: ServedIndex, way_out: bool) -> None:
 def test_an_old_way_round_a_project_without_a_file_is_found(index: ServedIndex, tmp_path: Path) -> None:
     """pip alone tries all that can be combined: twelve releases of each, 12 x 12 x 12 x 12 x 12."""
     _old_ways(tmp_path, index, way_out=True)
-    made = locked(index, "kiln", builds=lambda _: False)
+    made = locked(index, "kiln", can_build=lambda _: False)
     assert names(made) == ["ash==12.0", "kiln==0.1"]
     assert package(made, "kiln").tool == {"offlinepack": {"newer-needs": ["12.0", ["tar"]]}}
     target = parse_target(POWER)
@@ -307,6 +307,6 @@ def test_an_old_way_round_a_project_without_a_file_is_found(index: ServedIndex, 
 
 def test_a_gap_behind_many_old_releases_is_told_as_what_it_is(index: ServedIndex, tmp_path: Path) -> None:
     _old_ways(tmp_path, index, way_out=False)
-    told = failure(SelectionError, lambda: locked(index, "kiln", "stone", builds=lambda _: False))
+    told = failure(SelectionError, lambda: locked(index, "kiln", "stone", can_build=lambda _: False))
     (gap,) = told.findings
     assert gap.code == "no-wheel" and gap.subject == "tar" and "asked for by flue" in str(gap.sentence)

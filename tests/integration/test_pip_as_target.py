@@ -193,7 +193,7 @@ def test_an_index_that_fails_is_not_passed_over(fault: dict[str, Any], tmp_path:
         assert answer.facts["index"]["url"] == f"{one.url}stone/"
         assert "pins" not in answer.facts
         if fault.get("status") == 403:
-            there = {"missing": {one.url: (403,)}, "indexes": (one.url, other.url)}
+            there = {"missing_codes": {one.url: (403,)}, "indexes": (one.url, other.url)}
             more = {"PIP_EXTRA_INDEX_URL": other.url}
             assert pins(ask(one, "stone", folder=tmp_path / "y", environment=more, **there)) == ["stone==9.0"]
 

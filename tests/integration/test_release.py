@@ -49,7 +49,7 @@ def test_wheel_and_sdist(dist: Path) -> None:
 
 def test_one_version_and_a_changelog() -> None:
     assert __version__ == VERSION
-    assert 'path = "offlinepack/__init__.py"' in (HERE / "pyproject.toml").read_text("utf-8")
+    assert 'path = "offlinepack/_version.py"' in (HERE / "pyproject.toml").read_text("utf-8")
     text = (HERE / "CHANGELOG.md").read_text("utf-8")
     headings = re.findall(r"^## (.+)$", text, re.M)
     assert headings[0] == "Unreleased" or headings[0].startswith(__version__)
