@@ -6,13 +6,12 @@ Paths may be strings. Nothing is printed, and no progress is shown. Each error i
 
 from __future__ import annotations
 
-import functools
 import json
-import operator
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from packaging.pylock import Pylock
 
@@ -36,7 +35,6 @@ from offlinepack.errors import (
     error,
     text,
 )
-from offlinepack.index.model import Indexes
 from offlinepack.index.settings import read_settings
 from offlinepack.launcher import run_installer
 from offlinepack.ontarget.errors import EXIT_BUG, EXIT_INTERRUPTED
@@ -44,104 +42,111 @@ from offlinepack.ontarget.files import write_file_atomically
 from offlinepack.ontarget.manifest import File, Manifest
 from offlinepack.pipeline.build import BuildResult, build_bundles
 from offlinepack.pipeline.includes import parse_includes
+from offlinepack.pipeline.inputs import BuildInputs, make_request
 from offlinepack.pipeline.lock import format_lock, lock_and_close
-from offlinepack.pipeline.provider import fetch_page, make_own_wheels
 from offlinepack.pipeline.request import BuildOptions, BuildRequest, BundleName
-from offlinepack.requirements.installed import find_environment_python
-from offlinepack.requirements.read import (
-    parse_arguments,
-    read_constraints,
-    read_environment,
-    read_project,
-    read_requirements_file,
-)
+from offlinepack.report.policy import PolicyCheck, read_policy
 from offlinepack.signing import verify_signatures
 from offlinepack.store import Store
-from offlinepack.targets.parse import combine_targets, get_running_target, probe_interpreter
+from offlinepack.targets.parse import combine_targets
 
 StrPath = str | os.PathLike[str]
+
+
+class RequestOptions(TypedDict, total=False):
+    """Keyword parameters that `build` and `lock` share; each means what the option of the same name means."""
+
+    requirement_files: Iterable[StrPath]
+    constraints: Iterable[StrPath]
+    venv: StrPath | None
+    project: StrPath | None
+    extras: Sequence[str]
+    groups: Sequence[str]
+    exclude: Sequence[str]
+    pre: bool
+    no_deps: bool
+    require_hashes: bool
+    only_binary: Sequence[str]
+    no_binary: Sequence[str]
+    uploaded_prior_to: str | None
+    locked: bool
+    targets: Iterable[str]
+    platforms: Sequence[str]
+    python_versions: Sequence[str]
+    implementations: Sequence[str]
+    abis: Sequence[str]
+    index_url: str | None
+    extra_index_urls: Sequence[str]
+    find_links: Sequence[str]
+    no_index: bool
+    cert: StrPath | None
+    client_cert: StrPath | None
+    proxy: str | None
+    trusted_hosts: Sequence[str]
+    keyring_provider: str | None
+    resolver: str
+    sdist: str
+    jobs: int | None
+    retries: int | None
+    timeout: float | None
+    offline: bool
+    cache_dir: StrPath | None
+    build_pythons: Sequence[str]
+    build_root: StrPath | None
+    build_constraints: Sequence[StrPath]
+    config_settings: Mapping[str, str | list[str]]
 
 
 def build(
     requirements: Iterable[str] = (),
     *,
     output: StrPath | None = None,
-    requirement_files: Iterable[StrPath] = (),
-    constraints: Iterable[StrPath] = (),
-    venv: StrPath | None = None,
-    project: StrPath | None = None,
-    extras: Sequence[str] = (),
-    groups: Sequence[str] = (),
-    targets: Iterable[str] = (),
     name: str | None = None,
     version: str | None = None,
     sequence: int | None = None,
     install_to: str | None = None,
     includes: Sequence[str] = (),
+    bytecode: bool = False,
     sign: StrPath | None = None,
     split: int | None = None,
-    index_url: str | None = None,
-    extra_index_urls: Sequence[str] = (),
-    find_links: Sequence[str] = (),
-    no_index: bool = False,
-    resolver: str = "auto",
-    offline: bool = False,
-    cache_dir: StrPath | None = None,
+    rehearse: bool = False,
+    policy: StrPath | None = None,
+    vulnerabilities: StrPath | None = None,
+    lock_dir: StrPath | None = None,
+    **options: Unpack[RequestOptions],
 ) -> BuildResult:
     """Pack requirements and all that they need, for each target, into one bundle.
 
     At least one of `requirements` ("flask>=3"), `requirement_files` (requirements.txt, pylock.toml, uv.lock,
     pyproject.toml), `venv` and `project` (folders) is given. `targets` are names of the catalogue ("debian12",
-    "rhel8:3.11"), tags, or files that a probe wrote; without one it is the interpreter of `venv`, else the running one.
-    `output` (default ./<name>-<version>-offline.tar.gz) may hold {name}, {version} and {target}; with {target} there is
-    one bundle for each target. `includes` are PATH or PATH=DEST, `split` is in bytes, `sequence` a number that grows
-    with each release, `sign` the file of an SSH key. pip's settings are honoured as on the command line.
+    "rhel8:3.11"), tags, or files that a probe wrote; without one it is the interpreter of `venv`, else of the active
+    environment, else the running one. `output` (default ./<name>-<version>-offline.tar.gz) may hold {name}, {version}
+    and {target}; with {target} there is one bundle for each target. `includes` are PATH or PATH=DEST, `split` is in
+    bytes, `sequence` a number that grows with each release, `sign` the file of an SSH key, `policy` a file of rules.
+    pip's settings are honoured as on the command line. `options` are the fields of RequestOptions.
 
     The result tells the `bundles` that were written (each with `archive.path`, `archive.size` in bytes,
     `archive.sha256` and its `manifest`), the `findings` worth knowing, and `seconds` for each stage.
 
     Raises UsageError (2), SourceError (3), ResolutionError (4), SelectionError (5), FetchError (6), IntegrityError (7),
-    BuildError (8), ComputerError (12); nothing is left at `output` then.
+    BuildError (8), ComputerError (12), PolicyError (13); nothing is left at `output` then.
     """
-    request = _make_request(
-        requirements,
-        requirement_files,
-        constraints,
-        venv,
-        project,
-        extras,
-        groups,
-        targets,
-        read_settings(index_url, extra_index_urls, find_links, no_index),
-        resolver,
-        offline,
-        cache_dir,
-        BundleName(name or "", version, sequence, install_to),
+    bundle_name = BundleName(name or "", version, sequence, install_to)
+    request = replace(
+        _make_request(requirements, bundle_name, options),
         includes=parse_includes(includes),
+        bytecode=bytecode,
         signing_key=Path(sign) if sign is not None else None,
         part_size=split,
+        rehearse=rehearse,
+        policy=_make_policy_check(policy, vulnerabilities),
+        lock_dir=Path(lock_dir) if lock_dir is not None else None,
     )
     return build_bundles(request, Path(output) if output is not None else Path(request.bundle_name.archive_name))
 
 
 def lock(
-    requirements: Iterable[str] = (),
-    *,
-    output: StrPath | None = None,
-    requirement_files: Iterable[StrPath] = (),
-    constraints: Iterable[StrPath] = (),
-    venv: StrPath | None = None,
-    project: StrPath | None = None,
-    extras: Sequence[str] = (),
-    groups: Sequence[str] = (),
-    targets: Iterable[str] = (),
-    index_url: str | None = None,
-    extra_index_urls: Sequence[str] = (),
-    find_links: Sequence[str] = (),
-    no_index: bool = False,
-    resolver: str = "auto",
-    offline: bool = False,
-    cache_dir: StrPath | None = None,
+    requirements: Iterable[str] = (), *, output: StrPath | None = None, **options: Unpack[RequestOptions]
 ) -> dict[str, Pylock]:
     """Lock the requirements for each target: target's tag -> `packaging.pylock.Pylock` (PEP 751). Nothing is packed.
 
@@ -150,26 +155,78 @@ def lock(
     Raises UsageError (2), SourceError (3), ResolutionError (4), SelectionError (5: a package has no file for a target),
     FetchError (6), ComputerError (12).
     """
-    request = _make_request(
-        requirements,
-        requirement_files,
-        constraints,
-        venv,
-        project,
-        extras,
-        groups,
-        targets,
-        read_settings(index_url, extra_index_urls, find_links, no_index),
-        resolver,
-        offline,
-        cache_dir,
-        BundleName(),
-    )
-    plans = lock_and_close(request)
+    locks = lock_and_close(_make_request(requirements, BundleName(), options))
     if output is not None:
-        for plan in plans:
-            write_file_atomically(Path(output) / make_pylock_name(plan.target.tag), format_lock(plan).encode())
-    return {plan.target.tag: plan.pylock for plan in plans}
+        for target_lock in locks:
+            path = Path(output) / make_pylock_name(target_lock.target.tag)
+            write_file_atomically(path, format_lock(target_lock).encode())
+    return {target_lock.target.tag: target_lock.pylock for target_lock in locks}
+
+
+def _make_request(requirements: Iterable[str], name: BundleName, options: RequestOptions) -> BuildRequest:
+    def get_path(value: StrPath | None) -> Path | None:
+        return Path(value) if value is not None else None
+
+    def get_paths(values: Iterable[StrPath]) -> tuple[Path, ...]:
+        return tuple(Path(value) for value in values)
+
+    inputs = BuildInputs(
+        requirements=tuple(requirements),
+        files=get_paths(options.get("requirement_files", ())),
+        constraints=get_paths(options.get("constraints", ())),
+        venv=get_path(options.get("venv")),
+        project=get_path(options.get("project")),
+        extras=tuple(options.get("extras", ())),
+        groups=tuple(options.get("groups", ())),
+        exclude=tuple(options.get("exclude", ())),
+        pre=options.get("pre", False),
+        no_deps=options.get("no_deps", False),
+        require_hashes=options.get("require_hashes", False),
+        only_binary=tuple(options.get("only_binary", ())),
+        no_binary=tuple(options.get("no_binary", ())),
+        uploaded_prior_to=options.get("uploaded_prior_to"),
+        locked=options.get("locked", False),
+    )
+    targets = combine_targets(
+        options.get("platforms", ()),
+        options.get("python_versions", ()),
+        options.get("implementations", ()),
+        options.get("abis", ()),
+        list(options.get("targets", ())),
+    )
+    indexes = read_settings(
+        options.get("index_url"),
+        options.get("extra_index_urls", ()),
+        options.get("find_links", ()),
+        options.get("no_index", False),
+        get_path(options.get("cert")),
+        get_path(options.get("client_cert")),
+        options.get("proxy"),
+        options.get("trusted_hosts", ()),
+        options.get("keyring_provider"),
+        folder=inputs.project,
+    )
+    build_options = BuildOptions(
+        options.get("resolver", "auto"),
+        options.get("sdist", "build"),
+        options.get("jobs") or BuildOptions.jobs,
+        options.get("retries"),
+        options.get("timeout"),
+        options.get("offline", False),
+        get_path(options.get("cache_dir")) or Store.get_default_folder(),
+        build_pythons=tuple(options.get("build_pythons", ())),
+        build_root=get_path(options.get("build_root")),
+        build_constraints=get_paths(options.get("build_constraints", ())),
+        config_settings=options.get("config_settings", {}),
+    )
+    request, _ = make_request(inputs, targets, indexes, build_options, name)
+    return request
+
+
+def _make_policy_check(policy: StrPath | None, vulnerabilities: StrPath | None) -> PolicyCheck | None:
+    if policy is None:
+        return None
+    return PolicyCheck(read_policy(Path(policy)), Path(vulnerabilities) if vulnerabilities is not None else None)
 
 
 def install(
@@ -245,60 +302,6 @@ def verify(bundle: StrPath, *, verify_keys: Sequence[StrPath] = (), signature: S
     if bad:
         raise IntegrityError(*bad)
     return opened.manifest
-
-
-def _make_request(
-    requirements: Iterable[str],
-    files: Iterable[StrPath],
-    constraints: Iterable[StrPath],
-    venv: StrPath | None,
-    project: StrPath | None,
-    extras: Sequence[str],
-    groups: Sequence[str],
-    names: Iterable[str],
-    indexes: Indexes,
-    resolver: str,
-    offline: bool,
-    cache_dir: StrPath | None,
-    label: BundleName,
-    **more: Any,
-) -> BuildRequest:
-    how = BuildOptions(
-        resolver, offline=offline, cache_dir=Path(cache_dir) if cache_dir else Store.get_default_folder()
-    )
-    page = functools.partial(fetch_page, indexes=indexes, options=how)
-    asked = [parse_arguments(list(requirements))]
-    wheels = make_own_wheels(indexes, how)
-    asked += [read_requirements_file(Path(one), extras=extras, groups=groups, own=wheels, page=page) for one in files]
-    if venv is not None:
-        asked.append(read_environment(Path(venv)))
-    if project is not None:
-        asked.append(read_project(Path(project), extras=extras, groups=groups, own=wheels))
-    if not asked[0].requirements:
-        del asked[0]
-    if not asked:
-        raise UsageError(
-            error(
-                "nothing-asked",
-                "offlinepack",
-                "Nothing was asked for.",
-                "Give requirements, requirement_files, venv or project.",
-            )
-        )
-    asked += [read_constraints(Path(one), page=page) for one in constraints]
-    wanted = functools.reduce(operator.add, asked)
-    asked_for = combine_targets(names=list(names))
-    python = find_environment_python(Path(venv)) if venv is not None else None
-    own = None if asked_for else (probe_interpreter(python) if python else get_running_target()).generic()
-    return BuildRequest(
-        wanted,
-        (own,) if own else asked_for,
-        indexes.with_options(wanted.index_options),
-        how,
-        label.complete(wanted),
-        lowers_minimum_libc=own is not None,
-        **more,
-    )
 
 
 _KINDS: dict[int, type[OfflinepackError]] = {

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,189 +18,38 @@ from offlinepack.cli.options.build_options import build_options
 from offlinepack.cli.options.bundle_name import name_options
 from offlinepack.cli.options.contents import BundleContents, contents_options
 from offlinepack.cli.options.indexes import index_options
-from offlinepack.cli.options.inputs import InputOptions, input_options
+from offlinepack.cli.options.inputs import input_options
 from offlinepack.cli.options.policy import policy_options
 from offlinepack.cli.options.targets import TargetOptions, target_options
 from offlinepack.cli.summary import check_summary_path
-from offlinepack.errors import Finding, ResolutionError, SourceError, Text, UsageError, error, text, warning
+from offlinepack.errors import Text, UsageError, error, text
 from offlinepack.index.model import Indexes
-from offlinepack.net.urls import redact_text
 from offlinepack.ontarget.files import write_file_atomically
 from offlinepack.pipeline.assemble import WrittenBundle
 from offlinepack.pipeline.build import BuildResult, build_bundles
+from offlinepack.pipeline.inputs import BuildInputs, make_request
 from offlinepack.pipeline.lock import TargetLock, find_file_sizes, lock_and_close
-from offlinepack.pipeline.provider import fetch_page, make_own_wheels
-from offlinepack.pipeline.request import BuildOptions, BuildRequest, BundleName, find_default_target
+from offlinepack.pipeline.request import BuildOptions, BuildRequest, BundleName
 from offlinepack.rehearsal.verdict import Verdict
 from offlinepack.report.facts import describe_differing_versions
 from offlinepack.report.policy import PolicyCheck
-from offlinepack.requirements.discover import find_inputs, list_inputs
-from offlinepack.requirements.model import ProjectWheels, Requirements
-from offlinepack.requirements.read import (
-    find_project_lock,
-    parse_arguments,
-    read_constraints,
-    read_environment,
-    read_project,
-    read_requirements_file,
-)
 from offlinepack.targets.parse import get_running_target
 
 
-def gather_requirements(
-    what: InputOptions, indexes: Indexes, how: BuildOptions, console: Console
-) -> tuple[Requirements, Path | None]:
-    """Everything that was asked, read, and the environment whose interpreter is the default target.
-
-    The first line says what was taken. With nothing asked: the first of the places that `discover` knows.
-    """
-    asked = _InputReader(what, indexes, how)
-    parts = [parse_arguments(what.requirements)] if what.requirements else []
-    parts += asked.read_files()
-    if what.venv:
-        parts.append(read_environment(what.venv, exclude=what.exclude))
-    if what.project:
-        parts.append(asked.read_project(what.project))
-    environment = what.venv
-    if parts:
-        found = functools.reduce(operator.add, parts)
-        taken: list[object] = [redact_text(str(one)) for one in (*what.requirements, *what.files, *_list_folders(what))]
-        console.print_message(_describe_inputs(what, taken, Path.cwd()))
-    else:
-        discovered = find_inputs(
-            Path.cwd(),
-            os.environ,
-            extras=what.extras,
-            groups=what.groups,
-            exclude=what.exclude,
-            locked=what.locked,
-            own=asked.own_wheels,
-        )
-        console.print_message(discovered.summary)
-        found, environment = discovered.requirements, discovered.environment
-    for path in what.constraints:
-        found = found + asked.read_constraints(path)
-    if what.exclude and not environment:
-        unused = warning(
-            "exclude-unused",
-            "--exclude",
-            "{subject} {names} leaves nothing out: it is for a frozen environment, and none is packed.",
-            "Take it out of the requirements, or freeze an environment with --venv.",
-            names=what.exclude,
-        )
-        found = replace(found, notes=(*found.notes, unused))
-    if not found.requirements and not found.pylocks:
-        raise SourceError(
-            error(
-                "nothing-asked",
-                "offlinepack",
-                "What was taken asks for nothing: there is no requirement in it.",
-                "Name requirements, a file with -r, --project or --venv.",
-            )
-        )
-    if what.locked and not found.is_locked:
-        raise ResolutionError(
-            error(
-                "no-lock",
-                "--locked",
-                "{subject} forbids to resolve, and no lock was given or found.",
-                "Make one with `offlinepack lock` or `uv lock`, and give it with -r.",
-            )
-        )
-    return _apply_resolution_policy(found, what), environment
-
-
-def _describe_inputs(what: InputOptions, taken: list[object], folder: Path) -> Text:
-    if not what.is_from_settings:
-        return text("packing {taken}", taken=taken)
-    passed = [one for one in list_inputs(folder, os.environ) if one not in map(str, taken)]
-    if not passed:
-        return text("packing {taken}, named by [tool.offlinepack]", taken=taken)
-    return text("packing {taken}, named by [tool.offlinepack]; passed over: {passed}", taken=taken, passed=passed)
-
-
-def _list_folders(what: InputOptions) -> list[str]:
-    lock = find_project_lock(what.project, what.locked) if what.project else None
-    project = f"{what.project} ({lock.name})" if lock else what.project
-    return [f"{flag} {path}" for flag, path in (("--venv", what.venv), ("--project", project)) if path]
-
-
-@dataclass(frozen=True)
-class _InputReader:
-    """How files are read: with these extras, and pages through the one client of the run."""
-
-    inputs: InputOptions
-    indexes: Indexes
-    options: BuildOptions
-
-    @property
-    def own_wheels(self) -> ProjectWheels:
-        """Where wheels of a project that is packed may lie."""
-        return make_own_wheels(self.indexes, self.options)
-
-    def fetch_page(self, url: str) -> bytes:
-        """A requirements file that an address names."""
-        return fetch_page(url, self.indexes, self.options)
-
-    def read_file(self, path: Path) -> Requirements:
-        """The file behind -r."""
-        what = self.inputs
-        how: dict[str, Any] = {"locked": what.locked, "own": self.own_wheels, "page": self.fetch_page}
-        return read_requirements_file(path, extras=what.extras, groups=what.groups, **how)
-
-    def read_files(self) -> list[Requirements]:
-        """What stands behind each -r; what is wrong with any of them, all at once."""
-        read: list[Requirements] = []
-        wrong: list[Finding] = []
-        for path in self.inputs.files:
-            try:
-                read.append(self.read_file(path))
-            except SourceError as bad:
-                wrong += bad.findings
-        if wrong:
-            raise SourceError(*wrong)
-        return read
-
-    def read_project(self, folder: Path) -> Requirements:
-        """The folder behind --project."""
-        what = self.inputs
-        return read_project(folder, extras=what.extras, groups=what.groups, locked=what.locked, own=self.own_wheels)
-
-    def read_constraints(self, path: Path) -> Requirements:
-        """The file behind -c."""
-        return read_constraints(path, page=self.fetch_page)
-
-
-def _apply_resolution_policy(found: Requirements, what: InputOptions) -> Requirements:
-    return replace(
-        found,
-        pre=found.pre or what.pre,
-        no_deps=found.no_deps or what.no_deps,
-        require_hashes=found.require_hashes or what.require_hashes,
-        only_binary=(*found.only_binary, *what.only_binary),
-        no_binary=(*found.no_binary, *what.no_binary),
-        uploaded_prior_to=what.uploaded_prior_to or found.uploaded_prior_to,
-    )
-
-
-def make_request(
-    what: InputOptions, asked: TargetOptions, indexes: Indexes, how: BuildOptions, label: BundleName, console: Console
+def make_request_from_options(
+    inputs: BuildInputs,
+    target_options: TargetOptions,
+    indexes: Indexes,
+    options: BuildOptions,
+    name: BundleName,
+    console: Console,
 ) -> BuildRequest:
-    """The values of the command line as one request.
-
-    Without a target it is for the interpreter of --venv, else of the active environment, else the running one.
-    """
+    """Make the request of a command line; print what was read and what the options leave unused."""
     misnamed = find_misnamed_variables(os.environ, build.params)
-    console.print_findings([*misnamed, *asked.notes, *indexes.notes])
-    requirements, environment = gather_requirements(what, indexes, how, console)
-    return BuildRequest(
-        requirements,
-        asked.targets or (find_default_target(environment),),
-        indexes.with_options(requirements.index_options),
-        how,
-        label.complete(requirements),
-        lowers_minimum_libc=not asked.targets,
-    )
+    console.print_findings([*misnamed, *target_options.notes, *indexes.notes])
+    request, summary = make_request(inputs, target_options.targets, indexes, options, name, Path.cwd())
+    console.print_message(summary)
+    return request
 
 
 @click.command(cls=Command)
@@ -234,7 +81,7 @@ def make_request(
 @click.pass_context
 def build(
     ctx: click.Context,
-    inputs: InputOptions,
+    inputs: BuildInputs,
     target_options: TargetOptions,
     indexes: Indexes,
     options: BuildOptions,
@@ -250,7 +97,7 @@ def build(
     console = get_console(ctx)
     console.report_path = check_summary_path(report) if report else None
     request = replace(
-        make_request(inputs, target_options, indexes, options, name, console),
+        make_request_from_options(inputs, target_options, indexes, options, name, console),
         includes=contents.includes,
         bytecode=contents.bytecode,
         signing_key=contents.signing_key,

@@ -7,16 +7,17 @@ from pathlib import Path
 import click
 
 from offlinepack.bundle.layout import make_pylock_name
-from offlinepack.cli.build import describe_packages, make_request, print_plan
+from offlinepack.cli.build import describe_packages, make_request_from_options, print_plan
 from offlinepack.cli.command import Command, get_console
 from offlinepack.cli.options.base import FILE, add_option
 from offlinepack.cli.options.build_options import build_options
 from offlinepack.cli.options.indexes import index_options
-from offlinepack.cli.options.inputs import InputOptions, input_options
+from offlinepack.cli.options.inputs import input_options
 from offlinepack.cli.options.targets import TargetOptions, target_options
 from offlinepack.errors import UsageError, error, text
 from offlinepack.index.model import Indexes
 from offlinepack.ontarget.files import write_file_atomically
+from offlinepack.pipeline.inputs import BuildInputs
 from offlinepack.pipeline.lock import find_file_sizes, format_lock, lock_and_close
 from offlinepack.pipeline.request import BuildOptions, BundleName
 
@@ -32,7 +33,7 @@ from offlinepack.pipeline.request import BuildOptions, BundleName
 @click.pass_context
 def lock(
     ctx: click.Context,
-    inputs: InputOptions,
+    inputs: BuildInputs,
     target_options: TargetOptions,
     indexes: Indexes,
     options: BuildOptions,
@@ -42,7 +43,7 @@ def lock(
 ) -> None:
     """Write the lock of each target (pylock.toml, PEP 751), and pack nothing."""
     console = get_console(ctx)
-    request = make_request(inputs, target_options, indexes, options, BundleName(), console)
+    request = make_request_from_options(inputs, target_options, indexes, options, BundleName(), console)
     if output and (directory or len(request.targets) > 1):
         raise UsageError(
             error(

@@ -3,38 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from offlinepack.cli.options.base import FILE, group_options, make_option
-
-
-@dataclass(frozen=True)
-class InputOptions:
-    """Inputs named on the command line, before they are read."""
-
-    requirements: tuple[str, ...]
-    files: tuple[Path, ...]
-    constraints: tuple[Path, ...]
-    venv: Path | None
-    project: Path | None
-    extras: tuple[str, ...]
-    groups: tuple[str, ...]
-    exclude: tuple[str, ...]
-    pre: bool
-    no_deps: bool
-    require_hashes: bool
-    only_binary: tuple[str, ...]
-    no_binary: tuple[str, ...]
-    uploaded_prior_to: str | None
-    locked: bool
-    is_from_settings: bool
-    """whether [tool.offlinepack] names the inputs"""
+from offlinepack.pipeline.inputs import BuildInputs
 
 
 def _parse_names(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -51,7 +27,7 @@ def _parse_names(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(projects))
 
 
-def _make_input_options(**values: Any) -> InputOptions:
+def _make_input_options(**values: Any) -> BuildInputs:
     # what is packed is said in one place: by the command line, else by variables, else by the settings file
     named = ("requirements", "requirement", "venv", "project")
     ctx = click.get_current_context()
@@ -64,7 +40,7 @@ def _make_input_options(**values: Any) -> InputOptions:
     for name, source in sources.items():
         if source != wins:
             values[name] = None if name in ("venv", "project") else ()
-    return InputOptions(
+    return BuildInputs(
         requirements=values["requirements"],
         files=values["requirement"],
         constraints=values["constraint"],
