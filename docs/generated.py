@@ -203,6 +203,6 @@ def functions() -> str:
         one = getattr(api, name)
         signature = str(inspect.signature(one)).replace("'", "")
         parts.append(f"## {name}\n\n```python\n{name}{signature}\n```\n\n{inspect.cleandoc(one.__doc__ or '')}\n")
-    fields = "\n".join(f"{name}: {kind}" for name, kind in inspect.get_annotations(api.RequestOptions).items())
+    fields = "\n".join(f"{name}: {kind.__forward_arg__}" for name, kind in inspect.get_annotations(api.RequestOptions).items())
     parts.append(f"## RequestOptions\n\n{inspect.cleandoc(api.RequestOptions.__doc__ or '')}\n\n```python\n{fields}\n```\n")
     return "\n".join(parts)
