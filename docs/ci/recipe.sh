@@ -1,6 +1,6 @@
 #!/bin/sh
 # A release with an offline bundle, for any CI: sh docs/ci/recipe.sh VERSION [PREVIOUS-BUNDLE]
-# Needs Python 3.10 or newer. Options of offlinepack build come as OFFLINEPACK_<LONG_OPTION> or from [tool.offlinepack].
+# Needs Python 3.11 or newer. Options of offlinepack build come as OFFLINEPACK_<LONG_OPTION> or from [tool.offlinepack].
 # OFFLINEPACK_PACKAGE is what pip installs to get it: offlinepack, a wheel, git+https://...
 set -eu
 version=$1 previous=${2:-}
