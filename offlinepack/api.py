@@ -219,8 +219,7 @@ def _make_request(requirements: Iterable[str], name: BundleName, options: Reques
         build_constraints=get_paths(options.get("build_constraints", ())),
         config_settings=options.get("config_settings", {}),
     )
-    request, _ = make_request(inputs, targets, indexes, build_options, name)
-    return request
+    return make_request(inputs, targets, indexes, build_options, name)
 
 
 def _make_policy_check(policy: StrPath | None, vulnerabilities: StrPath | None) -> PolicyCheck | None:

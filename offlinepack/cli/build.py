@@ -47,9 +47,9 @@ def make_request_from_options(
     """Make the request of a command line; print what was read and what the options leave unused."""
     misnamed = find_misnamed_variables(os.environ, build.params)
     console.print_findings([*misnamed, *target_options.notes, *indexes.notes])
-    request, summary = make_request(inputs, target_options.targets, indexes, options, name, Path.cwd())
-    console.print_message(summary)
-    return request
+    return make_request(
+        inputs, target_options.targets, indexes, options, name, Path.cwd(), on_read=console.print_message
+    )
 
 
 @click.command(cls=Command)

@@ -57,14 +57,18 @@ def make_request(
     options: BuildOptions,
     name: BundleName,
     folder: Path | None = None,
-) -> tuple[BuildRequest, Text]:
-    """Read the inputs and make a request of them; return it with a sentence that says what was read.
+    on_read: Callable[[Text], None] = lambda _: None,
+) -> BuildRequest:
+    """Read the inputs and make a request of them; `on_read` is called with a sentence that says what was read.
 
     If nothing is named, `folder` is searched; without it, UsageError is raised. If there are no targets, the request is
     for the interpreter of `venv`, otherwise of the active environment, otherwise for the running one.
     """
     requirements, environment, summary = _read_inputs(inputs, indexes, options, folder)
-    request = BuildRequest(
+    on_read(summary)
+    _check_requirements(requirements, inputs)
+    requirements = _apply_resolution_policy(requirements, inputs)
+    return BuildRequest(
         requirements,
         targets or (find_default_target(environment),),
         indexes.with_options(requirements.index_options),
@@ -72,13 +76,12 @@ def make_request(
         name.complete(requirements),
         lowers_minimum_libc=not targets,
     )
-    return request, summary
 
 
 def _read_inputs(
     inputs: BuildInputs, indexes: Indexes, options: BuildOptions, folder: Path | None
 ) -> tuple[Requirements, Path | None, Text]:
-    """Read all inputs into one value; return it with the environment that was frozen and a sentence about both."""
+    """Read all inputs into one value; return it with the environment that was frozen and a sentence about the inputs."""
     own_wheels = make_own_wheels(indexes, options)
     fetch = functools.partial(fetch_page, indexes=indexes, options=options)
     parts = [parse_arguments(inputs.requirements)] if inputs.requirements else []
@@ -131,8 +134,7 @@ def _read_inputs(
             names=inputs.exclude,
         )
         requirements = replace(requirements, notes=(*requirements.notes, unused))
-    _check_requirements(requirements, inputs)
-    return _apply_resolution_policy(requirements, inputs), environment, summary
+    return requirements, environment, summary
 
 
 def _read_files(paths: Iterable[Path], read: Callable[[Path], Requirements]) -> list[Requirements]:
