@@ -81,7 +81,7 @@ def make_request(
 def _read_inputs(
     inputs: BuildInputs, indexes: Indexes, options: BuildOptions, folder: Path | None
 ) -> tuple[Requirements, Path | None, Text]:
-    """Read all inputs into one value; return it with the environment that was frozen and a sentence about the inputs."""
+    """Read all inputs into one value; return it with the frozen environment and a sentence about the inputs."""
     own_wheels = make_own_wheels(indexes, options)
     fetch = functools.partial(fetch_page, indexes=indexes, options=options)
     parts = [parse_arguments(inputs.requirements)] if inputs.requirements else []

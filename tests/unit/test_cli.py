@@ -230,7 +230,7 @@ def test_command_line_sources_win_over_settings(run: Run, tmp_path: Path, monkey
 
     asked = []
 
-    def stop(what: object, *_: object) -> None:
+    def stop(what: object, *_: object, **__: object) -> None:
         asked.append(what)
         raise click.UsageError("enough")
 
