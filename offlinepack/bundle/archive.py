@@ -17,30 +17,30 @@ from itertools import chain
 from offlinepack.bundle.volumes import CHUNK_SIZE, COPY_AGAIN, VolumeReader
 from offlinepack.errors import BundleError, IntegrityError, Text, error, text
 
-try:  # ten times as fast; where there is no such wheel, Python's own serves
+try:  # isal is ten times as fast as zlib; without a wheel of it zlib is used
     from isal.isal_zlib import crc32
 except ImportError:
     from zlib import crc32
 
 
 FILE_TIME = 315532800
-"""1980-01-01: of every file; older than that is no time on FAT, and tar warns of 1970"""
+"""The fixed modification time of every file, 1980-01-01: FAT has no earlier time, and tar warns of 1970."""
 
 MAX_FILE_SIZE = (8 << 30) - 1
-"""bytes that a ustar header can tell"""
+"""The largest file size in bytes that a ustar header can hold."""
 
 _GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"  # RFC 1952: no name, no time, unknown system
 
 _MAX_PAX_SIZE, _MAX_END_SIZE = 4096, 10240
 
 
-def make_archive_error(subject: object, why: Text, code: str = "archive-unsound") -> IntegrityError:
-    """What it is about is not as a bundle is made."""
-    return IntegrityError(error(code, subject, "{subject}: {why}.", COPY_AGAIN, why=why))
+def make_archive_error(subject: object, reason: Text, code: str = "archive-unsound") -> IntegrityError:
+    """Build the error for an archive that does not have the form of a bundle."""
+    return IntegrityError(error(code, subject, "{subject}: {why}.", COPY_AGAIN, why=reason))
 
 
 class ArchiveWriter:
-    """Files, as tar members in gzip members, handed to `put`."""
+    """Write files as tar members in gzip members and pass the bytes to `put`."""
 
     def __init__(self, put: Callable[[bytes | memoryview], None]) -> None:
         self._put = put
@@ -49,9 +49,10 @@ class ArchiveWriter:
     def add_file(
         self, name: str, size: int, mode: int, chunks: Iterable[bytes], packed: bool | None
     ) -> tuple[int, str]:
-        """Append a file of `size` bytes; gives how many there were and their sha256.
+        """Append a file of `size` bytes; return the bytes read and their SHA-256.
 
-        `packed`: it is compressed already. None: look at its beginning. Nothing beyond `size` is asked for.
+        With `packed`, the content counts as compressed; None examines its first bytes. No chunk beyond `size` is
+        read.
         """
         chunks = _rechunk(chunks)
         first = next(chunks, b"")
@@ -62,20 +63,20 @@ class ArchiveWriter:
             self._put(_GZIP_HEADER)
         put = self._write_stored if packed else self._write_deflated
         put(_make_header(name, size, mode))
-        digest, found = hashlib.sha256(), 0
+        digest, total = hashlib.sha256(), 0
         for chunk in chain([first], chunks):
             digest.update(chunk)
-            found += len(chunk)
+            total += len(chunk)
             put(chunk)
-            if found > size:
+            if total > size:
                 break
         put(bytes(-size % 512))
         if packed:
             self._write_trailer(b"\1\0\0\xff\xff")  # a last, empty block
-        return found, digest.hexdigest()
+        return total, digest.hexdigest()
 
     def close(self) -> None:
-        """POSIX: the end is two blocks of zeros."""
+        """Write the end of the archive, two blocks of zeros (POSIX ustar)."""
         self._write_deflated(bytes(1024))
         self._finish_member()
 
@@ -86,7 +87,7 @@ class ArchiveWriter:
         self._put(self._compressor.compress(data))
 
     def _write_stored(self, data: bytes) -> None:
-        """RFC 1951, 3.2.4: blocks of at most 65535 bytes, each behind its length and the complement of that."""
+        """Write stored deflate blocks, up to 65535 bytes after their length and complement (RFC 1951, 3.2.4)."""
         self._update_checksum(data)
         view = memoryview(data)
         for at in range(0, len(view), 65535):
@@ -108,7 +109,7 @@ class ArchiveWriter:
 
 
 def _rechunk(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes, each piece but the last of CHUNK: an archive does not tell in what pieces they came."""
+    """Cut the bytes into chunks of CHUNK_SIZE, so that the archive does not depend on the chunks of its source."""
     waiting: list[bytes] = []
     size = 0
     for chunk in chunks:
@@ -124,7 +125,7 @@ def _rechunk(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _make_header(path: str, size: int, mode: int) -> bytes:
-    """POSIX ustar: one block, and where that cannot hold the path a pax header in front of it."""
+    """Return the ustar header of a file, after a pax header if the path does not fit (POSIX)."""
     try:
         name, prefix = path.encode("ascii"), b""
         if len(name) > 100:
@@ -150,7 +151,7 @@ def _make_block(name: bytes, prefix: bytes, size: int, mode: int, kind: bytes) -
 
 
 _NUMBER_FIELDS = {"mode": (100, 8), "owner": (108, 8), "group": (116, 8), "size": (124, 12), "time": (136, 12)}
-"""offset and length in the header"""
+"""Offset and length of each field in the header."""
 
 _REFUSED_TYPES = {
     b"1": text("it is a hard link"),
@@ -163,7 +164,10 @@ _REFUSED_TYPES = {
 
 
 class ArchiveReader:
-    """The regular files of an archive, in turn. IntegrityError wherever it is not as a bundle's archive is made."""
+    """Read the regular files of an archive in order.
+
+    Raises IntegrityError if the archive does not have the form of a bundle.
+    """
 
     def __init__(self, source: VolumeReader) -> None:
         self._source = source
@@ -179,11 +183,14 @@ class ArchiveReader:
 
     @property
     def size(self) -> int:
-        """Bytes of the archive as it lies there."""
+        """The size of the archive file in bytes."""
         return self._source.size
 
     def read_header(self) -> tuple[str, int] | None:
-        """Name and size of the next file (read its content before the next one); None at the end of the archive."""
+        """Return name and size of the next file, or None at the end of the archive.
+
+        Read the content of a file before the next header.
+        """
         began = self._unpacked_size == 0
         block = self._read_exactly(512)
         if began and block[257:263] != b"ustar\0":
@@ -203,17 +210,20 @@ class ArchiveReader:
         return name, size
 
     def read_content(self, size: int) -> Iterator[bytes]:
-        """The bytes of the file that `next` told."""
-        left = size
-        while left:
-            chunk = self._read_some(left)
-            left -= len(chunk)
+        """Yield the content of the file whose header was read last."""
+        remaining = size
+        while remaining:
+            chunk = self._read_some(remaining)
+            remaining -= len(chunk)
             yield chunk
         if any(self._read_exactly(-size % 512)):
             raise self._make_error(text("other bytes than zeros lie behind it"))
 
     def _read_pax_path(self, size: int) -> str:
-        """POSIX: "%d %s=%s\\n", <length>, <keyword>, <value>; of keywords only path."""
+        """Return the path of a pax header: `"%d %s=%s
+
+        ", <length>, path, <value>` (POSIX).
+        """
         if size > _MAX_PAX_SIZE:
             raise self._make_error(text("its name is longer than any that a bundle holds"))
         record = b"".join(self.read_content(size))
@@ -225,11 +235,11 @@ class ArchiveReader:
     def _decode_name(self, name: bytes) -> str:
         try:
             return name.decode()
-        except UnicodeDecodeError as why:
-            raise self._make_error(text("its name is not UTF-8")) from why
+        except UnicodeDecodeError as error:
+            raise self._make_error(text("its name is not UTF-8")) from error
 
     def _parse_header(self, block: bytes) -> tuple[bytes, str, int]:
-        """POSIX ustar header: type, name, size. Its checksum is right, and nothing else is said in it."""
+        """Parse a ustar header (POSIX) into type, name and size; raise IntegrityError if it holds anything else."""
         self._name = block[:100].rstrip(b"\0").decode("ascii", "backslashreplace")
         if block[257:265] != b"ustar\x0000":
             raise self._make_error(text("its header is not in the form of a bundle's archive (ustar)"))
@@ -242,63 +252,67 @@ class ArchiveReader:
             numbers[key] = int(block[at : at + length].strip(b" \0"), 8)
         if numbers["mode"] > 0o777:
             raise self._make_error(text("it would run with the rights of another user (setuid, setgid)"))
-        names = [one.rstrip(b"\0") for one in (block[345:500], block[:100])]
-        others = block[265:329] + block[329:345].replace(b"0", b"").replace(b" ", b"") + block[500:]
+        names = [field.rstrip(b"\0") for field in (block[345:500], block[:100])]
+        unused = block[265:329] + block[329:345].replace(b"0", b"").replace(b" ", b"") + block[500:]
         if block[156:157] in b"0x":
-            others += block[157:257]
-        if any(others) or any(b"\0" in one for one in names):
+            unused += block[157:257]
+        if any(unused) or any(b"\0" in name for name in names):
             raise self._make_error(text("its header says more than a name and a size"))
-        name = "/".join(self._decode_name(one) for one in names if one)
+        name = "/".join(self._decode_name(part) for part in names if part)
         if name.startswith("/") or ".." in re.split(r"[/\\]", name):
             raise self._make_error(text("its name leads out of the bundle"))
         return block[156:157], name, numbers["size"]
 
     def _check_end(self) -> None:
-        """Two blocks of zeros; some tools fill up to their record with more of them."""
+        """Check that only zeros follow; some tools fill up their last record with zeros."""
         self._name = ""
         if any(self._read_exactly(512)):
             raise self._make_error(text("a block of zeros stands in the middle"))
-        left = _MAX_END_SIZE
+        remaining = _MAX_END_SIZE
         rest = self._data[self._position :] or self._inflate()
         while rest:
-            left -= len(rest)
-            if left < 0 or any(rest):
+            remaining -= len(rest)
+            if remaining < 0 or any(rest):
                 raise self._make_error(text("something follows behind the end of the archive"))
             rest = self._inflate()
 
-    def _make_error(self, why: Text) -> IntegrityError:
-        return make_archive_error(self._name or self._source.current_path, why)
+    def _make_error(self, reason: Text) -> IntegrityError:
+        return make_archive_error(self._name or self._source.current_path, reason)
 
     def _read_exactly(self, count: int) -> bytes:
-        found = []
+        chunks = []
         while count:
-            found.append(self._read_some(count))
-            count -= len(found[-1])
-        return b"".join(found)
+            chunks.append(self._read_some(count))
+            count -= len(chunks[-1])
+        return b"".join(chunks)
 
     def _read_some(self, most: int) -> bytes:
-        """At least one byte, at most so many; the archive is cut short where there is none."""
+        """Return between one and `most` bytes; raise IntegrityError if the archive is cut short."""
         if self._position == len(self._data):
             self._data, self._position = self._inflate(), 0
             if not self._data:
                 raise self._make_truncated_error()
-        found = (
+        chunk = (
             self._data[self._position : self._position + most]
             if self._position or most < len(self._data)
             else self._data
         )
-        self._position += len(found)
-        return found
+        self._position += len(chunk)
+        return chunk
 
     def _inflate(self) -> bytes:
-        """The next bytes of the tar, at most a chunk; none where the last gzip member ends and the file with it."""
+        """Return the next bytes of the tar, at most one chunk; empty at the end of the last gzip member and of the
+        file.
+        """
         while True:
             if not self._decompressor:
                 self._compressed = self._compressed or self._source.read()
                 if not self._compressed:
                     return b""
                 self._decompressor, self._gzip_count = zlib.decompressobj(31), self._gzip_count + 1
-                if self._gzip_count > 4096 + (self._unpacked_size >> 9):  # ours hold a block or more
+                if self._gzip_count > 4096 + (
+                    self._unpacked_size >> 9
+                ):  # each gzip member that ArchiveWriter writes holds one block or more
                     raise make_archive_error(
                         self._source.current_path, text("it is cut into far too many gzip members")
                     )
@@ -308,10 +322,10 @@ class ArchiveReader:
                     raise self._make_truncated_error()
             try:
                 data = self._decompressor.decompress(self._compressed, CHUNK_SIZE)
-            except zlib.error as why:
+            except zlib.error as error:
                 raise make_archive_error(
                     self._source.current_path, text("its compressed bytes are damaged"), "archive-damaged"
-                ) from why
+                ) from error
             self._unpacked_size += len(data)
             self._has_pending_output = len(data) == CHUNK_SIZE and not self._decompressor.eof
             self._compressed = (
@@ -334,7 +348,7 @@ class ArchiveReader:
 
 
 def make_not_a_bundle_error(path: object) -> BundleError:
-    """This is something else."""
+    """Build the error for a file that is not a bundle."""
     return BundleError(
         error("not-a-bundle", path, "{subject} is no bundle.", "Name the bundle's tar.gz or its unpacked folder.")
     )

@@ -15,26 +15,31 @@ from offlinepack.errors import Finding, Text, error, text
 from offlinepack.ontarget.manifest import File, Manifest
 
 MAX_DOCUMENT_SIZE = 4 << 20
-"""bytes of one of them"""
+"""The largest size in bytes of a document that is checked."""
 
 
 def optional_str(value: Any) -> bool:
+    """Check for a string or null."""
     return value is None or isinstance(value, str)
 
 
 def str_mapping(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
+    """Check for an object whose values are strings."""
+    return isinstance(value, dict) and all(isinstance(member, str) for member in value.values())
 
 
-def list_of(each: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list) and all(map(each, value))
+def list_of(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Return a check for a list whose members are valid."""
+    return lambda value: isinstance(value, list) and all(map(is_valid, value))
 
 
 def object_of(**shape: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Return a check for an object whose known keys have valid values."""
     return lambda value: isinstance(value, dict) and all(ok(value[key]) for key, ok in shape.items() if key in value)
 
 
 def optional_bool(value: Any) -> bool:
+    """Check for a boolean or null."""
     return value is None or isinstance(value, bool)
 
 
@@ -62,13 +67,13 @@ _VERDICT = object_of(
     findings=_FINDINGS,
     forecast=_FINDINGS,
     live=lambda value: isinstance(value, dict),
-    modules=lambda value: isinstance(value, dict) and all(list_of(optional_str)(one) for one in value.values()),
+    modules=lambda value: isinstance(value, dict) and all(list_of(optional_str)(names) for names in value.values()),
     not_checked=list_of(optional_str),
 )
 
 
 def has_schema(path: str, manifest: Manifest) -> bool:
-    """Whether this path is one of them; attestations are carried for others."""
+    """Check whether the file at this path has a schema; provenance/ also holds attestations, which have none."""
     return path == REHEARSAL or bool(_find_described_files(path, manifest))
 
 
@@ -77,42 +82,51 @@ def _find_described_files(path: str, manifest: Manifest) -> list[File]:
     name = name.removesuffix(".json")
     if folder != PROVENANCE or not name:
         return []
-    return [one for one in manifest.files if one.kind in ("wheel", "sdist", "tool") and one.path.endswith("/" + name)]
+    return [
+        file for file in manifest.files if file.kind in ("wheel", "sdist", "tool") and file.path.endswith("/" + name)
+    ]
 
 
 def check_schema(file: File, read: Callable[[], bytes], manifest: Manifest) -> Iterator[Finding]:
-    """What is odd about its form."""
+    """Yield the findings about the form of a document."""
     if file.size > MAX_DOCUMENT_SIZE:
         yield _make_schema_finding(file.path, text("it is far too long"))
         return
     try:
-        said = json.loads(
+        document = json.loads(
             read(), object_pairs_hook=_reject_duplicate_keys, parse_constant=_reject_number, parse_float=_reject_number
         )
     except (ValueError, RecursionError):
         yield _make_schema_finding(file.path, text("it is not JSON"))
         return
-    if _is_too_deep(said) or not isinstance(said, dict) or said.get("schema") != 1 or isinstance(said["schema"], bool):
+    if (
+        _is_too_deep(document)
+        or not isinstance(document, dict)
+        or document.get("schema") != 1
+        or isinstance(document["schema"], bool)
+    ):
         yield _make_schema_finding(file.path, text("it has not the form of such a document"))
     elif file.path == REHEARSAL:
-        tags = {one.tag for one in manifest.targets}
-        listed: Any = said.get("targets")
-        if not list_of(_VERDICT)(listed) or not all(isinstance(one.get("tag"), str) for one in listed):
+        tags = {target.tag for target in manifest.targets}
+        listed: Any = document.get("targets")
+        if not list_of(_VERDICT)(listed) or not all(isinstance(verdict.get("tag"), str) for verdict in listed):
             yield _make_schema_finding(file.path, text("it has not the form of such a document"))
-        elif not {one["tag"] for one in listed} <= tags or len({one["tag"] for one in listed}) < len(listed):
+        elif not {verdict["tag"] for verdict in listed} <= tags or len({verdict["tag"] for verdict in listed}) < len(
+            listed
+        ):
             yield _make_schema_finding(file.path, text("no target of this bundle has such a file"))
     else:
-        (told, *_) = _find_described_files(file.path, manifest)
-        if not object_of(**_PROVENANCE)(said):
+        (described, *_) = _find_described_files(file.path, manifest)
+        if not object_of(**_PROVENANCE)(document):
             yield _make_schema_finding(file.path, text("it has not the form of such a document"))
-        elif said.get("sha256", told.sha256) != told.sha256:
-            yield _make_schema_finding(file.path, text("it tells of another file than {file}", file=told.path))
+        elif document.get("sha256", described.sha256) != described.sha256:
+            yield _make_schema_finding(file.path, text("it tells of another file than {file}", file=described.path))
 
 
-def _is_too_deep(value: Any, left: int = 20) -> bool:
-    """Whether its values stand in one another deeper than ours do."""
+def _is_too_deep(value: Any, depth: int = 20) -> bool:
+    """Check whether values are nested deeper than in any document that offlinepack writes."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return left == 0 or any(_is_too_deep(one, left - 1) for one in inner)
+    return depth == 0 or any(_is_too_deep(member, depth - 1) for member in inner)
 
 
 def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -125,11 +139,11 @@ def _reject_number(number: str) -> Any:
     raise ValueError(number)
 
 
-def _make_schema_finding(path: str, what: Text) -> Finding:
+def _make_schema_finding(path: str, reason: Text) -> Finding:
     return error(
         "document-odd",
         path,
         "{subject} is not what a bundle holds there: {what}.",
         "Do not install from this bundle; ask who made it.",
-        what=what,
+        what=reason,
     )

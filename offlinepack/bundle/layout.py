@@ -14,7 +14,7 @@ from offlinepack.ontarget.manifest import BYTECODE, INSTALL_PY, ONTARGET, SDISTS
 
 
 def get_kind(path: str) -> str | None:
-    """The kind of what lies at this path in a bundle; None where nothing does."""
+    """Return the kind of the file at this path in a bundle, or None if no bundle has such a file."""
     folder, _, name = path.partition("/")
     if not name:
         return "document" if is_read_by_other_tools(path) else _TOP_FILE_KINDS.get(path)
@@ -22,12 +22,12 @@ def get_kind(path: str) -> str | None:
 
 
 def is_wheel(file: File) -> bool:
-    """Whether this is a wheel, to be installed or a tool."""
+    """Check whether a file is a wheel (of the application or a tool)."""
     return file.kind in ("wheel", "tool") and file.path.endswith(".whl")
 
 
 def is_read_by_other_tools(path: str) -> bool:
-    """Whether other tools would take their orders from this file."""
+    """Check whether other tools read this file as instructions."""
     return "/" not in path and path.endswith((".toml", ".txt")) and path not in (README, README_ZH)
 
 
@@ -36,38 +36,38 @@ Content = bytes | Path | Iterable[bytes]
 
 @dataclass(frozen=True)
 class Member:
-    """One file of a bundle: of one that is to be written, or of one that is read."""
+    """One file of a bundle that is written or read."""
 
     file: File
-    """what the manifest says of it"""
+    """The entry of the manifest."""
     content: Content
-    """its bytes, or the file on disk that has them"""
+    """The bytes, or the path of the file on disk."""
 
     def read_chunks(self) -> Iterator[bytes]:
-        """The bytes, in pieces."""
+        """Yield the content in chunks."""
         if isinstance(self.content, Path):
             return _read_chunks(self.content)
         return iter([self.content] if isinstance(self.content, bytes) else self.content)
 
     def read(self) -> bytes:
-        """The bytes, all of them."""
+        """Return the whole content."""
         return b"".join(self.read_chunks())
 
     def verify(self) -> None:
-        """Read it to its end, which is where it is checked."""
+        """Read the content to its end, where size and hash are checked."""
         for _ in self.read_chunks():
             pass
 
     def write_file(self, folder: Path) -> Path:
-        """Write it below `folder`: never over another file, never through a link."""
+        """Write the file below `folder`, never over another file and never through a link."""
         try:
             return write_file(folder, self.file.path, self.read_chunks())
-        except OSError as failed:
-            raise make_write_error(folder / self.file.path, failed) from failed
+        except OSError as failure:
+            raise make_write_error(folder / self.file.path, failure) from failure
 
 
 def make_member(path: str, content: bytes | Path) -> Member:
-    """What lies at this path of a bundle, from its bytes or a file on disk."""
+    """Make the member at this path of a bundle from bytes or a file on disk."""
     kind = get_kind(path)
     if not kind:
         raise ValueError(f"{path} is no place in a bundle")
@@ -75,8 +75,8 @@ def make_member(path: str, content: bytes | Path) -> Member:
         return Member(File(path, len(content), hashlib.sha256(content).hexdigest(), kind, True), content)
     try:
         return Member(File(path, *hash_file(content), kind, True), content)
-    except OSError as failed:
-        raise make_read_error(content, failed) from failed
+    except OSError as failure:
+        raise make_read_error(content, failure) from failure
 
 
 def _read_chunks(path: Path) -> Iterator[bytes]:
@@ -84,21 +84,23 @@ def _read_chunks(path: Path) -> Iterator[bytes]:
         with path.open("rb", buffering=0) as source:
             while chunk := source.read(CHUNK_SIZE):
                 yield chunk
-    except OSError as failed:
-        raise make_read_error(path, failed) from failed
+    except OSError as failure:
+        raise make_read_error(path, failure) from failure
 
 
 def write_file(folder: Path, path: str, chunks: Iterable[bytes]) -> Path:
-    """Make this file below `folder`: never over another one, never through a link. OSError where that fails."""
-    there = folder / path
-    there.parent.mkdir(exist_ok=True, parents=True)
+    """Write a file below `folder`, never over another file and never through a link; raise OSError if that fails."""
+    destination = folder / path
+    destination.parent.mkdir(exist_ok=True, parents=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    with os.fdopen(os.open(there, flags, 0o755 if path in EXECUTABLE_FILES else 0o644), "wb", buffering=0) as file:
+    with os.fdopen(
+        os.open(destination, flags, 0o755 if path in EXECUTABLE_FILES else 0o644), "wb", buffering=0
+    ) as file:
         for chunk in chunks:
             view = memoryview(chunk)
             while view:
                 view = view[file.write(view) :]
-    return there
+    return destination
 
 
 README, README_ZH = "README.txt", "README.zh.txt"
@@ -120,7 +122,7 @@ _FOLDER_KINDS = {
 }
 
 _NESTED_FOLDERS = (FILES, BYTECODE, PROVENANCE)
-"""folders that may hold folders"""
+"""The folders that may hold folders."""
 
 SBOM, REHEARSAL = "sbom.cdx.json", "rehearsal.json"
 
@@ -137,10 +139,10 @@ _TOP_FILE_KINDS = {
 
 
 def make_pylock_name(tag):  # type: (str) -> str
-    """PEP 751: a lock's file name is pylock.toml or pylock.<no dots>.toml."""
+    """Return the file name of the lock of a target (PEP 751: pylock.toml or pylock.<no dots>.toml)."""
     return "pylock.%s.toml" % tag
 
 
 def make_requirements_name(tag):  # type: (str) -> str
-    """The pins with hashes for one target."""
+    """Return the file name of the pinned requirements of a target."""
     return "requirements.%s.txt" % tag

@@ -51,11 +51,11 @@ from offlinepack.ontarget.wheel_model import CheckedWheel
 
 
 def _find_problems(bundle: Bundle) -> Iterator[File | Finding]:
-    """Each file when it is done, and whatever is found."""
+    """Yield each file that is checked, and each finding."""
     try:
         check_embedded_signatures(bundle.manifest_bytes, list(bundle.signatures.items()))
-    except IntegrityError as found:
-        yield from found.findings
+    except IntegrityError as failure:
+        yield from failure.findings
     yield from find_misplaced_files(bundle.manifest)
     if bundle.path.is_dir():
         yield from validate_folder(bundle.path, bundle.manifest, bundle.read_file)
@@ -66,19 +66,19 @@ def _find_problems(bundle: Bundle) -> Iterator[File | Finding]:
 _MAX_SIGNATURE_SIZE = 64 << 10
 
 _MAX_DIRECTORY_SIZE = 8 << 20
-"""bytes of a wheel's end that its list of files is looked for in"""
+"""The number of bytes at the end of a wheel that are searched for its list of files."""
 
 _DATA_FOLDER = re.compile(r"\A[^/]+\.data/[^/]+/")
 
 _MAX_FINDINGS = 50
-"""findings of one kind that are told"""
+"""The largest number of findings of one kind."""
 
 
 def open_bundle(path: Path) -> Bundle:
-    """The bundle at `path`: a tar.gz, the parts that it was cut into (any of them, or their common name), its folder.
+    """Open a bundle: a tar.gz, its split parts (any part, or their common name) or its unpacked folder.
 
-    Only the manifest and the signatures are read, strictly; the rest is checked when it is unpacked or verified.
-    BundleError: this is none, or a newer one. IntegrityError: it is damaged, or not as a bundle is made.
+    Only the manifest and the signatures are read, strictly; the files are checked when they are unpacked or verified.
+    Raises BundleError for another file or a newer format, IntegrityError for a damaged bundle.
     """
     packed = None
     try:
@@ -88,99 +88,102 @@ def open_bundle(path: Path) -> Bundle:
             with _open_archive(path) as reader:
                 _, data, signatures, _ = _read_head(reader, path)
                 packed = reader.size
-    except FileNotFoundError as failed:
+    except FileNotFoundError as failure:
         raise BundleError(
             error("no-such-bundle", path, "There is no {subject}.", "Name the bundle's tar.gz or its unpacked folder.")
-        ) from failed
-    except OSError as failed:
-        raise make_read_error(path, failed) from failed
+        ) from failure
+    except OSError as failure:
+        raise make_read_error(path, failure) from failure
     manifest = parse_manifest(data)
     if packed is not None and is_bomb(manifest, packed):
         size = compute_unpacked_size(manifest)
-        why = text("its {packed} bytes would unpack to {size}: no honest bundle does", packed=packed, size=size)
-        raise make_archive_error(path, why, "archive-bomb")
+        reason = text("its {packed} bytes would unpack to {size}: no honest bundle does", packed=packed, size=size)
+        raise make_archive_error(path, reason, "archive-bomb")
     return Bundle(path, manifest, data, signatures)
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest of a bundle, of its folder, or of a manifest.json that lies alone."""
+    """Read the manifest of a bundle, of an unpacked folder, or from a single manifest.json."""
     if path.suffix != ".json" or path.is_dir():
         return open_bundle(path).manifest
     try:
         return parse_manifest(_read_small_file(path, MAX_MANIFEST_SIZE))
-    except OSError as failed:
-        raise make_read_error(path, failed) from failed
+    except OSError as failure:
+        raise make_read_error(path, failure) from failure
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle on the disk whose manifest was read; its files are checked whenever they are read."""
+    """A bundle on disk whose manifest was read; its files are checked when they are read."""
 
     path: Path
     manifest: Manifest
     manifest_bytes: bytes = field(repr=False)
-    """manifest.json as it is: what a signature signs"""
+    """The bytes of manifest.json, which a signature covers."""
     signatures: Mapping[str, bytes] = field(repr=False)
-    """those inside: name -> bytes"""
+    """The signatures inside the bundle: name -> bytes."""
 
     def read_members(self) -> Iterator[Member]:
-        """Every file once. Use each one's content before the next is asked for.
+        """Yield every file once; use the content of a member before the next one.
 
-        Content raises IntegrityError at its end where it is not what the manifest says. So does the iterator, for what
-        is missing, added, damaged or cut short.
+        The content raises IntegrityError at its end if it differs from the manifest. The iterator raises it for a
+        missing, added, damaged or truncated file.
         """
         try:
             yield from _read_folder_members(self) if self.path.is_dir() else _read_archive_members(self)
-        except OSError as failed:
-            raise make_read_error(self.path, failed) from failed
+        except OSError as failure:
+            raise make_read_error(self.path, failure) from failure
 
     def unpack(self, folder: Path, target: TargetPlan | None = None) -> Iterator[File]:
-        """Write the bundle's files into `folder`, which must not exist yet; each is given back when it is there.
+        """Write the files into a new folder and yield each file that is written.
 
-        With `target`, files that only other targets install are checked and not written.
+        With `target`, files that only other targets install are checked but not written.
         """
-        others = {one.path for each in self.manifest.targets for one in self.manifest.list_files(each)}
-        others -= {one.path for one in self.manifest.list_files(target)} if target else others
+        skipped = {file.path for plan in self.manifest.targets for file in self.manifest.list_files(plan)}
+        skipped -= {file.path for file in self.manifest.list_files(target)} if target else skipped
         try:
             folder.mkdir()
             for name, content in {MANIFEST: self.manifest_bytes, **self.signatures}.items():
                 write_file(folder, name, [content])
-        except OSError as failed:
-            raise make_write_error(folder, failed) from failed
+        except OSError as failure:
+            raise make_write_error(folder, failure) from failure
         for member in self.read_members():
-            if member.file.path in others:
+            if member.file.path in skipped:
                 member.verify()
             else:
                 member.write_file(folder)
             yield member.file
 
-    def read_wheels(self, wanted: Collection[str] | None = None) -> Iterator[tuple[File, CheckedWheel]]:
-        """The wheels (those at the paths `wanted`), strictly read. The file at Wheel.path is there until the next one.
+    def read_wheels(self, paths: Collection[str] | None = None) -> Iterator[tuple[File, CheckedWheel]]:
+        """Yield the wheels (those at `paths`, if given), strictly read; the file at `path` exists until the next
+        wheel.
 
-        Raises IntegrityError where one is not sound.
+        Raises IntegrityError for an invalid wheel.
         """
         with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
             for member in self.read_members():
-                if is_wheel(member.file) and (wanted is None or member.file.path in wanted):
+                if is_wheel(member.file) and (paths is None or member.file.path in paths):
                     path = member.write_file(Path(folder))
                     yield member.file, read_wheel(path)
                     path.unlink()
 
-    def list_wheel_files(self, wanted: Collection[str]) -> Iterator[list[tuple[str, int]]]:
-        """Of each of these wheels the files and their sizes, as its own list says; nothing is written."""
+    def list_wheel_files(self, paths: Collection[str]) -> Iterator[list[tuple[str, int]]]:
+        """Yield the names and sizes of the files in each of these wheels, read from its directory without writing a
+        file.
+        """
         for member in self.read_members():
-            if member.file.path in wanted:
+            if member.file.path in paths:
                 tail = bytearray()
                 for chunk in member.read_chunks():
                     tail += chunk
                     if len(tail) > 2 * _MAX_DIRECTORY_SIZE:
                         del tail[:-_MAX_DIRECTORY_SIZE]
-                # a wheel without a list that can be read is told of when it is checked
+                # verify reports a wheel without a readable directory
                 with suppress(zipfile.BadZipFile, ValueError), zipfile.ZipFile(io.BytesIO(tail)) as archive:
-                    yield [(_DATA_FOLDER.sub("", one.filename), one.file_size) for one in archive.infolist()]
+                    yield [(_DATA_FOLDER.sub("", entry.filename), entry.file_size) for entry in archive.infolist()]
 
     def embed_signature(self, signature: bytes) -> None:
-        """Put a second signature in, and change nothing else; UsageError where there is one."""
+        """Add a second signature and change nothing else; raise UsageError if there are two."""
         name = SIGNATURES[1]
         if name in self.signatures:
             raise UsageError(
@@ -194,46 +197,46 @@ class Bundle:
         if self.path.is_dir():
             try:
                 write_file(self.path, name, [signature])
-            except OSError as failed:
-                raise make_write_error(self.path / name, failed) from failed
+            except OSError as failure:
+                raise make_write_error(self.path / name, failure) from failure
         else:
             with closing(VolumeReader(self.path)) as source:
                 base, split = source.base_path, source.part_size
             write_bundle(base, self.manifest, self.read_members(), {**self.signatures, name: signature}, split)
 
     def read_file(self, file: File) -> bytes:
-        """The bytes of one small file."""
+        """Return the bytes of one small file."""
         if not self.path.is_dir():
             return next(member.read() for member in self.read_members() if member.file == file)
         with _open_regular_file(self.path / file.path) as source:
             return b"".join(_verify_chunks(file, iter([source.read(file.size + 1)])))
 
     def check(self) -> list[Finding]:
-        """All that `verify` finds odd; IntegrityError where anything is wrong."""
-        return raise_on_errors(IntegrityError, [one for one in self.verify() if isinstance(one, Finding)])
+        """Return the warnings of `verify`; raise IntegrityError with its errors."""
+        return raise_on_errors(IntegrityError, [outcome for outcome in self.verify() if isinstance(outcome, Finding)])
 
     def check_documents(self) -> None:
-        """IntegrityError: the files for other tools do not say what the manifest says, or one is out of its place."""
+        """Check the documents for other tools and the place of every file; raise IntegrityError if one differs."""
         raise_on_errors(
             IntegrityError, [*find_misplaced_files(self.manifest), *validate_documents(self.manifest, self.read_file)]
         )
 
     def verify(self) -> Iterator[File | Finding]:
-        """Check everything, wheels to their last member. Gives each file that is done, and what was found wrong or odd.
+        """Check everything, wheels to their last member; yield each checked file and each finding.
 
-        Nothing is written but, of an archive, a few wheels at a time to a temporary folder.
+        Of an archive, a few wheels at a time are written to a temporary folder.
         """
-        told: set[str] = set()
-        for one in _find_problems(self):
-            if isinstance(one, File):
-                yield one
-            elif repr(one) not in told:
-                told.add(repr(one))
-                yield one
+        seen_findings: set[str] = set()
+        for outcome in _find_problems(self):
+            if isinstance(outcome, File):
+                yield outcome
+            elif repr(outcome) not in seen_findings:
+                seen_findings.add(repr(outcome))
+                yield outcome
 
 
 def _verify_chunks(file: File, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes; IntegrityError at the end where they are not what the manifest says."""
+    """Yield the chunks; raise IntegrityError at the end if size or hash differ from the manifest."""
     digest, size = hashlib.sha256(), 0
     for chunk in chunks:
         size += len(chunk)
@@ -244,26 +247,26 @@ def _verify_chunks(file: File, chunks: Iterable[bytes]) -> Iterator[bytes]:
     if size != file.size:
         raise _make_size_error(file, size)
     if digest.hexdigest() != file.sha256:
-        why = text(
+        reason = text(
             "its sha256 is {found}, the manifest says {expected}", found=digest.hexdigest(), expected=file.sha256
         )
-        raise make_archive_error(file.path, why, "hash-mismatch")
+        raise make_archive_error(file.path, reason, "hash-mismatch")
 
 
 def _make_size_error(file: File, size: int) -> IntegrityError:
-    why = text("it has {found} bytes, the manifest says {expected}", found=size, expected=file.size)
-    return make_archive_error(file.path, why, "wrong-size")
+    reason = text("it has {found} bytes, the manifest says {expected}", found=size, expected=file.size)
+    return make_archive_error(file.path, reason, "wrong-size")
 
 
 def _make_missing_findings(paths: Iterable[str]) -> list[Finding]:
     return [
-        error("file-missing", one, "{subject} is missing from the bundle.", COPY_AGAIN)
-        for one in sorted(paths)[:_MAX_FINDINGS]
+        error("file-missing", path, "{subject} is missing from the bundle.", COPY_AGAIN)
+        for path in sorted(paths)[:_MAX_FINDINGS]
     ]
 
 
 def _read_head(reader: ArchiveReader, path: Path) -> tuple[str, bytes, dict[str, bytes], tuple[str, int] | None]:
-    """The folder at the top, manifest.json and the signatures, which stand at the beginning; then what comes next."""
+    """Read the top folder, manifest.json and the signatures at the beginning, and the header after them."""
     ahead = reader.read_header()
     if not ahead or not re.fullmatch(r"[^/]+/manifest\.json", ahead[0]):
         raise make_not_a_bundle_error(path)
@@ -288,12 +291,12 @@ _SPECIAL_FILE = text("it is a link or another special file")
 
 @contextmanager
 def _open_archive(path: Path) -> Iterator[ArchiveReader]:
-    """The archive; where it is damaged and was cut into parts, it is said which of them are not the ones written."""
+    """Open an archive; if it is damaged and split, the error lists the parts that differ from their checksums."""
     with closing(VolumeReader(path)) as source:
         try:
             yield ArchiveReader(source)
-        except IntegrityError as found:
-            raise IntegrityError(*found.findings, *source.find_damaged_parts()) from found
+        except IntegrityError as failure:
+            raise IntegrityError(*failure.findings, *source.find_damaged_parts()) from failure
 
 
 def _read_archive_members(bundle: Bundle) -> Iterator[Member]:
@@ -305,15 +308,17 @@ def _read_archive_members(bundle: Bundle) -> Iterator[Member]:
             raise make_archive_error(
                 folder, text("the folder at the top should be called {name}", name=bundle.manifest.folder)
             )
-        listed = {f"{folder}/{one.path}": one for one in bundle.manifest.files if one.carried}
+        listed = {f"{folder}/{file.path}": file for file in bundle.manifest.files if file.carried}
         waiting = dict(listed)
         while ahead:
             name, size = ahead
             file = waiting.pop(name, None)
             if not file:
-                again = name in listed or name.partition("/")[2] in (MANIFEST, *signatures)
-                why = text("it stands there a second time") if again else text("the manifest does not know it")
-                raise make_archive_error(name, why, "file-twice" if again else "not-listed")
+                is_duplicate = name in listed or name.partition("/")[2] in (MANIFEST, *signatures)
+                reason = (
+                    text("it stands there a second time") if is_duplicate else text("the manifest does not know it")
+                )
+                raise make_archive_error(name, reason, "file-twice" if is_duplicate else "not-listed")
             if size != file.size:
                 raise _make_size_error(file, size)
             member = Member(file, _verify_chunks(file, reader.read_content(size)))
@@ -321,7 +326,7 @@ def _read_archive_members(bundle: Bundle) -> Iterator[Member]:
             member.verify()
             ahead = reader.read_header()
         if waiting:
-            raise IntegrityError(*_make_missing_findings(one.path for one in waiting.values()))
+            raise IntegrityError(*_make_missing_findings(file.path for file in waiting.values()))
 
 
 def _read_folder_head(folder: Path) -> tuple[bytes, dict[str, bytes]]:
@@ -334,9 +339,9 @@ def _read_folder_head(folder: Path) -> tuple[bytes, dict[str, bytes]]:
                 "Name the bundle's tar.gz, or the folder that install.py lies in.",
             )
         )
-    paths = {one: folder / one for one in SIGNATURES if os.path.lexists(folder / one)}
+    paths = {name: folder / name for name in SIGNATURES if os.path.lexists(folder / name)}
     return _read_small_file(folder / MANIFEST, MAX_MANIFEST_SIZE), {
-        one: _read_small_file(path, _MAX_SIGNATURE_SIZE) for one, path in paths.items()
+        name: _read_small_file(path, _MAX_SIGNATURE_SIZE) for name, path in paths.items()
     }
 
 
@@ -355,22 +360,22 @@ def _open_regular_file(path: Path) -> BinaryIO:
 
 
 def _read_folder_members(bundle: Bundle) -> Iterator[Member]:
-    listed = {one.path: one for one in bundle.manifest.files if one.carried}
-    known, ordered = {MANIFEST, *bundle.signatures, *listed}, sorted(listed)
-    found: set[str] = set()
+    listed = {file.path: file for file in bundle.manifest.files if file.carried}
+    expected, ordered = {MANIFEST, *bundle.signatures, *listed}, sorted(listed)
+    present: set[str] = set()
     bad: list[Finding] = []
     waiting = [""]
     while waiting:
-        here = waiting.pop()
-        for one in sorted(os.scandir(bundle.path / here), key=lambda one: one.name):
-            path = here + one.name
-            if path not in known and not is_parent_folder(ordered, path):
+        folder = waiting.pop()
+        for entry in sorted(os.scandir(bundle.path / folder), key=lambda entry: entry.name):
+            path = folder + entry.name
+            if path not in expected and not is_parent_folder(ordered, path):
                 path = get_listed_path(str(bundle.path), path)
-            if one.is_dir(follow_symlinks=False) and is_parent_folder(ordered, path):
+            if entry.is_dir(follow_symlinks=False) and is_parent_folder(ordered, path):
                 waiting.append(path + "/")
-            elif path in known and one.is_file(follow_symlinks=False):
-                found.add(path)
-            elif path in known or is_parent_folder(ordered, path):
+            elif path in expected and entry.is_file(follow_symlinks=False):
+                present.add(path)
+            elif path in expected or is_parent_folder(ordered, path):
                 bad += make_archive_error(path, _SPECIAL_FILE, "not-a-file").findings
             else:
                 bad.append(
@@ -381,7 +386,7 @@ def _read_folder_members(bundle: Bundle) -> Iterator[Member]:
                         "Take it out, or unpack the bundle again.",
                     )
                 )
-    bad += _make_missing_findings(known - found - {one.subject for one in bad})
+    bad += _make_missing_findings(expected - present - {finding.subject for finding in bad})
     if bad:
         raise IntegrityError(*bad[:_MAX_FINDINGS])
     for file in listed.values():

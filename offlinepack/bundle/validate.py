@@ -29,7 +29,7 @@ _DO_NOT_INSTALL = "Do not install from this bundle; ask who made it."
 
 
 def find_misplaced_files(manifest: Manifest) -> Iterator[Finding]:
-    """Files that a bundle does not hold, or not there."""
+    """Yield a finding for each file that a bundle cannot hold at its path."""
     for file in manifest.files:
         if get_kind(file.path) != file.kind:
             yield error(
@@ -42,12 +42,13 @@ def find_misplaced_files(manifest: Manifest) -> Iterator[Finding]:
 
 
 def validate_folder(path: Path, manifest: Manifest, read: Callable[[File], bytes]) -> Iterator[File | Finding]:
+    """Check an unpacked bundle; yield each checked file and each finding."""
     sound = set()
     for checked in check_folder(path, manifest, contents=True):
         yield from checked.findings
         if checked.file:
             yield checked.file
-            if not any(one.level == "error" for one in checked.findings):
+            if not any(finding.level == "error" for finding in checked.findings):
                 sound.add(checked.file.path)
     yield from validate_documents(manifest, read, sound)
 
@@ -55,7 +56,7 @@ def validate_folder(path: Path, manifest: Manifest, read: Callable[[File], bytes
 def validate_documents(
     manifest: Manifest, read: Callable[[File], bytes], sound: Collection[str] | None = None
 ) -> Iterator[Finding]:
-    """What the files for other tools say beside the manifest; of these paths only, where they are given."""
+    """Compare the documents for other tools with the manifest (only those in `sound`, if given)."""
     for file in manifest.files:
         if sound is None or file.path in sound:
             try:
@@ -63,15 +64,16 @@ def validate_documents(
                     yield from check_document(file.path, read(file), manifest)
                 elif has_schema(file.path, manifest):
                     yield from check_schema(file, partial(read, file), manifest)
-            except IntegrityError as found:
-                yield from found.findings
+            except IntegrityError as failure:
+                yield from failure.findings
             except FileNotFoundError:
-                pass  # said already
+                pass  # check_folder has reported it
 
 
 def validate_archive(manifest: Manifest, members: Iterator[Member]) -> Iterator[File | Finding]:
+    """Check the members of an archive; yield each checked file and each finding."""
     sums = hashlib.sha256(format_sums(manifest.files)).hexdigest()
-    if not any(one.path == SUMS and one.sha256 == sums for one in manifest.files):
+    if not any(file.path == SUMS and file.sha256 == sums for file in manifest.files):
         yield error("sums-differ", SUMS, "{subject} does not list what the manifest lists.", _DO_NOT_INSTALL)
     with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder, ThreadPoolExecutor(2) as pool:
         wheels = _WheelValidator(Path(folder), pool, UnpackBudget(manifest))
@@ -86,16 +88,16 @@ def validate_archive(manifest: Manifest, members: Iterator[Member]) -> Iterator[
                         yield from check_schema(member.file, member.read, manifest)
                     else:
                         member.verify()
-                except IntegrityError as found:
-                    yield from found.findings
+                except IntegrityError as failure:
+                    yield from failure.findings
                 yield member.file
-        except IntegrityError as found:
-            yield from found.findings
+        except IntegrityError as failure:
+            yield from failure.findings
         yield from wheels.finish(manifest)
 
 
 class _WheelValidator:
-    """The wheels of an archive: each unpacked in a thread, then compared with the plan and its peers."""
+    """Unpack each wheel of an archive in a thread, then compare it with the plan and the other wheels."""
 
     def __init__(self, folder: Path, pool: ThreadPoolExecutor, bound: UnpackBudget) -> None:
         self._folder, self._pool, self._budget = folder, pool, bound
@@ -105,7 +107,7 @@ class _WheelValidator:
         self._path_keys: dict[str, PathKeys] = {}
 
     def submit(self, member: Member) -> Iterator[Finding]:
-        """Begin with this one; gives what was found about former ones."""
+        """Start the check of a wheel; yield findings about earlier ones."""
         while len(self._pending) > 2:
             yield from self._collect()
         path = member.write_file(self._folder)
@@ -116,14 +118,14 @@ class _WheelValidator:
         wheel, findings = future.result()
         path.unlink()
         if wheel:
-            # kept on disk, not in memory: a bundle may have many targets
+            # on disk, not in memory: a bundle can have many targets
             self._sound_paths[name] = self._folder / str(len(self._sound_paths))
             self._sound_paths[name].write_bytes(pickle.dumps(wheel._replace(metadata=b"")))
             self._identities[name], self._path_keys[name] = (wheel.name, wheel.version), pack_path_keys(wheel)
         yield from findings
 
     def finish(self, manifest: Manifest) -> Iterator[Finding]:
-        """What is left to be found: other names than the plan's, files that two distributions both bring."""
+        """Yield the remaining findings: names that differ from the plan, files that two distributions contain."""
         while self._pending:
             yield from self._collect()
         yield from check_plans(
@@ -134,6 +136,6 @@ class _WheelValidator:
 def _validate_wheel(path: Path, bound: UnpackBudget) -> tuple[CheckedWheel | None, list[Finding]]:
     try:
         wheel = read_wheel(path)
-    except IntegrityError as found:
-        return None, list(found.findings)
+    except IntegrityError as failure:
+        return None, list(failure.findings)
     return wheel, [*wheel.notes, *(bound.admit(wheel) or check_contents(wheel))]

@@ -19,13 +19,13 @@ from offlinepack.errors import BundleError, ComputerError, Finding, IntegrityErr
 from offlinepack.ontarget.manifest import hash_file
 
 CHUNK_SIZE = 16 * 65535
-"""bytes that are read, hashed and written at once"""
+"""The number of bytes that are read, hashed and written at once."""
 
 COPY_AGAIN = "Copy it again from where it was made."
 
 
 class Part(NamedTuple):
-    """A file on the disk."""
+    """One file of an archive on disk."""
 
     path: Path
     size: int
@@ -34,20 +34,20 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Archive:
-    """A bundle that lies whole on the disk, with its `.sha256` beside it."""
+    """A complete bundle on disk with its `.sha256` file."""
 
     path: Path
-    """the tar.gz; where it was cut, the name that its parts begin with"""
+    """The path of the tar.gz, or the common name of its parts."""
     size: int
-    """bytes, of all parts"""
+    """The size of all parts in bytes."""
     sha256: str
-    """of the whole tar.gz"""
+    """The hash of the whole tar.gz."""
     parts: tuple[Part, ...]
-    """the file itself, or .001, .002 ..."""
+    """The file itself, or .001, .002 ..."""
 
 
 def check_output_path(path: Path) -> None:
-    """Before much is done for it: a file can be made there. ComputerError where not."""
+    """Check early that a file can be created at this path; raise ComputerError if not."""
     if path.is_dir():
         raise ComputerError(
             error("output-is-folder", path, "{subject} is a folder.", "Give -o the name of a file in it.")
@@ -59,12 +59,12 @@ def check_output_path(path: Path) -> None:
 
 
 class VolumeWriter:
-    """The file that is written: hashed and written in a thread of its own, given its name when it is whole."""
+    """Write a file in a thread, compute its hash, and give it its name when it is complete."""
 
     def __init__(self, path: Path, split: int | None = None) -> None:
         self._path, self._part_size = path, split
         self.size = 0
-        """bytes that were put"""
+        """The number of bytes written."""
         self._batch: list[bytes | memoryview] = []
         self._pending_bytes = 0
         self._queue: queue.Queue[list[bytes | memoryview] | None] = queue.Queue(4)
@@ -80,15 +80,15 @@ class VolumeWriter:
         try:
             self._open_part()
             self._thread.start()
-        except BaseException as failed:  # Ctrl-C may come as soon as there is a file
+        except BaseException as failure:  # Ctrl-C can come as soon as the file exists
             self._remove_temporary_files()
-            if isinstance(failed, OSError):
-                raise make_write_error(self._path, failed) from failed
+            if isinstance(failure, OSError):
+                raise make_write_error(self._path, failure) from failure
             raise
         return self
 
     def put(self, data: bytes | memoryview) -> None:
-        """Take these bytes; they are written later."""
+        """Queue these bytes for writing."""
         self.size += len(data)
         self._batch.append(data)
         self._pending_bytes += len(data)
@@ -105,13 +105,13 @@ class VolumeWriter:
             if kind is None:
                 self._raise_failure()
                 self._commit()
-        except OSError as failed:
-            raise make_write_error(self._path, failed) from failed
+        except OSError as failure:
+            raise make_write_error(self._path, failure) from failure
         finally:
             self._remove_temporary_files()
 
     def _remove_temporary_files(self) -> None:
-        """What has not got its name."""
+        """Remove the files that have no final name yet."""
         if self._file:
             self._file.close()
         for number in range(1, len(self._parts) + 2):
@@ -131,8 +131,8 @@ class VolumeWriter:
             if not self._failure:
                 try:
                     self._write(b"".join(batch))
-                except BaseException as failed:
-                    self._failure = failed
+                except BaseException as failure:
+                    self._failure = failure
 
     def _write(self, data: bytes) -> None:
         self._archive_hash.update(data)
@@ -178,7 +178,7 @@ class VolumeWriter:
         self._part_hash, self._part_space = hashlib.sha256(), self._part_size or 1 << 62
 
     def _finish_part(self) -> None:
-        """This part is whole: on the disk, not merely on its way there."""
+        """Finish a part: its bytes are on the disk before it is renamed."""
         assert self._file
         os.fsync(self._file.fileno())
         number, size = len(self._parts) + 1, self._file.tell()
@@ -203,7 +203,7 @@ class VolumeWriter:
         self._make_sums_path(".part").replace(self._make_sums_path())
         number = len(self._parts) + 1
         while self._part_size and (old := self._make_final_path(number)).exists():
-            old.unlink()  # a part of what had this name before
+            old.unlink()  # a part of an earlier file with this name
             number += 1
         if hasattr(os, "O_DIRECTORY"):
             folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -213,21 +213,21 @@ class VolumeWriter:
 
 
 class VolumeReader:
-    """The file that is read; of one that was cut, all parts in turn."""
+    """Read a file, or all its parts in order."""
 
     def __init__(self, path: Path) -> None:
         self._next_parts = _find_parts(path)
         self._parts = tuple(self._next_parts)
         self.base_path = self._parts[0].with_suffix("") if re.search(r"\.[0-9]{3}$", self._parts[0].name) else path
-        """the name without the number of a part"""
+        """The name without a part number."""
         self.part_size = None if self.base_path == self._parts[0] else self._parts[0].stat().st_size
-        """bytes; None where it was not cut"""
-        self.size = sum(one.stat().st_size for one in self._parts)
-        """bytes of all parts"""
+        """The size of a part in bytes, or None for a file that is not split."""
+        self.size = sum(part.stat().st_size for part in self._parts)
+        """The size of all parts in bytes."""
         self._open_next()
 
     def read(self, most: int = CHUNK_SIZE) -> bytes:
-        """At most so many bytes; none at the end of the last part."""
+        """Return at most `most` bytes; empty at the end of the last part."""
         while True:
             data = self._file.read(most)
             if data or not self._next_parts:
@@ -236,65 +236,65 @@ class VolumeReader:
             self._open_next()
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the current part."""
         self._file.close()
 
     def _open_next(self) -> None:
         self.current_path = self._next_parts.pop(0)
-        """the file that is being read"""
+        """The path of the part that is read."""
         if not stat.S_ISREG(self.current_path.stat().st_mode):
             raise BundleError(error("not-a-file", self.current_path, "{subject} is no regular file.", COPY_AGAIN))
         self._file = self.current_path.open("rb", buffering=0)
 
     def find_damaged_parts(self) -> list[Finding]:
-        """Of a cut file that turned out to be damaged: the parts that are not what the `.sha256` beside them says."""
+        """Return a finding for each part of a damaged archive whose hash differs from its `.sha256` file."""
         if self.part_size is None:
             return []
         sums = _read_sums(self.base_path.with_name(self.base_path.name + ".sha256"))
-        found = [(part, sums.get(part.name)) for part in self._parts]
+        sums_by_part = [(part, sums.get(part.name)) for part in self._parts]
         return [
             error(
                 "part-differs", part, "{subject} is not the part that was written: damaged, or another one.", COPY_AGAIN
             )
-            for part, expected in found
+            for part, expected in sums_by_part
             if expected and hash_file(part)[1] != expected
         ]
 
 
 def make_part_path(path: Path, number: int) -> Path:
-    """The name of a part; `cat NAME.*` joins them in order."""
+    """Return the path of a part; `cat NAME.*` joins the parts in order."""
     return path.with_name(f"{path.name}.{number:03}")
 
 
 def _find_parts(path: Path) -> list[Path]:
-    """The file itself, or all parts of it in order; IntegrityError where one is missing."""
+    """Return the file itself, or all its parts in order; raise IntegrityError for a missing part."""
     cut = re.fullmatch(r"(.+)\.[0-9]{3}", path.name)
     if path.exists() and not cut:
         return [path]
     base = path.with_name(cut[1]) if cut else path
-    there = {one.name for one in base.parent.glob("*.[0-9][0-9][0-9]") if one.stem == base.name}
-    if not there:
+    present = {part.name for part in base.parent.glob("*.[0-9][0-9][0-9]") if part.stem == base.name}
+    if not present:
         return [path]
-    wanted = {name for name in _read_sums(base.with_name(base.name + ".sha256")) if name.startswith(base.name + ".")}
-    last = max(int(name[-3:]) for name in (there | wanted if wanted else there))
+    expected = {name for name in _read_sums(base.with_name(base.name + ".sha256")) if name.startswith(base.name + ".")}
+    last = max(int(name[-3:]) for name in (present | expected if expected else present))
     parts = [make_part_path(base, number) for number in range(1, last + 1)]
-    missing = [one for one in parts if one.name not in there]
+    missing = [part for part in parts if part.name not in present]
     if missing:
         raise IntegrityError(
             *[
-                error("part-missing", one, "The part {subject} is missing.", "Copy all parts into one folder.")
-                for one in missing
+                error("part-missing", part, "The part {subject} is missing.", "Copy all parts into one folder.")
+                for part in missing
             ]
         )
     return parts
 
 
 def _read_sums(path: Path) -> dict[str, str]:
-    """What a file in the form of `sha256sum` says: name -> sha256; nothing where there is none."""
+    """Read a file in the form of `sha256sum` (name -> sha256); return an empty mapping if it does not exist."""
     try:
         with path.open("rb") as source:
             lines = source.read(1 << 20).decode("utf-8", "replace").splitlines()
     except OSError:
         return {}
-    found = (re.fullmatch(r"([0-9a-f]{64}) [ *](.+\.[0-9]{3})", line) for line in lines)
-    return {one[2]: one[1] for one in found if one}
+    matches = (re.fullmatch(r"([0-9a-f]{64}) [ *](.+\.[0-9]{3})", line) for line in lines)
+    return {match[2]: match[1] for match in matches if match}

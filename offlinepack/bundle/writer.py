@@ -32,14 +32,14 @@ from offlinepack.ontarget.paths import find_path_problem, fold_path
 from offlinepack.store import StoredFile
 
 _MAX_UNPACKED_SIZE, _MAX_RATIO = 512 << 20, 100
-"""an archive may unpack to so many bytes, and beyond that to so many times its own size"""
+"""An archive may unpack to this many bytes, and beyond that to this many times its own size."""
 
 _COMPRESSED_KINDS = {"wheel": True, "sdist": True, "tool": True, "bytecode": True, "code": False, "document": False}
-"""kind -> whether it is compressed already; the others are looked at"""
+"""Kind of file -> whether it is compressed already; files of other kinds are examined."""
 
 
 class StoredFileDamagedError(IntegrityError):
-    """A file on disk is no longer what its hash says."""
+    """A file on disk that differs from its stored hash."""
 
     def __init__(self, member: Member, sha256: str) -> None:
         super().__init__(
@@ -53,7 +53,7 @@ class StoredFileDamagedError(IntegrityError):
             )
         )
         self.file = member.file
-        """what it should be"""
+        """The expected file."""
 
 
 def assemble_bundle(
@@ -68,55 +68,56 @@ def assemble_bundle(
     urls: Mapping[str, str] | None = None,
     describe: Callable[[Manifest], Mapping[str, bytes]] | None = None,
 ) -> tuple[Manifest, tuple[Member, ...]]:
-    """Bundle format 1 whole: the manifest, and each of its files with where its bytes are, in the archive's order.
+    """Assemble bundle format 1: the manifest and its files with the source of their bytes, in the order of the
+    archive.
 
-    In `targets`, `file` of a distribution or tool is a bare file name; its folder is set here. `stored` holds them all.
-    `extra`: path in the bundle -> bytes or file, for files/, bytecode/, provenance/, sbom.cdx.json, rehearsal.json.
-    `urls`: file name -> its address on the public index; whatever else is an address stays out. `describe` is given the
-    manifest of these files, and what it makes of them is added like `extra`.
-    Raises SelectionError where two files want one name, UsageError for a path or size that no bundle can hold.
+    In `targets`, `file` of a distribution or tool is a bare file name; its folder is set here. `stored` holds all of
+    them. `extra`: path in the bundle -> bytes or file, for files/, bytecode/, provenance/, sbom.cdx.json,
+    rehearsal.json. `urls`: file name -> its address on the public index; other addresses are left out. `describe`
+    makes documents of the manifest, which are added like `extra`. Raises SelectionError if two files have one name,
+    UsageError for a path or size that no bundle can hold.
     """
-    kept: dict[str, StoredFile] = {}
-    for one in stored:
-        if kept.setdefault(one.name, one).sha256 != one.sha256:
+    by_name: dict[str, StoredFile] = {}
+    for file in stored:
+        if by_name.setdefault(file.name, file).sha256 != file.sha256:
             raise SelectionError(
                 error(
                     "same-name-other-bytes",
-                    one.name,
+                    file.name,
                     "Two different files are both called {subject}: sha256 {first} and {second}.",
                     "Make one bundle for each target: {target} in the name of -o.",
-                    first=kept[one.name].sha256,
-                    second=one.sha256,
+                    first=by_name[file.name].sha256,
+                    second=file.sha256,
                 )
             )
-    installed = {one.file for target in targets for one in target.install}
-    places = {one: f"{WHEELS if one.endswith('.whl') else SDISTS}/{one}" for one in installed}
-    tools = {one.file for target in targets for one in target.tools} - installed
-    places |= {one: f"{TOOLS if one.endswith('.whl') else SDISTS}/{one}" for one in tools}
+    installed = {distribution.file for target in targets for distribution in target.install}
+    places = {name: f"{WHEELS if name.endswith('.whl') else SDISTS}/{name}" for name in installed}
+    tools = {tool.file for target in targets for tool in target.tools} - installed
+    places |= {name: f"{TOOLS if name.endswith('.whl') else SDISTS}/{name}" for name in tools}
     placed = tuple(
         target._replace(
-            install=tuple(one._replace(file=places[one.file]) for one in target.install),
-            tools=tuple(one._replace(file=places[one.file]) for one in target.tools),
+            install=tuple(distribution._replace(file=places[distribution.file]) for distribution in target.install),
+            tools=tuple(tool._replace(file=places[tool.file]) for tool in target.tools),
         )
         for target in targets
     )
     members = [
-        Member(File(place, kept[one].size, kept[one].sha256, get_kind(place) or "", True), kept[one].path)
-        for one, place in places.items()
+        Member(File(place, by_name[name].size, by_name[name].sha256, get_kind(place) or "", True), by_name[name].path)
+        for name, place in places.items()
     ]
     members += [make_member(path, content) for path, content in (extra or {}).items()]
-    addresses = {places[one]: url for one, url in (urls or {}).items() if one in places}
+    addresses = {places[name]: url for name, url in (urls or {}).items() if name in places}
     draft = Manifest(FORMAT, name, version, sequence, install_to, placed, ())
     if describe:
-        held = sorted((one.file for one in members), key=lambda one: one.path)
-        members += [make_member(path, data) for path, data in describe(draft._replace(files=tuple(held))).items()]
+        files = sorted((member.file for member in members), key=lambda file: file.path)
+        members += [make_member(path, data) for path, data in describe(draft._replace(files=tuple(files))).items()]
     return complete_bundle(draft, members, addresses)
 
 
 def complete_bundle(
     draft: Manifest, members: list[Member], urls: Mapping[str, str]
 ) -> tuple[Manifest, tuple[Member, ...]]:
-    """With the target side, the documents and the sums; `draft` lists no files yet, `urls`: path -> address."""
+    """Add the target side, the documents and the checksums to a manifest without files (`urls`: path -> address)."""
     listed = draft._replace(files=tuple(member.file for member in members))
     members += [make_member(path, data) for path, data in (*_read_target_side(), *make_documents(listed, urls).items())]
     members.append(make_member(SUMS, format_sums(member.file for member in members)))
@@ -128,31 +129,31 @@ def complete_bundle(
 
 
 def _find_unpackable_files(files: Sequence[File]) -> Iterator[Finding]:
-    """What no bundle can hold: such a name, two names that differ by case only, such a size."""
+    """Yield a finding for each file with an invalid path or size, and for paths that differ only in case."""
     names: dict[str, str] = {}
-    for one in files:
-        why: Text | str = find_path_problem(one.path)
-        if one.size > MAX_FILE_SIZE:
-            why = text("it is larger than 8 GiB")
-        if (other := names.setdefault(fold_path(one.path), one.path)) != one.path:
-            why = text("{other} has the same name where case is ignored", other=other)
-        if why:
+    for file in files:
+        reason: Text | str = find_path_problem(file.path)
+        if file.size > MAX_FILE_SIZE:
+            reason = text("it is larger than 8 GiB")
+        if (other := names.setdefault(fold_path(file.path), file.path)) != file.path:
+            reason = text("{other} has the same name where case is ignored", other=other)
+        if reason:
             yield error(
                 "cannot-be-packed",
-                one.path,
+                file.path,
                 "{subject} cannot lie in a bundle: {why}.",
                 "Rename it, cut it, or leave it out.",
-                why=why,
+                why=reason,
             )
 
 
 def _read_target_side() -> Iterator[tuple[str, bytes]]:
-    """The target side, byte for byte as it is installed here; its starters lie at the top of the bundle."""
-    for one in resources.files("offlinepack.ontarget").iterdir():
-        if one.name in (INSTALL_PY, INSTALL_SH, INSTALL_CMD):
-            yield one.name, one.read_bytes()
-        elif one.name.endswith((".py", ".json")):
-            yield f"{ONTARGET}/{one.name}", one.read_bytes()
+    """Yield the files of the target side byte for byte; its entry points lie at the top of the bundle."""
+    for resource in resources.files("offlinepack.ontarget").iterdir():
+        if resource.name in (INSTALL_PY, INSTALL_SH, INSTALL_CMD):
+            yield resource.name, resource.read_bytes()
+        elif resource.name.endswith((".py", ".json")):
+            yield f"{ONTARGET}/{resource.name}", resource.read_bytes()
 
 
 def write_bundle(
@@ -162,10 +163,10 @@ def write_bundle(
     signatures: Mapping[str, bytes] | Sequence[bytes] = (),
     split: int | None = None,
 ) -> Archive:
-    """Write the bundle to `path`, all of it or nothing, and `<path>.sha256` beside it.
+    """Write the bundle to `path`, completely or not at all, with its `.sha256` file.
 
-    `members` come in the manifest's order. Raises StoredFileDamaged where a file on disk is not what it was, and
-    ComputerError: no space, no permission, no such folder. `split`: bytes of a part; they are `<path>.001` and so on.
+    `members` have the order of the manifest. `split`: bytes of a part (`<path>.001` and so on). Raises
+    StoredFileDamagedError if a file on disk differs from its hash, ComputerError if the disk is full or not writable.
     """
     signed = signatures if isinstance(signatures, Mapping) else dict(zip(SIGNATURES, signatures, strict=False))
     with VolumeWriter(path, split) as output:
@@ -177,13 +178,13 @@ def write_bundle(
         add(MANIFEST, serialize_manifest(manifest))
         for name in sorted(signed, key=SIGNATURES.index):
             add(name, signed[name])
-        for member, file in zip(members, (one for one in manifest.files if one.carried), strict=True):
+        for member, file in zip(members, (file for file in manifest.files if file.carried), strict=True):
             if member.file != file:
                 raise ValueError(f"{member.file.path} stands where the manifest has {file.path}")
             name, mode = f"{manifest.folder}/{file.path}", 0o755 if file.path in EXECUTABLE_FILES else 0o644
-            found = writer.add_file(name, file.size, mode, member.read_chunks(), _COMPRESSED_KINDS.get(file.kind))
-            if found != (file.size, file.sha256):
-                raise StoredFileDamagedError(member, found[1])
+            written = writer.add_file(name, file.size, mode, member.read_chunks(), _COMPRESSED_KINDS.get(file.kind))
+            if written != (file.size, file.sha256):
+                raise StoredFileDamagedError(member, written[1])
         writer.close()
         if is_bomb(manifest, output.size):
             raise UsageError(_make_bomb_finding(manifest))
@@ -191,17 +192,17 @@ def write_bundle(
 
 
 def compute_unpacked_size(manifest: Manifest) -> int:
-    """Bytes of all files that lie in the archive."""
-    return sum(one.size for one in manifest.files if one.carried)
+    """Return the size in bytes of all files in the archive."""
+    return sum(file.size for file in manifest.files if file.carried)
 
 
 def is_bomb(manifest: Manifest, packed: int) -> bool:
-    """Whether an archive of so many bytes would unpack to more than any reader takes."""
+    """Check whether an archive of `packed` bytes would unpack to more than a reader accepts."""
     return compute_unpacked_size(manifest) > _MAX_UNPACKED_SIZE + _MAX_RATIO * packed
 
 
 def _make_bomb_finding(manifest: Manifest) -> Finding:
-    largest = max((one for one in manifest.files if one.carried), key=lambda one: one.size)
+    largest = max((file for file in manifest.files if file.carried), key=lambda file: file.size)
     return error(
         "too-hollow",
         largest.path,
