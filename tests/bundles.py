@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import struct
+import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -50,6 +52,16 @@ def some_wheels(folder: Path) -> dict[str, Path]:
     }
 
 
+def hash_record(wheel: Path | bytes) -> str:
+    """The SHA-256 of the RECORD of a wheel; of one that cannot be read, zeros."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(wheel) if isinstance(wheel, bytes) else wheel) as archive:
+            (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/RECORD"))
+            return hashlib.sha256(archive.read(name)).hexdigest()
+    except (zipfile.BadZipFile, zlib.error, ValueError, RuntimeError, NotImplementedError):
+        return "0" * 64
+
+
 def write_folder(folder: Path, *, facts: Facts = DEBIAN, change: Callable[[Manifest], Manifest] | None = None) -> Path:
     """A manifest and SHA256SUMS for what lies in the folder; each wheel in wheels/ is installed, in tools/ a tool."""
     (folder / "README.txt").write_text("read me\n")
@@ -57,10 +69,10 @@ def write_folder(folder: Path, *, facts: Facts = DEBIAN, change: Callable[[Manif
     for path in sorted(one for one in folder.rglob("*") if one.is_file()):
         name = path.relative_to(folder).as_posix()
         kind = {"wheels": "wheel", "tools": "tool"}.get(name.partition("/")[0], "document")
-        listed.append(File(name, *hash_file(path), kind, True))
+        listed.append(File(name, *hash_file(path), kind, hash_record(path) if kind != "document" else None))
     sums = format_sums(listed)
     (folder / "SHA256SUMS").write_bytes(sums)
-    listed.append(File("SHA256SUMS", len(sums), hashlib.sha256(sums).hexdigest(), "document", True))
+    listed.append(File("SHA256SUMS", len(sums), hashlib.sha256(sums).hexdigest(), "document"))
     install, tools = [], []
     for one in listed:
         name, _, version = Path(one.path).name.partition("-py3")[0].partition("-")
@@ -68,7 +80,7 @@ def write_folder(folder: Path, *, facts: Facts = DEBIAN, change: Callable[[Manif
             install.append(Distribution(name, version, one.path, (), True, None))
         elif one.kind == "tool":
             tools.append(Tool(name, version, one.path))
-    target = TargetPlan("here", "cp311-manylinux_2_36_x86_64", facts, "3.11", tuple(install), tuple(tools), ())
+    target = TargetPlan("here", "cp311-manylinux_2_36_x86_64", facts, "3.11", None, None, tuple(install), tuple(tools), ())
     manifest = Manifest(1, "app", "1.0", None, None, (target,), tuple(sorted(listed)))
     (folder / "manifest.json").write_bytes(serialize_manifest(change(manifest) if change else manifest))
     return folder
@@ -81,7 +93,7 @@ def target_of(wheels: Mapping[str, Path], facts: Facts = DEBIAN, tag: str = "", 
         Distribution("stone", "1.0", wheels["stone"].name, ("moss",), True, None),
     )
     tag = tag or ("cp311-manylinux_2_36_x86_64" if facts.os == "linux" else "cp312-win_amd64")
-    return TargetPlan(name, tag, facts, facts.python, install, (Tool("pip", "26.0", wheels["pip"].name),), ())
+    return TargetPlan(name, tag, facts, facts.python, None, None, install, (Tool("pip", "26.0", wheels["pip"].name),), ())
 
 
 def make_bundle(folder: Path, *, path: Path | None = None, **changed: Any) -> tuple[Path, Manifest]:
@@ -203,7 +215,11 @@ class Parts:
         files["SHA256SUMS"] = "".join(lines).encode()
         listed = [
             {
-                "carried": True,
+                **(
+                    {"record_sha256": hash_record(data), "accepted_record": False}
+                    if kinds.get(path) in ("wheel", "tool")
+                    else {}
+                ),
                 "kind": kinds.get(path, "document"),
                 "path": path,
                 "sha256": hashlib.sha256(data).hexdigest(),

@@ -28,6 +28,8 @@ from offlinepack.ontarget.manifest import (
     serialize_manifest,
 )
 
+from .bundles import hash_record
+
 ONTARGET = Path(manifest.__file__).parent
 FACTS = tuple(Facts._fields)
 
@@ -99,6 +101,8 @@ def make_bundle(
         tag=f"{short}-{platform}",
         facts=own,
         python_min=python_min or own.python,
+        cpu=None,
+        python=None,
         install=install,
         tools=(Tool("pip", pip.name.split("-")[1], tool),),
         needs=tuple(needs),
@@ -108,9 +112,9 @@ def make_bundle(
     def listed(path: Path) -> File:
         relative = path.relative_to(top).as_posix()
         data = path.read_bytes()
-        return File(
-            relative, len(data), hashlib.sha256(data).hexdigest(), kinds.get(relative.split("/")[0], "document"), True
-        )
+        kind = kinds.get(relative.split("/")[0], "document")
+        record = hash_record(path) if kind in ("wheel", "tool") else None
+        return File(relative, len(data), hashlib.sha256(data).hexdigest(), kind, record)
 
     files = sorted(listed(path) for path in top.rglob("*") if path.is_file())
     (top / SUMS).write_bytes(format_sums(files))

@@ -99,7 +99,7 @@ def evidence(base: Parts) -> Iterator[Hostile]:
 def listing(base: Parts, count: int, name: Callable[[int], str]) -> bytes:
     """A manifest that lists so many empty files besides."""
     manifest = copy.deepcopy(base.manifest)
-    empty = {"carried": True, "kind": "included", "sha256": hashlib.sha256(b"").hexdigest(), "size": 0}
+    empty = {"kind": "included", "sha256": hashlib.sha256(b"").hexdigest(), "size": 0}
     manifest["files"] += [{**empty, "path": name(one)} for one in range(count)]
     manifest["files"].sort(key=lambda one: one["path"])
     return (json.dumps(manifest, sort_keys=True, indent=1) + "\n").encode()

@@ -10,7 +10,18 @@ from pathlib import Path
 
 from offlinepack.bundle.volumes import CHUNK_SIZE
 from offlinepack.errors import make_read_error, make_write_error
-from offlinepack.ontarget.manifest import BYTECODE, INSTALL_PY, ONTARGET, SDISTS, SUMS, TOOLS, WHEELS, File, hash_file
+from offlinepack.ontarget.manifest import (
+    BYTECODE,
+    INSTALL_PY,
+    ONTARGET,
+    PYTHON,
+    SDISTS,
+    SUMS,
+    TOOLS,
+    WHEELS,
+    File,
+    hash_file,
+)
 
 
 def get_kind(path: str) -> str | None:
@@ -72,9 +83,9 @@ def make_member(path: str, content: bytes | Path) -> Member:
     if not kind:
         raise ValueError(f"{path} is no place in a bundle")
     if isinstance(content, bytes):
-        return Member(File(path, len(content), hashlib.sha256(content).hexdigest(), kind, True), content)
+        return Member(File(path, len(content), hashlib.sha256(content).hexdigest(), kind), content)
     try:
-        return Member(File(path, *hash_file(content), kind, True), content)
+        return Member(File(path, *hash_file(content), kind), content)
     except OSError as failure:
         raise make_read_error(content, failure) from failure
 
@@ -115,6 +126,7 @@ _FOLDER_KINDS = {
     WHEELS: "wheel",
     SDISTS: "sdist",
     TOOLS: "tool",
+    PYTHON: "python",
     BYTECODE: "bytecode",
     ONTARGET: "code",
     FILES: "included",

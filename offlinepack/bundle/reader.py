@@ -308,7 +308,7 @@ def _read_archive_members(bundle: Bundle) -> Iterator[Member]:
             raise make_archive_error(
                 folder, text("the folder at the top should be called {name}", name=bundle.manifest.folder)
             )
-        listed = {f"{folder}/{file.path}": file for file in bundle.manifest.files if file.carried}
+        listed = {f"{folder}/{file.path}": file for file in bundle.manifest.files}
         waiting = dict(listed)
         while ahead:
             name, size = ahead
@@ -360,7 +360,7 @@ def _open_regular_file(path: Path) -> BinaryIO:
 
 
 def _read_folder_members(bundle: Bundle) -> Iterator[Member]:
-    listed = {file.path: file for file in bundle.manifest.files if file.carried}
+    listed = {file.path: file for file in bundle.manifest.files}
     expected, ordered = {MANIFEST, *bundle.signatures, *listed}, sorted(listed)
     present: set[str] = set()
     bad: list[Finding] = []

@@ -17,7 +17,15 @@ from offlinepack.bundle.documents import check_document
 from offlinepack.bundle.layout import get_kind, is_read_by_other_tools
 from offlinepack.errors import Finding, IntegrityError, error
 from offlinepack.ontarget.manifest import SUMS, File, Manifest, format_sums
-from offlinepack.ontarget.verify import PathKeys, UnpackBudget, check_folder, check_plans, must_be_wheel, pack_path_keys
+from offlinepack.ontarget.verify import (
+    PathKeys,
+    UnpackBudget,
+    check_folder,
+    check_plans,
+    check_record,
+    must_be_wheel,
+    pack_path_keys,
+)
 from offlinepack.ontarget.wheel import check_contents, read_wheel
 from offlinepack.ontarget.wheel_model import CheckedWheel
 
@@ -111,7 +119,9 @@ class _WheelValidator:
         while len(self._pending) > 2:
             yield from self._collect()
         path = member.write_file(self._folder)
-        self._pending.append((member.file.path, path, self._pool.submit(_validate_wheel, path, self._budget)))
+        self._pending.append(
+            (member.file.path, path, self._pool.submit(_validate_wheel, path, member.file, self._budget))
+        )
 
     def _collect(self) -> Iterator[Finding]:
         name, path, future = self._pending.popleft()
@@ -133,9 +143,9 @@ class _WheelValidator:
         )
 
 
-def _validate_wheel(path: Path, bound: UnpackBudget) -> tuple[CheckedWheel | None, list[Finding]]:
+def _validate_wheel(path: Path, file: File, budget: UnpackBudget) -> tuple[CheckedWheel | None, list[Finding]]:
     try:
         wheel = read_wheel(path)
     except IntegrityError as failure:
         return None, list(failure.findings)
-    return wheel, [*wheel.notes, *(bound.admit(wheel) or check_contents(wheel))]
+    return wheel, [*wheel.notes, *check_record(file, wheel), *(budget.admit(wheel) or check_contents(wheel))]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -10,7 +14,7 @@ from offlinepack.bundle.archive import MAX_FILE_SIZE, ArchiveWriter
 from offlinepack.bundle.documents import make_documents
 from offlinepack.bundle.layout import EXECUTABLE_FILES, INSTALL_CMD, INSTALL_SH, Member, get_kind, make_member
 from offlinepack.bundle.volumes import Archive, VolumeWriter
-from offlinepack.errors import Finding, IntegrityError, SelectionError, Text, UsageError, error, text
+from offlinepack.errors import Finding, IntegrityError, SelectionError, Text, UsageError, error, make_read_error, text
 from offlinepack.ontarget.manifest import (
     FORMAT,
     INSTALL_PY,
@@ -25,6 +29,7 @@ from offlinepack.ontarget.manifest import (
     Manifest,
     TargetPlan,
     format_sums,
+    hash_file,
     parse_manifest,
     serialize_manifest,
 )
@@ -102,8 +107,10 @@ def assemble_bundle(
         for target in targets
     )
     members = [
-        Member(File(place, by_name[name].size, by_name[name].sha256, get_kind(place) or "", True), by_name[name].path)
-        for name, place in places.items()
+        _make_wheel_member(path, by_name[name])
+        if name.endswith(".whl")
+        else Member(File(path, by_name[name].size, by_name[name].sha256, "sdist"), by_name[name].path)
+        for name, path in places.items()
     ]
     members += [make_member(path, content) for path, content in (extra or {}).items()]
     addresses = {places[name]: url for name, url in (urls or {}).items() if name in places}
@@ -112,6 +119,19 @@ def assemble_bundle(
         files = sorted((member.file for member in members), key=lambda file: file.path)
         members += [make_member(path, data) for path, data in describe(draft._replace(files=tuple(files))).items()]
     return complete_bundle(draft, members, addresses)
+
+
+def _make_wheel_member(path: str, wheel: StoredFile) -> Member:
+    member = Member(File(path, wheel.size, wheel.sha256, get_kind(path) or "", "0" * 64), wheel.path)
+    try:
+        with zipfile.ZipFile(wheel.path) as archive:
+            (record,) = (name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/RECORD", name))
+            record_sha256 = hashlib.sha256(archive.read(record)).hexdigest()
+    except (zipfile.BadZipFile, zlib.error, ValueError) as failure:  # its content was checked when it was stored
+        raise StoredFileDamagedError(member, hash_file(wheel.path)[1]) from failure
+    except OSError as failure:
+        raise make_read_error(wheel.path, failure) from failure
+    return Member(member.file._replace(record_sha256=record_sha256), wheel.path)
 
 
 def complete_bundle(
@@ -178,7 +198,7 @@ def write_bundle(
         add(MANIFEST, serialize_manifest(manifest))
         for name in sorted(signed, key=SIGNATURES.index):
             add(name, signed[name])
-        for member, file in zip(members, (file for file in manifest.files if file.carried), strict=True):
+        for member, file in zip(members, manifest.files, strict=True):
             if member.file != file:
                 raise ValueError(f"{member.file.path} stands where the manifest has {file.path}")
             name, mode = f"{manifest.folder}/{file.path}", 0o755 if file.path in EXECUTABLE_FILES else 0o644
@@ -193,7 +213,7 @@ def write_bundle(
 
 def compute_unpacked_size(manifest: Manifest) -> int:
     """Return the size in bytes of all files in the archive."""
-    return sum(file.size for file in manifest.files if file.carried)
+    return sum(file.size for file in manifest.files)
 
 
 def is_bomb(manifest: Manifest, packed: int) -> bool:
@@ -202,7 +222,7 @@ def is_bomb(manifest: Manifest, packed: int) -> bool:
 
 
 def _make_bomb_finding(manifest: Manifest) -> Finding:
-    largest = max((file for file in manifest.files if file.carried), key=lambda file: file.size)
+    largest = max(manifest.files, key=lambda file: file.size)
     return error(
         "too-hollow",
         largest.path,

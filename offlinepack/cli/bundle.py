@@ -21,7 +21,7 @@ from offlinepack.cli.options.policy import POLICY_OPTION, VULNERABILITIES_OPTION
 from offlinepack.cli.summary import check_summary_path
 from offlinepack.errors import Finding, InstallError, IntegrityError, MachineError, error, raise_on_errors, text
 from offlinepack.launcher import run_install_script
-from offlinepack.ontarget.manifest import MANIFEST, File, Manifest, TargetPlan
+from offlinepack.ontarget.manifest import MANIFEST, BundledPython, File, Manifest, TargetPlan
 from offlinepack.ontarget.target_selection import filter_targets
 from offlinepack.sandbox import check_root
 from offlinepack.signing import sign_manifest, verify_signatures, write_signature
@@ -193,7 +193,7 @@ def inspect(ctx: click.Context, path: Path, target: str | None) -> None:
 
 def _read_verdicts(opened: Bundle) -> dict[str, Any]:
     """Return the verdict of the rehearsal that the bundle contains, by tag."""
-    file = next((member for member in opened.manifest.files if member.path == REHEARSAL and member.carried), None)
+    file = next((member for member in opened.manifest.files if member.path == REHEARSAL), None)
     if file is None:
         return {}
     return {verdict["tag"]: verdict for verdict in json.loads(opened.read_file(file))["targets"]}
@@ -203,6 +203,16 @@ def _describe_file(evidence: BundleFacts, path: str) -> dict[str, Any]:
     """Return what is known about a file besides its plan, as the report shows it, for --json."""
     look, story = evidence.contents.get(path), evidence.provenance.get(path)
     return {"licences": list(look.licenses) if look else [], "provenance": story}
+
+
+def _describe_record(file: File) -> dict[str, Any]:
+    if file.record_sha256 is None:
+        return {}
+    return {"record_sha256": file.record_sha256, "accepted_record": file.accepted_record}
+
+
+def _describe_python(python: BundledPython | None) -> dict[str, Any] | None:
+    return {"file": python.file, "version": python.version, "build": python.build} if python else None
 
 
 def _describe_bundle(evidence: BundleFacts, shown: tuple[TargetPlan, ...]) -> dict[str, Any]:
@@ -216,7 +226,7 @@ def _describe_bundle(evidence: BundleFacts, shown: tuple[TargetPlan, ...]) -> di
         "format": listed.format,
         "size": sum(file.size for file in listed.files),
         "files": [
-            {"path": file.path, "size": file.size, "sha256": file.sha256, "kind": file.kind, "carried": file.carried}
+            {"path": file.path, "size": file.size, "sha256": file.sha256, "kind": file.kind, **_describe_record(file)}
             for file in listed.files
         ],
         "targets": [
@@ -224,6 +234,8 @@ def _describe_bundle(evidence: BundleFacts, shown: tuple[TargetPlan, ...]) -> di
                 "name": plan.name,
                 "tag": plan.tag,
                 "python_min": plan.python_min,
+                "cpu": plan.cpu,
+                "python": _describe_python(plan.python),
                 "facts": serialize_facts(plan.facts),
                 "install": [
                     {

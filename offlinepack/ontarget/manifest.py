@@ -24,9 +24,9 @@ INSTALL_PY = "install.py"
 
 ONTARGET = "ontarget"
 
-WHEELS, SDISTS, TOOLS, BYTECODE = "wheels", "sdists", "tools", "bytecode"
+WHEELS, SDISTS, TOOLS, BYTECODE, PYTHON = "wheels", "sdists", "tools", "bytecode", "python"
 
-KINDS = ("wheel", "sdist", "tool", "bytecode", "code", "document", "included")
+KINDS = ("wheel", "sdist", "tool", "bytecode", "code", "document", "included", "python")
 
 MAX_MANIFEST_SIZE = 16 << 20  # a larger manifest.json is not read
 
@@ -56,7 +56,8 @@ class File(NamedTuple):
     size: int  # bytes
     sha256: str  # 64 hex digits
     kind: str  # one of KINDS
-    carried: bool  # False is reserved for delta bundles
+    record_sha256: Optional[str] = None  # of the RECORD member of a wheel or tool; other files have none
+    accepted_record: bool = False  # --accept-record named this wheel
 
 
 class Distribution(NamedTuple):
@@ -87,6 +88,14 @@ class Need(NamedTuple):
     help: Optional[str]  # what brings it: apt install libgl1
 
 
+class BundledPython(NamedTuple):
+    """An interpreter that the bundle contains for a target."""
+
+    file: str  # path of its archive in the bundle
+    version: str  # X.Y.Z
+    build: str  # release of the build: 20251120
+
+
 class TargetPlan(NamedTuple):
     """The whole install plan for one kind of machine."""
 
@@ -94,6 +103,8 @@ class TargetPlan(NamedTuple):
     tag: str  # cp311-manylinux_2_36_x86_64; distinct in a bundle
     facts: Facts
     python_min: str  # X.Y, or X.Y.Z where a chosen file needs that
+    cpu: Optional[str]  # required CPU level: x86-64-v1 to x86-64-v4
+    python: Optional[BundledPython]
     install: Tuple[Distribution, ...]  # in install order: what is needed before what needs it
     tools: Tuple[Tool, ...]
     needs: Tuple[Need, ...]
@@ -140,7 +151,9 @@ def serialize_manifest(manifest):  # type: (Manifest) -> bytes
 
 def _to_plain(value):  # type: (Any) -> Any
     if hasattr(value, "_asdict"):
-        return {name: _to_plain(one) for name, one in value._asdict().items()}
+        no_record = isinstance(value, File) and value.record_sha256 is None
+        keys = [key for key in value._fields if not (no_record and key in _RECORD_SHAPE)]
+        return {key: _to_plain(getattr(value, key)) for key in keys}
     return [_to_plain(one) for one in value] if isinstance(value, tuple) else value
 
 
@@ -243,11 +256,17 @@ _TARGET_SHAPE = {"name": _make_matcher("[A-Za-z0-9][A-Za-z0-9._:+-]{0,99}"), "ta
 
 _FILE_SHAPE = {"size": _is_count, "sha256": _make_matcher("[0-9a-f]{64}"), "kind": _make_matcher("|".join(KINDS))}
 
+# Further keys of a wheel, also of one that is a tool.
+_RECORD_SHAPE = {"record_sha256": _make_matcher("[0-9a-f]{64}"), "accepted_record": _is_bool}
+
+_CPU_SHAPE = {"cpu": (_make_matcher("x86-64-v[1-4]"), None), "python": (BundledPython, None)}  # type: Dict[str, Any]
+
 # For each key: what it holds. A type: such an object; [x]: a list of x; (x, None): x or null.
 _SHAPES = {
     Manifest: dict(_LABEL_SHAPE, format=lambda value: value == FORMAT and _is_count(value), targets=[TargetPlan], files=[File]),
-    File: dict(_FILE_SHAPE, path=_is_path, carried=lambda value: value is True),
-    TargetPlan: dict(_TARGET_SHAPE, facts=Facts, python_min=_make_matcher(_PYTHON_PATTERN), **_PLAN_SHAPE),
+    File: dict(_FILE_SHAPE, path=_is_path),
+    TargetPlan: dict(_TARGET_SHAPE, facts=Facts, python_min=_make_matcher(_PYTHON_PATTERN), **_PLAN_SHAPE, **_CPU_SHAPE),
+    BundledPython: {"file": _is_path, "version": _make_matcher(r"[0-9]\.[0-9]{1,2}\.[0-9]{1,3}"), "build": _is_text},
     Facts: dict(_PYTHON_SHAPE, **_SYSTEM_SHAPE, **_LEVEL_SHAPE),
     Distribution: dict(_TOOL_SHAPE, requires=[_make_matcher(_NAME_PATTERN)], requested=_is_bool, built_from=(_is_str_mapping, None)),
     Tool: _TOOL_SHAPE,
@@ -264,6 +283,8 @@ def _check_value(value, where, shape):  # type: (Any, str, Any) -> Any
         return tuple(_check_value(one, "%s[%d]" % (where, index), shape[0]) for index, one in enumerate(value))
     if shape in _SHAPES:
         keys = _SHAPES[shape]
+        if shape is File and isinstance(value, dict) and value.get("kind") in ("wheel", "tool"):
+            keys = dict(keys, **_RECORD_SHAPE)
         if not isinstance(value, dict) or set(value) != set(keys):
             raise _InvalidValueError(where, "exactly the keys " + ", ".join(sorted(keys)))
         return shape(**{key: _check_value(value[key], "%s.%s" % (where, key), keys[key]) for key in keys})
@@ -301,8 +322,11 @@ def _check_consistency(manifest):  # type: (Manifest) -> Manifest
         for tool in target.tools:
             if kinds.get(tool.file) not in ("wheel", "tool", "sdist"):
                 raise _InvalidValueError("%s, %s" % (here, tool.name), "a file that is listed as tool or wheel or sdist")
+        if target.python and kinds.get(target.python.file) != "python":
+            raise _InvalidValueError("%s, python" % here, "a file that is listed as python")
     planned = {one.file for target in manifest.targets for one in target.install + target.tools}
-    idle = [path for path in paths if kinds[path] in ("wheel", "sdist", "tool") and path not in planned]
+    planned.update(target.python.file for target in manifest.targets if target.python)
+    idle = [path for path in paths if kinds[path] in ("wheel", "sdist", "tool", "python") and path not in planned]
     if idle:
         raise _InvalidValueError(idle[0], "a place in the plan of a target")
     return manifest

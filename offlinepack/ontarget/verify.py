@@ -39,6 +39,8 @@ _OTHER_WHEEL = "{subject} holds {found}; the manifest plans it as {planned}."
 
 _BUNDLE_TOO_LARGE = "{subject}: with it the bundle would unpack to more than an honest one of its size does."
 
+_OTHER_RECORD = "{subject}: the RECORD of the wheel differs from the manifest."
+
 _WHEEL_KINDS = ("wheel", "tool", "bytecode")
 
 MAX_SIGNATURE_SIZE = 64 << 10  # bytes
@@ -90,6 +92,13 @@ def read_folder_manifest(folder):  # type: (Any) -> Manifest
 def must_be_wheel(file):  # type: (File) -> bool
     """Whether this has to be a wheel, whatever its name: one to install, a tool, compiled code."""
     return file.kind in _WHEEL_KINDS or file.path.startswith((WHEELS + "/", TOOLS + "/"))
+
+
+def check_record(file, wheel):  # type: (File, CheckedWheel) -> List[Finding]
+    """Compare the RECORD of a wheel with the manifest."""
+    if file.record_sha256 in (None, hashlib.sha256(wheel.record).hexdigest()):
+        return []
+    return [error("record-differs", file.path, _OTHER_RECORD, _COPY_AGAIN)]
 
 
 def read_small_file(path, most=MAX_SIGNATURE_SIZE):  # type: (str, int) -> bytes
@@ -216,7 +225,7 @@ def _check_file(root, file, contents, bound):  # type: (str, File, bool, UnpackB
             found.append(error("wrong-size", file.path, _WRONG_SIZE, _COPY_AGAIN, found=facts.st_size, expected=file.size))
         elif must_be_wheel(file) and (contents or file.kind != "bytecode"):
             wheel = read_wheel(path, sha256=file.sha256)
-            found += [*wheel.notes, *(bound.admit(wheel) or (check_contents(wheel) if contents else ()))]
+            found += [*wheel.notes, *check_record(file, wheel), *(bound.admit(wheel) or (check_contents(wheel) if contents else ()))]
         elif hash_file(path)[1] != file.sha256:
             found.append(error("hash-mismatch", file.path, "{subject} is not as it was packed: altered.", _COPY_AGAIN))
     except IntegrityError as bad:

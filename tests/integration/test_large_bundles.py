@@ -50,7 +50,7 @@ def test_a_manifest_with_thousands_of_entries_is_checked_quickly(tmp_path: Path)
     """Checks that would be slow for many are as good as hidden attacks."""
 
     def document(path: str) -> dict[str, Any]:
-        return {"path": path, "size": 5, "sha256": "0" * 64, "kind": "document", "carried": True}
+        return {"path": path, "size": 5, "sha256": "0" * 64, "kind": "document"}
 
     def written(manifest: dict[str, Any]) -> bytes:
         manifest["files"].sort(key=lambda file: file["path"])

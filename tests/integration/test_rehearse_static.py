@@ -38,7 +38,7 @@ def planned(
         for name, file in files.items()
     )
     tag = "cp311-manylinux_2_36_x86_64" if facts.os == "linux" else "cp312-win_amd64"
-    return TargetPlan(tag, tag, facts, facts.python, install, (), ())
+    return TargetPlan(tag, tag, facts, facts.python, None, None, install, (), ())
 
 
 def verdicts(folder: Path, targets: list[TargetPlan], files: list[Path], **named: Any) -> list[Verdict]:

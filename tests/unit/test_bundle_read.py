@@ -430,3 +430,12 @@ def test_every_format_that_was_ever_released_opens(path: Path, tmp_path: Path) -
     assert verified(path) == []
     list(opened.unpack(tmp_path / "there"))
     assert verified(tmp_path / "there") == []
+
+
+def test_a_record_that_differs_from_the_manifest_is_reported(packed: Path, tmp_path: Path) -> None:
+    good = taken_apart(packed)
+    wheel = next(file for file in good.manifest["files"] if file["kind"] == "wheel")
+    wheel["record_sha256"] = "1" * 64
+    folder = good.unpacked(tmp_path / "notes-1.2")
+    for path in (archived(good, tmp_path), folder):
+        assert [(finding.code, finding.subject) for finding in verified(path)] == [("record-differs", wheel["path"])]

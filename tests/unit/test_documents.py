@@ -151,7 +151,7 @@ def test_the_lock_says_for_which_machines_it_is(
     libc = ("glibc", "2.28") if facts[0] == "linux" else (None, None)
     known = Facts("cpython", "3.11", False, *facts, *libc, "11.0" if facts[0] == "macos" else None)
     target = target_of(some_wheels(tmp_path), known)
-    files = {one.file: File(one.file, 1, "0" * 64, "wheel", True) for one in target.install}
+    files = {one.file: File(one.file, 1, "0" * 64, "wheel", "1" * 64) for one in target.install}
     (marker,) = make_pylock(target, files, {})["environments"]
     values = {"sys_platform": environment[0], "platform_machine": environment[1], "implementation_name": "cpython"}
     assert Marker(marker).evaluate(values) is fits
@@ -160,7 +160,7 @@ def test_the_lock_says_for_which_machines_it_is(
 
 def test_the_newest_patch_that_a_file_needs_is_asked_for(tmp_path: Path) -> None:
     target = target_of(some_wheels(tmp_path))._replace(python_min="3.11.4")
-    files = {one.file: File(one.file, 1, "0" * 64, "wheel", True) for one in target.install}
+    files = {one.file: File(one.file, 1, "0" * 64, "wheel", "1" * 64) for one in target.install}
     assert make_pylock(target, files, {})["requires-python"] == ">=3.11.4,<3.12"
 
 

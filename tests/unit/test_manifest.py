@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from offlinepack.ontarget.errors import BundleError
 from offlinepack.ontarget.manifest import parse_manifest, serialize_manifest
 
-FILE = {"path": "wheels/stone-1.0-py3-none-any.whl", "size": 5, "sha256": "0" * 64, "kind": "wheel", "carried": True}
+DOCUMENT = {"path": "SHA256SUMS", "size": 5, "sha256": "0" * 64, "kind": "document"}
+FILE = {
+    **DOCUMENT,
+    "path": "wheels/stone-1.0-py3-none-any.whl",
+    "kind": "wheel",
+    "record_sha256": "1" * 64,
+    "accepted_record": False,
+}
+PYTHON = {"file": "python/cpython-3.11.14.tar.gz", "version": "3.11.14", "build": "20251120"}
 SOUND: dict[str, Any] = {
     "format": 1,
     "name": "notes",
@@ -36,6 +44,8 @@ SOUND: dict[str, Any] = {
                 "macos_version": None,
             },
             "python_min": "3.11",
+            "cpu": "x86-64-v3",
+            "python": PYTHON,
             "install": [
                 {
                     "name": "stone",
@@ -51,7 +61,8 @@ SOUND: dict[str, Any] = {
         }
     ],
     "files": [
-        {**FILE, "path": "SHA256SUMS", "kind": "document"},
+        DOCUMENT,
+        {**DOCUMENT, "path": PYTHON["file"], "kind": "python"},
         {**FILE, "path": "tools/pip-26.3-py3-none-any.whl", "kind": "tool"},
         FILE,
     ],
@@ -85,7 +96,10 @@ def test_what_was_written_is_read() -> None:
     manifest = parse_manifest(data)
     assert serialize_manifest(manifest) == data
     assert manifest.folder == "notes-1.2" and manifest.targets[0].facts.libc_version == "2.36"
-    assert [one.path for one in manifest.list_files(manifest.targets[0])] == [SOUND["files"][1]["path"], FILE["path"]]
+    assert [one.path for one in manifest.list_files(manifest.targets[0])] == [
+        "tools/pip-26.3-py3-none-any.whl",
+        FILE["path"],
+    ]
 
 
 def put(*keys: Any) -> Change:
@@ -111,7 +125,7 @@ def drop(*keys: Any) -> Change:
     return change
 
 
-T, D, F = ("targets", 0), ("targets", 0, "install", 0), ("files", 0)
+T, D, F, W = ("targets", 0), ("targets", 0, "install", 0), ("files", 0), ("files", 3)
 WRONG: list[tuple[str, Change, str]] = [
     ("no_object", lambda plain: [plain], "exactly the keys"),
     ("null", lambda plain: "null", "exactly the keys"),
@@ -184,11 +198,27 @@ WRONG: list[tuple[str, Change, str]] = [
     ("need_soname_empty", put(*T, "needs", 0, "soname", ""), "soname"),
     ("files_object", put("files", {}), "a list"),
     ("files_empty", put("files", []), "listed as"),
-    ("file_not_carried", put(*F, "carried", False), "carried"),
+    ("carried", put(*F, "carried", True), "exactly the keys"),
+    ("document_with_record", put(*F, "record_sha256", "0" * 64), "exactly the keys"),
+    ("wheel_without_record", drop(*W, "record_sha256"), "exactly the keys"),
+    ("wheel_without_accepted_record", drop(*W, "accepted_record"), "exactly the keys"),
+    ("tool_without_record", drop("files", 2, "record_sha256"), "exactly the keys"),
+    ("record_null", put(*W, "record_sha256", None), "record_sha256"),
+    ("record_short", put(*W, "record_sha256", "1" * 63), "record_sha256"),
+    ("accepted_record_text", put(*W, "accepted_record", "no"), "accepted_record"),
+    ("cpu_unknown", put(*T, "cpu", "x86-64-v5"), "cpu"),
+    ("cpu_empty", put(*T, "cpu", ""), "cpu"),
+    ("cpu_missing", drop(*T, "cpu"), "exactly the keys"),
+    ("python_text", put(*T, "python", "3.11.14"), "exactly the keys"),
+    ("python_not_listed", put(*T, "python", "file", "python/other.tar.gz"), "listed as python"),
+    ("python_a_wheel", put(*T, "python", "file", FILE["path"]), "listed as python"),
+    ("python_without_patch", put(*T, "python", "version", "3.11"), "version"),
+    ("python_build_empty", put(*T, "python", "build", ""), "build"),
+    ("python_in_no_plan", put(*T, "python", None), "in the plan"),
     ("file_in_no_plan", lambda plain: plain["files"].append({**FILE, "path": "wheels/tuff-1.0-py3-none-any.whl"}), "in the plan"),
     ("tool_in_no_plan", lambda plain: plain["targets"][0].update(tools=[]), "in the plan"),
     ("target_installs_nothing", lambda plain: plain["targets"][0].update(install=[]), "one distribution at least"),
-    ("file_twice", lambda plain: plain["files"].append(plain["files"][2]), "each path once"),
+    ("file_twice", lambda plain: plain["files"].append(plain["files"][3]), "each path once"),
     ("file_case", lambda plain: plain["files"].insert(0, {**FILE, "path": "SHA256sums"}), "each path once"),
     ("file_manifest", lambda plain: plain["files"].insert(1, {**FILE, "path": "manifest.json"}), "each path once"),
     ("file_signature", lambda plain: plain["files"].insert(1, {**FILE, "path": "manifest.json.sig"}), "each path once"),
@@ -217,7 +247,6 @@ WRONG: list[tuple[str, Change, str]] = [
     ("sha256_md5", put(*F, "sha256", "md5:" + "0" * 32), "sha256"),
     ("sha256_newline", put(*F, "sha256", "0" * 64 + "\n"), "sha256"),
     ("kind", put(*F, "kind", "script"), "kind"),
-    ("carried_text", put(*F, "carried", "true"), "carried"),
 ]  # fmt: skip
 
 
@@ -249,7 +278,7 @@ GOOD = canonical(SOUND)
         (GOOD.replace(b'"sequence": 7', b'"sequence": 07'), "is not JSON"),
         (GOOD.replace(b'"sequence": 7', b'"sequence": 7, "sequence": 8'), "each key once"),
         (GOOD.replace(b'"name": "notes"', b'"name": "notes", "na\\u006de": "evil"'), "each key once"),
-        (GOOD.replace(b'"carried": true', b'"carried": true, "carried": false'), "each key once"),
+        (GOOD.replace(b'"requested": true', b'"requested": true, "requested": false'), "each key once"),
         (b"\xef\xbb\xbf" + GOOD, "JSON"),
         (GOOD[:-1], "canonical"),
         (GOOD + b"\n", "canonical"),

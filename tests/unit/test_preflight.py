@@ -29,7 +29,7 @@ MACHINE: dict[str, Any] = {
 def target(
     facts: Facts = LINUX, name: str = "debian12", tag: str = "cp311-manylinux_2_28_x86_64", least: str = "3.11"
 ) -> TargetPlan:
-    return TargetPlan(name, tag, facts, least, (), (), ())
+    return TargetPlan(name, tag, facts, least, None, None, (), (), ())
 
 
 def machine(**changed: Any) -> dict[str, Any]:
