@@ -30,19 +30,21 @@ def resolve(
 
     The pins of a lock that was given are kept; what it lacks is resolved in.
     """
-    held = select_given_packages(requirements, target)
-    if held is not None:
-        requirements = subtract_locked(requirements, held, target)
+    given_packages = select_given_packages(requirements, target)
+    if given_packages is not None:
+        requirements = subtract_locked(requirements, given_packages, target)
         if not requirements.requirements:
-            return normalize_lock(merge_packages(held, ()), target)
+            return normalize_lock(merge_packages(given_packages, ()), target)
     if requirements.require_hashes:
         _check_requirement_hashes(requirements, target)
-    made = _run_resolver(requirements, target, indexes, means, resolver)
+    pylock = _run_resolver(requirements, target, indexes, means, resolver)
     if not means.offline:
-        made = _note_other_indexes(made, requirements, target, indexes, means)
+        pylock = _note_other_indexes(pylock, requirements, target, indexes, means)
     if requirements.require_hashes:
-        _check_dependency_hashes(made, requirements, target)
-    return normalize_lock(merge_packages(held, made.packages) if held is not None else made, target)
+        _check_dependency_hashes(pylock, requirements, target)
+    return normalize_lock(
+        merge_packages(given_packages, pylock.packages) if given_packages is not None else pylock, target
+    )
 
 
 def _run_resolver(
@@ -56,7 +58,7 @@ def _run_resolver(
             return resolve_with_uv(requirements, target, indexes, means)
         except ResolutionError as failure:
             # what uv cannot even read, pip may: it is older than the standards
-            if resolver == "uv" or not {one.code for one in failure.findings} <= {
+            if resolver == "uv" or not {finding.code for finding in failure.findings} <= {
                 "resolver-failed",
                 "uv-does-not-know",
             }:
@@ -65,16 +67,16 @@ def _run_resolver(
 
 
 def _note_other_indexes(
-    made: Pylock, requirements: Requirements, target: Target, indexes: Indexes, means: ResolverContext
+    pylock: Pylock, requirements: Requirements, target: Target, indexes: Indexes, means: ResolverContext
 ) -> Pylock:
     """The first index that has the name wins; what merging them would have chosen is left for selection to tell."""
     from offlinepack.index.simple_api import find_shadowed_projects
     from offlinepack.net.client import open_client
 
-    if indexes.no_index or len([one for one in indexes.indexes if not one.is_explicit]) < 2:
-        return made
+    if indexes.no_index or len([index for index in indexes.indexes if not index.is_explicit]) < 2:
+        return pylock
 
-    bounds = [one.requirement for one in (*requirements.requirements, *requirements.constraints) if one.requirement]
+    bounds = [line.requirement for line in (*requirements.requirements, *requirements.constraints) if line.requirement]
 
     def key(package: Package) -> tuple[str, ...]:
         return "elsewhere", package.name, *map(str, indexes.select_indexes(package.name))
@@ -82,18 +84,18 @@ def _note_other_indexes(
     def looked_up(package: Package) -> Package:
         if package.is_direct or package.version is None:
             return package
-        its = [one.specifier for one in bounds if canonicalize_name(one.name) == package.name]
+        specifiers = [bound.specifier for bound in bounds if canonicalize_name(bound.name) == package.name]
         elsewhere: list[Project] = means.run_cache.get_or_compute(key(package), list)
         best = max(
             (
-                (one.version, other.index.url)
+                (file.version, other.index.url)
                 for other in elsewhere
-                for one in other.files
-                if other.index and one.version and not one.is_yanked and not one.version.is_prerelease
-                if one.is_wheel
-                and target.rank_wheel(one.filename) is not None
-                and one.supports_python(target.python_full_version)
-                if all(each.contains(one.version, prereleases=True) for each in its)
+                for file in other.files
+                if other.index and file.version and not file.is_yanked and not file.version.is_prerelease
+                if file.is_wheel
+                and target.rank_wheel(file.filename) is not None
+                and file.supports_python(target.python_full_version)
+                if all(specifier.contains(file.version, prereleases=True) for specifier in specifiers)
             ),
             default=None,
         )
@@ -102,18 +104,20 @@ def _note_other_indexes(
         ours = {**((package.tool or {}).get("offlinepack") or {}), "other-index": [str(best[0]), best[1]]}
         return replace(package, tool={**(package.tool or {}), "offlinepack": ours})
 
-    new = [one for one in made.packages if not (one.is_direct or means.run_cache.has_answer(key(one)))]
+    new = [
+        package for package in pylock.packages if not (package.is_direct or means.run_cache.has_answer(key(package)))
+    ]
     if new:
         opened = open_client(indexes, retries=means.retries, timeout=means.timeout)
         with opened as client, ThreadPoolExecutor(8) as pool:
-            asks = [functools.partial(find_shadowed_projects, one.name, indexes, client) for one in new]
+            asks = [functools.partial(find_shadowed_projects, package.name, indexes, client) for package in new]
             list(pool.map(means.run_cache.get_or_compute, map(key, new), asks))
-    return replace(made, packages=[looked_up(one) for one in made.packages])
+    return replace(pylock, packages=[looked_up(package) for package in pylock.packages])
 
 
 def complete_names(requirements: Requirements, indexes: Indexes, means: ResolverContext) -> Requirements:
     """The same, with a name for each address or folder that had none; selection and closure go by names."""
-    if all(one.requirement for one in requirements.requirements):
+    if all(line.requirement for line in requirements.requirements):
         return requirements
     from offlinepack.resolve.uv.resolver import resolve_names
 
@@ -122,39 +126,39 @@ def complete_names(requirements: Requirements, indexes: Indexes, means: Resolver
 
 def _check_requirement_hashes(requirements: Requirements, target: Target) -> None:
     """--require-hashes, as pip has it: every requirement is pinned, or an address, and has a hash."""
-    here = [one for one in requirements.requirements if not one.requirement or applies_to(one, target)]
+    lines = [line for line in requirements.requirements if not line.requirement or applies_to(line, target)]
     findings = [
         error(
             "no-hash",
-            one.origin,
+            line.origin,
             "{subject}: {line} has no hash, and --require-hashes wants one for every requirement.",
             "Write name==version --hash=sha256:…; pip-compile --generate-hashes does it for all.",
-            line=one.redacted_line,
+            line=line.redacted_line,
         )
-        for one in here
-        if not one.hashes
+        for line in lines
+        if not line.hashes
     ] + [
         error(
             "not-pinned",
-            one.origin,
+            line.origin,
             "{subject}: {line} is not pinned with ==, and --require-hashes wants that of every requirement.",
             "Write the version that the hash belongs to.",
-            line=one.redacted_line,
+            line=line.redacted_line,
         )
-        for one in here
-        if one.hashes and not one.url and not _is_pinned(one)
+        for line in lines
+        if line.hashes and not line.url and not _is_pinned(line)
     ]
     raise_on_errors(SourceError, findings)
 
 
-def _is_pinned(one: RequirementLine) -> bool:
-    specifiers = list(one.requirement.specifier) if one.requirement else []
+def _is_pinned(line: RequirementLine) -> bool:
+    specifiers = list(line.requirement.specifier) if line.requirement else []
     return len(specifiers) == 1 and specifiers[0].operator in ("==", "===") and "*" not in specifiers[0].version
 
 
 def _check_dependency_hashes(pylock: Pylock, requirements: Requirements, target: Target) -> None:
     """--require-hashes: what the requirements need is among them, with its own hash."""
-    asked = {one.name for one in requirements.requirements}
+    requested_names = {line.name for line in requirements.requirements}
     raise_on_errors(
         SourceError,
         [
@@ -167,14 +171,17 @@ def _check_dependency_hashes(pylock: Pylock, requirements: Requirements, target:
                 target=target.name,
             )
             for package in pylock.packages
-            if package.name not in asked
+            if package.name not in requested_names
         ],
     )
 
 
 def normalize_lock(pylock: Pylock, target: Target) -> Pylock:
     """The lock of one target: packages and files sorted; it says for which machine it is."""
-    packages = [_sort_files(one) for one in sorted(pylock.packages, key=lambda one: (one.name, str(one.version)))]
+    packages = [
+        _sort_files(package)
+        for package in sorted(pylock.packages, key=lambda package: (package.name, str(package.version)))
+    ]
     return Pylock(
         lock_version=Version("1.0"),
         created_by="offlinepack",
@@ -186,15 +193,15 @@ def normalize_lock(pylock: Pylock, target: Target) -> Pylock:
 
 
 def _sort_files(package: Package) -> Package:
-    wheels = sorted(package.wheels, key=lambda one: one.filename) if package.wheels else None
+    wheels = sorted(package.wheels, key=lambda wheel: wheel.filename) if package.wheels else None
     return replace(package, wheels=wheels)
 
 
 def _make_environment_marker(target: Target) -> Marker:
     """The machine in marker words; only values that are known."""
-    known = target.environment
+    environment = target.environment
     names = ("implementation_name", "sys_platform", "platform_machine")
-    return Marker(" and ".join(f'{name} == "{known[name]}"' for name in names if name in known))
+    return Marker(" and ".join(f'{name} == "{environment[name]}"' for name in names if name in environment))
 
 
 def _make_requires_python(target: Target) -> SpecifierSet:

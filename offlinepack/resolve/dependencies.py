@@ -67,18 +67,18 @@ def check_closure(chosen: Iterable[WheelMetadata], requirements: Requirements, t
     With --no-deps every chosen distribution is installed, and what it misses is a warning each. A lock that was
     given without anything asked is installed whole: what nothing else needs counts as requested.
     """
-    here = {one.name: one for one in chosen}
-    roots = _find_roots(requirements, here, target)
+    chosen_by_name = {metadata.name: metadata for metadata in chosen}
+    roots = _find_roots(requirements, chosen_by_name, target)
     whole = requirements.no_deps or bool(requirements.pylocks)
     reached: dict[NormalizedName, set[str]] = {}
     edges: dict[NormalizedName, set[NormalizedName]] = {}
     missing: dict[tuple[str, str], MissingDependency] = {}
     queue: list[tuple[NormalizedName, frozenset[str]]] = [
         *roots,
-        *((name, frozenset[str]()) for name in sorted(here) if whole),
+        *((name, frozenset[str]()) for name in sorted(chosen_by_name) if whole),
     ]
-    for one, version in _find_unmet(requirements, here, target):
-        missing[one.name, str(one)] = MissingDependency(one, None, version)
+    for metadata, version in _find_unmet(requirements, chosen_by_name, target):
+        missing[metadata.name, str(metadata)] = MissingDependency(metadata, None, version)
     unknown_extras: dict[tuple[str, str], NormalizedName | None] = {}
     while queue:
         name, extras = queue.pop(0)
@@ -87,41 +87,41 @@ def check_closure(chosen: Iterable[WheelMetadata], requirements: Requirements, t
         extras = extras | reached.get(name, set())
         reached[name] = set(extras)
         edges.setdefault(name, set())
-        for needed in here[name].requires:
+        for needed in chosen_by_name[name].requires:
             if needed.marker and not target.evaluate(needed.marker, extras=sorted(extras)):
                 continue
-            its = canonicalize_name(needed.name)
-            found = here.get(its)
-            if found is None:
-                missing[its, str(needed)] = MissingDependency(needed, name)
+            needed_name = canonicalize_name(needed.name)
+            dependency = chosen_by_name.get(needed_name)
+            if dependency is None:
+                missing[needed_name, str(needed)] = MissingDependency(needed, name)
                 continue
-            if not needed.specifier.contains(found.version, prereleases=True):
-                missing[its, str(needed)] = MissingDependency(needed, name, found.version)
-            wanted = frozenset(canonicalize_name(extra) for extra in needed.extras)
-            for extra in wanted - found.extras:
-                unknown_extras[its, extra] = name
-            if its != name:
-                edges[name].add(its)
-            queue.append((its, wanted))
+            if not needed.specifier.contains(dependency.version, prereleases=True):
+                missing[needed_name, str(needed)] = MissingDependency(needed, name, dependency.version)
+            needed_extras = frozenset(canonicalize_name(extra) for extra in needed.extras)
+            for extra in needed_extras - dependency.extras:
+                unknown_extras[needed_name, extra] = name
+            if needed_name != name:
+                edges[name].add(needed_name)
+            queue.append((needed_name, needed_extras))
     for root, asked_extras in roots:
-        for unknown in asked_extras - here[root].extras:
+        for unknown in asked_extras - chosen_by_name[root].extras:
             unknown_extras[root, unknown] = None
-    superfluous = tuple(sorted(set(here) - set(reached)))
+    superfluous = tuple(sorted(set(chosen_by_name) - set(reached)))
     needed_by_others = {to for names in edges.values() for to in names}
-    by_people = {one.name for one in requirements.requirements if one.is_requested and not one.required_by}
+    by_people = {line.name for line in requirements.requirements if line.is_requested and not line.required_by}
     requested = {name for name, _ in roots if name in by_people}
     if whole and not requested:
-        requested = set(here) - needed_by_others
+        requested = set(chosen_by_name) - needed_by_others
     order = tuple(
-        InstallStep(name, here[name].version, tuple(sorted(edges[name])), name in requested)
+        InstallStep(name, chosen_by_name[name].version, tuple(sorted(edges[name])), name in requested)
         for name in _sort_by_dependency(edges)
     )
-    python_min, unfit = _find_minimum_python(here, sorted(reached), target)
+    python_min, unfit = _find_minimum_python(chosen_by_name, sorted(reached), target)
     findings = [
         *_report_missing(missing.values(), requirements, target),
-        *_report_wrong_python(unfit, here, target),
-        *_report_unknown_extras(unknown_extras, here),
-        *_report_unneeded(superfluous, here, sorted(reached), target),
+        *_report_wrong_python(unfit, chosen_by_name, target),
+        *_report_unknown_extras(unknown_extras, chosen_by_name),
+        *_report_unneeded(superfluous, chosen_by_name, sorted(reached), target),
         *_report_additions(requirements, order, target),
     ]
     return Closure(order, tuple(missing.values()), superfluous, unfit, python_min, tuple(findings))
@@ -135,23 +135,25 @@ def next_requirements(requirements: Requirements, closed: Closure) -> Requiremen
     """
     excluded = [_make_requirement_line(f"{name}!={version}", name) for name, version in closed.incompatible_versions]
     bounds = [
-        _make_requirement_line(format_requirement(one.requirement), one.required_by)
-        for one in closed.missing_dependencies
-        if one.selected_version is not None
+        _make_requirement_line(format_requirement(dependency.requirement), dependency.required_by)
+        for dependency in closed.missing_dependencies
+        if dependency.selected_version is not None
     ]
-    wanted = [
-        _make_requirement_line(format_requirement(one.requirement), one.required_by)
-        for one in closed.missing_dependencies
-        if one.selected_version is None and one.required_by and not one.requirement.url
+    added_lines = [
+        _make_requirement_line(format_requirement(dependency.requirement), dependency.required_by)
+        for dependency in closed.missing_dependencies
+        if dependency.selected_version is None and dependency.required_by and not dependency.requirement.url
     ]
     if requirements.no_deps:
-        bounds, wanted = [], []
-    constraints = tuple(one for one in (*excluded, *bounds) if one not in requirements.constraints)
-    asked = tuple(one for one in wanted if one not in requirements.requirements)
-    if not constraints and not asked:
+        bounds, added_lines = [], []
+    constraints = tuple(bound for bound in (*excluded, *bounds) if bound not in requirements.constraints)
+    new_lines = tuple(line for line in added_lines if line not in requirements.requirements)
+    if not constraints and not new_lines:
         return None
     return replace(
-        requirements, requirements=requirements.requirements + asked, constraints=requirements.constraints + constraints
+        requirements,
+        requirements=requirements.requirements + new_lines,
+        constraints=requirements.constraints + constraints,
     )
 
 
@@ -160,11 +162,13 @@ def accepts_version(
 ) -> bool:
     """Whether the others, and what was asked, would take this version of a project just as well."""
     closed = check_closure(
-        [replace(one, version=version) if one.name == name else one for one in chosen], requirements, target
+        [replace(metadata, version=version) if metadata.name == name else metadata for metadata in chosen],
+        requirements,
+        target,
     )
     return not any(
-        one.selected_version == version and canonicalize_name(one.requirement.name) == name
-        for one in closed.missing_dependencies
+        dependency.selected_version == version and canonicalize_name(dependency.requirement.name) == name
+        for dependency in closed.missing_dependencies
     )
 
 
@@ -172,49 +176,49 @@ def _make_requirement_line(line: str, by: str | None) -> RequirementLine:
     return RequirementLine(line, f"needed by {by}", Requirement(line), required_by=by or "")
 
 
-def _applies_to(one: RequirementLine, target: Target) -> bool:
-    marker = one.requirement.marker if one.requirement else None
+def _applies_to(line: RequirementLine, target: Target) -> bool:
+    marker = line.requirement.marker if line.requirement else None
     return marker is None or target.evaluate(marker)
 
 
 def _find_roots(
-    requirements: Requirements, here: Mapping[NormalizedName, WheelMetadata], target: Target
+    requirements: Requirements, chosen_by_name: Mapping[NormalizedName, WheelMetadata], target: Target
 ) -> list[tuple[NormalizedName, frozenset[str]]]:
     """What was asked for and holds here, with its extras; in the order of names."""
-    found: dict[NormalizedName, frozenset[str]] = {}
-    for one in requirements.requirements:
-        if one.name in here and one.name is not None and not one.required_by and _applies_to(one, target):
-            found[one.name] = found.get(one.name, frozenset()) | one.extras
-    return sorted(found.items())
+    extras_of: dict[NormalizedName, frozenset[str]] = {}
+    for line in requirements.requirements:
+        if line.name in chosen_by_name and line.name is not None and not line.required_by and _applies_to(line, target):
+            extras_of[line.name] = extras_of.get(line.name, frozenset()) | line.extras
+    return sorted(extras_of.items())
 
 
 def _find_unmet(
-    requirements: Requirements, here: Mapping[NormalizedName, WheelMetadata], target: Target
+    requirements: Requirements, chosen_by_name: Mapping[NormalizedName, WheelMetadata], target: Target
 ) -> list[tuple[Requirement, Version | None]]:
     unmet: list[tuple[Requirement, Version | None]] = []
-    for one in requirements.requirements:
-        if one.requirement is None or one.name is None or not _applies_to(one, target):
+    for line in requirements.requirements:
+        if line.requirement is None or line.name is None or not _applies_to(line, target):
             continue
-        found = here.get(one.name)
-        if found is None or not one.requirement.specifier.contains(found.version, prereleases=True):
-            unmet.append((one.requirement, found.version if found else None))
+        metadata = chosen_by_name.get(line.name)
+        if metadata is None or not line.requirement.specifier.contains(metadata.version, prereleases=True):
+            unmet.append((line.requirement, metadata.version if metadata else None))
     return unmet
 
 
 def _sort_by_dependency(edges: Mapping[NormalizedName, set[NormalizedName]]) -> list[NormalizedName]:
     """What is needed before what needs it, else by name; the same for the same edges."""
     order: list[NormalizedName] = []
-    seen: set[NormalizedName] = set()
+    visited: set[NormalizedName] = set()
     for root in sorted(edges):
-        if root in seen:
+        if root in visited:
             continue
-        seen.add(root)
+        visited.add(root)
         path = [(root, iter(sorted(edges[root])))]
         while path:
             name, rest = path[-1]
             for needed in rest:
-                if needed not in seen:
-                    seen.add(needed)
+                if needed not in visited:
+                    visited.add(needed)
                     path.append((needed, iter(sorted(edges[needed]))))
                     break
             else:
@@ -224,28 +228,30 @@ def _sort_by_dependency(edges: Mapping[NormalizedName, set[NormalizedName]]) -> 
 
 
 def _find_minimum_python(
-    here: Mapping[NormalizedName, WheelMetadata], reached: Sequence[NormalizedName], target: Target
+    chosen_by_name: Mapping[NormalizedName, WheelMetadata], reached: Sequence[NormalizedName], target: Target
 ) -> tuple[str, tuple[tuple[NormalizedName, Version], ...]]:
     """The oldest patch release that all Requires-Python admit, and who admits not even the newest."""
     full = target.environment["python_full_version"]
     release = Version(full).release
     series, newest = f"{release[0]}.{release[1]}", release[2] if len(release) > 2 else 0
-    asking = {name: here[name].requires_python for name in reached}
+    asking = {name: chosen_by_name[name].requires_python for name in reached}
     unfit = tuple(
-        (name, here[name].version)
-        for name, wanted in asking.items()
-        if wanted is not None and not wanted.contains(full, prereleases=True)
+        (name, chosen_by_name[name].version)
+        for name, specifier in asking.items()
+        if specifier is not None and not specifier.contains(full, prereleases=True)
     )
     if target.facts.python.count(".") == 2:
         return target.facts.python, unfit
     for patch in range(newest + 1):
-        if all(one is None or one.contains(f"{series}.{patch}") for one in asking.values()):
+        if all(specifier is None or specifier.contains(f"{series}.{patch}") for specifier in asking.values()):
             return series if patch == 0 else f"{series}.{patch}", unfit
     return full, unfit
 
 
 def _report_wrong_python(
-    unfit: Iterable[tuple[NormalizedName, Version]], here: Mapping[NormalizedName, WheelMetadata], target: Target
+    unfit: Iterable[tuple[NormalizedName, Version]],
+    chosen_by_name: Mapping[NormalizedName, WheelMetadata],
+    target: Target,
 ) -> list[Finding]:
     return [
         error(
@@ -254,7 +260,7 @@ def _report_wrong_python(
             "{subject} {version} wants Python {wanted}; {target} has {python}.",
             "Ask for a version of {subject} that admits this Python, or drop the target.",
             version=version,
-            wanted=here[name].requires_python,
+            wanted=chosen_by_name[name].requires_python,
             target=target.name,
             python=target.environment["python_full_version"],
         )
@@ -264,38 +270,38 @@ def _report_wrong_python(
 
 def _report_missing(missing: Iterable[MissingDependency], requirements: Requirements, target: Target) -> list[Finding]:
     findings = []
-    for one in missing:
+    for dependency in missing:
         facts: dict[str, Any] = {
-            "needed": format_requirement(one.requirement),
+            "needed": format_requirement(dependency.requirement),
             "target": target.name,
-            "found": one.selected_version,
-            "by": one.required_by or "",
+            "found": dependency.selected_version,
+            "by": dependency.required_by or "",
         }
-        if one.required_by is None and one.selected_version is None:
+        if dependency.required_by is None and dependency.selected_version is None:
             findings.append(
                 error(
                     "not-locked",
-                    one.requirement.name,
+                    dependency.requirement.name,
                     "{needed} was asked for, and the lock for {target} does not have it.",
                     "Make the lock again.",
                     **facts,
                 )
             )
-        elif one.required_by is None:
+        elif dependency.required_by is None:
             findings.append(
                 error(
                     "locked-otherwise",
-                    one.requirement.name,
+                    dependency.requirement.name,
                     "{needed} was asked for, and the lock for {target} has {subject} {found}.",
                     "Make the lock again, or ask for that version.",
                     **facts,
                 )
             )
-        elif one.selected_version is None:
+        elif dependency.selected_version is None:
             findings.append(
                 error(
                     "missing-dependency",
-                    one.requirement.name,
+                    dependency.requirement.name,
                     "{by} needs {needed} on {target}, and nothing that was chosen brings it.",
                     "Add {subject} to the requirements.",
                     **facts,
@@ -305,14 +311,14 @@ def _report_missing(missing: Iterable[MissingDependency], requirements: Requirem
             findings.append(
                 error(
                     "wrong-version",
-                    one.requirement.name,
+                    dependency.requirement.name,
                     "{by} needs {needed} on {target}, and {subject} {found} was chosen.",
                     "Ask for a version of {subject} that {by} admits.",
                     **facts,
                 )
             )
     # --no-deps: as asked, and each thing that is missing is said
-    return [one._replace(level="warning") for one in findings] if requirements.no_deps else findings
+    return [finding._replace(level="warning") for finding in findings] if requirements.no_deps else findings
 
 
 def format_requirement(requirement: Requirement) -> str:
@@ -322,7 +328,7 @@ def format_requirement(requirement: Requirement) -> str:
 
 
 def _report_unknown_extras(
-    unknown: Mapping[tuple[str, str], NormalizedName | None], here: Mapping[NormalizedName, WheelMetadata]
+    unknown: Mapping[tuple[str, str], NormalizedName | None], chosen_by_name: Mapping[NormalizedName, WheelMetadata]
 ) -> list[Finding]:
     return [
         warning(
@@ -330,18 +336,18 @@ def _report_unknown_extras(
             name,
             "{subject} {version} has no extra {extra}.",
             "Look for a spelling mistake, or for a version that has it.",
-            version=here[NormalizedName(name)].version,
+            version=chosen_by_name[NormalizedName(name)].version,
             extra=extra,
         )
-        for (name, extra), asked_by in sorted(unknown.items(), key=lambda one: one[0])
+        for (name, extra), asked_by in sorted(unknown.items(), key=lambda pair: pair[0])
         if asked_by is None
     ]
 
 
 def _report_additions(requirements: Requirements, order: Sequence[InstallStep], target: Target) -> list[Finding]:
     """What the target needs beyond what was handed over, and what of a frozen environment it does not need."""
-    placed = {one.name: one for one in order}
-    added = {one.name: one.required_by for one in requirements.requirements if one.required_by}
+    placed = {step.name: step for step in order}
+    added = {line.name: line.required_by for line in requirements.requirements if line.required_by}
     findings = [
         note(
             "added",
@@ -354,7 +360,7 @@ def _report_additions(requirements: Requirements, order: Sequence[InstallStep], 
         for name, by in sorted(added.items(), key=str)
         if name in placed
     ]
-    frozen = {one.name for one in (*requirements.requirements, *requirements.constraints) if one.is_frozen}
+    frozen = {line.name for line in (*requirements.requirements, *requirements.constraints) if line.is_frozen}
     if not frozen:
         return findings
     findings += [
@@ -362,14 +368,14 @@ def _report_additions(requirements: Requirements, order: Sequence[InstallStep], 
             "not-in-the-environment",
             name,
             "{subject} {version} is not in the environment; {target} needs it.",
-            version=one.version,
+            version=step.version,
             target=target.name,
         )
-        for name, one in placed.items()
+        for name, step in placed.items()
         if name not in frozen and name not in added
     ]
     if unneeded := sorted(
-        one.name for one in requirements.constraints if one.is_frozen and one.name not in placed and one.name
+        line.name for line in requirements.constraints if line.is_frozen and line.name not in placed and line.name
     ):
         findings.append(
             note(
@@ -384,7 +390,7 @@ def _report_additions(requirements: Requirements, order: Sequence[InstallStep], 
 
 def _report_unneeded(
     superfluous: Sequence[NormalizedName],
-    here: Mapping[NormalizedName, WheelMetadata],
+    chosen_by_name: Mapping[NormalizedName, WheelMetadata],
     reached: Sequence[NormalizedName],
     target: Target,
 ) -> list[Finding]:
@@ -393,7 +399,7 @@ def _report_unneeded(
             "superfluous",
             name,
             "{subject} {version} is in the lock, but nothing that was asked for needs it on {target}: it is left out.",
-            version=here[name].version,
+            version=chosen_by_name[name].version,
             target=target.name,
         )
         for name in superfluous
@@ -404,10 +410,10 @@ def _report_unneeded(
             name,
             "{subject} {version} says in its metadata what no tool can read: {field}.",
             "Check by hand whether it needs something more.",
-            version=here[name].version,
-            field=one,
+            version=chosen_by_name[name].version,
+            field=field,
         )
         for name in reached
-        for one in here[name].unreadable_fields
+        for field in chosen_by_name[name].unreadable_fields
     ]
     return [*left_out, *unreadable]

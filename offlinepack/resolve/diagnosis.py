@@ -21,34 +21,38 @@ def keep_hardest(gaps: Sequence[Finding]) -> list[Finding]:
 
     Once these are excluded the next round tells which of the others are gaps indeed.
     """
-    return [one for one in gaps if one.code != "no-wheel-of-version"] or list(gaps)
+    return [finding for finding in gaps if finding.code != "no-wheel-of-version"] or list(gaps)
 
 
 def find_offered_versions(
-    files: Iterable[IndexFile], wanted: Iterable[Version], target: Target
+    files: Iterable[IndexFile], requested_versions: Iterable[Version], target: Target
 ) -> tuple[list[str], str | None]:
     """The versions with a wheel for the target next to the newest that is wanted, above and below; and, where none has
     one, of all wheels the one that misses by least."""
-    named = [(one.version, one) for one in files if one.is_wheel and one.version]
-    final = [each for each in named if not each[0].is_prerelease and not each[1].is_yanked] or named
+    named = [(file.version, file) for file in files if file.is_wheel and file.version]
+    final = [pair for pair in named if not pair[0].is_prerelease and not pair[1].is_yanked] or named
     fitting = {
         version
-        for version, one in final
-        if target.rank_wheel(one.filename) is not None and one.supports_python(target.python_full_version)
+        for version, file in final
+        if target.rank_wheel(file.filename) is not None and file.supports_python(target.python_full_version)
     }
-    asked = max(wanted, default=max((version for version, _ in final), default=Version("0")))
-    above = sorted(one for one in fitting if one > asked)[:1]
-    below = sorted(one for one in fitting if one <= asked)[-2 if not above else -1 :]
-    newest_first = [one.filename for _, one in sorted(final, key=lambda each: each[0], reverse=True)]
-    return [str(one) for one in (*reversed(below), *above)], None if fitting else target.find_nearest(newest_first)
+    requested = max(requested_versions, default=max((version for version, _ in final), default=Version("0")))
+    newer = sorted(version for version in fitting if version > requested)[:1]
+    older = sorted(version for version in fitting if version <= requested)[-2 if not newer else -1 :]
+    newest_first = [file.filename for _, file in sorted(final, key=lambda pair: pair[0], reverse=True)]
+    return [str(version) for version in (*reversed(older), *newer)], None if fitting else target.find_nearest(
+        newest_first
+    )
 
 
 def shorten_releases(releases: Iterable[str]) -> list[str]:
     """Who asked, as people say it: a project whose releases all do once, by its name."""
     projects: dict[str, set[str]] = {}
-    for one in releases:
-        projects.setdefault(re.split(r"[\[=<>!~, ]", one)[0], set()).add(one)
-    return sorted({name if len(known) > 3 else one for name, known in projects.items() for one in known})
+    for release in releases:
+        projects.setdefault(re.split(r"[\[=<>!~, ]", release)[0], set()).add(release)
+    return sorted(
+        {name if len(releases) > 3 else release for name, releases in projects.items() for release in releases}
+    )
 
 
 def report_not_in_store(name: str, by: list[str]) -> Finding:
@@ -71,13 +75,13 @@ def report_unknown_project(name: str, by: list[str]) -> Finding:
     )
 
 
-def report_not_on_index(one: RequirementLine) -> Finding:
+def report_not_on_index(line: RequirementLine) -> Finding:
     return error(
         "not-on-an-index",
-        one.name,
+        line.name,
         "{line} is installed in the environment, and no index has it.",
         "Name the index or folder that has it (--extra-index-url, --find-links), or leave it out: --exclude {subject}.",
-        line=one.redacted_line,
+        line=line.redacted_line,
     )
 
 

@@ -25,30 +25,30 @@ def select_given_packages(requirements: Requirements, target: Target) -> list[Pa
     pylock = _select_lock(requirements.pylocks, target)
     groups = requirements.groups if requirements.groups is not None else tuple(pylock.default_groups or ())
     return [
-        replace(one, marker=None)
-        for one in pylock.packages
-        if one.marker is None or target.evaluate(one.marker, extras=requirements.extras, groups=groups)
+        replace(package, marker=None)
+        for package in pylock.packages
+        if package.marker is None or target.evaluate(package.marker, extras=requirements.extras, groups=groups)
     ]
 
 
 def _select_lock(pylocks: Sequence[Pylock], target: Target) -> Pylock:
     """Of the given locks the one that was made for this very target, else the one that is for its machine."""
-    own = [one for one in pylocks if read_target_tag(one) == target.tag]
-    wrong = {at: _check_environment(one, target) for at, one in enumerate(pylocks)}
-    found = own if len(own) == 1 else [one for at, one in enumerate(pylocks) if not wrong[at]]
-    if not found:
-        raise SelectionError(*(one for each in wrong.values() for one in each))
-    if len(found) > 1:
+    tagged = [pylock for pylock in pylocks if read_target_tag(pylock) == target.tag]
+    wrong = {at: _check_environment(pylock, target) for at, pylock in enumerate(pylocks)}
+    matches = tagged if len(tagged) == 1 else [pylock for at, pylock in enumerate(pylocks) if not wrong[at]]
+    if not matches:
+        raise SelectionError(*(finding for findings in wrong.values() for finding in findings))
+    if len(matches) > 1:
         raise SourceError(
             error(
                 "two-locks",
                 target.name,
                 "{count} of the locks that were given are for {subject}, and one bundle follows one lock.",
                 "Give one of them.",
-                count=len(found),
+                count=len(matches),
             )
         )
-    return found[0]
+    return matches[0]
 
 
 def _check_environment(pylock: Pylock, target: Target) -> list[Finding]:
@@ -65,63 +65,65 @@ def _check_environment(pylock: Pylock, target: Target) -> list[Finding]:
                 python=full,
             )
         ]
-    if pylock.environments and not any(target.evaluate(one) for one in pylock.environments):
+    if pylock.environments and not any(target.evaluate(environment) for environment in pylock.environments):
         return [
             error(
                 "lock-for-other-environment",
                 target.name,
                 "None of the environments that the lock is for is {subject}: {environments}.",
                 "Make the lock for that environment too, or drop the target.",
-                environments=[str(one) for one in pylock.environments],
+                environments=[str(environment) for environment in pylock.environments],
             )
         ]
     return []
 
 
-def subtract_locked(requirements: Requirements, held: list[Package], target: Target) -> Requirements:
+def subtract_locked(requirements: Requirements, locked_packages: list[Package], target: Target) -> Requirements:
     """What the given lock does not have, bound to its pins; ResolutionError where they exclude each other."""
-    versions = {one.name: one for one in held}
-    here = [one for one in requirements.requirements if not one.requirement or applies_to(one, target)]
+    versions = {package.name: package for package in locked_packages}
+    lines = [line for line in requirements.requirements if not line.requirement or applies_to(line, target)]
     otherwise = [
         error(
             "lock-has-another",
-            one.origin,
+            line.origin,
             "{subject} asks for {line}, and the lock has {name} {version}.",
             "Make the lock again, or ask for what it has.",
-            line=one.redacted_line,
-            name=one.name,
-            version=versions[one.name].version,
+            line=line.redacted_line,
+            name=line.name,
+            version=versions[line.name].version,
         )
-        for one in here
-        if one.requirement
-        and one.name in versions
-        and versions[one.name].version is not None
-        and not one.requirement.specifier.contains(str(versions[one.name].version), prereleases=True)
+        for line in lines
+        if line.requirement
+        and line.name in versions
+        and versions[line.name].version is not None
+        and not line.requirement.specifier.contains(str(versions[line.name].version), prereleases=True)
     ]
-    missing = tuple(one for one in here if one.name not in versions)
+    missing = tuple(line for line in lines if line.name not in versions)
     if requirements.is_locked:
         otherwise += [
             error(
                 "not-in-the-lock",
-                one.name or one.redacted_line,
+                line.name or line.redacted_line,
                 "{subject} ({origin}) is not in the lock for {target}, and --locked forbids to add it.",
                 "Make the lock again.",
-                origin=one.origin,
+                origin=line.origin,
                 target=target.name,
             )
-            for one in missing
+            for line in missing
         ]
     raise_on_errors(ResolutionError, otherwise)
     pins = tuple(
-        RequirementLine(f"{one.name}=={one.version}", "the lock", Requirement(f"{one.name}=={one.version}"))
-        for one in held
-        if one.version is not None
+        RequirementLine(
+            f"{package.name}=={package.version}", "the lock", Requirement(f"{package.name}=={package.version}")
+        )
+        for package in locked_packages
+        if package.version is not None
     )
     return replace(requirements, pylocks=(), requirements=missing, constraints=(*requirements.constraints, *pins))
 
 
-def merge_packages(held: list[Package], more: Sequence[Package]) -> Pylock:
+def merge_packages(locked_packages: list[Package], more: Sequence[Package]) -> Pylock:
     """The packages of the given lock, and of the others those that it has not."""
-    names = {one.name for one in held}
-    packages = [*held, *(one for one in more if one.name not in names)]
+    names = {package.name for package in locked_packages}
+    packages = [*locked_packages, *(package for package in more if package.name not in names)]
     return Pylock(lock_version=Version("1.0"), created_by="offlinepack", packages=packages)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def _read_own_table(pylock: Pylock) -> Mapping[str, Any]:
-    own = (pylock.tool or {}).get("offlinepack")
-    return own if isinstance(own, Mapping) else {}
+    table = (pylock.tool or {}).get("offlinepack")
+    return table if isinstance(table, Mapping) else {}
 
 
 def read_target_tag(pylock: Pylock) -> str | None:
@@ -40,46 +40,52 @@ def read_tools_lock(pylock: Pylock) -> Pylock | None:
 
 def make_document(pylock: Pylock, target: Target, tools: Pylock, mark: str) -> dict[str, Any]:
     """The lock as it is written, with all that this file reads of it again."""
-    own = {"target": target.tag, "tools": tools.to_dict()["packages"], **({"asked": mark} if mark else {})}
-    made = dict(pylock.to_dict())
-    return {**made, "tool": {**made.get("tool", {}), "offlinepack": own}}
+    table = {"target": target.tag, "tools": tools.to_dict()["packages"], **({"asked": mark} if mark else {})}
+    document = dict(pylock.to_dict())
+    return {**document, "tool": {**document.get("tool", {}), "offlinepack": table}}
 
 
 def find_saved_lock(folder: Path, target: Target, mark: str) -> Pylock | None:
     """The lock of this target in a folder, where it was made for just what is asked now."""
     path = folder / make_pylock_name(target.tag)
     try:
-        (found,) = read_lock(path).pylocks
+        (pylock,) = read_lock(path).pylocks
     except SourceError:  # none is there, or none that can be read
         return None
-    return found if _read_own_table(found).get("asked") == mark and read_target_tag(found) == target.tag else None
+    return pylock if _read_own_table(pylock).get("asked") == mark and read_target_tag(pylock) == target.tag else None
 
 
-def compute_fingerprint(asked: Requirements, target: Target, indexes: Indexes, resolver: str) -> str:
+def compute_fingerprint(requirements: Requirements, target: Target, indexes: Indexes, resolver: str) -> str:
     """A digest of all that decides on versions, but for what the indexes have; 64 hex digits. No secret goes in."""
-    said = {
-        "asked": [_list_line_facts(one) for one in asked.requirements],
-        "constraints": [_list_line_facts(one) for one in asked.constraints],
+    facts = {
+        "asked": [_list_line_facts(line) for line in requirements.requirements],
+        "constraints": [_list_line_facts(line) for line in requirements.constraints],
         "policies": [
-            *(asked.extras, asked.groups, asked.no_deps, asked.pre, asked.require_hashes),
-            *(asked.only_binary, asked.no_binary, asked.uploaded_prior_to),
+            *(
+                requirements.extras,
+                requirements.groups,
+                requirements.no_deps,
+                requirements.pre,
+                requirements.require_hashes,
+            ),
+            *(requirements.only_binary, requirements.no_binary, requirements.uploaded_prior_to),
         ],
-        "indexes": [[(one.url, one.is_explicit, one.name) for one in indexes.indexes], indexes.no_index],
+        "indexes": [[(index.url, index.is_explicit, index.name) for index in indexes.indexes], indexes.no_index],
         "sources": [sorted(indexes.sources.items()), sorted(indexes.conditional_sources.items())],
-        "find-links": [(redact_url(one), _list_folder(one)) for one in indexes.find_links],
+        "find-links": [(redact_url(link), _list_folder(link)) for link in indexes.find_links],
         "target": tuple(target.facts),
         "resolver": resolver,
     }
-    return hashlib.sha256(repr(sorted(said.items())).encode()).hexdigest()
+    return hashlib.sha256(repr(sorted(facts.items())).encode()).hexdigest()
 
 
-def _list_line_facts(one: RequirementLine) -> tuple[Any, ...]:
-    return (one.redacted_line, one.hashes, one.config_settings, _hash_project_files(one.url))
+def _list_line_facts(line: RequirementLine) -> tuple[Any, ...]:
+    return (line.redacted_line, line.hashes, line.config_settings, _hash_project_files(line.url))
 
 
 def _list_folder(place: str) -> list[str]:
     folder = get_local_path(place)
-    return sorted(one.name for one in folder.iterdir()) if folder and folder.is_dir() else []
+    return sorted(path.name for path in folder.iterdir()) if folder and folder.is_dir() else []
 
 
 def _hash_project_files(url: str | None) -> list[tuple[str, str]]:
@@ -88,5 +94,5 @@ def _hash_project_files(url: str | None) -> list[tuple[str, str]]:
     if not folder or not folder.is_dir():
         return []
     names = ["pyproject.toml", "setup.cfg", "setup.py"]
-    files = [*(folder / one for one in names), *sorted(folder.glob("*.txt")), *sorted(folder.glob("requirements/*"))]
-    return [(one.name, hashlib.sha256(one.read_bytes()).hexdigest()) for one in files if one.is_file()]
+    files = [*(folder / name for name in names), *sorted(folder.glob("*.txt")), *sorted(folder.glob("requirements/*"))]
+    return [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files if path.is_file()]

@@ -31,20 +31,20 @@ class PipInvocation:
     context: ResolverContext
 
     def __call__(self, rounds: PipBacktrackState, timeout: float | None = None) -> PipOutput:
-        wanted = self.requirements
-        lines = [one.line for one in wanted.requirements if one.name not in rounds.excluded_projects]
-        (self.folder / "requirements.in").write_text("".join(f"{one}\n" for one in lines), "utf-8")
-        bounds = [one.line for one in wanted.constraints]
+        requirements = self.requirements
+        lines = [line.line for line in requirements.requirements if line.name not in rounds.excluded_projects]
+        (self.folder / "requirements.in").write_text("".join(f"{line}\n" for line in lines), "utf-8")
+        bounds = [line.line for line in requirements.constraints]
         bounds += [f"{name}>{version}" for name, version in sorted(rounds.lower_bounds.items())]
-        (self.folder / "constraints.txt").write_text("".join(f"{one}\n" for one in bounds), "utf-8")
+        (self.folder / "constraints.txt").write_text("".join(f"{line}\n" for line in bounds), "utf-8")
         pip = [
-            *_make_format_options(wanted),
+            *_make_format_options(requirements),
             "--prefer-binary",
             "--cache-dir",
             str(self.context.get_cache_folder("pip")),
         ]
-        files = ["--constraint", "constraints.txt", *(["--pre"] if wanted.pre else [])]
-        if wanted.no_deps:  # which pip-compile does not know
+        files = ["--constraint", "constraints.txt", *(["--pre"] if requirements.pre else [])]
+        if requirements.no_deps:  # which pip-compile does not know
             command = ["pip", "install", "--dry-run", "--ignore-installed", "--break-system-packages", "--quiet"]
             command += ["--no-deps", *pip, *files, "-r", "requirements.in"]
         else:
@@ -63,11 +63,11 @@ class PipInvocation:
     def make_rules(self, rounds: PipBacktrackState) -> PipRules:
         """What pip's options cannot say."""
         ways = self.indexes
-        url_of = {one.name: one.url for one in reversed(ways.indexes) if one.name}
+        url_of = {index.name: index.url for index in reversed(ways.indexes) if index.name}
         return PipRules(
-            indexes=() if ways.no_index else tuple(one.url for one in ways.indexes if not one.is_explicit),
+            indexes=() if ways.no_index else tuple(index.url for index in ways.indexes if not index.is_explicit),
             sources={} if ways.no_index else {name: url_of[index] for name, index in ways.sources.items()},
-            missing_codes={one.url: one.missing_statuses for one in ways.indexes if one.missing_statuses},
+            missing_codes={index.url: index.missing_statuses for index in ways.indexes if index.missing_statuses},
             allow_sdist=tuple(sorted(rounds.allow_sdist)),
             # a project without any wheel is no reason to go back to older releases of what needs it
             sdist_fallback=rounds.sdist_fallback
@@ -86,12 +86,16 @@ class PipInvocation:
         """What the indexes have of a project; FetchError where one cannot be asked."""
         means = self.context
         with open_client(self.indexes, retries=means.retries, timeout=means.timeout, offline=means.offline) as client:
-            found = find_project(name, self.indexes, client)
-        return list(found.files) if found else []
+            project = find_project(name, self.indexes, client)
+        return list(project.files) if project else []
 
 
-def _make_format_options(wanted: Requirements) -> list[str]:
+def _make_format_options(requirements: Requirements) -> list[str]:
     """Wheels first: sources only where --no-binary or an earlier round says so. pip excepts addresses and paths."""
-    if ":all:" in wanted.no_binary:
-        return ["--no-binary", ":all:", *(part for name in wanted.only_binary for part in ("--only-binary", name))]
-    return ["--only-binary", ":all:", *(part for name in wanted.no_binary for part in ("--no-binary", name))]
+    if ":all:" in requirements.no_binary:
+        return [
+            "--no-binary",
+            ":all:",
+            *(part for name in requirements.only_binary for part in ("--only-binary", name)),
+        ]
+    return ["--only-binary", ":all:", *(part for name in requirements.no_binary for part in ("--no-binary", name))]

@@ -67,41 +67,47 @@ _ClassifiedFinding = tuple[type[OfflinepackError], Finding]
 
 def handle_pip_failure(answer: PipOutput, run: PipInvocation, rounds: PipBacktrackState) -> bool:
     """Turn one failure into findings or into an allowance; whether another round can find more."""
-    told = answer.facts
-    raised, why = set(told.get("raised", ())), told.get("why", "")
-    if "marker" in told:
+    pip_facts = answer.facts
+    raised, reason = set(pip_facts.get("raised", ())), pip_facts.get("why", "")
+    if "marker" in pip_facts:
         unknown = {"platform_release", "platform_version", "implementation_version"} - set(run.target.environment)
         raise UnknownMarkerError(
-            told["marker"], sorted(one for one in unknown if one in told["marker"]), run.target.name
+            pip_facts["marker"], sorted(name for name in unknown if name in pip_facts["marker"]), run.target.name
         )
-    if "index" in told or raised & _NETWORK_EXCEPTIONS:
-        return rounds.add_findings(FetchError, *_diagnose_index(told, answer, run))
-    if "unread" in told:
-        filename = told["unread"].rpartition("/")[2].removesuffix(".metadata")
+    if "index" in pip_facts or raised & _NETWORK_EXCEPTIONS:
+        return rounds.add_findings(FetchError, *_diagnose_index(pip_facts, answer, run))
+    if "unread" in pip_facts:
+        filename = pip_facts["unread"].rpartition("/")[2].removesuffix(".metadata")
         name = canonicalize_name(parse_project_name(filename) or filename)
         rounds.add_findings(FetchError, report_not_in_store(name, _find_dependents(name, (), run)))
-        again = name not in rounds.excluded_projects and any(one.name == name for one in run.requirements.requirements)
+        is_retry_useful = name not in rounds.excluded_projects and any(
+            line.name == name for line in run.requirements.requirements
+        )
         rounds.excluded_projects.add(name)
-        return again
-    if "barren" in told:
+        return is_retry_useful
+    if "barren" in pip_facts:
         facts = {"specifier": "", "constraint": "", "wanted": "", "files": 0, "why": ""}
         first = not rounds.findings
-        again = _diagnose_causes(
-            [{"project": name, "by": by, **facts} for name, asking in told["barren"].items() for by in asking or [""]],
+        is_retry_useful = _diagnose_causes(
+            [
+                {"project": name, "by": by, **facts}
+                for name, asking in pip_facts["barren"].items()
+                for by in asking or [""]
+            ],
             answer,
             run,
             rounds,
         )
-        if first and "after" in told:
-            rounds.findings.append(_report_search_end(sorted(told["barren"]), told["after"], run))
-        return again
+        if first and "after" in pip_facts:
+            rounds.findings.append(_report_search_end(sorted(pip_facts["barren"]), pip_facts["after"], run))
+        return is_retry_useful
     if raised & {"HashErrors", "HashError", "HashMismatch"}:
         return rounds.add_findings(IntegrityError, _report_hash_mismatch(answer, run))
     if "UnsupportedWheel" in raised:
-        return rounds.add_findings(SelectionError, _report_foreign_wheel(why, run))
-    if raised & {"DistributionNotFound", "UnsupportedPythonVersion"} and told.get("causes"):
-        return _diagnose_causes(told["causes"], answer, run, rounds)
-    return rounds.add_findings(*_diagnose_sdist(answer, raised, why, run))
+        return rounds.add_findings(SelectionError, _report_foreign_wheel(reason, run))
+    if raised & {"DistributionNotFound", "UnsupportedPythonVersion"} and pip_facts.get("causes"):
+        return _diagnose_causes(pip_facts["causes"], answer, run, rounds)
+    return rounds.add_findings(*_diagnose_sdist(answer, raised, reason, run))
 
 
 def _diagnose_causes(
@@ -109,48 +115,50 @@ def _diagnose_causes(
 ) -> bool:
     """Requirements that pip could not bring together: what the indexes have of their projects tells why."""
     causes = list(causes)
-    if failed := next((one["why"] for one in causes if one["why"]), ""):
+    if failed := next((cause["why"] for cause in causes if cause["why"]), ""):
         return rounds.add_findings(*_diagnose_sdist(answer, set(), failed, run))
-    found: dict[type[OfflinepackError], list[Finding]] = {}
+    findings_by_error: dict[type[OfflinepackError], list[Finding]] = {}
     names: set[str] = set()
     allowed: set[str] = set()
-    for name in sorted({one["project"] for one in causes} - rounds.excluded_projects):
-        mine = [one for one in causes if one["project"] == name]
+    for name in sorted({cause["project"] for cause in causes} - rounds.excluded_projects):
+        own_causes = [cause for cause in causes if cause["project"] == name]
         if name == _PYTHON_PROJECT:
-            for one in mine:
-                needing = canonicalize_name(one["by"].partition(" ")[0].partition("[")[0])
-                found.setdefault(SelectionError, []).append(
-                    _report_wrong_python(needing, one["specifier"], causes, run)
+            for cause in own_causes:
+                needing = canonicalize_name(cause["by"].partition(" ")[0].partition("[")[0])
+                findings_by_error.setdefault(SelectionError, []).append(
+                    _report_wrong_python(needing, cause["specifier"], causes, run)
                 )
                 names.add(needing)
             continue
         if run.context.offline and not run.indexes.no_index:  # the pages that were kept are pip's, and may be old
-            if not all(one["files"] for one in mine):
-                found.setdefault(FetchError, []).append(report_not_in_store(name, _find_dependents(name, causes, run)))
+            if not all(cause["files"] for cause in own_causes):
+                findings_by_error.setdefault(FetchError, []).append(
+                    report_not_in_store(name, _find_dependents(name, causes, run))
+                )
                 names.add(name)
             continue
         try:
             every = run.list_files(name)
         except FetchError as failure:
             return rounds.add_findings(FetchError, *failure.findings)
-        together, ways = _split_alternatives(mine)
+        together, ways = _split_alternatives(own_causes)
         files = _filter_files(every, together, run)
         if source := files.find_sdist_project(run, rounds):
             allowed.add(source)
             continue
-        bad = files.find_problem(name, together, _find_dependents(name, mine, run), answer, run)
+        bad = files.find_problem(name, together, _find_dependents(name, own_causes, run), answer, run)
         if bad := bad or _diagnose_alternatives(name, ways, every, answer, run):
-            found.setdefault(bad[0], []).append(bad[1])
+            findings_by_error.setdefault(bad[0], []).append(bad[1])
             names.add(name)
     if allowed:
         rounds.allow_sdist |= allowed
         return True
-    if not found:
+    if not findings_by_error:
         return rounds.add_findings(ResolutionError, _report_conflict(causes, answer, run))
-    if gaps := found.get(SelectionError):
-        found[SelectionError] = keep_hardest(gaps)
-        names -= {one.subject for one in gaps if one not in found[SelectionError]}
-    for kind, findings in found.items():
+    if gaps := findings_by_error.get(SelectionError):
+        findings_by_error[SelectionError] = keep_hardest(gaps)
+        names -= {finding.subject for finding in gaps if finding not in findings_by_error[SelectionError]}
+    for kind, findings in findings_by_error.items():
         rounds.add_findings(kind, *findings)
     rounds.excluded_projects |= names
     return True
@@ -162,22 +170,22 @@ _CauseList = list[Mapping[str, Any]]
 def _split_alternatives(causes: _CauseList) -> tuple[_CauseList, list[_CauseList]]:
     """What all hold together; and of each project of which several releases ask, what one or the other asks."""
     by: dict[str, _CauseList] = {}
-    for one in causes:
-        by.setdefault(re.split(r"[\[ ]", one["by"])[0], []).append(one)
-    ways = [each for project, each in by.items() if project and len(each) > 1]
-    return [one for one in causes if not any(one in each for each in ways)], ways
+    for cause in causes:
+        by.setdefault(re.split(r"[\[ ]", cause["by"])[0], []).append(cause)
+    ways = [group for project, group in by.items() if project and len(group) > 1]
+    return [cause for cause in causes if not any(cause in group for group in ways)], ways
 
 
 def _diagnose_alternatives(
     name: str, ways: list[_CauseList], files: list[IndexFile], answer: PipOutput, run: PipInvocation
 ) -> _ClassifiedFinding | None:
     """What is wrong with a project where each release that asks for it asks for what cannot be taken."""
-    for each in ways:
-        by = _find_dependents(name, each, run)
-        wrong = [_filter_files(files, [one], run).find_problem(name, [one], by, answer, run) for one in each]
+    for group in ways:
+        by = _find_dependents(name, group, run)
+        wrong = [_filter_files(files, [cause], run).find_problem(name, [cause], by, answer, run) for cause in group]
         if None not in wrong:
             # that a file is missing says more than that one of many pins is of a release that never was
-            return max(filter(None, wrong), key=lambda one: one[0] is SelectionError)
+            return max(filter(None, wrong), key=lambda problem: problem[0] is SelectionError)
     return None
 
 
@@ -195,11 +203,11 @@ class _CandidateFiles:
 
     def find_sdist_project(self, run: PipInvocation, rounds: PipBacktrackState) -> str | None:
         """The project's name, where only its sources can help, and nothing forbids them."""
-        sdists = [one for one in self.compatible_files if not one.is_wheel]
+        sdists = [file for file in self.compatible_files if not file.is_wheel]
         if not sdists or self.list_fitting_wheels(run) or not run.requirements.allows_source(name := sdists[0].project):
             return None
         if not run.context.can_build(run.target) and any(
-            one.is_compiled(run.target.facts.os) for one in self.known_files
+            file.is_compiled(run.target.facts.os) for file in self.known_files
         ):
             return None
         return name if name not in rounds.allow_sdist and name not in run.requirements.no_binary else None
@@ -207,11 +215,11 @@ class _CandidateFiles:
     def list_fitting_wheels(self, run: PipInvocation) -> list[IndexFile]:
         """The wheels that may be taken."""
         return [
-            one
-            for one in self.compatible_files
-            if one.is_wheel
-            and run.requirements.allows_wheel(one.project)
-            and run.target.rank_wheel(one.filename) is not None
+            file
+            for file in self.compatible_files
+            if file.is_wheel
+            and run.requirements.allows_wheel(file.project)
+            and run.target.rank_wheel(file.filename) is not None
         ]
 
     def find_problem(
@@ -219,22 +227,28 @@ class _CandidateFiles:
     ) -> _ClassifiedFinding | None:
         """What is wrong with this project by itself; None: a version could be taken, were it not for others."""
         lines = (*run.requirements.requirements, *run.requirements.constraints)
-        frozen = [one for one in lines if one.name == name and one.is_frozen]
-        versions = sorted({one.version for one in self.known_files if one.version and not one.is_yanked}, reverse=True)
-        specifiers = [one["specifier"] for one in causes]
-        absent = [one for one in specifiers if not any(SpecifierSet(one).filter(versions, prereleases=True))]
+        frozen = [line for line in lines if line.name == name and line.is_frozen]
+        versions = sorted(
+            {file.version for file in self.known_files if file.version and not file.is_yanked}, reverse=True
+        )
+        specifiers = [cause["specifier"] for cause in causes]
+        absent = [
+            specifier for specifier in specifiers if not any(SpecifierSet(specifier).filter(versions, prereleases=True))
+        ]
         if frozen and (not self.known_files or absent):
             return SourceError, report_not_on_index(frozen[0])
         if not self.known_files:
             return ResolutionError, report_unknown_project(name, by)
         if not self.matching_files and absent:
-            return ResolutionError, report_no_such_version(name, absent[0], [str(one) for one in versions[:5]], by)
+            return ResolutionError, report_no_such_version(
+                name, absent[0], [str(version) for version in versions[:5]], by
+            )
         if not self.matching_files or self.list_fitting_wheels(run):
             return None
         if not self.early_files:
             return ResolutionError, _report_too_new(by, answer, run)
         if not self.compatible_files:
-            newest = max(self.early_files, key=lambda one: one.version or Version("0"))
+            newest = max(self.early_files, key=lambda file: file.version or Version("0"))
             return SelectionError, _report_wrong_python(name, newest.requires_python or "?", (), run, by)
         return SelectionError, _report_missing_file(name, by, self, answer, run)
 
@@ -242,37 +256,42 @@ class _CandidateFiles:
 def _filter_files(
     files: Iterable[IndexFile], causes: Iterable[Mapping[str, Any]], run: PipInvocation
 ) -> _CandidateFiles:
-    specifier = SpecifierSet(",".join(part for one in causes for part in (one["specifier"], one["constraint"]) if part))
-    every = tuple(one for one in files if one.version is not None)
-    pinned = any(one.operator in ("==", "===") and "*" not in one.version for one in specifier)
-    live = [one for one in every if pinned or not one.is_yanked]
-    versions = set(
-        specifier.filter({one.version for one in live if one.version}, prereleases=run.requirements.pre or None)
+    specifier = SpecifierSet(
+        ",".join(part for cause in causes for part in (cause["specifier"], cause["constraint"]) if part)
     )
-    wanted = tuple(one for one in live if one.version in versions)
+    every = tuple(file for file in files if file.version is not None)
+    pinned = any(clause.operator in ("==", "===") and "*" not in clause.version for clause in specifier)
+    live = [file for file in every if pinned or not file.is_yanked]
+    versions = set(
+        specifier.filter({file.version for file in live if file.version}, prereleases=run.requirements.pre or None)
+    )
+    selected = tuple(file for file in live if file.version in versions)
     before = run.requirements.uploaded_prior_to
     limit = datetime.fromisoformat(before.replace("Z", "+00:00")) if before else None
     early = tuple(
-        one
-        for one in wanted
-        if limit is None or one.index is None or (one.upload_datetime and one.upload_datetime < limit)
+        file
+        for file in selected
+        if limit is None or file.index is None or (file.upload_datetime and file.upload_datetime < limit)
     )
-    here = tuple(one for one in early if one.supports_python(run.target.python_full_version))
-    return _CandidateFiles(every, wanted, early, here)
+    compatible = tuple(file for file in early if file.supports_python(run.target.python_full_version))
+    return _CandidateFiles(every, selected, early, compatible)
 
 
 def _find_dependents(name: str, causes: Iterable[Mapping[str, Any]], run: PipInvocation) -> list[str]:
     """Who asked for a project: lines of the user with their place, else the releases that need it."""
-    mine = [one for one in run.requirements.requirements if one.name == name]
-    if mine:
-        return [one.origin if one.redacted_line == one.name else f"{one.origin} ({one.redacted_line})" for one in mine]
-    needing = {one["by"].replace(" ", "==") for one in causes if one["by"] and one["project"] == name}
+    lines = [line for line in run.requirements.requirements if line.name == name]
+    if lines:
+        return [
+            line.origin if line.redacted_line == line.name else f"{line.origin} ({line.redacted_line})"
+            for line in lines
+        ]
+    needing = {cause["by"].replace(" ", "==") for cause in causes if cause["by"] and cause["project"] == name}
     return shorten_releases(needing) or ["?"]
 
 
-def _diagnose_index(told: Mapping[str, Any], answer: PipOutput, run: PipInvocation) -> list[Finding]:
+def _diagnose_index(facts: Mapping[str, Any], answer: PipOutput, run: PipInvocation) -> list[Finding]:
     """What is wrong with the way to an index; our own client asks again: it knows where it looked for a password."""
-    url = told.get("index", {}).get("url", "")
+    url = facts.get("index", {}).get("url", "")
     try:
         with open_client(run.indexes, retries=0, timeout=run.context.timeout) as client:
             check_indexes([canonicalize_name(url.rstrip("/").rpartition("/")[2])] if url else [], run.indexes, client)
@@ -287,15 +306,15 @@ def _diagnose_index(told: Mapping[str, Any], answer: PipOutput, run: PipInvocati
             redact_text(url or run.target.name),
             "{subject} could not be read.",
             "Try again later, or check the address of the index.",
-            log=answer.get_last_lines() or redact_text(told.get("index", {}).get("why", "")),
+            log=answer.get_last_lines() or redact_text(facts.get("index", {}).get("why", "")),
         )
     ]
 
 
-def _diagnose_sdist(answer: PipOutput, raised: set[str], why: str, run: PipInvocation) -> _ClassifiedFinding:
+def _diagnose_sdist(answer: PipOutput, raised: set[str], reason: str, run: PipInvocation) -> _ClassifiedFinding:
     """Sources and addresses whose metadata could not be had; else what nobody foresaw."""
-    subject = _find_direct_subject(why + answer.stderr, run)
-    if "FileNotFoundError" in raised or "404 Client Error" in why or "does not exist" in answer.stderr:
+    subject = _find_direct_subject(reason + answer.stderr, run)
+    if "FileNotFoundError" in raised or "404 Client Error" in reason or "does not exist" in answer.stderr:
         return BuildError, error(
             "nothing-there",
             subject,
@@ -303,7 +322,7 @@ def _diagnose_sdist(answer: PipOutput, raised: set[str], why: str, run: PipInvoc
             "Correct the path or the address.",
             log=answer.get_last_lines(3),
         )
-    if re.search(r"\b(git|hg|svn|bzr) (clone|fetch|checkout|rev-parse|ls-remote|submodule)\b", why + answer.stderr):
+    if re.search(r"\b(git|hg|svn|bzr) (clone|fetch|checkout|rev-parse|ls-remote|submodule)\b", reason + answer.stderr):
         return BuildError, error(
             "no-checkout",
             subject,
@@ -312,7 +331,7 @@ def _diagnose_sdist(answer: PipOutput, raised: set[str], why: str, run: PipInvoc
             log=answer.get_last_lines(),
         )
     if other := re.search(
-        r"(?i)inconsistent name: expected '([^']+)', but metadata has '([^']+)'", why + answer.stderr
+        r"(?i)inconsistent name: expected '([^']+)', but metadata has '([^']+)'", reason + answer.stderr
     ):
         return BuildError, error(
             "other-name",
@@ -343,22 +362,27 @@ def _find_direct_subject(words: str, run: PipInvocation) -> str:
     """What the words are about: a line that was asked for directly, else a name that they quote."""
     quoted = re.search(r"Failed to (?:build|prepare) '([^']+)'|Could not install requirement (\S+)", words)
     name = canonicalize_name((quoted[1] or quoted[2]).partition("==")[0]) if quoted else ""
-    direct = [one for one in run.requirements.requirements if one.url]
-    mine = [one for one in direct if (one.name or "") == name] or [one for one in direct if str(one.url) in words]
-    if not mine and not name and len(direct) == 1:
-        mine = direct
-    return mine[0].redacted_line if mine else name or run.target.name
+    direct = [line for line in run.requirements.requirements if line.url]
+    lines = [line for line in direct if (line.name or "") == name] or [
+        line for line in direct if str(line.url) in words
+    ]
+    if not lines and not name and len(direct) == 1:
+        lines = direct
+    return lines[0].redacted_line if lines else name or run.target.name
 
 
-def _report_foreign_wheel(why: str, run: PipInvocation) -> Finding:
+def _report_foreign_wheel(reason: str, run: PipInvocation) -> Finding:
     """An address of a wheel for another machine."""
-    filename = why.partition(" ")[0]
+    filename = reason.partition(" ")[0]
     return error(
         "no-wheel",
-        next((one.name for one in run.requirements.requirements if one.name and filename in (one.url or "")), filename),
+        next(
+            (line.name for line in run.requirements.requirements if line.name and filename in (line.url or "")),
+            filename,
+        ),
         "{subject}, asked for by {by}, has no wheel for {target}; the nearest is {nearest}, which {why}.",
         "Choose a target that it fits, or another project.",
-        by=[one.origin for one in run.requirements.requirements if filename in (one.url or "")],
+        by=[line.origin for line in run.requirements.requirements if filename in (line.url or "")],
         target=run.target.name,
         nearest=filename,
         why=run.target.explain_mismatch(filename) or "",
@@ -400,7 +424,7 @@ def _report_too_new(by: list[str], answer: PipOutput, run: PipInvocation) -> Fin
 
 
 def _report_wrong_python(
-    name: str, wanted: str, causes: Iterable[Mapping[str, Any]], run: PipInvocation, by: list[str] | None = None
+    name: str, specifier: str, causes: Iterable[Mapping[str, Any]], run: PipInvocation, by: list[str] | None = None
 ) -> Finding:
     return error(
         "wrong-python-for-version",
@@ -408,7 +432,7 @@ def _report_wrong_python(
         "{subject}, asked for by {by}, wants Python {wanted}; {target} has {python}.",
         "Ask for a version of {subject} that admits this Python, or drop the target.",
         by=by or _find_dependents(name, causes, run),
-        wanted=wanted,
+        wanted=specifier,
         target=run.target.name,
         python=run.target.environment["python_full_version"],
     )
@@ -419,7 +443,7 @@ def _report_missing_file(
 ) -> Finding:
     """A project of which no version that may be taken has a file for the target: why, and what there is."""
     versions, nearest = find_offered_versions(
-        files.known_files, {one.version for one in files.matching_files if one.version}, run.target
+        files.known_files, {file.version for file in files.matching_files if file.version}, run.target
     )
     facts: dict[str, Any] = {"by": by, "target": run.target.name}
     if versions:
@@ -432,7 +456,7 @@ def _report_missing_file(
             versions=versions,
             **facts,
         )
-    sourced = any(not one.is_wheel for one in files.compatible_files)
+    sourced = any(not file.is_wheel for file in files.compatible_files)
     forbidden = not run.requirements.allows_source(name)
     if nearest and not (sourced and forbidden):
         return error(
@@ -468,13 +492,15 @@ def _report_missing_file(
 def _report_conflict(causes: Iterable[Mapping[str, Any]], answer: PipOutput, run: PipInvocation) -> Finding:
     """Versions that exclude each other: who asked for what."""
     causes = list(causes)
-    needing = {one["by"]: re.split(r"[\[ ]", one["by"])[0] for one in causes if one["by"]}
-    names = {one["project"] for one in causes} | {canonicalize_name(one) for one in needing.values()}
+    needing = {cause["by"]: re.split(r"[\[ ]", cause["by"])[0] for cause in causes if cause["by"]}
+    names = {cause["project"] for cause in causes} | {
+        canonicalize_name(requirement) for requirement in needing.values()
+    }
     lines: Iterable[RequirementLine] = (*run.requirements.requirements, *run.requirements.constraints)
-    mine = [f"{one.redacted_line} ({one.origin})" for one in lines if one.name in names]
+    origins = [f"{line.redacted_line} ({line.origin})" for line in lines if line.name in names]
     # the version only where another release of the same project wants something else
     shown = {by: name if list(needing.values()).count(name) == 1 else by for by, name in needing.items()}
-    needs = sorted({f"{shown[one['by']]} needs {one['wanted']}" for one in causes if one["by"]})
+    needs = sorted({f"{shown[cause['by']]} needs {cause['wanted']}" for cause in causes if cause["by"]})
     if needs:
         return error(
             "conflict",
@@ -482,7 +508,7 @@ def _report_conflict(causes: Iterable[Mapping[str, Any]], answer: PipOutput, run
             "For {subject} no versions satisfy all that was asked: {asked}, while {needs}.",
             "Loosen one of them; --no-deps packs what is asked and nothing else.",
             log=answer.get_last_lines(),
-            asked=mine,
+            asked=origins,
             needs=needs,
         )
     return error(
@@ -491,5 +517,5 @@ def _report_conflict(causes: Iterable[Mapping[str, Any]], answer: PipOutput, run
         "For {subject} there is no version that satisfies {asked}.",
         "Ask for a version that exists; --pre admits pre-releases.",
         log=answer.get_last_lines(),
-        asked=mine,
+        asked=origins,
     )

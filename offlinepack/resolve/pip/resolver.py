@@ -37,8 +37,8 @@ def resolve_with_pip(requirements: Requirements, target: Target, indexes: Indexe
     """
     rounds = PipBacktrackState()
     with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
-        here, ways = Path(folder), indexes.evaluate_sources(target.evaluate)
-        run = PipInvocation(requirements, target, ways, here, means)
+        folder_path, ways = Path(folder), indexes.evaluate_sources(target.evaluate)
+        run = PipInvocation(requirements, target, ways, folder_path, means)
         for _ in range(MAX_PIP_ROUNDS):
             begun = time.monotonic()
             answer = run(rounds)
@@ -54,7 +54,7 @@ def resolve_with_pip(requirements: Requirements, target: Target, indexes: Indexe
                 rounds = PipBacktrackState(
                     sdist_fallback=False
                 )  # where a source cannot be read, older releases may do without it
-    findings = sorted(rounds.findings, key=lambda one: (one.code, one.subject))
+    findings = sorted(rounds.findings, key=lambda finding: (finding.code, finding.subject))
     # what has no solution at all outweighs what merely has no file
     for kind in (IntegrityError, SourceError, FetchError, BuildError, ResolutionError, SelectionError):
         if kind in rounds.error_types:
@@ -65,10 +65,10 @@ def resolve_with_pip(requirements: Requirements, target: Target, indexes: Indexe
 def _minimize_sdists(answer: PipOutput, run: PipInvocation, rounds: PipBacktrackState, seconds: float) -> PipOutput:
     """Of several projects whose sources were allowed on the way, only those that the solution cannot do without."""
     if len(rounds.allow_sdist) > 1:
-        used = {pin["name"] for pin in answer.facts["pins"] if not any(_is_wheel(one) for one in pin["files"])}
+        used = {pin["name"] for pin in answer.facts["pins"] if not any(_is_wheel(file) for file in pin["files"])}
         for name in sorted(rounds.allow_sdist & used):
             if not any(
-                one.is_wheel and run.target.rank_wheel(one.filename) is not None for one in run.list_files(name)
+                file.is_wheel and run.target.rank_wheel(file.filename) is not None for file in run.list_files(name)
             ):
                 continue
             # a way that is so much longer leads back to releases that nobody wants
@@ -84,7 +84,7 @@ def _is_wheel(file: Mapping[str, Any]) -> bool:
 
 
 def _make_pylock(pins: Iterable[Mapping[str, Any]]) -> Pylock:
-    return Pylock(lock_version=Version("1.0"), created_by="offlinepack", packages=[_make_package(one) for one in pins])
+    return Pylock(lock_version=Version("1.0"), created_by="offlinepack", packages=[_make_package(pin) for pin in pins])
 
 
 def _make_package(pin: Mapping[str, Any]) -> Package:
@@ -96,15 +96,17 @@ def _make_package(pin: Mapping[str, Any]) -> Package:
     if pin["direct"]:
         return Package(**facts, version=Version(pin["version"]), **_convert_direct_url(pin["direct"]))
     remarks: dict[str, Any] = {}
-    withdrawn = {one["yanked"] for one in pin["files"]} - {None}
-    if withdrawn and all(one["yanked"] is not None for one in pin["files"]):
+    withdrawn = {file["yanked"] for file in pin["files"]} - {None}
+    if withdrawn and all(file["yanked"] is not None for file in pin["files"]):
         remarks["yanked"] = max(withdrawn)
     if pin["newer"]:
         remarks["newer-without-wheel"] = pin["newer"]
     if pin["held"]:
         remarks["newer-needs"] = pin["held"]
-    wheels = [PackageWheel(**_make_file_fields(one)) for one in pin["files"] if _is_wheel(one)]
-    sdists = sorted((one for one in pin["files"] if not _is_wheel(one)), key=lambda one: ".tar.gz" not in one["name"])
+    wheels = [PackageWheel(**_make_file_fields(file)) for file in pin["files"] if _is_wheel(file)]
+    sdists = sorted(
+        (file for file in pin["files"] if not _is_wheel(file)), key=lambda file: ".tar.gz" not in file["name"]
+    )
     return Package(
         **facts,
         version=Version(pin["version"]),
@@ -114,17 +116,17 @@ def _make_package(pin: Mapping[str, Any]) -> Package:
     )
 
 
-def _make_file_fields(one: Mapping[str, Any]) -> dict[str, Any]:
-    place = {"path": one["path"]} if one["path"] else {"url": one["url"]}
-    time = re.sub(r"\.(\d+)", lambda m: f".{m[1][:6]:0<6}", (one["uploaded"] or "").replace("Z", "+00:00"))
-    hashes = {name: digest.lower() for name, digest in one["hashes"].items()}
+def _make_file_fields(file: Mapping[str, Any]) -> dict[str, Any]:
+    place = {"path": file["path"]} if file["path"] else {"url": file["url"]}
+    time = re.sub(r"\.(\d+)", lambda m: f".{m[1][:6]:0<6}", (file["uploaded"] or "").replace("Z", "+00:00"))
+    hashes = {name: digest.lower() for name, digest in file["hashes"].items()}
     uploaded = datetime.fromisoformat(time) if time else None
-    return {**place, "name": one["name"], "hashes": hashes, "size": one["size"], "upload_time": uploaded}
+    return {**place, "name": file["name"], "hashes": hashes, "size": file["size"], "upload_time": uploaded}
 
 
 def _convert_direct_url(direct: Mapping[str, Any]) -> dict[str, Any]:
     """PEP 610's words, as pip has them, in those of PEP 751."""
-    below = direct.get("subdirectory")
+    subdirectory = direct.get("subdirectory")
     path = get_local_path(direct["url"])
     if vcs := direct.get("vcs_info"):
         return {
@@ -133,11 +135,11 @@ def _convert_direct_url(direct: Mapping[str, Any]) -> dict[str, Any]:
                 url=direct["url"],
                 requested_revision=vcs.get("requested_revision"),
                 commit_id=vcs["commit_id"],
-                subdirectory=below,
+                subdirectory=subdirectory,
             )
         }
     if "dir_info" in direct:
-        return {"directory": PackageDirectory(path=str(path), subdirectory=below)}
+        return {"directory": PackageDirectory(path=str(path), subdirectory=subdirectory)}
     hashes = direct["archive_info"]["hashes"]
     place: dict[str, Any] = {"path": str(path)} if path else {"url": direct["url"]}
-    return {"archive": PackageArchive(**place, hashes=hashes, subdirectory=below)}
+    return {"archive": PackageArchive(**place, hashes=hashes, subdirectory=subdirectory)}

@@ -50,34 +50,34 @@ class UvInvocation:
     ) -> subprocess.CompletedProcess[str]:
         """Run uv in this folder, where its pylock.toml then lies; its words are in `stderr`."""
         arguments, index_environment = make_uv_arguments(self.indexes)
-        wanted = self.requirements
+        requirements = self.requirements
         command = [
             *("pip", "compile", "--format", "pylock.toml", "-o", "pylock.toml"),
             *("--color", "never", "--no-progress", "--no-python-downloads", "--no-header"),
             *("--python", str(self.context.python or sys.executable)),
             *(_make_target_options(self.uv_target) if self.uv_target else []),
             *_write_index_settings(arguments, folder),
-            *(_make_format_options(wanted, rounds.allow_sdist) if self.target else []),
+            *(_make_format_options(requirements, rounds.allow_sdist) if self.target else []),
             *("--cache-dir", str(self.context.get_cache_folder("uv"))),
             *(["--offline"] if self.context.offline else []),
-            *(["--no-deps"] if wanted.no_deps else []),
-            *(["--prerelease", "allow"] if wanted.pre else []),
-            *(["--exclude-newer", wanted.uploaded_prior_to] if wanted.uploaded_prior_to else []),
+            *(["--no-deps"] if requirements.no_deps else []),
+            *(["--prerelease", "allow"] if requirements.pre else []),
+            *(["--exclude-newer", requirements.uploaded_prior_to] if requirements.uploaded_prior_to else []),
         ]
-        lines = [one.line for one in wanted.requirements if one.name not in rounds.excluded_projects]
-        (folder / "requirements.in").write_text("".join(f"{one}\n" for one in lines), "utf-8")
+        lines = [line.line for line in requirements.requirements if line.name not in rounds.excluded_projects]
+        (folder / "requirements.in").write_text("".join(f"{line}\n" for line in lines), "utf-8")
         if project := make_uv_project(self.indexes, [*lines, *sorted(rounds.projects_with_index)]):
             (folder / "pyproject.toml").write_text(project, "utf-8")
             command.append("pyproject.toml")
-        bounds = [one.line for one in wanted.constraints]
+        bounds = [line.line for line in requirements.constraints]
         bounds += [f"{name}>{version}" for name, version in sorted(rounds.lower_bounds.items())]
         if bounds:
-            constraints = "".join(f"{one}\n" for one in bounds)
+            constraints = "".join(f"{line}\n" for line in bounds)
             (folder / "constraints.txt").write_text(constraints, "utf-8")
             command += ["--constraints", "constraints.txt"]
         if rounds.excluded_projects:
             (folder / "excludes.txt").write_text(
-                "".join(f"{one}\n" for one in sorted(rounds.excluded_projects)), "utf-8"
+                "".join(f"{name}\n" for name in sorted(rounds.excluded_projects)), "utf-8"
             )
             command += ["--excludes", "excludes.txt"]
         command.append("requirements.in")
@@ -89,7 +89,7 @@ class UvInvocation:
         if self.target and self.target.facts.macos_version:
             environment["MACOSX_DEPLOYMENT_TARGET"] = self.target.facts.macos_version
         turn = self.context.run_cache.reserve_projects(
-            self.context.get_cache_folder("uv"), {one.name or one.line for one in wanted.requirements}
+            self.context.get_cache_folder("uv"), {line.name or line.line for line in requirements.requirements}
         )
         with contextlib.nullcontext(True) if self.context.offline else turn as alone:
             # each connection looks the host's name up, and many a resolver drops what comes in a burst; 24 are as quick
@@ -104,19 +104,19 @@ def _write_index_settings(arguments: list[str], folder: Path) -> list[str]:
     What lies at a file's address stays the same; its pages do for one run (`means.Pages`). Many a mirror says nothing
     of it, and uv then asks for each page, and builds each source, again in each round.
     """
-    kept: list[str] = []
+    remaining_options: list[str] = []
     tables: list[str] = []
     rest = iter(arguments)
-    for one in rest:
-        if one in ("--index", "--default-index"):
+    for option in rest:
+        if option in ("--index", "--default-index"):
             name, _, url = next(rest).partition("=")
             tables += ["[[index]]", f"name = {json.dumps(name)}", f"url = {json.dumps(url)}"]
-            tables += ["default = true"] if one == "--default-index" else []
+            tables += ["default = true"] if option == "--default-index" else []
             tables += [f'cache-control = {{ api = "max-age={PAGE_LIFETIME}", files = "max-age=365000000, immutable" }}']
-        elif one != "--no-config":
-            kept.append(one)
+        elif option != "--no-config":
+            remaining_options.append(option)
     (folder / "uv.toml").write_text("\n".join([*tables, ""]), "utf-8")
-    return ["--config-file", "uv.toml", *kept]
+    return ["--config-file", "uv.toml", *remaining_options]
 
 
 def _make_target_options(target: Target) -> list[str]:
@@ -126,16 +126,18 @@ def _make_target_options(target: Target) -> list[str]:
     ]
 
 
-def _make_format_options(wanted: Requirements, allowed: Iterable[str]) -> list[str]:
+def _make_format_options(requirements: Requirements, allowed: Iterable[str]) -> list[str]:
     """Wheels first: sources only where --no-binary or an earlier round says so."""
-    if ":all:" in wanted.no_binary:
+    if ":all:" in requirements.no_binary:
         names = ["--no-binary", ":all:"]
-        for name in wanted.only_binary:
+        for name in requirements.only_binary:
             names += ["--only-binary", name]
         return names
     names = ["--only-binary", ":all:"]
-    direct = {one.name for one in wanted.requirements if one.name and one.url and not one.url.endswith(".whl")}
-    for name in sorted({*wanted.no_binary, *allowed, *direct}):
+    direct = {
+        line.name for line in requirements.requirements if line.name and line.url and not line.url.endswith(".whl")
+    }
+    for name in sorted({*requirements.no_binary, *allowed, *direct}):
         names += ["--no-binary", name]
     return names
 
@@ -175,9 +177,9 @@ def list_index_files(name: str, run: UvInvocation) -> list[IndexFile]:
 
 def allows_sdist(name: str, run: UvInvocation) -> bool:
     """Whether the source of a project may be taken, and can become a wheel for the target."""
-    wanted = run.requirements
-    if not wanted.allows_source(name):
+    requirements = run.requirements
+    if not requirements.allows_source(name):
         return False
-    if name in wanted.no_binary or run.target is None or run.context.can_build(run.target):
+    if name in requirements.no_binary or run.target is None or run.context.can_build(run.target):
         return True
-    return not any(one.is_compiled(run.target.facts.os) for one in list_index_files(name, run))
+    return not any(file.is_compiled(run.target.facts.os) for file in list_index_files(name, run))

@@ -50,46 +50,51 @@ _UNKNOWN_EXTRA_PATTERN = re.compile(
 
 def resolve_with_uv(requirements: Requirements, target: Target, indexes: Indexes, means: ResolverContext) -> Pylock:
     """A lock for one target that uv knows; all unknown projects and all gaps at once, else the first conflict."""
-    seen = find_nearest_target(target)
-    if seen is None:
+    nearest = find_nearest_target(target)
+    if nearest is None:
         raise ResolutionError(_report_unsupported_target(target))
     rounds, before = BacktrackState(), None
     indexes = indexes.evaluate_sources(target.evaluate)
     requirements = resolve_names(requirements, indexes, means)
-    run = _exclude_other_pythons(UvInvocation(requirements, target, seen, indexes, means))
+    run = _exclude_other_pythons(UvInvocation(requirements, target, nearest, indexes, means))
     patience: float | None = SDIST_TIMEOUT
     for _ in range(MAX_ROUNDS):
         with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
             # where sources are read uv may read those of all older releases, for want of a source that it may not take
-            done = run(Path(folder), rounds, patience if rounds.allow_sdist else None)
-            if done.returncode == TIMEOUT_EXIT_CODE:
-                sources = _find_avoided_projects((), done.stderr, run, rounds)
+            process = run(Path(folder), rounds, patience if rounds.allow_sdist else None)
+            if process.returncode == TIMEOUT_EXIT_CODE:
+                sources = _find_avoided_projects((), process.stderr, run, rounds)
                 patience = SDIST_TIMEOUT if sources else None
                 rounds.allow_sdist |= sources
                 continue
-            if done.returncode == 0 and not rounds.findings:
-                made = read_resolved_lock(Path(folder) / "pylock.toml", target.name)
-                asked = {one.name for one in requirements.requirements} | rounds.projects_with_index
-                if late := {one.name for one in made.packages if one.name in indexes.sources} - asked:
+            if process.returncode == 0 and not rounds.findings:
+                pylock = read_resolved_lock(Path(folder) / "pylock.toml", target.name)
+                requested_names = {line.name for line in requirements.requirements} | rounds.projects_with_index
+                if (
+                    late := {package.name for package in pylock.packages if package.name in indexes.sources}
+                    - requested_names
+                ):
                     rounds.projects_with_index |= late
                     continue
-                above = _find_lost_extras(done.stderr, run, rounds)
-                sources = _find_avoided_projects([one.name for one in made.packages], done.stderr, run, rounds)
-                if above or sources:
+                lower_bounds = _find_lost_extras(process.stderr, run, rounds)
+                sources = _find_avoided_projects(
+                    [package.name for package in pylock.packages], process.stderr, run, rounds
+                )
+                if lower_bounds or sources:
                     # what is to be read of sources may fail where wheels alone would do
-                    before = before if above else before or (made, done.stderr)
-                    rounds.lower_bounds |= above
+                    before = before if lower_bounds else before or (pylock, process.stderr)
+                    rounds.lower_bounds |= lower_bounds
                     rounds.allow_sdist |= sources
                     continue
-                made = _minimize_sdists(made, run, rounds, Path(folder))
-                _check_uv_coverage(run, find_rejected_versions(made, done.stderr))
-                return _add_remarks(made, done.stderr, run)
-        if done.returncode == 0 or not handle_uv_failure(done.stderr, run, rounds):
+                pylock = _minimize_sdists(pylock, run, rounds, Path(folder))
+                _check_uv_coverage(run, find_rejected_versions(pylock, process.stderr))
+                return _add_remarks(pylock, process.stderr, run)
+        if process.returncode == 0 or not handle_uv_failure(process.stderr, run, rounds):
             break
     if before is not None and FetchError not in rounds.error_types:
         return _add_remarks(*before, run)
-    _check_uv_coverage(run, [one.subject for one in rounds.findings])
-    findings = sorted(rounds.findings, key=lambda one: (one.code, one.subject))
+    _check_uv_coverage(run, [finding.subject for finding in rounds.findings])
+    findings = sorted(rounds.findings, key=lambda finding: (finding.code, finding.subject))
     # what has no solution at all outweighs what merely has no file
     for kind in (FetchError, BuildError, SourceError, ResolutionError, SelectionError):
         if kind in rounds.error_types:
@@ -99,18 +104,18 @@ def resolve_with_uv(requirements: Requirements, target: Target, indexes: Indexes
 
 def _exclude_other_pythons(run: UvInvocation) -> UvInvocation:
     """Of a project of which a release was for another Python all such releases, else each would take a round."""
-    wanted, target = run.requirements, run.target
+    requirements, target = run.requirements, run.target
     bounds = []
-    for name in {one.name for one in wanted.constraints if one.name and one.required_by == one.name}:
+    for name in {line.name for line in requirements.constraints if line.name and line.required_by == line.name}:
         admitted: dict[Version, bool] = {}
-        for one in list_index_files(name, run):
-            if one.version and target:
-                admitted[one.version] = admitted.get(one.version, False) or one.supports_python(
+        for file in list_index_files(name, run):
+            if file.version and target:
+                admitted[file.version] = admitted.get(file.version, False) or file.supports_python(
                     target.python_full_version
                 )
         lines = [f"{name}!={version}" for version, fits in admitted.items() if not fits]
         bounds += [RequirementLine(line, "", Requirement(line), required_by=name) for line in lines]
-    return replace(run, requirements=replace(wanted, constraints=(*wanted.constraints, *bounds)))
+    return replace(run, requirements=replace(requirements, constraints=(*requirements.constraints, *bounds)))
 
 
 def find_nearest_target(target: Target) -> Target | None:
@@ -118,13 +123,15 @@ def find_nearest_target(target: Target) -> Target | None:
     if target.get_uv_platform() is not None:
         return target
     levels = [f"2.{minor}" for minor in range(17, 100)]
-    known = [
-        one for one in levels if target.facts.libc == "glibc" and target.with_libc(one).get_uv_platform() is not None
+    known_levels = [
+        level
+        for level in levels
+        if target.facts.libc == "glibc" and target.with_libc(level).get_uv_platform() is not None
     ]
     level = target.facts.libc_version
     # a level between two known ones is not lowered: too many wheels lie there
-    if level in levels and known and levels.index(level) > levels.index(known[-1]):
-        return target.with_libc(known[-1])
+    if level in levels and known_levels and levels.index(level) > levels.index(known_levels[-1]):
+        return target.with_libc(known_levels[-1])
     return None
 
 
@@ -142,61 +149,68 @@ def _check_uv_coverage(run: UvInvocation, names: Iterable[str]) -> None:
     if run.target is None or run.uv_target is None or run.uv_target is run.target:
         return
     for name in names:
-        for one in list_index_files(name, run):
+        for file in list_index_files(name, run):
             if (
-                one.is_wheel
-                and run.target.rank_wheel(one.filename) is not None
-                and run.uv_target.rank_wheel(one.filename) is None
+                file.is_wheel
+                and run.target.rank_wheel(file.filename) is not None
+                and run.uv_target.rank_wheel(file.filename) is None
             ):
                 raise ResolutionError(_report_unsupported_target(run.target))
 
 
 def resolve_names(requirements: Requirements, indexes: Indexes, means: ResolverContext) -> Requirements:
     """The same with a name for each address or folder that had none; uv asks its build for the metadata."""
-    if all(one.requirement for one in requirements.requirements):
+    if all(line.requirement for line in requirements.requirements):
         return requirements
 
-    def name_of(one: RequirementLine) -> RequirementLine:
-        alone = Requirements(requirements=(one,), no_deps=True)
+    def name_of(line: RequirementLine) -> RequirementLine:
+        alone = Requirements(requirements=(line,), no_deps=True)
         rounds = BacktrackState()
         with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
             run = UvInvocation(alone, None, None, indexes, means)
-            done = run(Path(folder), rounds)
-            if done.returncode:
-                handle_uv_failure(done.stderr, run, rounds)
+            process = run(Path(folder), rounds)
+            if process.returncode:
+                handle_uv_failure(process.stderr, run, rounds)
                 raise next(iter(rounds.error_types))(*rounds.findings)
-            (package,) = read_resolved_lock(Path(folder) / "pylock.toml", one.redacted_line).packages
-        return one.with_name(package.name)
+            (package,) = read_resolved_lock(Path(folder) / "pylock.toml", line.redacted_line).packages
+        return line.with_name(package.name)
 
     return replace(
-        requirements, requirements=tuple(one if one.requirement else name_of(one) for one in requirements.requirements)
+        requirements,
+        requirements=tuple(line if line.requirement else name_of(line) for line in requirements.requirements),
     )
 
 
-def _find_lost_extras(said: str, run: UvInvocation, rounds: BacktrackState) -> dict[str, str]:
+def _find_lost_extras(output: str, run: UvInvocation, rounds: BacktrackState) -> dict[str, str]:
     """Project -> a version without an extra that newer ones have: going back to it would silently install less."""
     lost: dict[str, str] = {}
-    for name, version, extra in _UNKNOWN_EXTRA_PATTERN.findall(flatten_text(strip_log(said))):
+    for name, version, extra in _UNKNOWN_EXTRA_PATTERN.findall(flatten_text(strip_log(output))):
         line = f"{name}[{extra}]>{version}"
-        asked = [one for one in run.requirements.requirements if one.name == name and not one.url]
-        alone = replace(run.requirements, requirements=(RequirementLine(line, "", Requirement(line)), *asked))
+        requested = [line for line in run.requirements.requirements if line.name == name and not line.url]
+        alone = replace(run.requirements, requirements=(RequirementLine(line, "", Requirement(line)), *requested))
         with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
             # whatever its form: sources of all projects
-            done = replace(run, requirements=alone, target=None)(Path(folder), replace(rounds, lower_bounds={}))
-        told = flatten_text(strip_log(done.stderr))
+            process = replace(run, requirements=alone, target=None)(Path(folder), replace(rounds, lower_bounds={}))
+        message = flatten_text(strip_log(process.stderr))
         # without a solution: whether it is for the sake of what the extra brings
-        brings = re.search(rf"\b{name}\[{re.escape(extra)}\]\S* depends on (?!{name}\b)", told)
-        found = "No solution found" not in told and not any(
-            one[0] == name for one in _UNKNOWN_EXTRA_PATTERN.findall(told)
+        brings = re.search(rf"\b{name}\[{re.escape(extra)}\]\S* depends on (?!{name}\b)", message)
+        has_solution = "No solution found" not in message and not any(
+            groups[0] == name for groups in _UNKNOWN_EXTRA_PATTERN.findall(message)
         )
-        if found or brings:
+        if has_solution or brings:
             lost[name] = version
     return lost
 
 
-def _find_avoided_projects(taken: Iterable[str], said: str, run: UvInvocation, rounds: BacktrackState) -> set[str]:
+def _find_avoided_projects(
+    selected_names: Iterable[str], output: str, run: UvInvocation, rounds: BacktrackState
+) -> set[str]:
     """Projects without any wheel for whose sake uv went back to an older release of what needs them."""
-    names = {canonicalize_name(name) for name, _ in REJECTED_PATTERN.findall(said)} - set(taken) - rounds.allow_sdist
+    names = (
+        {canonicalize_name(name) for name, _ in REJECTED_PATTERN.findall(output)}
+        - set(selected_names)
+        - rounds.allow_sdist
+    )
     if run.target is None:
         return set()
     return {name for name in names if _has_only_sdists(name, run) and allows_sdist(name, run)}
@@ -205,36 +219,38 @@ def _find_avoided_projects(taken: Iterable[str], said: str, run: UvInvocation, r
 def _has_only_sdists(name: str, run: UvInvocation) -> bool:
     """Whether the project has sources, and no release of it a wheel for the target."""
     files = list_index_files(name, run)
-    return not _filter_fitting_wheels(files, run) and any(not one.is_wheel for one in files)
+    return not _filter_fitting_wheels(files, run) and any(not file.is_wheel for file in files)
 
 
-def _minimize_sdists(made: Pylock, run: UvInvocation, rounds: BacktrackState, folder: Path) -> Pylock:
+def _minimize_sdists(pylock: Pylock, run: UvInvocation, rounds: BacktrackState, folder: Path) -> Pylock:
     """Of several projects whose sources were allowed on the way, only those that the solution cannot do without."""
     pinned = {
-        one.name for one in run.requirements.requirements if one.requirement and "==" in str(one.requirement.specifier)
+        line.name
+        for line in run.requirements.requirements
+        if line.requirement and "==" in str(line.requirement.specifier)
     }
     if len(rounds.allow_sdist) < 2:
-        return made
+        return pylock
     for name in sorted(rounds.allow_sdist - pinned):
         if _has_only_sdists(name, run):  # an older release of what needs it is no better way
             continue
         (folder / "pylock.toml").unlink(missing_ok=True)  # else uv prefers what stands there
         if run(folder, replace(rounds, allow_sdist=rounds.allow_sdist - {name})).returncode == 0:
             rounds.allow_sdist.discard(name)
-            made = read_resolved_lock(folder / "pylock.toml", run.target_name)
-    return made
+            pylock = read_resolved_lock(folder / "pylock.toml", run.target_name)
+    return pylock
 
 
-def _add_remarks(made: Pylock, said: str, run: UvInvocation) -> Pylock:
+def _add_remarks(pylock: Pylock, output: str, run: UvInvocation) -> Pylock:
     """The lock, with [packages.tool.offlinepack] on what selection says to the user.
 
     `yanked`: withdrawn, with the reason; `newer-without-wheel`: a newer release that wheels-first passed over;
     `newer-needs`: a newer release, and what it needs of which nothing fits.
     """
     withdrawn = {
-        (canonicalize_name(name), version): reason or "" for name, version, reason in YANKED_PATTERN.findall(said)
+        (canonicalize_name(name), version): reason or "" for name, version, reason in YANKED_PATTERN.findall(output)
     }
-    newer, needs = _find_newer_without_wheel(made, said, run), _find_held_back(made, said, run)
+    newer, needs = _find_newer_without_wheel(pylock, output, run), _find_held_back(pylock, output, run)
 
     def marked(package: Package) -> Package:
         remarks = {}
@@ -247,62 +263,62 @@ def _add_remarks(made: Pylock, said: str, run: UvInvocation) -> Pylock:
             remarks["newer-needs"] = needs[package.name]
         return replace(package, tool={**(package.tool or {}), "offlinepack": remarks}) if remarks else package
 
-    return replace(made, packages=[marked(one) for one in made.packages])
+    return replace(pylock, packages=[marked(package) for package in pylock.packages])
 
 
 def _redact_package_urls(package: Package, indexes: Indexes) -> Package:
     """Addresses as people may see them; the client of this run knows the whole ones."""
     changed: dict[str, Any] = {}
     for name in ("archive", "sdist"):
-        if (one := getattr(package, name)) is not None and one.url:
-            changed[name] = replace(one, url=indexes.hide_secrets(one.url))
+        if (file := getattr(package, name)) is not None and file.url:
+            changed[name] = replace(file, url=indexes.hide_secrets(file.url))
     if package.wheels:
         changed["wheels"] = [
-            replace(one, url=indexes.hide_secrets(one.url)) if one.url else one for one in package.wheels
+            replace(wheel, url=indexes.hide_secrets(wheel.url)) if wheel.url else wheel for wheel in package.wheels
         ]
     return replace(package, **changed)
 
 
-def _find_held_back(made: Pylock, said: str, run: UvInvocation) -> dict[str, list[Any]]:
+def _find_held_back(pylock: Pylock, output: str, run: UvInvocation) -> dict[str, list[Any]]:
     """Project -> the newest release that uv's log says it left again, and what that needs of which no file fits."""
-    taken = {str(one.name): one.version for one in made.packages}
-    barren = {canonicalize_name(name) for name, _ in REJECTED_PATTERN.findall(said)} - set(taken)
+    selected = {str(package.name): package.version for package in pylock.packages}
+    barren = {canonicalize_name(name) for name, _ in REJECTED_PATTERN.findall(output)} - set(selected)
     barren = {
         name for name in barren if (files := list_index_files(name, run)) and not _filter_fitting_wheels(files, run)
     }
-    left: dict[str, Version] = {}
-    for written, _, version in CANDIDATE_PATTERN.findall(said) if barren else ():
+    newest_seen: dict[str, Version] = {}
+    for written, _, version in CANDIDATE_PATTERN.findall(output) if barren else ():
         with contextlib.suppress(InvalidVersion):
-            own, other = taken.get(name := str(canonicalize_name(written))), Version(version)
-            if own is not None and other > left.get(name, own):
-                left[name] = other
-    found = {}
-    for name, newest in left.items():
+            selected_version, other = selected.get(name := str(canonicalize_name(written))), Version(version)
+            if selected_version is not None and other > newest_seen.get(name, selected_version):
+                newest_seen[name] = other
+    held_back = {}
+    for name, newest in newest_seen.items():
         line = f"{name}=={newest}"
         alone = replace(run.requirements, requirements=(RequirementLine(line, "", Requirement(line)),))
         with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
-            done = replace(run, requirements=alone, context=replace(run.context, offline=True))(
+            process = replace(run, requirements=alone, context=replace(run.context, offline=True))(
                 Path(folder), BacktrackState()
             )
         lacking = {
-            canonicalize_name(one) for one, _ in NO_WHEEL_PATTERN.findall(flatten_text(strip_log(done.stderr)))
+            canonicalize_name(name) for name, _ in NO_WHEEL_PATTERN.findall(flatten_text(strip_log(process.stderr)))
         } & barren
-        if done.returncode and lacking:
-            found[name] = [str(newest), sorted(lacking)]
-    return found
+        if process.returncode and lacking:
+            held_back[name] = [str(newest), sorted(lacking)]
+    return held_back
 
 
 def _filter_fitting_wheels(files: Iterable[IndexFile], run: UvInvocation) -> list[IndexFile]:
-    return [one for one in files if one.is_wheel and run.target and run.target.rank_wheel(one.filename) is not None]
+    return [file for file in files if file.is_wheel and run.target and run.target.rank_wheel(file.filename) is not None]
 
 
-def _find_newer_without_wheel(made: Pylock, said: str, run: UvInvocation) -> dict[str, str]:
+def _find_newer_without_wheel(pylock: Pylock, output: str, run: UvInvocation) -> dict[str, str]:
     """Project -> the newest release that the target holds down for want of a wheel.
 
     uv's log tells which releases it refused, and uv, asked for those alone, why: no wheel, or another Python.
     """
-    refused = find_rejected_versions(made, said)
-    suspects = [one for one in made.packages if one.name in refused]
+    refused = find_rejected_versions(pylock, output)
+    suspects = [package for package in pylock.packages if package.name in refused]
 
     def newest(package: Package) -> str | None:
         line = f"{package.name}>{package.version}"
@@ -311,10 +327,10 @@ def _find_newer_without_wheel(made: Pylock, said: str, run: UvInvocation) -> dic
         )
         with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
             # what it has just read is in its cache
-            done = replace(run, requirements=alone, context=replace(run.context, offline=True))(
+            process = replace(run, requirements=alone, context=replace(run.context, offline=True))(
                 Path(folder), BacktrackState()
             )
-        flat = flatten_text(strip_log(done.stderr))
+        flat = flatten_text(strip_log(process.stderr))
         without = {
             version
             for name, bounds in NO_WHEEL_PATTERN.findall(flat)
@@ -324,16 +340,16 @@ def _find_newer_without_wheel(made: Pylock, said: str, run: UvInvocation) -> dic
         # uv says the same of what was withdrawn, and of what is for another Python
         files = list_index_files(package.name, run) if without and run.target else []
         # some projects have thousands of files: no more names are parsed than may be meant
-        files = [one for one in files if any(f"-{version}" in one.filename for version in without)] or files
+        files = [file for file in files if any(f"-{version}" in file.filename for version in without)] or files
         without &= {
-            one.version
-            for one in files
-            if not one.is_yanked and run.target and one.supports_python(run.target.python_full_version)
+            file.version
+            for file in files
+            if not file.is_yanked and run.target and file.supports_python(run.target.python_full_version)
         }
         return str(max(without)) if without else None
 
     if not suspects:
         return {}
     with ThreadPoolExecutor(4) as pool:
-        found = zip(suspects, pool.map(newest, suspects), strict=True)
-    return {package.name: version for package, version in found if version}
+        newest_versions = zip(suspects, pool.map(newest, suspects), strict=True)
+    return {package.name: version for package, version in newest_versions if version}

@@ -12,14 +12,14 @@ from packaging.version import InvalidVersion, Version
 from offlinepack.net.urls import redact_text
 
 
-def find_rejected_versions(made: Pylock, said: str) -> dict[str, set[Version]]:
+def find_rejected_versions(pylock: Pylock, output: str) -> dict[str, set[Version]]:
     """Project -> releases newer than the one in the lock that uv's log says have no file it could take."""
-    tried = {(name, bounds): version for name, bounds, version in CANDIDATE_PATTERN.findall(said)}
-    taken = {one.name: one.version for one in made.packages if one.version}
+    tried = {(name, bounds): version for name, bounds, version in CANDIDATE_PATTERN.findall(output)}
+    selected = {package.name: package.version for package in pylock.packages if package.version}
     refused: dict[str, set[Version]] = {}
-    for key in REJECTED_PATTERN.findall(said):
+    for key in REJECTED_PATTERN.findall(output):
         with contextlib.suppress(KeyError, InvalidVersion):
-            if (version := Version(tried[key])) > taken[canonicalize_name(key[0])]:
+            if (version := Version(tried[key])) > selected[canonicalize_name(key[0])]:
                 refused.setdefault(key[0], set()).add(version)
     return refused
 
@@ -45,17 +45,17 @@ NO_WHEEL_PATTERN = re.compile(
 )
 
 
-def strip_log(said: str) -> str:
+def strip_log(output: str) -> str:
     """What uv says to people, without its log."""
-    return "\n".join(line for line in said.splitlines() if not line.startswith(("TRACE ", "DEBUG ")))
+    return "\n".join(line for line in output.splitlines() if not line.startswith(("TRACE ", "DEBUG ")))
 
 
-def flatten_text(said: str) -> str:
+def flatten_text(output: str) -> str:
     """On one line, and without the markers that uv writes behind names: numpy{python_full_version >= '3.12'}."""
-    return re.sub(r"\{[^{}]*\}", "", re.sub(r"\s+", " ", said))
+    return re.sub(r"\{[^{}]*\}", "", re.sub(r"\s+", " ", output))
 
 
-def shorten_output(said: str) -> str:
+def shorten_output(output: str) -> str:
     """The end of uv's words, without what no reader needs."""
-    kept = [line for line in said.splitlines() if line.strip() and not line.startswith(("warning:", "hint: Wheels"))]
-    return redact_text("\n".join(kept[-20:]))
+    lines = [line for line in output.splitlines() if line.strip() and not line.startswith(("warning:", "hint: Wheels"))]
+    return redact_text("\n".join(lines[-20:]))
