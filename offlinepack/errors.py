@@ -87,21 +87,21 @@ def make_read_error(path: Path, failed: OSError) -> OfflinepackError:
 def make_write_error(subject: Path, failed: OSError) -> ComputerError:
     """Why this file could not be written."""
     if failed.errno in (errno.ENOSPC, errno.EDQUOT):
-        found = error(
+        finding = error(
             "disk-full",
             subject,
             "The disk is full: {subject} was not written.",
             "Free space there, or name another place.",
         )
     elif failed.errno == errno.EFBIG:
-        found = error(
+        finding = error(
             "file-system-limit",
             subject,
             "The file system takes no file as large as {subject}.",
             "Write it in parts: --split 3900M.",
         )
     elif failed.errno in (errno.ENOENT, errno.ENOTDIR):
-        found = error(
+        finding = error(
             "no-such-folder",
             subject,
             "{subject} cannot be written: there is no folder {folder}.",
@@ -109,11 +109,11 @@ def make_write_error(subject: Path, failed: OSError) -> ComputerError:
             folder=subject.parent,
         )
     else:
-        found = error(
+        finding = error(
             "not-writable",
             subject,
             "{subject} cannot be written: {reason}.",
             "Name another place.",
             reason=explain_os_error(failed),
         )
-    return ComputerError(found)
+    return ComputerError(finding)

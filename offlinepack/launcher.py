@@ -40,9 +40,9 @@ def run_install_script(
         words = [python or sys.executable, "-I", "-B", str(code / "install.py"), *place, *arguments]
         pipe = subprocess.PIPE if capture else None
         try:
-            with subprocess.Popen(words, stdout=pipe, stderr=pipe, encoding="utf-8", errors="replace") as there:
-                out, err = there.communicate()
-            return subprocess.CompletedProcess(words, there.returncode, out, err)
+            with subprocess.Popen(words, stdout=pipe, stderr=pipe, encoding="utf-8", errors="replace") as process:
+                out, err = process.communicate()
+            return subprocess.CompletedProcess(words, process.returncode, out, err)
         except OSError as refused:
             raise MachineError(
                 error(
@@ -72,9 +72,9 @@ def run_installer(
     """
     words = list(arguments)
     opened = open_bundle(path)
-    beside = get_signature_path(path)
-    if not signature and beside.is_file():
-        words += ["--signature", str(beside)]
+    signature_path = get_signature_path(path)
+    if not signature and signature_path.is_file():
+        words += ["--signature", str(signature_path)]
     verify_signatures(opened, keys, signature)
     if path.is_dir():
         opened.check_documents()
@@ -91,9 +91,9 @@ def run_installer(
         voice.print_findings(refused.findings)
         return subprocess.CompletedProcess(words, voice.close(refused.exit_code, options.report))
     with _create_unpack_folder(place) as folder:
-        total = float(sum(one.size for one in opened.manifest.files))
-        what = text("unpacking {path} for {venv}", path=path, venv=place.venv)
-        for _ in watch(what, opened.unpack(folder), total, lambda one: one.size):
+        total = float(sum(file.size for file in opened.manifest.files))
+        title = text("unpacking {path} for {venv}", path=path, venv=place.venv)
+        for _ in watch(title, opened.unpack(folder), total, lambda file: file.size):
             pass
         open_bundle(folder).check_documents()
         return run_install_script(words, python, folder, capture)
@@ -103,8 +103,8 @@ def _preflight(opened: Bundle, options: Any, voice: Reporter) -> EnvironmentLoca
     """Where it goes; an error where this machine cannot take it, as far as that is known before it is unpacked."""
     work = plan_install(options, opened.manifest, voice)
     files, target = opened.manifest.files, opened.manifest.list_files(work.target)
-    wheels = {one.path: one.size for one in target if one.path.endswith(".whl")}
-    unpacked, written = sum(one.size for one in files), sum(one.size for one in target)
+    wheels = {file.path: file.size for file in target if file.path.endswith(".whl")}
+    unpacked, written = sum(file.size for file in files), sum(file.size for file in target)
     # what wheels hold is asked only where that might be too much
     roomy = shutil.disk_usage(find_existing_parent(work.location.generations_dir)).free > unpacked + 20 * written
     sizes = [] if roomy else opened.list_wheel_files(wheels)
@@ -121,7 +121,7 @@ def _create_unpack_folder(place: EnvironmentLocation) -> Iterator[Path]:
     Until then the folder above is locked: another run, or the next one after a kill, sees whether it is in use.
     """
     work = Path(place.get_path("work"))
-    made = [one for one in (work, *work.parents) if not one.exists()]
+    new_folders = [folder for folder in (work, *work.parents) if not folder.exists()]
     work.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(prefix=UNPACKED_PREFIX, dir=work, ignore_cleanup_errors=True) as folder:
@@ -135,6 +135,6 @@ def _create_unpack_folder(place: EnvironmentLocation) -> Iterator[Path]:
                     os.close(handle)
     finally:
         if not Path(place.get_path("lock")).exists():  # refused before anything else was written
-            for one in made:
+            for created in new_folders:
                 with contextlib.suppress(OSError):
-                    one.rmdir()
+                    created.rmdir()

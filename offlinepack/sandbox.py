@@ -59,8 +59,8 @@ def run_in_root(
     root = check_root(root)
     inside = {
         "root": str(root),
-        "command": [str(one) for one in command],
-        "binds": [[str(one.source.absolute()), one.mount_point, one.is_writable] for one in binds],
+        "command": [str(word) for word in command],
+        "binds": [[str(bind.source.absolute()), bind.mount_point, bind.is_writable] for bind in binds],
         "environment": {"PATH": DEFAULT_PATH, "HOME": "/root", "LANG": "C.UTF-8", **(environment or {})},
         "folder": folder,
         "changes": str(changes.absolute()) if changes else None,
@@ -73,7 +73,7 @@ def run_in_root(
         talk.seek(0)
         script = [sys.executable, "-I", "-S", __file__, base, str(talk.fileno())]
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 [*namespaces, "--propagation", "private", "--", *script],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -85,10 +85,12 @@ def run_in_root(
         except FileNotFoundError:
             raise ComputerError(_make_refusal_finding("unshare: not found", root)) from None
         talk.seek(0)
-        said = talk.read().decode("utf-8", "replace")
-        if said or done.returncode == _EXIT_REFUSED:
-            raise ComputerError(_make_refusal_finding(said or (done.stdout or b"").decode("utf-8", "replace"), root))
-    return done
+        answer = talk.read().decode("utf-8", "replace")
+        if answer or process.returncode == _EXIT_REFUSED:
+            raise ComputerError(
+                _make_refusal_finding(answer or (process.stdout or b"").decode("utf-8", "replace"), root)
+            )
+    return process
 
 
 @functools.cache
@@ -98,10 +100,10 @@ def supports_network_isolation() -> bool:
         return False
     command = [*_ISOLATION_COMMAND, *_make_user_options(), "--", "true"]
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False)
+        process = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return done.returncode == 0
+    return process.returncode == 0
 
 
 def run_without_network(
@@ -169,18 +171,18 @@ def _make_refusal_finding(reason: str, root: Path) -> Any:
     )
 
 
-def _enter_root(base: Path, told: Mapping[str, Any]) -> int:
+def _enter_root(base: Path, request: Mapping[str, Any]) -> int:
     """In the new namespaces, still with the host's files: build the tree, change to it, run the command."""
     new, state = base / "new", base / "state"
     _mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", base)
-    for one in (new, state):
-        one.mkdir()
-    if told["changes"]:
-        Path(told["changes"]).mkdir(parents=True, exist_ok=True)
-        _mount("--bind", told["changes"], state)
+    for folder in (new, state):
+        folder.mkdir()
+    if request["changes"]:
+        Path(request["changes"]).mkdir(parents=True, exist_ok=True)
+        _mount("--bind", request["changes"], state)
     for name in ("up", "work"):
         (state / name).mkdir(exist_ok=True)
-    layers = f"lowerdir={told['root']},upperdir={state / 'up'},workdir={state / 'work'}"
+    layers = f"lowerdir={request['root']},upperdir={state / 'up'},workdir={state / 'work'}"
     try:
         _mount("-t", "overlay", "overlay", "-o", layers, new)
     except OSError:  # without rights over the host's extended attributes
@@ -191,13 +193,13 @@ def _enter_root(base: Path, told: Mapping[str, Any]) -> int:
     _mount("-t", "proc", "proc", new / "proc")
     with contextlib.suppress(OSError):  # refused in some containers; nothing of ours reads it
         _mount("-t", "sysfs", "-o", "ro", "sysfs", new / "sys")
-    for source, place, writable in told["binds"]:
+    for source, place, writable in request["binds"]:
         _bind_mount(source, new / place.lstrip("/"), writable)
     os.umask(0o022)
     _enable_loopback()
     os.chroot(new)
-    os.chdir(told["folder"])
-    return _run_child(told)
+    os.chdir(request["folder"])
+    return _run_child(request)
 
 
 def _create_devices(folder: Path) -> None:
@@ -213,9 +215,9 @@ def _create_devices(folder: Path) -> None:
 
 def _mount(*arguments: str | Path) -> None:
     command = ["mount", *map(str, arguments)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-    if done.returncode:
-        raise OSError(done.stdout.decode("utf-8", "replace").strip())
+    process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    if process.returncode:
+        raise OSError(process.stdout.decode("utf-8", "replace").strip())
 
 
 def _bind_mount(source: str, place: Path, writable: bool) -> None:
@@ -240,18 +242,18 @@ def _enable_loopback() -> None:
         fcntl.ioctl(any_socket, 0x8914, struct.pack("16sh", b"lo", 0x1 | 0x40))
 
 
-def _run_child(told: Mapping[str, Any]) -> int:
+def _run_child(request: Mapping[str, Any]) -> int:
     """The command as a child of this process, which is the first here and so must reap what is left behind."""
     child = os.fork()
     if child == 0:
         try:
-            if told["uid"] is not None:
+            if request["uid"] is not None:
                 os.setgroups([])
-                os.setgid(told["uid"])
-                os.setuid(told["uid"])
-            os.execvpe(told["command"][0], told["command"], told["environment"])
+                os.setgid(request["uid"])
+                os.setuid(request["uid"])
+            os.execvpe(request["command"][0], request["command"], request["environment"])
         except FileNotFoundError:
-            _report_failure(f"no such command: {told['command'][0]}")
+            _report_failure(f"no such command: {request['command'][0]}")
         except OSError as problem:
             _report_failure(str(problem))
         os._exit(_EXIT_NOT_STARTED)

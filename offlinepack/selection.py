@@ -93,7 +93,7 @@ class Selection:
     @property
     def unbuilt_files(self) -> tuple[SelectedFile, ...]:
         """What is no wheel yet."""
-        return tuple(one for one in self.files if not one.is_wheel)
+        return tuple(file for file in self.files if not file.is_wheel)
 
 
 def select_files(pylock: Pylock, target: Target, requirements: Requirements) -> Selection:
@@ -103,16 +103,18 @@ def select_files(pylock: Pylock, target: Target, requirements: Requirements) -> 
     gaps: list[Finding] = []
     altered: list[Finding] = []
     findings: list[Finding] = []
-    taken: dict[str, Package] = {}
-    for package in sorted(pylock.packages, key=lambda one: (one.name, str(one.version), str(one.marker))):
+    by_filename: dict[str, Package] = {}
+    for package in sorted(
+        pylock.packages, key=lambda package: (package.name, str(package.version), str(package.marker))
+    ):
         if package.marker and not target.evaluate(
             package.marker, extras=requirements.extras, groups=_get_groups(pylock, requirements)
         ):
             continue
-        if package.name in taken:
-            gaps.append(_report_duplicate(package, taken[package.name], target))
+        if package.name in by_filename:
+            gaps.append(_report_duplicate(package, by_filename[package.name], target))
             continue
-        taken[package.name] = package
+        by_filename[package.name] = package
         offered, differing = _filter_by_hash(package, requirements)
         if differing:
             altered.append(differing)
@@ -149,17 +151,17 @@ def _report_duplicate(package: Package, other: Package, target: Target) -> Findi
 
 def _filter_by_hash(package: Package, requirements: Requirements) -> tuple[Package, Finding | None]:
     """Only the files with a hash that was asked for; where there is none, what was asked and what there is."""
-    asked = [one for one in requirements.requirements if one.name == package.name and one.hashes]
-    if not asked or package.is_direct:
-        return package, _check_archive_hash(package, asked)
-    wanted = {one.lower() for line in asked for one in line.hashes}
+    hashed_lines = [line for line in requirements.requirements if line.name == package.name and line.hashes]
+    if not hashed_lines or package.is_direct:
+        return package, _check_archive_hash(package, hashed_lines)
+    accepted = {value.lower() for line in hashed_lines for value in line.hashes}
 
     def is_asked(file: PackageWheel | PackageSdist) -> bool:
         # a hash of an algorithm that the index does not name is compared when the file is here
-        common = set(file.hashes) & {one.split(":")[0] for one in wanted}
-        return not common or any(f"{name}:{digest}".lower() in wanted for name, digest in file.hashes.items())
+        common = set(file.hashes) & {value.split(":")[0] for value in accepted}
+        return not common or any(f"{name}:{digest}".lower() in accepted for name, digest in file.hashes.items())
 
-    wheels = [one for one in package.wheels or () if is_asked(one)]
+    wheels = [wheel for wheel in package.wheels or () if is_asked(wheel)]
     sdist = package.sdist if package.sdist and is_asked(package.sdist) else None
     if not wheels and not sdist:
         files: list[PackageWheel | PackageSdist] = [*(package.wheels or ()), *filter(None, [package.sdist])]
@@ -169,19 +171,19 @@ def _filter_by_hash(package: Package, requirements: Requirements) -> tuple[Packa
             "{subject} {version}: no file of the index has a hash that {origins} asks for; it has {files}.",
             "If the index is right, correct the hashes; if the file was changed on its way, find out by whom.",
             version=package.version,
-            origins=[one.origin for one in asked],
-            files=[f"{one.filename} sha256:{one.hashes.get('sha256', '?')}" for one in files[:4]],
+            origins=[line.origin for line in hashed_lines],
+            files=[f"{file.filename} sha256:{file.hashes.get('sha256', '?')}" for file in files[:4]],
         )
     return dataclasses.replace(package, wheels=wheels or None, sdist=sdist), None
 
 
-def _check_archive_hash(package: Package, asked: Iterable[RequirementLine]) -> Finding | None:
+def _check_archive_hash(package: Package, lines: Iterable[RequirementLine]) -> Finding | None:
     if not package.archive:
         return None
-    for one in asked:
-        wanted = {each.lower() for each in one.hashes}
+    for line in lines:
+        accepted = {value.lower() for value in line.hashes}
         has = {f"{name}:{digest}".lower() for name, digest in package.archive.hashes.items()}
-        if {each.split(":")[0] for each in wanted} & {each.split(":")[0] for each in has} and not wanted & has:
+        if {value.split(":")[0] for value in accepted} & {value.split(":")[0] for value in has} and not accepted & has:
             return error(
                 "hash-not-asked-of-address",
                 package.name,
@@ -189,8 +191,8 @@ def _check_archive_hash(package: Package, asked: Iterable[RequirementLine]) -> F
                 "If the file is right, correct the hash; if it was changed on its way, find out by whom.",
                 url=redact_text(package.archive.url or package.archive.path or ""),
                 has=sorted(has),
-                origin=one.origin,
-                wanted=sorted(wanted),
+                origin=line.origin,
+                wanted=sorted(accepted),
             )
     return None
 
@@ -200,7 +202,7 @@ def _filter_by_format(package: Package, requirements: Requirements) -> Package:
     if package.is_direct:
         return package
     # pip: of wheels with the same tags the one with the highest build tag
-    wheels = sorted(package.wheels or (), key=lambda one: _parse_build_tag(one.filename), reverse=True)
+    wheels = sorted(package.wheels or (), key=lambda wheel: _parse_build_tag(wheel.filename), reverse=True)
     return dataclasses.replace(
         package,
         wheels=wheels if requirements.allows_wheel(package.name) else None,
@@ -242,11 +244,11 @@ def _select_file(package: Package, target: Target, requirements: Requirements) -
             target=target.name,
             python=target.environment["python_full_version"],
         )
-    tags = target.filter_tags(one.filename for one in package.wheels or ())
+    tags = target.filter_tags(wheel.filename for wheel in package.wheels or ())
     try:
         [(_, file)] = alone.select(environment=target.environment, tags=tags)  # type: ignore[arg-type]
     except PylockSelectError:
-        return _report_missing_file(package, [one.filename for one in package.wheels or ()], target, requirements)
+        return _report_missing_file(package, [wheel.filename for wheel in package.wheels or ()], target, requirements)
     return file
 
 

@@ -41,15 +41,15 @@ def sign_manifest(data: bytes, key: Path) -> bytes:
     # a token's "touch me" is told on stderr: it has to be seen
     shown = sys.stderr.isatty() and _is_on_security_key(key)
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command, input=data, stdout=subprocess.PIPE, stderr=None if shown else subprocess.PIPE, check=False
         )
     except OSError as failed:
         raise ComputerError(
             error("no-ssh-keygen", "ssh-keygen", "{subject} cannot be started.", _OPENSSH_ADVICE)
         ) from failed
-    words = (done.stderr or b"").decode("utf-8", "replace").strip()
-    if done.returncode or not done.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):
+    words = (process.stderr or b"").decode("utf-8", "replace").strip()
+    if process.returncode or not process.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):
         if re.search(r"(illegal|unknown|invalid) option|usage:", words):
             raise ComputerError(
                 error("old-ssh-keygen", "ssh-keygen", "This ssh-keygen cannot sign.", _OPENSSH_ADVICE, log=words)
@@ -63,7 +63,7 @@ def sign_manifest(data: bytes, key: Path) -> bytes:
                 log=words,
             )
         )
-    return done.stdout.replace(b"\r\n", b"\n")
+    return process.stdout.replace(b"\r\n", b"\n")
 
 
 def _is_on_security_key(key: Path) -> bool:
@@ -99,27 +99,27 @@ def write_signature(bundle: Path, signature: bytes) -> Path:
     return place
 
 
-def read_signatures(bundle: Bundle, given: Sequence[Path] = ()) -> list[tuple[str, bytes]]:
+def read_signatures(bundle: Bundle, paths: Sequence[Path] = ()) -> list[tuple[str, bytes]]:
     """Name and bytes of each signature: those inside, `<bundle>.sig` beside it, and the files that were given."""
-    found = list(bundle.signatures.items())
+    signatures = list(bundle.signatures.items())
     lies = get_signature_path(bundle.path)
-    for place in ([lies] if lies.is_file() else []) + list(given):
+    for place in ([lies] if lies.is_file() else []) + list(paths):
         try:
             with place.open("rb") as file:
-                found.append((str(place), file.read(_MAX_SIGNATURE_SIZE)))
+                signatures.append((str(place), file.read(_MAX_SIGNATURE_SIZE)))
         except OSError as failed:
             reason = os.strerror(failed.errno or 0)
             raise UsageError(
                 error("no-signature", place, "The signature {subject} cannot be read: {reason}.", reason=reason)
             ) from failed
-    return found
+    return signatures
 
 
 def verify_signatures(opened: Bundle, keys: Sequence[str], signature: str | None) -> list[Finding]:
     """A note for each file of keys, those of this machine's trust.ini among them; IntegrityError where one lacks."""
-    wanted = [*keys, *required_keys(POLICY_PATH)]
+    required = [*keys, *required_keys(POLICY_PATH)]
     check_embedded_signatures(opened.manifest_bytes, list(opened.signatures.items()))
-    if not wanted:
+    if not required:
         return []
-    given = [Path(signature)] if signature else []
-    return check_signatures(opened.manifest_bytes, read_signatures(opened, given), wanted)
+    paths = [Path(signature)] if signature else []
+    return check_signatures(opened.manifest_bytes, read_signatures(opened, paths), required)

@@ -82,12 +82,12 @@ class Store:
         return platformdirs.user_cache_path("offlinepack", appauthor=False)
 
     @classmethod
-    def open(cls, cache_dir: Path | None, beside: Path | None = None) -> Store:
+    def open(cls, cache_dir: Path | None, near: Path | None = None) -> Store:
         """The store in this --cache-dir. None: one that is gone when its `with` ends, made in the folder `beside`."""
         if cache_dir is not None:
             return cls(cache_dir / "store")
-        with _translate_disk_errors(beside or Path(tempfile.gettempdir())):
-            folder = tempfile.TemporaryDirectory(prefix=".offlinepack-", dir=beside, ignore_cleanup_errors=True)
+        with _translate_disk_errors(near or Path(tempfile.gettempdir())):
+            folder = tempfile.TemporaryDirectory(prefix=".offlinepack-", dir=near, ignore_cleanup_errors=True)
         store = cls(Path(folder.name))
         store._temporary_folder = folder
         return store
@@ -155,8 +155,8 @@ class Store:
             self._remove_stale_partials()
             partial = self.path / "partial"
             partial.mkdir(parents=True, exist_ok=True)
-            known = {kind: digest for kind, digest in (hashes or {}).items() if kind in _HASH_NAMES}
-            incoming = PartialFile(self, name, sha256, partial, resume_as, known, origin)
+            known_hashes = {kind: digest for kind, digest in (hashes or {}).items() if kind in _HASH_NAMES}
+            incoming = PartialFile(self, name, sha256, partial, resume_as, known_hashes, origin)
         try:
             yield incoming
         finally:
@@ -173,9 +173,9 @@ class Store:
 
         A file's time tells of what touched it, not of a disk that fails silently.
         """
-        damaged = [one for one in sorted(self._used_hashes) if self._is_damaged(self.get_file_path(one))]
-        for one in damaged:
-            self.discard(one)
+        damaged = [value for value in sorted(self._used_hashes) if self._is_damaged(self.get_file_path(value))]
+        for path in damaged:
+            self.discard(path)
         return damaged
 
     @staticmethod
@@ -197,11 +197,11 @@ class Store:
     def set_cached(self, sha256: str, kind: str, value: Any, version: int = 1) -> None:
         """Keep what was found out about a file (anything JSON can say). A store that cannot be written forgets it."""
         path = self._get_cache_path(sha256, kind, version)
-        beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+        temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            beside.write_text(json.dumps(value, separators=(",", ":")), "utf-8")
-            beside.replace(path)
+            temporary.write_text(json.dumps(value, separators=(",", ":")), "utf-8")
+            temporary.replace(path)
 
     def get_file_path(self, sha256: str) -> Path:
         digest = sha256.lower()
@@ -219,9 +219,9 @@ class Store:
             return
         self._has_removed_partials = True
         with contextlib.suppress(OSError):
-            for one in os.scandir(self.path / "partial"):
-                if time.time() - one.stat().st_mtime > PARTIAL_FILE_LIFETIME:
-                    Path(one.path).unlink(missing_ok=True)
+            for entry in os.scandir(self.path / "partial"):
+                if time.time() - entry.stat().st_mtime > PARTIAL_FILE_LIFETIME:
+                    Path(entry.path).unlink(missing_ok=True)
 
 
 class PartialFile:
@@ -270,10 +270,10 @@ class PartialFile:
         if not self._is_resumable or not self.size:
             return {}
         try:
-            found = json.loads(self._path.with_suffix(".json").read_bytes())
+            facts = json.loads(self._path.with_suffix(".json").read_bytes())
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return facts if isinstance(facts, dict) else {}
 
     def save_resume_info(self, note: Mapping[str, Any]) -> None:
         """Keep a few words beside the partial file, for the run that takes it up."""
@@ -377,14 +377,14 @@ class PartialFile:
 
     def _find_mismatches(self) -> list[tuple[str, str, str]]:
         self._flush()
-        found = []
+        entries = []
         if self._expected_sha256 and self._digest.hexdigest() != self._expected_sha256:
-            found.append(("sha256", self._expected_sha256, self._digest.hexdigest()))
+            entries.append(("sha256", self._expected_sha256, self._digest.hexdigest()))
         for kind, expected in self._expected_hashes.items():
             actual = self._extra_digests[kind].hexdigest()
             if actual != expected.lower():
-                found.append((kind, expected, actual))
-        return found
+                entries.append((kind, expected, actual))
+        return entries
 
     def _close_file(self) -> None:
         if self._file is not None:
@@ -461,25 +461,25 @@ def _translate_disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as problem:
         if problem.errno in (errno.ENOSPC, errno.EDQUOT):
-            found = error(
+            finding = error(
                 "disk-full",
                 path,
                 "The disk is full: {subject} could not be written.",
                 "Free some space there, or name another place with --cache-dir.",
             )
         elif problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            found = error(
+            finding = error(
                 "no-permission",
                 path,
                 "{subject} may not be written by this user.",
                 "Name a place that may be written with --cache-dir, or have the rights there mended.",
             )
         else:
-            found = error(
+            finding = error(
                 "disk-failed",
                 path,
                 "{subject} could not be read or written: {words}.",
                 "Look at the disk, or name another place with --cache-dir.",
                 words=problem.strerror or problem,
             )
-        raise ComputerError(found) from problem
+        raise ComputerError(finding) from problem

@@ -96,7 +96,7 @@ def read_index_tables(path: Path) -> dict[str, Any]:
     ]
     if wrong:
         raise SourceError(*wrong)
-    return {**index_tables, "beside": path.absolute().parent}
+    return {**index_tables, "project_folder": path.absolute().parent}
 
 
 def read_policy_table(path: Path) -> tuple[dict[str, Any], str, Callable[[str], str]] | None:

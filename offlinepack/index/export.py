@@ -24,7 +24,7 @@ def make_uv_arguments(indexes: Indexes) -> tuple[list[str], dict[str, str]]:
     """
     arguments = ["--index-strategy", "first-index", "--keyring-provider", "disabled"]
     environment = {"UV_NO_CONFIG": "1"}
-    shown = [] if indexes.no_index else [one for one in indexes.indexes if not one.is_explicit]
+    shown = [] if indexes.no_index else [index for index in indexes.indexes if not index.is_explicit]
     for at, index in enumerate(shown):
         name = f"index{indexes.indexes.index(index) + 1}"
         arguments += ["--default-index" if at == len(shown) - 1 else "--index", f"{name}={index.url}"]
@@ -61,21 +61,28 @@ def make_uv_project(indexes: Indexes, requirements: Iterable[str]) -> str:
     uv heeds a source only for what that file itself depends on: name there what has one, and lock again where one
     turns up that was not named. '' where none of the requirements has a source.
     """
-    mine = {line: re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in requirements}
-    mine = {line: canonicalize_name(name) for line, name in mine.items()}
-    mine = {line: name for line, name in mine.items() if name in indexes.sources}
-    if not mine:
+    project_of = {line: re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in requirements}
+    project_of = {line: canonicalize_name(name) for line, name in project_of.items()}
+    project_of = {line: name for line, name in project_of.items() if name in indexes.sources}
+    if not project_of:
         return ""
-    lines = ["[project]", 'name = "offlinepack-sources"', 'version = "0"', f"dependencies = {json.dumps([*mine])}"]
-    used = {indexes.sources[name] for name in mine.values()}
+    lines = [
+        "[project]",
+        'name = "offlinepack-sources"',
+        'version = "0"',
+        f"dependencies = {json.dumps([*project_of])}",
+    ]
+    used = {indexes.sources[name] for name in project_of.values()}
     for at, index in enumerate(indexes.indexes):
         if index.name in used:
             lines += ["[[tool.uv.index]]", f'name = "index{at + 1}"', f"url = {json.dumps(index.url)}"]
             lines.append("explicit = true")
             used.discard(index.name)
-    names = {one.name: f"index{at + 1}" for at, one in reversed([*enumerate(indexes.indexes)])}
+    names = {index.name: f"index{at + 1}" for at, index in reversed([*enumerate(indexes.indexes)])}
     lines.append("[tool.uv.sources]")
-    lines += [f'{json.dumps(name)} = {{ index = "{names[indexes.sources[name]]}" }}' for name in set(mine.values())]
+    lines += [
+        f'{json.dumps(name)} = {{ index = "{names[indexes.sources[name]]}" }}' for name in set(project_of.values())
+    ]
     return "\n".join([*lines, ""])
 
 
@@ -93,14 +100,14 @@ def make_pip_arguments(indexes: Indexes) -> tuple[list[str], dict[str, str]]:
     Explicit indexes are among them, since pip knows no sources; who runs it keeps projects to their index.
     """
     environment = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    addresses = [_add_login(indexes, one) for one in ([] if indexes.no_index else indexes.indexes)]
+    addresses = [_add_login(indexes, index) for index in ([] if indexes.no_index else indexes.indexes)]
     if addresses:
         environment["PIP_INDEX_URL"] = addresses[0]
         environment["PIP_EXTRA_INDEX_URL"] = " ".join(addresses[1:])
     else:
         environment["PIP_NO_INDEX"] = "1"
     # pip splits these at spaces
-    links = [Path(one).absolute().as_uri() if "://" not in one else one for one in indexes.find_links]
+    links = [Path(link).absolute().as_uri() if "://" not in link else link for link in indexes.find_links]
     environment["PIP_FIND_LINKS"] = " ".join(links)
     environment["PIP_TRUSTED_HOST"] = " ".join(indexes.trusted_hosts)
     environment["PIP_KEYRING_PROVIDER"] = "disabled"

@@ -56,7 +56,7 @@ class IndexOptions:
 
 
 def merge_unique(first: tuple, second: tuple) -> tuple:  # type: ignore[type-arg]
-    return first + tuple(one for one in second if one not in first)
+    return first + tuple(member for member in second if member not in first)
 
 
 PUBLIC_INDEX_URL = "https://pypi.org/simple/"
@@ -160,10 +160,10 @@ class IndexFile:
         try:
             # Python 3.10 reads neither Z nor every number of digits
             plain = re.sub(r"\.(\d+)", lambda m: f".{m[1][:6]:0<6}", self.upload_time.replace("Z", "+00:00"))
-            found = datetime.fromisoformat(plain)
+            moment = datetime.fromisoformat(plain)
         except ValueError:
             return None
-        return found if found.tzinfo else found.replace(tzinfo=UTC)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -207,18 +207,18 @@ class Indexes:
 
     def with_options(self, options: IndexOptions) -> Indexes:
         """These, and what a requirements file says; --index-url of the command line stands before the file's."""
-        found = list(self.indexes)
-        if options.index_url and not any(one.origin == "--index-url" for one in found):
-            found = [
+        indexes = list(self.indexes)
+        if options.index_url and not any(index.origin == "--index-url" for index in indexes):
+            indexes = [
                 make_index(options.index_url, "requirements", default=True),
-                *(one for one in found if not one.is_default),
+                *(index for index in indexes if not index.is_default),
             ]
-        found += [make_index(one, "requirements") for one in options.extra_index_urls]
+        indexes += [make_index(url, "requirements") for url in options.extra_index_urls]
         notes = list(self.notes)
         no_index = self.no_index or options.no_index
         return replace(
             self,
-            indexes=order_indexes(found, no_index, notes),
+            indexes=order_indexes(indexes, no_index, notes),
             no_index=no_index,
             find_links=remove_duplicates([*self.find_links, *resolve_find_links(options.find_links, (), notes)]),
             trusted_hosts=remove_duplicates([*self.trusted_hosts, *options.trusted_hosts]),
@@ -239,8 +239,8 @@ class Indexes:
         """The indexes that may have this project, in order: its source alone, or all that are not explicit."""
         source = self.sources.get(canonicalize_name(project))
         if source is not None:
-            return tuple(one for one in self.indexes if one.name == source)
-        return tuple(one for one in self.indexes if not one.is_explicit)
+            return tuple(index for index in self.indexes if index.name == source)
+        return tuple(index for index in self.indexes if not index.is_explicit)
 
     def with_sources(self, sources: Mapping[str, Any]) -> Indexes:
         """`sources` as the settings write them: an index's name or address, {index = name}, or a list with markers."""
@@ -249,9 +249,9 @@ class Indexes:
         conditional: dict[str, tuple[tuple[str, str], ...]] = {}
         for project, value in sources.items():
             choices: list[tuple[str, str]] = []
-            for one in value if isinstance(value, list) else [value]:
-                name = one.get("index") if isinstance(one, Mapping) else one
-                marker = str(one.get("marker", "")) if isinstance(one, Mapping) else ""
+            for member in value if isinstance(value, list) else [value]:
+                name = member.get("index") if isinstance(member, Mapping) else member
+                marker = str(member.get("marker", "")) if isinstance(member, Mapping) else ""
                 if name is None:  # a path, a repository: that is a requirement's part
                     continue
                 if "://" in str(name):
@@ -261,7 +261,7 @@ class Indexes:
                     choices.append((str(name), str(Marker(marker)) if marker else ""))
                 except InvalidMarker as problem:
                     raise SourceError(_make_source_finding(project, problem)) from problem
-                if not self.no_index and name not in {one.name for one in indexes}:
+                if not self.no_index and name not in {index.name for index in indexes}:
                     raise UsageError(
                         error(
                             "no-such-index",
@@ -333,21 +333,21 @@ class Indexes:
 
     def restore_secrets(self, url: str) -> str:
         """The address with the secrets that it was once seen with."""
-        found: str = self.cache.get(("whole", url), url)
-        return found
+        public_url: str = self.cache.get(("whole", url), url)
+        return public_url
 
     def _find_index(self, url: str) -> Index | None:
         """The index that this address belongs to: the same host, and the longest common path."""
         parts = urlsplit(url)
         same = [
-            one
-            for one in self.indexes
-            if urlsplit(one.url).netloc == parts.netloc
-            and not (one.url.startswith("https:") and parts.scheme == "http")
+            index
+            for index in self.indexes
+            if urlsplit(index.url).netloc == parts.netloc
+            and not (index.url.startswith("https:") and parts.scheme == "http")
         ]
         return max(
             same,
-            key=lambda one: len(os.path.commonpath([urlsplit(one.url).path or "/", parts.path or "/"])),
+            key=lambda index: len(os.path.commonpath([urlsplit(index.url).path or "/", parts.path or "/"])),
             default=None,
         )
 
@@ -355,8 +355,8 @@ class Indexes:
         """Ask the keyring for (service, user); None where there is none. As pip: the module first, then the program."""
         if "keyring" not in self.cache:
             self.cache["keyring"] = find_keyring(self.keyring_provider)
-        found: Callable[[str, str | None], tuple[str, str] | None] | None = self.cache["keyring"]
-        return found
+        ask_keyring: Callable[[str, str | None], tuple[str, str] | None] | None = self.cache["keyring"]
+        return ask_keyring
 
     def _find_keyring_login(self, services: Iterable[str], user: str | None) -> Login | None:
         ask = self._get_keyring()
@@ -388,7 +388,7 @@ def parse_project_name(filename: str) -> str:
 
 def _parse_version(filename: str) -> Version | None:
     """The version in the name of a wheel or sdist; None where that is not one."""
-    stem = next((filename.removesuffix(one) for one in _ARCHIVE_SUFFIXES if filename.endswith(one)), "")
+    stem = next((filename.removesuffix(suffix) for suffix in _ARCHIVE_SUFFIXES if filename.endswith(suffix)), "")
     try:
         return Version(stem.split("-")[1] if filename.endswith(".whl") else stem.rpartition("-")[2])
     except (InvalidVersion, IndexError):
@@ -415,56 +415,56 @@ def make_index(
     return Index(bare, name, explicit, default, origin, user, login, missing_statuses=more.get("missing") or missing)
 
 
-def order_indexes(found: Iterable[Index], no_index: bool, notes: list[Finding]) -> tuple[Index, ...]:
+def order_indexes(indexes: Iterable[Index], no_index: bool, notes: list[Finding]) -> tuple[Index, ...]:
     """Each address once, the public index after the others; folders that are not there are left out, with a note."""
     if no_index:
         return ()
-    kept: dict[str, Index] = {}
-    for one in found:
-        path = get_local_path(one.url)
+    by_url: dict[str, Index] = {}
+    for index in indexes:
+        path = get_local_path(index.url)
         if path is not None and not path.is_dir():
             notes.append(
                 warning(
                     "index-not-there",
-                    one.url,
+                    index.url,
                     "The index {subject}, named by {origin}, is not there and is left out.",
                     "Mend or remove it there.",
-                    origin=one.origin,
+                    origin=index.origin,
                 )
             )
-        elif one.url not in kept:
-            kept[one.url] = one
-        elif one.login and not kept[one.url].login:
-            kept[one.url] = replace(kept[one.url], login=one.login, user=one.user)
-    return tuple(sorted(kept.values(), key=lambda one: 2 if one.is_fallback else one.url == PUBLIC_INDEX_URL))
+        elif index.url not in by_url:
+            by_url[index.url] = index
+        elif index.login and not by_url[index.url].login:
+            by_url[index.url] = replace(by_url[index.url], login=index.login, user=index.user)
+    return tuple(sorted(by_url.values(), key=lambda index: 2 if index.is_fallback else index.url == PUBLIC_INDEX_URL))
 
 
-def resolve_find_links(given: Iterable[str], configured: Iterable[str], notes: list[Finding]) -> tuple[str, ...]:
+def resolve_find_links(given_links: Iterable[str], configured: Iterable[str], notes: list[Finding]) -> tuple[str, ...]:
     """Find-links places; a folder that a flag names must be there, one of the settings is left out, with a note."""
-    found, lacking = [], []
-    for one in given:
-        path = get_local_path(one)
+    links, lacking = [], []
+    for link in given_links:
+        path = get_local_path(link)
         if path is not None and not path.exists():
             lacking.append(
-                error("no-find-links", one, "{subject}, named by --find-links, is not there.", "Check the path.")
+                error("no-find-links", link, "{subject}, named by --find-links, is not there.", "Check the path.")
             )
-        found.append(one if path is None or "://" in one else str(path.absolute()))
+        links.append(link if path is None or "://" in link else str(path.absolute()))
     if lacking:
         raise UsageError(*lacking)
-    for one in configured:
-        path = get_local_path(one)
+    for link in configured:
+        path = get_local_path(link)
         if path is not None and not path.exists():
             notes.append(
                 warning(
                     "find-links-not-there",
-                    one,
+                    link,
                     "{subject}, a find-links place of the settings, is not there and is left out.",
                     "Mend or remove it there.",
                 )
             )
         else:
-            found.append(one if path is None or "://" in one else str(path.absolute()))
-    return remove_duplicates(found)
+            links.append(link if path is None or "://" in link else str(path.absolute()))
+    return remove_duplicates(links)
 
 
 def _make_source_finding(project: str, problem: Exception) -> Finding:

@@ -92,21 +92,21 @@ def _normalize_option(name: str) -> str:
 
 def _find_config_files() -> list[Path]:
     """pip.conf's places, the weakest first; none where PIP_CONFIG_FILE is the null device."""
-    given = os.environ.get("PIP_CONFIG_FILE")
-    if given == os.devnull:
+    config_file = os.environ.get("PIP_CONFIG_FILE")
+    if config_file == os.devnull:
         return []
     name = "pip.ini" if sys.platform == "win32" else "pip.conf"
     if sys.platform == "darwin":
         shared = platformdirs.site_data_dir("pip", appauthor=False, multipath=True).split(os.pathsep)
-        own = Path(platformdirs.user_data_dir("pip", appauthor=False))
-        own = own if own.is_dir() else expand_home("~/.config/pip")
+        user_folder = Path(platformdirs.user_data_dir("pip", appauthor=False))
+        user_folder = user_folder if user_folder.is_dir() else expand_home("~/.config/pip")
     else:
         shared = platformdirs.site_config_dir("pip", appauthor=False, multipath=True).split(os.pathsep)
-        own = Path(platformdirs.user_config_dir("pip", appauthor=False, roaming=True))
-    places = [Path(one) / name for one in shared]
+        user_folder = Path(platformdirs.user_config_dir("pip", appauthor=False, roaming=True))
+    places = [Path(folder) / name for folder in shared]
     if sys.platform not in ("darwin", "win32"):
         places.append(Path("/etc") / name)
-    if not (given and Path(given).exists()):
-        places += [expand_home("~/pip" if sys.platform == "win32" else "~/.pip") / name, own / name]
+    if not (config_file and Path(config_file).exists()):
+        places += [expand_home("~/pip" if sys.platform == "win32" else "~/.pip") / name, user_folder / name]
     places.append(Path(os.environ.get("VIRTUAL_ENV") or sys.prefix) / name)
-    return [*places, *([Path(given)] if given else [])]
+    return [*places, *([Path(config_file)] if config_file else [])]

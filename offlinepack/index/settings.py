@@ -44,7 +44,7 @@ def read_settings(
     *,
     index: Iterable[Mapping[str, Any]] = (),
     sources: Mapping[str, Any] | None = None,
-    beside: Path | None = None,
+    project_folder: Path | None = None,
     folder: Path | None = None,
 ) -> Indexes:
     """What the flags say, then [tool.offlinepack]'s `index` and `sources`, UV_*, uv's settings, PIP_*, pip.conf.
@@ -54,22 +54,25 @@ def read_settings(
     its index, a folder of --find-links that is not there.
     """
     uv, pip = UvConfig(folder or Path.cwd()), PipConfig()
-    found: list[Index] = []
+    listed: list[Index] = []
     if index_url:
-        found.append(make_index(index_url, "--index-url", default=True))
-    found += [make_index(one, "--extra-index-url") for one in extra_index_url]
-    found += parse_index_tables(index, "[[tool.offlinepack.index]]", beside)
-    found += [*uv.indexes]
-    if not any(one.is_default for one in (*found, *uv.default_indexes)) and (url := pip.get("index-url")):
-        found.append(make_index(url, pip.get_origin("index-url"), default=True))
-    for one in pip.get_list("extra-index-url"):
-        found.append(
-            replace(make_index(one, pip.get_origin("extra-index-url")), is_fallback=get_local_path(one) is not None)
+        listed.append(make_index(index_url, "--index-url", default=True))
+    listed += [make_index(url, "--extra-index-url") for url in extra_index_url]
+    listed += parse_index_tables(index, "[[tool.offlinepack.index]]", project_folder)
+    listed += [*uv.indexes]
+    if not any(index.is_default for index in (*listed, *uv.default_indexes)) and (url := pip.get("index-url")):
+        listed.append(make_index(url, pip.get_origin("index-url"), default=True))
+    for extra_url in pip.get_list("extra-index-url"):
+        listed.append(
+            replace(
+                make_index(extra_url, pip.get_origin("extra-index-url")),
+                is_fallback=get_local_path(extra_url) is not None,
+            )
         )
-    if not any(one.is_default for one in found):
-        found += uv.default_indexes or [Index(PUBLIC_INDEX_URL, is_default=True)]
+    if not any(index.is_default for index in listed):
+        listed += uv.default_indexes or [Index(PUBLIC_INDEX_URL, is_default=True)]
     notes: list[Finding] = []
-    made = Indexes(
+    indexes = Indexes(
         find_links=resolve_find_links(find_links, (*uv.find_links, *pip.find_links), notes),
         no_index=no_index or uv.no_index or pip.get_bool("no-index"),
         cert=_expand_path(
@@ -83,5 +86,5 @@ def read_settings(
         timeout=pip.get_int("timeout") or pip.get_int("default-timeout"),
         notes=(),
     )
-    made = replace(made, indexes=order_indexes(found, made.no_index, notes))
-    return replace(made.with_sources({**uv.sources, **(sources or {})}), notes=tuple(notes))
+    indexes = replace(indexes, indexes=order_indexes(listed, indexes.no_index, notes))
+    return replace(indexes.with_sources({**uv.sources, **(sources or {})}), notes=tuple(notes))

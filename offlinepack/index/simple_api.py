@@ -26,8 +26,8 @@ def find_project_files(name: str, indexes: Indexes, client: Client) -> list[Inde
 
     FetchError where none has it, or one that comes before cannot be asked: then nobody knows who would have won.
     """
-    found = find_project(name, indexes, client)
-    if found is None:
+    project = find_project(name, indexes, client)
+    if project is None:
         places = [*map(str, indexes.select_indexes(name)), *map(redact_url, indexes.find_links)]
         raise FetchError(
             error(
@@ -38,7 +38,7 @@ def find_project_files(name: str, indexes: Indexes, client: Client) -> list[Inde
                 places=places or [text("no place at all (--no-index)")],
             )
         )
-    return list(found.files)
+    return list(project.files)
 
 
 def find_project(name: str, indexes: Indexes, client: Client, only: Collection[str] = ()) -> Project | None:
@@ -47,25 +47,28 @@ def find_project(name: str, indexes: Indexes, client: Client, only: Collection[s
     `only`: names of the files that are asked about; others may be left out, which is a good deal faster.
     """
     project = canonicalize_name(name)
-    linked = tuple(one for one in list_linked_files(indexes, client) if one.project == project)
+    linked = tuple(file for file in list_linked_files(indexes, client) if file.project == project)
     for index in () if indexes.no_index else indexes.select_indexes(project):
-        found = _read_project(project, index, indexes, client, only)
-        if found is not None:
-            return replace(found, files=(*found.files, *linked))
+        page = _read_project(project, index, indexes, client, only)
+        if page is not None:
+            return replace(page, files=(*page.files, *linked))
     return Project(project, None, linked) if linked else None
 
 
 def find_shadowed_projects(name: str, indexes: Indexes, client: Client) -> list[Project]:
     """The same name on the indexes after the one that wins: what merging them, as pip does, would have added."""
-    project, found = canonicalize_name(name), []
+    project, pages = canonicalize_name(name), []
     for index in () if indexes.no_index else indexes.select_indexes(project):
         try:
-            one = _read_project(project, index, indexes, client)
+            page = _read_project(project, index, indexes, client)
         except FetchError:
             continue
-        found += [one] if one else []
-    known = {one.filename for one in (*found[0].files, *list_linked_files(indexes, client))} if found else set()
-    return [replace(one, files=tuple(each for each in one.files if each.filename not in known)) for one in found[1:]]
+        pages += [page] if page else []
+    known_names = {file.filename for file in (*pages[0].files, *list_linked_files(indexes, client))} if pages else set()
+    return [
+        replace(page, files=tuple(file for file in page.files if file.filename not in known_names))
+        for page in pages[1:]
+    ]
 
 
 def check_indexes(names: Iterable[str], indexes: Indexes, client: Client) -> None:
@@ -82,7 +85,7 @@ def check_indexes(names: Iterable[str], indexes: Indexes, client: Client) -> Non
             try:
                 _read_project(canonicalize_name(name), index, indexes, client)
             except FetchError as failure:
-                findings.update({(index.url, one.render()): one for one in failure.findings})
+                findings.update({(index.url, finding.render()): finding for finding in failure.findings})
     if findings:
         raise FetchError(*findings.values())
 
@@ -90,17 +93,21 @@ def check_indexes(names: Iterable[str], indexes: Indexes, client: Client) -> Non
 def list_linked_files(indexes: Indexes, client: Client) -> tuple[IndexFile, ...]:
     """All distributions in the find-links places; read once."""
     if "linked" not in indexes.cache:
-        indexes.cache["linked"] = tuple(one for link in indexes.find_links for one in _read_link(link, indexes, client))
-    found: tuple[IndexFile, ...] = indexes.cache["linked"]
-    return found
+        indexes.cache["linked"] = tuple(
+            file for link in indexes.find_links for file in _read_link(link, indexes, client)
+        )
+    linked_files: tuple[IndexFile, ...] = indexes.cache["linked"]
+    return linked_files
 
 
 def _read_link(link: str, indexes: Indexes, client: Client) -> Iterator[IndexFile]:
     path = get_local_path(link)
     if path is not None and path.is_dir():
-        for one in sorted(path.iterdir()):
-            if (owner := parse_project_name(one.name)) and one.is_file():
-                yield IndexFile(one.name, one.absolute().as_uri(), owner, None, size=one.stat().st_size)
+        for file_path in sorted(path.iterdir()):
+            if (owner := parse_project_name(file_path.name)) and file_path.is_file():
+                yield IndexFile(
+                    file_path.name, file_path.absolute().as_uri(), owner, None, size=file_path.stat().st_size
+                )
         return
     if path is not None and (owner := parse_project_name(path.name)):
         yield IndexFile(path.name, path.absolute().as_uri(), owner, None, size=path.stat().st_size)
@@ -125,7 +132,7 @@ def _read_project(
     try:
         page = client.fetch_page(url, simple.ACCEPT_SUPPORTED)
     except FetchError as failure:
-        if any(one.sentence.facts.get("status") in index.missing_statuses for one in failure.findings):
+        if any(finding.sentence.facts.get("status") in index.missing_statuses for finding in failure.findings):
             return None
         raise
     if page is None:
@@ -151,31 +158,31 @@ def _filter_page(page: Page, names: Collection[str]) -> Page:
     rest = {key: _find_json_value(page.text, key) for key in ("meta", "project-status")}
     if None in files or not isinstance(rest["meta"], dict):
         return page
-    known = {key: value for key, value in rest.items() if value is not None}
-    return page._replace(text=json.dumps({**known, "name": "", "versions": [], "files": files}))
+    known_fields = {key: value for key, value in rest.items() if value is not None}
+    return page._replace(text=json.dumps({**known_fields, "name": "", "versions": [], "files": files}))
 
 
 _JSON_DECODER = json.JSONDecoder()
 
 
 def _find_json_value(content: str, key: str) -> Any:
-    found = re.search(rf'"{key}"\s*:\s*', content)
+    match = re.search(rf'"{key}"\s*:\s*', content)
     try:
-        return _JSON_DECODER.raw_decode(content, found.end())[0] if found else None
+        return _JSON_DECODER.raw_decode(content, match.end())[0] if match else None
     except ValueError:
         return None
 
 
 def _find_json_object(content: str, key: str, value: str) -> dict[str, Any] | None:
     """The object of a JSON text that has this string under this key: of the braces before it the first that fits."""
-    found = re.search(rf'"{key}"\s*:\s*{re.escape(json.dumps(value))}', content)
-    start = found.start() if found else -1
+    match = re.search(rf'"{key}"\s*:\s*{re.escape(json.dumps(value))}', content)
+    start = match.start() if match else -1
     for _ in range(8):
         start = content.rfind("{", 0, start) if start > 0 else -1
         with contextlib.suppress(ValueError):
-            one, _ = _JSON_DECODER.raw_decode(content, start) if start >= 0 else (None, 0)
-            if isinstance(one, dict) and one.get(key) == value:
-                return one
+            decoded, _ = _JSON_DECODER.raw_decode(content, start) if start >= 0 else (None, 0)
+            if isinstance(decoded, dict) and decoded.get(key) == value:
+                return decoded
     return None
 
 
@@ -201,25 +208,25 @@ def _parse_page(
         details: Mapping[str, Any] = simple.parse_project_details(content, kind, project or "any")
         major = str(details["meta"]["api-version"]).partition(".")[0]
         listed = details["files"]
-        if major != "1" or not all(isinstance(one["filename"] + one["url"], str) for one in listed):
+        if major != "1" or not all(isinstance(entry["filename"] + entry["url"], str) for entry in listed):
             raise ValueError(major)
     except (ValueError, KeyError, TypeError, AttributeError, simple.UnsupportedMIMEType, simple.UnsupportedAPIVersion):
         raise FetchError(_make_not_an_index_finding(shown, page.content_type)) from None
     files = []
-    for at, one in enumerate(listed):
+    for at, entry in enumerate(listed):
         # thousands of files on some pages: no more is read of each than is needed to tell whose it is
-        owner = parse_project_name(one["filename"])
+        owner = parse_project_name(entry["filename"])
         if not owner or (project and owner != project):
             continue
-        url = one["url"] if one["url"].startswith(("https://", "http://")) else urljoin(base, one["url"])
+        url = entry["url"] if entry["url"].startswith(("https://", "http://")) else urljoin(base, entry["url"])
         url = indexes.hide_secrets(url.partition("#")[0]) if "@" in url or "?" in url else url.partition("#")[0]
-        beside = one.get("core-metadata", one.get("dist-info-metadata", False))
-        hashes = one.get("hashes") or {}
-        size, yanked, requires = one.get("size"), one.get("yanked", False), one.get("requires-python")
-        uploaded = one.get("upload-time") or (extras[at] if at < len(extras) else None)
+        core_metadata = entry.get("core-metadata", entry.get("dist-info-metadata", False))
+        hashes = entry.get("hashes") or {}
+        size, yanked, requires = entry.get("size"), entry.get("yanked", False), entry.get("requires-python")
+        uploaded = entry.get("upload-time") or (extras[at] if at < len(extras) else None)
         files.append(
             IndexFile(
-                one["filename"],
+                entry["filename"],
                 url,
                 owner,
                 index,
@@ -229,10 +236,10 @@ def _parse_page(
                 bool(yanked),
                 yanked if isinstance(yanked, str) else "",
                 uploaded if isinstance(uploaded, str) else None,
-                bool(beside),
-                beside.get("sha256") if isinstance(beside, Mapping) else None,
+                bool(core_metadata),
+                core_metadata.get("sha256") if isinstance(core_metadata, Mapping) else None,
                 _make_provenance_url(
-                    one.get("provenance") or (attested[at] if at < len(attested) else None), base, indexes
+                    entry.get("provenance") or (attested[at] if at < len(attested) else None), base, indexes
                 ),
             )
         )
@@ -265,16 +272,16 @@ class _PageParser(html.parser.HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Each tag."""
-        given = dict(attrs)
-        if tag == "a" and given.get("href"):
-            self.upload_times.append(given.get("data-upload-time"))
-            self.provenances.append(given.get("data-provenance"))
+        attributes = dict(attrs)
+        if tag == "a" and attributes.get("href"):
+            self.upload_times.append(attributes.get("data-upload-time"))
+            self.provenances.append(attributes.get("data-provenance"))
         elif tag == "base" and not self.base:
-            self.base = given.get("href") or ""
-        self.has_version |= tag == "meta" and given.get("name") == "pypi:repository-version"
-        if tag == "meta" and (given.get("name") or "").startswith("pypi:project-status"):
-            what = "reason" if (given["name"] or "").endswith("-reason") else "status"
-            self.status[what] = given.get("content") or ""
+            self.base = attributes.get("href") or ""
+        self.has_version |= tag == "meta" and attributes.get("name") == "pypi:repository-version"
+        if tag == "meta" and (attributes.get("name") or "").startswith("pypi:project-status"):
+            field = "reason" if (attributes["name"] or "").endswith("-reason") else "status"
+            self.status[field] = attributes.get("content") or ""
         self.is_html |= tag in ("html", "body", "head")
         self.has_form |= tag in ("form", "input", "script", "iframe")
 

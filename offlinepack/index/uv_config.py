@@ -23,7 +23,7 @@ class UvConfig:
         self.indexes: list[Index] = []
         self.default_indexes: list[Index] = []
         """the one in the public index's place; it comes last"""
-        self.find_links = [one for one in env.get("UV_FIND_LINKS", "").split(",") if one]
+        self.find_links = [part for part in env.get("UV_FIND_LINKS", "").split(",") if part]
         self.no_index = env.get("UV_NO_INDEX", "").lower() in ("1", "true", "yes", "on")
         self.trusted_hosts = env.get("UV_INSECURE_HOST", "").split()
         self.keyring_provider = env.get("UV_KEYRING_PROVIDER")
@@ -36,10 +36,10 @@ class UvConfig:
             self._add_table(path, table)
 
     def _add_urls(self, origin: str, extra: Iterable[str], default: str) -> None:
-        for one in extra:
-            name, equals, url = one.partition("=")
+        for index in extra:
+            name, equals, url = index.partition("=")
             named = equals and re.fullmatch(r"[A-Za-z0-9._-]+", name)
-            self.indexes.append(make_index(url if named else one, origin, name=name if named else ""))
+            self.indexes.append(make_index(url if named else index, origin, name=name if named else ""))
         if default and not self.default_indexes:
             name, equals, url = default.partition("=")
             named = equals and re.fullmatch(r"[A-Za-z0-9._-]+", name)
@@ -49,15 +49,15 @@ class UvConfig:
 
     def _add_table(self, path: Path, table: Mapping[str, Any]) -> None:
         tables = parse_index_tables(table.get("index") or [], str(path), path.parent)
-        self.indexes += [one for one in tables if not one.is_default]
-        self.default_indexes = self.default_indexes or [one for one in tables if one.is_default][:1]
+        self.indexes += [table for table in tables if not table.is_default]
+        self.default_indexes = self.default_indexes or [table for table in tables if table.is_default][:1]
         for source in (table.get("pip") or {}, table):
             self._add_urls(str(path), source.get("extra-index-url") or (), source.get("index-url") or "")
-            beside = [str(one) for one in source.get("find-links") or ()]
-            self.find_links += [one if "://" in one else str(path.parent / one) for one in beside]
+            links = [str(link) for link in source.get("find-links") or ()]
+            self.find_links += [link if "://" in link else str(path.parent / link) for link in links]
             self.no_index = self.no_index or bool(source.get("no-index"))
             self.keyring_provider = self.keyring_provider or source.get("keyring-provider")
-        self.trusted_hosts += [str(one) for one in table.get("allow-insecure-host") or ()]
+        self.trusted_hosts += [str(host) for host in table.get("allow-insecure-host") or ()]
         self.sources = {**(table.get("sources") or {}), **self.sources}
 
 
@@ -65,8 +65,8 @@ def _iter_tables(folder: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
     """uv's settings that hold for a project in `folder`, the strongest first."""
     if os.environ.get("UV_NO_CONFIG", "").lower() in ("1", "true", "yes", "on"):
         return
-    if given := os.environ.get("UV_CONFIG_FILE"):
-        yield Path(given), _read_toml(Path(given))
+    if config_file := os.environ.get("UV_CONFIG_FILE"):
+        yield Path(config_file), _read_toml(Path(config_file))
         return
     for place in (folder.absolute(), *folder.absolute().parents):
         if (place / "uv.toml").is_file():
@@ -80,7 +80,7 @@ def _iter_tables(folder: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
         roots = [os.environ.get("APPDATA"), os.environ.get("PROGRAMDATA")]
     else:
         shared = (os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
-        shared = [one for one in shared if Path(one, "uv/uv.toml").is_file()][:1] or ["/etc"]
+        shared = [folder for folder in shared if Path(folder, "uv/uv.toml").is_file()][:1] or ["/etc"]
         roots = [os.environ.get("XDG_CONFIG_HOME") or str(expand_home("~/.config")), *shared]
     for root in roots:
         if root and Path(root, "uv/uv.toml").is_file():
@@ -89,8 +89,8 @@ def _iter_tables(folder: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
 
 def _read_toml(path: Path) -> Mapping[str, Any]:
     try:
-        found: dict[str, Any] = tomllib.loads(path.read_text("utf-8-sig"))
-        return found
+        settings: dict[str, Any] = tomllib.loads(path.read_text("utf-8-sig"))
+        return settings
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
         raise SourceError(
             error("bad-toml", path, "{subject} is not TOML: {words}.", "Mend that line.", words=problem)
@@ -99,25 +99,25 @@ def _read_toml(path: Path) -> Mapping[str, Any]:
 
 def parse_index_tables(tables: Iterable[Mapping[str, Any]], origin: str, folder: Path | None) -> list[Index]:
     """[[index]] tables, as uv defines them."""
-    found = []
-    for one in tables:
-        if not isinstance(one, Mapping) or not isinstance(one.get("url"), str):
+    index_tables = []
+    for table in tables:
+        if not isinstance(table, Mapping) or not isinstance(table.get("url"), str):
             raise SourceError(
                 error(
                     "bad-index", origin, "{subject}: an index has no url.", 'Write name = "..." and url = "..." there.'
                 )
             )
-        url, statuses = one["url"], one.get("ignore-error-codes") or ()
+        url, statuses = table["url"], table.get("ignore-error-codes") or ()
         if folder is not None and get_local_path(url) is not None and "://" not in url:
             url = str(folder / url)
-        found.append(
+        index_tables.append(
             make_index(
                 url,
                 origin,
-                name=str(one.get("name") or ""),
-                default=bool(one.get("default")),
-                explicit=bool(one.get("explicit")),
+                name=str(table.get("name") or ""),
+                default=bool(table.get("default")),
+                explicit=bool(table.get("explicit")),
                 missing=tuple(status for status in statuses if isinstance(status, int)),
             )
         )
-    return found
+    return index_tables

@@ -54,19 +54,19 @@ class Binary:
         }
 
     @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> Binary:
+    def from_json(cls, stored: Mapping[str, Any]) -> Binary:
         """Read what `to_json` wrote."""
         return cls(
-            path=kept["path"],
-            system=kept["system"],
-            machine=kept["machine"],
-            soname=kept["soname"],
-            needed_libraries=tuple(kept["needed"]),
-            symbol_versions=tuple((soname, tuple(symbols)) for soname, symbols in kept["versions"]),
-            search_paths=tuple(kept["search"]),
-            is_extension=kept["module"],
-            is_program=kept["program"],
-            is_always_loaded=kept["starts"],
+            path=stored["path"],
+            system=stored["system"],
+            machine=stored["machine"],
+            soname=stored["soname"],
+            needed_libraries=tuple(stored["needed"]),
+            symbol_versions=tuple((soname, tuple(symbols)) for soname, symbols in stored["versions"]),
+            search_paths=tuple(stored["search"]),
+            is_extension=stored["module"],
+            is_program=stored["program"],
+            is_always_loaded=stored["starts"],
         )
 
 
@@ -74,7 +74,7 @@ def get_installed_path(member: str) -> str:
     """Binary distribution format: where the installer puts a member, `.data` folders by their scheme key."""
     top, _, rest = member.partition("/")
     if top.endswith(".data"):
-        key, _, below = rest.partition("/")
+        key, _, inner = rest.partition("/")
         folder = {
             "scripts": "bin",
             "data": "",
@@ -82,7 +82,7 @@ def get_installed_path(member: str) -> str:
             "purelib": SITE_PACKAGES,
             "platlib": SITE_PACKAGES,
         }.get(key, SITE_PACKAGES)
-        return posixpath.normpath(posixpath.join(folder, below))
+        return posixpath.normpath(posixpath.join(folder, inner))
     return posixpath.normpath(posixpath.join(SITE_PACKAGES, member))
 
 

@@ -90,16 +90,16 @@ def read_elf(path: str, data: Any) -> Binary:
         return strings[at : strings.index(b"\0", at, at + 4096)].decode()
 
     versions: dict[str, list[str]] = {}
-    at, left = place(first[_DT_VERNEED]) if first.get(_DT_VERNEED) else 0, _MAX_VERSIONS
+    at, remaining = place(first[_DT_VERNEED]) if first.get(_DT_VERNEED) else 0, _MAX_VERSIONS
     for _ in range(first.get(_DT_VERNEEDNUM, 0)):
         _, count, file, auxiliary, following = unpack_struct(order + "HHIII", data, at)
-        beside, left = at + auxiliary, left - count - 1
-        if left < 0:
+        auxiliary_at, remaining = at + auxiliary, remaining - count - 1
+        if remaining < 0:
             raise ValueError("more versions than a file has")
         for _ in range(count):
-            _, _, _, name, further = unpack_struct(order + "IHHII", data, beside)
+            _, _, _, name, further = unpack_struct(order + "IHHII", data, auxiliary_at)
             versions.setdefault(string(file), []).append(string(name))
-            beside += further
+            auxiliary_at += further
         at += following
     named = EXTENSION_PATTERN.search(path)
     module = bool(named and re.search(rb"\bPyInit(U?)_" + re.escape(named[1].encode()) + rb"\0", strings))
@@ -109,7 +109,7 @@ def read_elf(path: str, data: Any) -> Binary:
         machine=kind_of_machine,
         soname=string(first[_DT_SONAME]) if _DT_SONAME in first else "",
         needed_libraries=tuple(string(value) for tag, value in tags if tag == _DT_NEEDED),
-        symbol_versions=tuple((name, tuple(sorted(set(wanted)))) for name, wanted in sorted(versions.items())),
+        symbol_versions=tuple((name, tuple(sorted(set(symbols)))) for name, symbols in sorted(versions.items())),
         search_paths=tuple(
             part for tag, value in tags if tag in (_DT_RPATH, _DT_RUNPATH) for part in string(value).split(":") if part
         ),

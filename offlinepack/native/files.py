@@ -176,7 +176,7 @@ def find_undefined_symbols(wheel: Path, version: str) -> list[tuple[str, str]]:
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
 
-    found = []
+    binaries = []
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.infolist():
             with archive.open(member) as stream:
@@ -186,20 +186,22 @@ def find_undefined_symbols(wheel: Path, version: str) -> list[tuple[str, str]]:
                 file.write(archive.read(member))
                 file.seek(0)
                 try:
-                    found += [(member.filename, symbol) for symbol in _list_undefined_symbols(ELFFile(file), version)]
+                    binaries += [
+                        (member.filename, symbol) for symbol in _list_undefined_symbols(ELFFile(file), version)
+                    ]
                 except (ELFError, AttributeError):  # damaged, or without the sections that hold the names
                     continue
-    return found
+    return binaries
 
 
 def _list_undefined_symbols(binary: Any, version: str) -> Iterator[str]:
     table, names = binary.get_section_by_name(".gnu.version"), binary.get_section_by_name(".dynsym")
-    wanted = {
+    wanted_names = {
         auxiliary.entry["vna_other"]
         for _, auxiliaries in binary.get_section_by_name(".gnu.version_r").iter_versions()
         for auxiliary in auxiliaries
         if auxiliary.name == version
     }
-    for at in range(table.num_symbols()) if wanted else ():
-        if table.get_symbol(at).entry["ndx"] in wanted:
+    for at in range(table.num_symbols()) if wanted_names else ():
+        if table.get_symbol(at).entry["ndx"] in wanted_names:
             yield names.get_symbol(at).name

@@ -57,9 +57,11 @@ def find_loaded_extensions(
         if modules[name].endswith(".py"):
             source = read(members[modules[name]])
             dlopens = dlopens or b"ctypes" in source or b".dlopen(" in source
-            own = f"{name}.{name.rpartition('.')[2]}"
-            if modules.get(own) in extensions and b"importlib" in source:  # cv2/__init__.py loads cv2/cv2.abi3.so so
-                waiting.append(own)
+            module_name = f"{name}.{name.rpartition('.')[2]}"
+            if (
+                modules.get(module_name) in extensions and b"importlib" in source
+            ):  # cv2/__init__.py loads cv2/cv2.abi3.so so
+                waiting.append(module_name)
             waiting += _list_imports(source, name if name in packages else name.rpartition(".")[0])
     return {modules[name] for name in reached} & extensions, dlopens
 
@@ -88,14 +90,14 @@ def _list_imports(source: bytes, package: str) -> tuple[str, ...]:
 def _parse_imports(source: bytes, package: str) -> Iterator[str]:
     for plain, dots, base, names in _find_statements(source.replace(b"\r\n", b"\n").replace(b"\\\n", b" ")):
         if plain:
-            yield from (one.split()[0].decode("latin-1") for one in plain.split(b",") if one.split())
+            yield from (part.split()[0].decode("latin-1") for part in plain.split(b",") if part.split())
             continue
         parts = package.split(".") if package else []
-        above = parts[: len(parts) - len(dots) + 1] if dots else []
-        origin = ".".join([*above, *([base.decode("latin-1")] if base else [])])
+        parent = parts[: len(parts) - len(dots) + 1] if dots else []
+        origin = ".".join([*parent, *([base.decode("latin-1")] if base else [])])
         yield origin
         listed = re.sub(rb"#[^\n]*", b"", names).strip(b"() \t\n").split(b",")
-        yield from (f"{origin}.{one.split()[0].decode('latin-1')}" for one in listed if one.split())
+        yield from (f"{origin}.{entry.split()[0].decode('latin-1')}" for entry in listed if entry.split())
 
 
 def _find_statements(source: bytes, depth: int = 0) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:

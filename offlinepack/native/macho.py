@@ -23,8 +23,8 @@ def read_macho(path: str, data: Any) -> Iterator[Binary]:
     if bytes(data[:4]) in (b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf"):
         wide = data[3] == 0xBF
         (count,) = struct.unpack_from(">I", data, 4)
-        for one in range(min(count, 16)):
-            at = 8 + one * (32 if wide else 20)
+        for number in range(min(count, 16)):
+            at = 8 + number * (32 if wide else 20)
             offset = struct.unpack_from(">Q" if wide else ">I", data, at + 8)[0]
             yield _read_slice(path, data, offset)
     else:
@@ -38,7 +38,7 @@ def _read_slice(path: str, data: Any, base: int) -> Binary:
     at = base + (32 if magic == 0xFEEDFACF else 28)
     needed: list[str] = []
     search: list[str] = []
-    own = system = ""
+    install_name = system = ""
     for _ in range(min(commands, _MAX_COMMANDS)):
         command, size = struct.unpack_from("<II", data, at)
         if size < 8:
@@ -47,7 +47,7 @@ def _read_slice(path: str, data: Any, base: int) -> Binary:
             (begin,) = struct.unpack_from("<I", data, at + 8)
             name = bytes(data[at + begin : at + size]).split(b"\0", 1)[0].decode()
             if command == _ID:
-                own = name
+                install_name = name
             else:
                 (search if command == _RPATH else needed).append(name)
         elif command in (_VERSION_MIN_MACOSX, _BUILD_VERSION):
@@ -59,7 +59,7 @@ def _read_slice(path: str, data: Any, base: int) -> Binary:
         path=path,
         system="macos",
         machine=_MACHINES.get(machine, ""),
-        soname=own.rpartition("/")[2],
+        soname=install_name.rpartition("/")[2],
         needed_libraries=tuple(needed),
         symbol_versions=(("macos", (f"MACOS_{system}",)),) if system else (),
         search_paths=tuple(search),

@@ -39,12 +39,12 @@ class NativeScan:
 
     def to_json(self) -> dict[str, Any]:
         """As the store keeps it."""
-        return {"binaries": [one.to_json() for one in self.binaries], "dlopens": self.uses_dlopen}
+        return {"binaries": [binary.to_json() for binary in self.binaries], "dlopens": self.uses_dlopen}
 
     @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> NativeScan:
+    def from_json(cls, stored: Mapping[str, Any]) -> NativeScan:
         """Read what `to_json` wrote."""
-        return cls(tuple(map(Binary.from_json, kept["binaries"])), kept["dlopens"])
+        return cls(tuple(map(Binary.from_json, stored["binaries"])), stored["dlopens"])
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ def scan_wheel(
 
     `members`: its files by name, where somebody has read them already.
     """
-    known = store.get_cached(wheel.sha256, "native", SCAN_VERSION) if store else None
-    if known is None:
-        found = read_wheel_binaries(wheel.path, members)
+    cached = store.get_cached(wheel.sha256, "native", SCAN_VERSION) if store else None
+    if cached is None:
+        binaries = read_wheel_binaries(wheel.path, members)
         if store:
-            store.set_cached(wheel.sha256, "native", found.to_json(), SCAN_VERSION)
-        return found
-    return NativeScan.from_json(known)
+            store.set_cached(wheel.sha256, "native", binaries.to_json(), SCAN_VERSION)
+        return binaries
+    return NativeScan.from_json(cached)
 
 
 def read_wheel_binaries(wheel: Path, members: Mapping[str, PackedEntry] | None = None) -> NativeScan:
@@ -89,15 +89,15 @@ def read_wheel_binaries(wheel: Path, members: Mapping[str, PackedEntry] | None =
     with wheel.open("rb", buffering=0) as source:
         try:
             entries: Mapping[str, PackedEntry] = members or ZipArchive(source).read_entries(lambda *_: None)
-        except ArchiveError as why:
-            raise IntegrityError(error("no-archive", wheel.name, "{subject}: {why}.", why=why.args[1])) from why
-        found = [
+        except ArchiveError as failure:
+            raise IntegrityError(error("no-archive", wheel.name, "{subject}: {why}.", why=failure.args[1])) from failure
+        listed = [
             binary
             for entry in entries.values()
             if entry.size >= 64 and not NON_BINARY_PATTERN.search(entry.name)
             for binary in read_entry_binaries(source, entry)
         ]
-        modules = {one.path for one in found if one.is_extension}
+        modules = {entry.path for entry in listed if entry.is_extension}
 
         def text_of(name: str) -> bytes:
             try:
@@ -105,9 +105,10 @@ def read_wheel_binaries(wheel: Path, members: Mapping[str, PackedEntry] | None =
             except ValueError:  # damaged: the strict reader says so where it matters
                 return b""
 
-        at_once, dlopens = find_loaded_extensions(entries, text_of, modules) if found else (set(), False)
+        at_once, dlopens = find_loaded_extensions(entries, text_of, modules) if listed else (set(), False)
     return NativeScan(
-        tuple(replace(one, is_always_loaded=one.is_always_loaded or one.path in at_once) for one in found), dlopens
+        tuple(replace(binary, is_always_loaded=binary.is_always_loaded or binary.path in at_once) for binary in listed),
+        dlopens,
     )
 
 
@@ -121,30 +122,42 @@ _PYTHON_LIBRARY_PATTERN = re.compile(r"/(Python|libpython3[\d.]+t?\.dylib)\Z")
 
 
 def _compare_with_target(scans: Mapping[str, NativeScan], target: Target) -> Needs:
-    here = {  # the tree as it will be installed; files for other machines and systems are data
+    installed = {  # the tree as it will be installed; files for other machines and systems are data
         binary.path: (name, binary)
-        for name, found in scans.items()
-        for binary in found.binaries
+        for name, scan in scans.items()
+        for binary in scan.binaries
         if (binary.system, binary.machine) == (target.facts.os, target.facts.machine)
     }
     named: dict[str, list[str]] = {}
-    for path, (_, binary) in here.items():
+    for path, (_, binary) in installed.items():
         for called in {_get_loader_name(path, target), binary.soname} - {""}:
             named.setdefault(called, []).append(path)
     for paths in named.values():  # of two of one name, the one that has what it wants itself: it is loaded first
         if len(paths) > 1:
-            paths.sort(key=lambda path: sum(_is_missing(one, named, target) for one in here[path][1].needed_libraries))
-    certain = _collect_loaded([path for path, (_, binary) in here.items() if binary.is_always_loaded], here, named)
-    for found in scans.values():  # libraries without a module, opened by the distribution's own Python code
-        own = [one.path for one in found.binaries if one.path in here]
-        if found.uses_dlopen and not certain.intersection(own) and not any(one.is_extension for one in found.binaries):
-            certain |= _collect_loaded([path for path in own if not here[path][1].is_program], here, named)
-    wanted: dict[str, dict[str, set[str]]] = {}
+            paths.sort(
+                key=lambda path: sum(
+                    _is_missing(library, named, target) for library in installed[path][1].needed_libraries
+                )
+            )
+    certain = _collect_loaded(
+        [path for path, (_, binary) in installed.items() if binary.is_always_loaded], installed, named
+    )
+    for scan in scans.values():  # libraries without a module, opened by the distribution's own Python code
+        own_paths = [binary.path for binary in scan.binaries if binary.path in installed]
+        if (
+            scan.uses_dlopen
+            and not certain.intersection(own_paths)
+            and not any(binary.is_extension for binary in scan.binaries)
+        ):
+            certain |= _collect_loaded(
+                [path for path in own_paths if not installed[path][1].is_program], installed, named
+            )
+    symbols_by_library: dict[str, dict[str, set[str]]] = {}
     partly: dict[str, set[str]] = {}
     findings: list[Finding] = []
     too_new: dict[tuple[str, bool], list[tuple[tuple[int, ...], str, Binary]]] = {}
     libc, floor = "", _parse_version(target.facts.libc_version or target.facts.macos_version or "999")
-    for path, (name, binary) in sorted(here.items()):
+    for path, (name, binary) in sorted(installed.items()):
         versions = dict(binary.symbol_versions)
         newest = _collect_newest(version for soname in versions for version in versions[soname])
         if path in certain:
@@ -154,20 +167,22 @@ def _compare_with_target(scans: Mapping[str, NativeScan], target: Target) -> Nee
         if _parse_version(level) > floor and ".libs/spare/" not in path:
             too_new.setdefault((name, path in certain), []).append((_parse_version(level), level, binary))
         for soname in binary.needed_libraries:
-            if _is_system_library(soname, target) or _find_in_wheels(binary, soname, here, named):
+            if _is_system_library(soname, target) or _find_in_wheels(binary, soname, installed, named):
                 continue
             if path in certain:
-                asked = wanted.setdefault(soname, {}).setdefault(name, set())
-                asked |= {f"{kind}_{number}" for kind, number in _collect_newest(versions.get(soname, ())).items()}
+                asked_symbols = symbols_by_library.setdefault(soname, {}).setdefault(name, set())
+                asked_symbols |= {
+                    f"{kind}_{number}" for kind, number in _collect_newest(versions.get(soname, ())).items()
+                }
             else:
                 partly.setdefault(name, set()).add(soname)
     for (name, sure), files in sorted(too_new.items()):
-        _, level, binary = max(files, key=lambda one: one[0])
+        _, level, binary = max(files, key=lambda file: file[0])
         kind = _report_libc_too_old if target.facts.libc else _report_macos_too_old
         findings.append(kind(name, binary, level, target, sure))
     found_needs = []
-    for soname, askers in sorted(wanted.items()):
-        symbols = _collect_newest(symbol for asked in askers.values() for symbol in asked)
+    for soname, askers in sorted(symbols_by_library.items()):
+        symbols = _collect_newest(symbol for symbols_of in askers.values() for symbol in symbols_of)
         need = Need(
             soname=soname,
             symbols=tuple(f"{kind}_{number}" for kind, number in sorted(symbols.items())),
@@ -178,8 +193,8 @@ def _compare_with_target(scans: Mapping[str, NativeScan], target: Target) -> Nee
         findings += _check_need(need, target)
     for name, sonames in sorted(partly.items()):
         rest = sorted(
-            {posixpath.basename(one) for one in sonames}
-            - set(map(posixpath.basename, wanted))
+            {posixpath.basename(soname) for soname in sonames}
+            - set(map(posixpath.basename, symbols_by_library))
             - set(target.probe_output.get("sonames", _list_usual_libraries()))
         )
         if rest:
@@ -213,7 +228,7 @@ def _is_system_library(soname: str, target: Target) -> bool:
 
 
 def _collect_loaded(
-    starts: Sequence[str], here: Mapping[str, tuple[str, Binary]], named: Mapping[str, list[str]]
+    starts: Sequence[str], installed: Mapping[str, tuple[str, Binary]], named: Mapping[str, list[str]]
 ) -> set[str]:
     """These files and all in the set that the loader brings in with them."""
     reached: set[str] = set()
@@ -222,22 +237,24 @@ def _collect_loaded(
         path = waiting.pop()
         if path not in reached:
             reached.add(path)
-            binary = here[path][1]
+            binary = installed[path][1]
             waiting += [
-                found for soname in binary.needed_libraries if (found := _find_in_wheels(binary, soname, here, named))
+                origin
+                for soname in binary.needed_libraries
+                if (origin := _find_in_wheels(binary, soname, installed, named))
             ]
     return reached
 
 
 def _find_in_wheels(
-    binary: Binary, soname: str, here: Mapping[str, tuple[str, Binary]], named: Mapping[str, list[str]]
+    binary: Binary, soname: str, installed: Mapping[str, tuple[str, Binary]], named: Mapping[str, list[str]]
 ) -> str | None:
     """The file of the set that serves this soname: on its search path, else the one of that name (loaded before)."""
     origin = posixpath.dirname(binary.path)
     for place in binary.search_paths:
         path = posixpath.normpath(posixpath.join(re.sub(r"\$ORIGIN|\$\{ORIGIN\}", origin, place), soname))
         path = re.sub(r"\Alib(64)?/(python|pypy)[\d.]+t?/(site|dist)-packages", SITE_PACKAGES, path)
-        if path in here:
+        if path in installed:
             return path
     return next(iter(named.get(posixpath.basename(soname), ())), None)
 
@@ -248,40 +265,40 @@ def _parse_version(version: str) -> tuple[int, ...]:
 
 def _collect_newest(versions: Iterable[str]) -> dict[str, str]:
     """GLIBCXX_3.4.5, GLIBCXX_3.4.21 -> {"GLIBCXX": "3.4.21"}: who has the newest of a kind has the others."""
-    found: dict[str, str] = {}
+    providers: dict[str, str] = {}
     for version in versions:
         kind, _, number = version.rpartition("_")
         if kind and re.fullmatch(r"\d+(\.\d+)*", number):
-            found[kind] = max(found.get(kind, ""), number, key=_parse_version)
-    return found
+            providers[kind] = max(providers.get(kind, ""), number, key=_parse_version)
+    return providers
 
 
-def _report_libc_too_old(name: str, binary: Binary, wanted: str, target: Target, certain: bool) -> Finding:
-    found = error(
+def _report_libc_too_old(name: str, binary: Binary, version: str, target: Target, certain: bool) -> Finding:
+    finding = error(
         "libc-too-old",
         name,
         "{subject}: {file} needs GLIBC_{wanted}, and {target} has glibc {version}.",
         "Take an older version of {subject}, one that was made for older systems.",
         file=binary.path.replace(SITE_PACKAGES + "/", ""),
-        wanted=wanted,
+        wanted=version,
         target=target.name,
         version=target.facts.libc_version,
     )
-    return found if certain else found._replace(level="warning")
+    return finding if certain else finding._replace(level="warning")
 
 
-def _report_macos_too_old(name: str, binary: Binary, wanted: str, target: Target, certain: bool) -> Finding:
-    found = warning(
+def _report_macos_too_old(name: str, binary: Binary, version: str, target: Target, certain: bool) -> Finding:
+    finding = warning(
         "macos-too-old",
         name,
         "{subject}: {file} was made for macOS {wanted} or newer, and {target} has {version}.",
         "Take an older version of {subject}, one that was made for older systems.",
         file=binary.path.replace(SITE_PACKAGES + "/", ""),
-        wanted=wanted,
+        wanted=version,
         target=target.name,
         version=target.facts.macos_version,
     )
-    return found if certain else found._replace(level="note")
+    return finding if certain else finding._replace(level="note")
 
 
 _INSTALL_ADVICE = "Install it there: {help}"
@@ -296,24 +313,24 @@ def _check_need(need: Need, target: Target) -> list[Finding]:
     if "sonames" not in target.probe_output:
         if need.soname in _list_usual_libraries():
             return []
-        found = note(
+        finding = note(
             "library-needed", subject, "{subject} needs {soname} of the target's own system.", _INSTALL_ADVICE, **facts
         )
     elif need.soname not in target.probe_output["sonames"]:
-        found = error(
+        finding = error(
             "library-missing", subject, "{subject} needs {soname}, which {target} lacks.", _INSTALL_ADVICE, **facts
         )
     else:
         has: Mapping[str, str] = target.probe_output.get("symbols", {})
-        wanted = _collect_newest(need.symbols).items()
+        required = _collect_newest(need.symbols).items()
         newer = [
             f"{kind}_{number}"
-            for kind, number in wanted
+            for kind, number in required
             if _parse_version(number) > _parse_version(has.get(kind, "999"))
         ]
         if not newer:
             return []
-        found = error(
+        finding = error(
             "symbol-missing",
             subject,
             "{subject} needs {symbols} of {soname}, and the one of {target} is older.",
@@ -321,7 +338,7 @@ def _check_need(need: Need, target: Target) -> list[Finding]:
             symbols=newer,
             **facts,
         )
-    return [found if need.help else found._replace(advice=text(_FIND_ADVICE))]
+    return [finding if need.help else finding._replace(advice=text(_FIND_ADVICE))]
 
 
 @cache
@@ -342,19 +359,19 @@ def _list_usual_libraries() -> set[str]:
 def find_install_command(soname: str, target: Target) -> str | None:
     """The command that brings this library on the target's system: `apt install libgl1`; None where none is known."""
     if target.facts.os != "linux":
-        found = (
+        candidates = (
             help for pattern, help in _load_libraries()[target.facts.os]["help"].items() if re.search(pattern, soname)
         )
-        return next(found, None)
+        return next(candidates, None)
     managers: dict[str, dict[str, Any]] = _load_libraries()["managers"]
     system = str(target.probe_output.get("spoken") or target.name)
-    own = [name for name, manager in managers.items() if re.match(manager["systems"], system)][:1]
-    if not own:
-        own = ["apk"] if target.facts.libc == "musl" else ["apt", "dnf"]
+    own_manager = [name for name, manager in managers.items() if re.match(manager["systems"], system)][:1]
+    if not own_manager:
+        own_manager = ["apk"] if target.facts.libc == "musl" else ["apt", "dnf"]
     packages = _find_packages(soname)
     mark = "()(64bit)" if target.facts.machine not in ("i686", "armv7l", "armv6l") else ""
     commands = []
-    for name in own:
+    for name in own_manager:
         manager = managers[name]
         package = next((packages[kind] for kind in manager["packages"] if kind in packages), "")
         if not package and "capability" in manager:

@@ -26,7 +26,7 @@ def read_pe(path: str, data: Any) -> Binary:
     (magic,) = struct.unpack_from("<H", data, optional)
     directories = optional + (112 if magic == 0x20B else 96)
     (count,) = struct.unpack_from("<I", data, directories - 4)
-    table = [struct.unpack_from("<IIII", data, optional + size + 40 * one + 8) for one in range(sections)]
+    table = [struct.unpack_from("<IIII", data, optional + size + 40 * number + 8) for number in range(sections)]
 
     def place(address: int) -> int:
         """Where in the file a relative virtual address lies."""

@@ -27,10 +27,10 @@ def find_keyring(provider: str) -> Callable[[str, str | None], tuple[str, str] |
 
             def ask_module(service: str, user: str | None) -> tuple[str, str] | None:
                 try:
-                    found = keyring.get_credential(service, user)
+                    credential = keyring.get_credential(service, user)
                 except Exception:  # a backend may fail in its own way
                     return None
-                return (found.username or "", found.password or "") if found else None
+                return (credential.username or "", credential.password or "") if credential else None
 
             return ask_module
     program = _find_keyring_program() if provider in ("subprocess", "auto") else None
@@ -41,19 +41,19 @@ def find_keyring(provider: str) -> Callable[[str, str | None], tuple[str, str] |
         command = [program, "--mode=creds", "--output=json", "get", service, *([user] if user else [])]
         environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, timeout=60, check=False
             )
-            if done.returncode == 0:
-                found = json.loads(done.stdout)
-                return str(found["username"]), str(found["password"])
-            if user and done.returncode == 2:  # a keyring before 25.2.1 knows passwords only
+            if process.returncode == 0:
+                answer = json.loads(process.stdout)
+                return str(answer["username"]), str(answer["password"])
+            if user and process.returncode == 2:  # a keyring before 25.2.1 knows passwords only
                 command = [program, "get", service, user]
-                done = subprocess.run(
+                process = subprocess.run(
                     command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, timeout=60, check=False
                 )
-                if done.returncode == 0:
-                    return user, done.stdout.decode("utf-8", "replace").rstrip("\r\n")
+                if process.returncode == 0:
+                    return user, process.stdout.decode("utf-8", "replace").rstrip("\r\n")
         except (OSError, ValueError, KeyError, TypeError, subprocess.TimeoutExpired):
             pass
         return None
@@ -63,8 +63,8 @@ def find_keyring(provider: str) -> Callable[[str, str | None], tuple[str, str] |
 
 def _find_keyring_program() -> str | None:
     """`keyring` on PATH, but not the one beside this interpreter: that one is there as a module."""
-    own = Path(sysconfig.get_path("scripts"))
-    folders = [one for one in os.environ.get("PATH", os.defpath).split(os.pathsep) if one and Path(one) != own]
+    scripts = Path(sysconfig.get_path("scripts"))
+    folders = [part for part in os.environ.get("PATH", os.defpath).split(os.pathsep) if part and Path(part) != scripts]
     return shutil.which("keyring", path=os.pathsep.join(folders)) or shutil.which("keyring")
 
 
@@ -74,12 +74,12 @@ def read_netrc_login(host: str) -> tuple[Login | None, Text | str]:
     if not os.environ.get("NETRC") and not path.exists() and expand_home("~/_netrc").exists():
         path = expand_home("~/_netrc")
     try:
-        found = netrc.netrc(path).authenticators(host)
+        login = netrc.netrc(path).authenticators(host)
     except FileNotFoundError:
         return None, text("{path} (no such file)", path=path)
     except (OSError, netrc.NetrcParseError, UnicodeDecodeError) as problem:
         words = problem.strerror if isinstance(problem, OSError) else getattr(problem, "msg", "not text")
         return None, text("{path} (cannot be read: {words})", path=path, words=words)
-    if not found:
+    if not login:
         return None, text("{path} (nothing for {host})", path=path, host=host)
-    return Login(found[0] or found[1] or "", found[2] or "", str(path)), str(path)
+    return Login(login[0] or login[1] or "", login[2] or "", str(path)), str(path)

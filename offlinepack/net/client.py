@@ -95,15 +95,18 @@ class _AddressCache:
     def resolve(self, name: str, port: int) -> tuple[str, ...]:
         """In the system's order; none where the name cannot be looked up."""
         with self._lock:
-            until, found = self._entries.get(name, (0.0, ()))
+            until, addresses = self._entries.get(name, (0.0, ()))
             if time.monotonic() >= until:
                 try:
-                    told = socket.getaddrinfo(name.strip("[]"), port, type=socket.SOCK_STREAM)
-                    found = tuple(dict.fromkeys(str(one[4][0]) for one in told))
+                    answers = socket.getaddrinfo(name.strip("[]"), port, type=socket.SOCK_STREAM)
+                    addresses = tuple(dict.fromkeys(str(answer[4][0]) for answer in answers))
                 except (OSError, UnicodeError):
-                    found = ()
-                self._entries[name] = (time.monotonic() + (self.LIFETIME if found else self.FAILURE_LIFETIME), found)
-            return found
+                    addresses = ()
+                self._entries[name] = (
+                    time.monotonic() + (self.LIFETIME if addresses else self.FAILURE_LIFETIME),
+                    addresses,
+                )
+            return addresses
 
 
 _ADDRESS_CACHE = _AddressCache()
@@ -186,19 +189,19 @@ class Client:
         local = get_local_path(url)
         if local is not None:
             return read_local_page(local, url)
-        subject, kept = redact_url(url), CachedPage(self._page_folder, url, accept)
+        subject, cached = redact_url(url), CachedPage(self._page_folder, url, accept)
         if self.is_offline:
-            if kept.page is None:
+            if cached.page is None:
                 raise FetchError(make_offline_finding(subject))
-            return kept.page
-        headers = {"Accept": accept, "Accept-Encoding": "gzip, deflate", **kept.conditions}
+            return cached.page
+        headers = {"Accept": accept, "Accept-Encoding": "gzip, deflate", **cached.conditions}
 
         def ask() -> Page | None:
             with self.open_response(url, subject, headers) as (response, final):
-                if response.status == 304 and kept.page is not None:
-                    return kept.page
+                if response.status == 304 and cached.page is not None:
+                    return cached.page
                 if response.status in (404, 410):
-                    kept.remove()
+                    cached.remove()
                     return None
                 kind, blocks, size = response.headers.get("Content-Type", ""), [], 0
                 with translate_network_errors(subject, url, self):
@@ -213,7 +216,7 @@ class Client:
                 except LookupError:
                     decoded = b"".join(blocks).decode("utf-8", "replace")
                 page = Page(final, kind.partition(";")[0].strip().lower(), decoded)
-                kept.save(page, response.headers)
+                cached.save(page, response.headers)
                 return page
 
         return self.retry(url, subject, ask)
@@ -423,7 +426,7 @@ class Client:
             raise FetchError(make_proxy_login_finding(subject, self._access.find_proxy(url)))
         if status in (401, 403):
             raise FetchError(self._make_login_finding(status, url, subject, login))
-        found = error(
+        finding = error(
             "server-error",
             subject,
             "{subject}: {host} answered {status} {reason}.",
@@ -433,8 +436,8 @@ class Client:
             reason=response.reason or "",
         )
         if status in _TRANSIENT_STATUSES or status >= 500:
-            raise TransientError(found, parse_retry_after(response.headers.get("Retry-After")))
-        raise FetchError(found)
+            raise TransientError(finding, parse_retry_after(response.headers.get("Retry-After")))
+        raise FetchError(finding)
 
     def _make_login_finding(self, status: int, url: str, subject: str, login: Login | None) -> Finding:
         host = get_host(url)

@@ -55,27 +55,27 @@ class DownloadQueue:
         self._failure: BaseException | None = None
         """why nothing more is fetched"""
 
-    def prefetch(self, wanted: Iterable[DownloadRequest]) -> None:
+    def prefetch(self, requests: Iterable[DownloadRequest]) -> None:
         """Fetch what is not in the store; nobody waits for it here, and what fails is told by `files`."""
-        self._enqueue([one for one in wanted if self._get_stored(one) is None])
+        self._enqueue([request for request in requests if self._get_stored(request) is None])
 
-    def _get_stored(self, one: DownloadRequest) -> StoredFile | None:
-        return self._store.get(one.sha256, one.name) if one.sha256 else None
+    def _get_stored(self, request: DownloadRequest) -> StoredFile | None:
+        return self._store.get(request.sha256, request.name) if request.sha256 else None
 
     def _enqueue(self, missing: Iterable[DownloadRequest]) -> None:
         """Each of these gets an outcome, whatever another process brings into the store meanwhile."""
         with self._condition:
-            for one in missing:
-                if _make_key(one) not in self._outcomes:
-                    self._outcomes[_make_key(one)] = None
-                    heapq.heappush(self._pending, (-(one.size or 0), len(self._outcomes), one))
+            for request in missing:
+                if _make_key(request) not in self._outcomes:
+                    self._outcomes[_make_key(request)] = None
+                    heapq.heappush(self._pending, (-(request.size or 0), len(self._outcomes), request))
             for _ in range(min(self._jobs - len(self._threads), len(self._pending))):
                 # daemons: an interrupted program does not wait until a silent server has run into its time-out
                 thread = threading.Thread(target=self._run_worker, daemon=True)
                 self._threads.add(thread)
                 thread.start()
 
-    def fetch_files(self, wanted: Iterable[DownloadRequest]) -> Iterator[StoredFile]:
+    def fetch_files(self, requests: Iterable[DownloadRequest]) -> Iterator[StoredFile]:
         """Each wanted file from the store, fetched into it first where it is not there; as they come, in no order.
 
         All are tried; then one error holds a finding for each that failed: IntegrityError where a hash was wrong, else
@@ -84,12 +84,12 @@ class DownloadQueue:
         if self._failure is not None:
             raise self._failure
         missing: dict[str, list[DownloadRequest]] = {}
-        for one in wanted:
-            stored = self._get_stored(one)
+        for request in requests:
+            stored = self._get_stored(request)
             if stored is not None:
                 yield stored
             else:
-                missing.setdefault(_make_key(one), []).append(one)
+                missing.setdefault(_make_key(request), []).append(request)
         self._enqueue([same[0] for same in missing.values()])
         failures: list[OfflinepackError] = []
         try:
@@ -99,7 +99,7 @@ class DownloadQueue:
                     came = [(outcome, missing.pop(key)) for key in [*missing] if (outcome := self._outcomes[key])]
                 for outcome, same in came:
                     if isinstance(outcome, StoredFile):
-                        yield from (replace(outcome, name=one.name) for one in same)
+                        yield from (replace(outcome, name=request.name) for request in same)
                     elif isinstance(outcome, OfflinepackError) and not isinstance(outcome, (ComputerError, UsageError)):
                         failures.append(outcome)
                     else:
@@ -108,9 +108,9 @@ class DownloadQueue:
             self._abort(failure)
             raise
         if failures:
-            kind = IntegrityError if any(isinstance(one, IntegrityError) for one in failures) else FetchError
-            findings = [found for failure in failures for found in failure.findings]
-            raise kind(*sorted(findings, key=lambda found: found.subject))
+            kind = IntegrityError if any(isinstance(failure, IntegrityError) for failure in failures) else FetchError
+            findings = [finding for failure in failures for finding in failure.findings]
+            raise kind(*sorted(findings, key=lambda finding: finding.subject))
 
     def _run_worker(self) -> None:
         while True:
@@ -118,21 +118,21 @@ class DownloadQueue:
                 if not self._pending:
                     self._threads.discard(threading.current_thread())
                     return
-                _, _, one = heapq.heappop(self._pending)
+                _, _, request = heapq.heappop(self._pending)
             outcome: StoredFile | BaseException
             try:
-                outcome = _download_file(one, self._store, self._client)
+                outcome = _download_file(request, self._store, self._client)
                 self._on_stored(outcome)
             except BaseException as failure:
                 outcome = failure
             with self._condition:
-                self._outcomes[_make_key(one)] = outcome
+                self._outcomes[_make_key(request)] = outcome
                 self._condition.notify_all()
 
-    def _abort(self, why: BaseException) -> None:
+    def _abort(self, reason: BaseException) -> None:
         """Nobody wants the rest."""
         with self._condition:
-            self._failure, threads = why, [*self._threads]
+            self._failure, threads = reason, [*self._threads]
             self._pending.clear()
         self._client.close()
         patience = time.monotonic() + 1
@@ -140,126 +140,129 @@ class DownloadQueue:
             thread.join(max(0, patience - time.monotonic()))
 
 
-def _make_key(wanted: DownloadRequest) -> str:
-    return wanted.sha256 or wanted.url
+def _make_key(request: DownloadRequest) -> str:
+    return request.sha256 or request.url
 
 
 def query_sizes(
-    wanted: Iterable[DownloadRequest], store: Store, client: Client, jobs: int = DEFAULT_JOBS
+    requests: Iterable[DownloadRequest], store: Store, client: Client, jobs: int = DEFAULT_JOBS
 ) -> dict[str, int | None]:
     """File name -> bytes; where neither the lock nor the store knows, the server is asked. None: it does not say."""
-    found: dict[str, int | None] = {}
+    sizes: dict[str, int | None] = {}
     unknown: list[DownloadRequest] = []
-    for one in wanted:
-        stored = store.get(one.sha256, one.name) if one.sha256 else None
-        local = get_local_path(one.url)
-        found[one.name] = stored.size if stored else one.size
+    for request in requests:
+        stored = store.get(request.sha256, request.name) if request.sha256 else None
+        local = get_local_path(request.url)
+        sizes[request.name] = stored.size if stored else request.size
         if local is not None and local.is_file():
-            found[one.name] = local.stat().st_size
-        elif found[one.name] is None and local is None and not client.is_offline:
-            unknown.append(one)
+            sizes[request.name] = local.stat().st_size
+        elif sizes[request.name] is None and local is None and not client.is_offline:
+            unknown.append(request)
 
-    def ask(one: DownloadRequest) -> int | None:
+    def ask(request: DownloadRequest) -> int | None:
         try:
-            return client.query_size(one.url, one.name)
+            return client.query_size(request.url, request.name)
         except FetchError:
             return None
 
     if unknown:
         with ThreadPoolExecutor(min(jobs, len(unknown))) as pool:
-            found.update(zip((one.name for one in unknown), pool.map(ask, unknown), strict=True))
-    return found
+            sizes.update(zip((request.name for request in unknown), pool.map(ask, unknown), strict=True))
+    return sizes
 
 
-def _download_file(wanted: DownloadRequest, store: Store, client: Client) -> StoredFile:
+def _download_file(request: DownloadRequest, store: Store, client: Client) -> StoredFile:
     """One file into the store; what a former run got of it is taken up."""
-    local = get_local_path(wanted.url)
+    local = get_local_path(request.url)
     if local is not None:
-        return _copy_local_file(local, wanted, store)
+        return _copy_local_file(local, request, store)
     if client.is_offline:
-        raise FetchError(make_offline_finding(wanted.name))
-    key = wanted.sha256.lower() if wanted.sha256 else hashlib.sha256(wanted.url.encode()).hexdigest()
+        raise FetchError(make_offline_finding(request.name))
+    key = request.sha256.lower() if request.sha256 else hashlib.sha256(request.url.encode()).hexdigest()
     with store.open_partial(
-        wanted.name, wanted.sha256, resume_as=key, hashes=wanted.hashes, origin=redact_url(wanted.url)
+        request.name, request.sha256, resume_as=key, hashes=request.hashes, origin=redact_url(request.url)
     ) as incoming:
         # a run that was killed between the last byte and the rename
-        if not (wanted.sha256 and incoming.size and incoming.is_valid):
+        if not (request.sha256 and incoming.size and incoming.is_valid):
             client.retry(
-                wanted.url, wanted.name, lambda: _request_missing_bytes(wanted, incoming, client), lambda: incoming.size
+                request.url,
+                request.name,
+                lambda: _request_missing_bytes(request, incoming, client),
+                lambda: incoming.size,
             )
             if incoming.is_resumed and not incoming.is_valid:
                 # its pieces are not of the same file: once more from the first byte
                 incoming.restart()
                 client.retry(
-                    wanted.url,
-                    wanted.name,
-                    lambda: _request_missing_bytes(wanted, incoming, client),
+                    request.url,
+                    request.name,
+                    lambda: _request_missing_bytes(request, incoming, client),
                     lambda: incoming.size,
                 )
-        if wanted.size is not None and not wanted.sha256 and incoming.size != wanted.size:
+        if request.size is not None and not request.sha256 and incoming.size != request.size:
             incoming.drop()
-            raise IntegrityError(make_size_finding(wanted, incoming))
+            raise IntegrityError(make_size_finding(request, incoming))
         return incoming.finish()
 
 
-def _request_missing_bytes(wanted: DownloadRequest, incoming: PartialFile, client: Client) -> None:
+def _request_missing_bytes(request: DownloadRequest, incoming: PartialFile, client: Client) -> None:
     """One request for what is still missing; _Passing where the connection ends before the file does."""
     headers = {"Accept-Encoding": "identity"}
     if incoming.size:
         etag = incoming.resume_info.get("etag", "")
         # A file whose hash we know may be put together from any answers. Else the server must vouch for the rest
         # being of the same file: RFC 9110, 13.1.5: a client must not generate If-Range with a weak entity tag.
-        if wanted.sha256 is None and (not etag or etag.startswith("W/")):
+        if request.sha256 is None and (not etag or etag.startswith("W/")):
             incoming.restart()
         else:
             headers["Range"] = f"bytes={incoming.size}-"
-            if wanted.sha256 is None:
+            if request.sha256 is None:
                 headers["If-Range"] = etag
-    with client.open_response(wanted.url, wanted.name, headers) as (response, _):
+    with client.open_response(request.url, request.name, headers) as (response, _):
         if response.status in (404, 410):
-            raise FetchError(make_not_found_finding(wanted.name, wanted.url, response.status))
+            raise FetchError(make_not_found_finding(request.name, request.url, response.status))
         if response.status == 416:
             incoming.restart()
-            raise TransientError(make_range_finding(wanted, "416"))
+            raise TransientError(make_range_finding(request, "416"))
         whole = None
         if response.status == 206 and incoming.size:
             # RFC 9110, 14.4: Content-Range: bytes first-last/complete
-            found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
-            if found is None or int(found[1]) != incoming.size:
+            match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
+            if match is None or int(match[1]) != incoming.size:
                 incoming.restart()
-                raise TransientError(make_range_finding(wanted, response.headers.get("Content-Range", "206")))
-            whole = int(found[2]) if found[2] != "*" else None
+                raise TransientError(make_range_finding(request, response.headers.get("Content-Range", "206")))
+            whole = int(match[2]) if match[2] != "*" else None
             incoming.is_resumed = True
         elif incoming.size:
             incoming.restart()
         encoded = response.headers.get("Content-Encoding", "identity").lower() != "identity"
         # Some servers call a .tar.gz gzip-encoded, and mean the file.
-        decode = encoded and not wanted.name.endswith((".gz", ".tgz"))
+        decode = encoded and not request.name.endswith((".gz", ".tgz"))
         if whole is None and not encoded and response.headers.get("Content-Length", "").isdigit():
             whole = incoming.size + int(response.headers["Content-Length"])
-        if wanted.sha256 is None and response.headers.get("ETag"):
+        if request.sha256 is None and response.headers.get("ETag"):
             incoming.save_resume_info({"etag": response.headers["ETag"]})
-        whole = wanted.size if whole is None else whole
+        whole = request.size if whole is None else whole
         try:
-            with translate_network_errors(wanted.name, wanted.url, client):
+            with translate_network_errors(request.name, request.url, client):
                 # what has come, not all that was asked for: a slow or broken connection leaves no byte behind; one that
                 # is quick is asked for more at a time
-                amount, asked = 0, time.monotonic()
+                amount, start = 0, time.monotonic()
                 while block := (
                     response.read(amount, decode_content=decode)
                     if amount > _CHUNK_SIZE
                     else response.read1(_CHUNK_SIZE, decode_content=decode)
                 ):
                     now = time.monotonic()
-                    amount, asked = (
-                        (min(amount + _CHUNK_SIZE, BLOCK_SIZE) if now - asked < _FAST_READ_SECONDS else 0),
+                    amount, start = (
+                        (min(amount + _CHUNK_SIZE, BLOCK_SIZE) if now - start < _FAST_READ_SECONDS else 0),
                         now,
                     )
                     incoming.write(block)
                     client.received_bytes += len(block)
-                    if wanted.size is not None and incoming.size > wanted.size:
+                    if request.size is not None and incoming.size > request.size:
                         incoming.drop()
-                        raise IntegrityError(make_size_finding(wanted, incoming))
+                        raise IntegrityError(make_size_finding(request, incoming))
                     if client.close_event.is_set():
                         raise ClientClosedError
         except BaseException:
@@ -267,17 +270,17 @@ def _request_missing_bytes(wanted: DownloadRequest, incoming: PartialFile, clien
                 incoming.restart()
             raise
         if whole is not None and incoming.size < whole:
-            raise TransientError(make_truncation_finding(wanted, incoming, whole))
+            raise TransientError(make_truncation_finding(request, incoming, whole))
 
 
-def _copy_local_file(path: Path, wanted: DownloadRequest, store: Store) -> StoredFile:
+def _copy_local_file(path: Path, request: DownloadRequest, store: Store) -> StoredFile:
     try:
-        return store.add_file(path, wanted.name, wanted.sha256, wanted.hashes)
+        return store.add_file(path, request.name, request.sha256, request.hashes)
     except OSError as problem:
         raise FetchError(
             error(
                 "file-unreadable",
-                wanted.name,
+                request.name,
                 "{subject} cannot be read at {path}: {words}.",
                 "Put the file there, or mend the address.",
                 path=path,

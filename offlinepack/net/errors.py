@@ -49,12 +49,12 @@ def parse_retry_after(value: str | None) -> float | None:
 def make_network_error(problem: BaseException, subject: str, host: str, timeout: float) -> Exception:
     facts = {"host": host, "words": _describe_exception(problem)}
     causes = list(_iter_causes(problem))
-    for one in causes:
-        if isinstance(one, ssl.SSLCertVerificationError):
-            return FetchError(_make_certificate_finding(one, subject, host))
-    for one in causes:
-        if isinstance(one, ssl.SSLError):
-            reason = str(one.reason or one)
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return FetchError(_make_certificate_finding(cause, subject, host))
+    for cause in causes:
+        if isinstance(cause, ssl.SSLError):
+            reason = str(cause.reason or cause)
             if "CERTIFICATE_REQUIRED" in reason or "ALERT_HANDSHAKE_FAILURE" in reason:
                 return FetchError(make_client_certificate_finding(subject, host))
             if "WRONG_VERSION_NUMBER" in reason or "HTTP_REQUEST" in reason or "RECORD_LAYER" in reason:
@@ -67,26 +67,26 @@ def make_network_error(problem: BaseException, subject: str, host: str, timeout:
                         **facts,
                     )
                 )
-    if any(isinstance(one, (http.NameResolutionError, socket.gaierror)) for one in causes):
-        found = error(
+    if any(isinstance(cause, (http.NameResolutionError, socket.gaierror)) for cause in causes):
+        finding = error(
             "unknown-host",
             subject,
             "{subject}: the name {host} cannot be resolved.",
             "Check the address, and this machine's DNS and proxy settings.",
             **facts,
         )
-        return TransientError(found, host_is_down=True)
-    if any(isinstance(one, http.NewConnectionError) for one in causes):
-        found = error(
+        return TransientError(finding, host_is_down=True)
+    if any(isinstance(cause, http.NewConnectionError) for cause in causes):
+        finding = error(
             "no-connection",
             subject,
             "{subject}: no connection to {host}: {words}.",
             "Is the server running, and the address right? Does this machine need a proxy: --proxy?",
             **facts,
         )
-        return TransientError(found, host_is_down=True)
-    if any(isinstance(one, (http.TimeoutError, TimeoutError)) for one in causes):
-        found = error(
+        return TransientError(finding, host_is_down=True)
+    if any(isinstance(cause, (http.TimeoutError, TimeoutError)) for cause in causes):
+        finding = error(
             "timed-out",
             subject,
             "{subject}: {host} kept silent for {seconds} seconds.",
@@ -94,7 +94,7 @@ def make_network_error(problem: BaseException, subject: str, host: str, timeout:
             seconds=f"{timeout:g}",
             **facts,
         )
-        return TransientError(found, host_is_down=True)
+        return TransientError(finding, host_is_down=True)
     return TransientError(
         error(
             "connection-broken",
@@ -141,10 +141,10 @@ def _make_certificate_finding(problem: ssl.SSLCertVerificationError, subject: st
 def make_proxy_error(problem: http.ProxyError, subject: str, proxy: str) -> Exception:
     if "407" in _describe_exception(problem) or "407" in str(problem.original_error):
         return FetchError(make_proxy_login_finding(subject, proxy))
-    for one in _iter_causes(problem):
-        if isinstance(one, ssl.SSLCertVerificationError):
-            return FetchError(_make_certificate_finding(one, subject, get_host(proxy)))
-    found = error(
+    for cause in _iter_causes(problem):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return FetchError(_make_certificate_finding(cause, subject, get_host(proxy)))
+    finding = error(
         "proxy-failed",
         subject,
         "{subject}: the proxy {proxy} gave no connection: {words}.",
@@ -152,7 +152,7 @@ def make_proxy_error(problem: http.ProxyError, subject: str, proxy: str) -> Exce
         proxy=redact_url(proxy),
         words=_describe_exception(problem.original_error),
     )
-    return TransientError(found, host_is_down=True)
+    return TransientError(finding, host_is_down=True)
 
 
 def make_proxy_login_finding(subject: str, proxy: str | None) -> Finding:
@@ -167,24 +167,29 @@ def make_proxy_login_finding(subject: str, proxy: str | None) -> Finding:
 
 def _iter_causes(problem: BaseException | None) -> Iterator[BaseException]:
     """The failure, and all that urllib3 packed into it."""
-    seen: list[BaseException] = []
+    visited: list[BaseException] = []
     waiting: list[object] = [problem]
     while waiting:
-        one = waiting.pop(0)
-        if isinstance(one, BaseException) and one not in seen:
-            seen.append(one)
-            yield one
-            waiting += [*one.args, getattr(one, "reason", None), getattr(one, "original_error", None), one.__cause__]
-            waiting.append(one.__context__)
+        cause = waiting.pop(0)
+        if isinstance(cause, BaseException) and cause not in visited:
+            visited.append(cause)
+            yield cause
+            waiting += [
+                *cause.args,
+                getattr(cause, "reason", None),
+                getattr(cause, "original_error", None),
+                cause.__cause__,
+            ]
+            waiting.append(cause.__context__)
 
 
 def _describe_exception(problem: BaseException) -> str:
     """The innermost words of a failure, without addresses of connections and memory."""
-    for one in reversed(list(_iter_causes(problem))):
-        if isinstance(one, OSError) and one.strerror:
-            return one.strerror
-    said = str(problem.args[-1] if problem.args else problem)
-    return re.sub(r"<[^>]*>:? ?|\(_ssl\.c:\d+\)|https?://\S+", "", said).strip(" .'\"()") or type(problem).__name__
+    for cause in reversed(list(_iter_causes(problem))):
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+    message = str(problem.args[-1] if problem.args else problem)
+    return re.sub(r"<[^>]*>:? ?|\(_ssl\.c:\d+\)|https?://\S+", "", message).strip(" .'\"()") or type(problem).__name__
 
 
 def make_offline_finding(subject: str) -> Finding:
@@ -207,37 +212,37 @@ def make_not_found_finding(name: str, url: str, status: int) -> Finding:
     )
 
 
-def make_truncation_finding(wanted: DownloadRequest, incoming: PartialFile, expected: int) -> Finding:
+def make_truncation_finding(request: DownloadRequest, incoming: PartialFile, expected: int) -> Finding:
     return error(
         "cut-off",
-        wanted.name,
+        request.name,
         "{subject}: {host} ended after {size} bytes ({expected} were announced).",
         "Run the same command again: it goes on where it ended.",
-        host=get_host(wanted.url),
+        host=get_host(request.url),
         size=incoming.size,
         expected=expected,
     )
 
 
-def make_range_finding(wanted: DownloadRequest, words: str) -> Finding:
+def make_range_finding(request: DownloadRequest, words: str) -> Finding:
     return error(
         "bad-range",
-        wanted.name,
+        request.name,
         "{subject}: asked for the rest of the file, {host} answered with something else: {words}.",
         "Run the same command again: it begins anew.",
-        host=get_host(wanted.url),
+        host=get_host(request.url),
         words=words,
     )
 
 
-def make_size_finding(wanted: DownloadRequest, incoming: PartialFile) -> Finding:
+def make_size_finding(request: DownloadRequest, incoming: PartialFile) -> Finding:
     return error(
         "size-mismatch",
-        wanted.name,
+        request.name,
         "{subject} from {origin} is not {expected} bytes long, as was promised: {actual} came.",
         "Do not use it. The index or a proxy on the way gave another file than the one that was locked.",
-        origin=redact_url(wanted.url),
-        expected=wanted.size,
+        origin=redact_url(request.url),
+        expected=request.size,
         actual=incoming.size,
     )
 

@@ -97,26 +97,26 @@ class CachedPage:
         self.page: Page | None = None
         self.conditions: dict[str, str] = {}
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            kept = json.loads(self._path.read_bytes()) if self._path else {}
-            self.page = Page(kept["url"], kept["content_type"], kept["text"])
-            self.conditions = dict(kept["conditions"])
+            stored = json.loads(self._path.read_bytes()) if self._path else {}
+            self.page = Page(stored["url"], stored["content_type"], stored["text"])
+            self.conditions = dict(stored["conditions"])
 
     def save(self, page: Page, headers: Mapping[str, str]) -> None:
         """For the next run, with what the server gave to tell it apart from a newer one."""
         if self._path is None:
             return
         conditions = {"If-None-Match": headers.get("ETag"), "If-Modified-Since": headers.get("Last-Modified")}
-        kept = {
+        stored = {
             "url": page.url,
             "content_type": page.content_type,
             "text": page.text,
             "conditions": {name: value for name, value in conditions.items() if value},
         }
-        beside = self._path.with_name(f"{self._path.stem}.{secrets.token_hex(4)}")
+        temporary = self._path.with_name(f"{self._path.stem}.{secrets.token_hex(4)}")
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            beside.write_text(json.dumps(kept), "utf-8")
-            beside.replace(self._path)
+            temporary.write_text(json.dumps(stored), "utf-8")
+            temporary.replace(self._path)
 
     def remove(self) -> None:
         """It is no longer there."""

@@ -18,23 +18,23 @@ IDENTITY_HEADERS = {"Accept-Encoding": "identity"}
 def read_metadata_by_ranges(session: Any, link: Any) -> bytes | None:
     """METADATA of a wheel by ranges: its last bytes hold the directory, and mostly METADATA too."""
 
-    def part(wanted: str) -> tuple[bytes, int]:
-        headers = {**IDENTITY_HEADERS, "Range": f"bytes={wanted}"}
+    def part(byte_range: str) -> tuple[bytes, int]:
+        headers = {**IDENTITY_HEADERS, "Range": f"bytes={byte_range}"}
         with contextlib.closing(session.get(link.url_without_fragment, headers=headers, stream=True)) as answer:
             if answer.status_code == 206:
                 # RFC 9110, 14.4: Content-Range: bytes first-last/complete
                 return answer.content, int(answer.headers["Content-Range"].split()[1].partition("-")[0])
-            length, count = int(answer.headers["Content-Length"]), int(wanted.removeprefix("-"))
+            length, count = int(answer.headers["Content-Length"]), int(byte_range.removeprefix("-"))
             if length <= count:
                 return answer.content, 0
         # some servers know no ranges from the end; those that know none at all end in an exception
-        return part(f"{length - count}-") if wanted.startswith("-") else (b"", int(""))
+        return part(f"{length - count}-") if byte_range.startswith("-") else (b"", int(""))
 
     for count in (1 << 16, 1 << 22):
         content, before = part(f"-{count}")
         with contextlib.suppress(zipfile.BadZipFile):
             wheel = zipfile.ZipFile(io.BytesIO(content))
-            [member] = [one for one in wheel.infolist() if _METADATA_PATTERN.fullmatch(one.filename)]
+            [member] = [entry for entry in wheel.infolist() if _METADATA_PATTERN.fullmatch(entry.filename)]
             # zipfile counts from the first byte that it was given
             if member.header_offset >= 0:
                 return wheel.read(member)
@@ -49,5 +49,5 @@ def read_metadata_by_ranges(session: Any, link: Any) -> bytes | None:
 def read_wheel_metadata(file: Any) -> bytes:
     """METADATA of an open wheel, which is closed."""
     with file, zipfile.ZipFile(file) as wheel:
-        [name] = [one for one in wheel.namelist() if _METADATA_PATTERN.fullmatch(one)]
+        [name] = [name for name in wheel.namelist() if _METADATA_PATTERN.fullmatch(name)]
         return wheel.read(name)

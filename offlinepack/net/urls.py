@@ -71,9 +71,9 @@ def is_in_no_proxy_network(host: str | None, no_proxy: str | None) -> bool:
         address = ipaddress.ip_address(host or "")
     except ValueError:
         return False
-    for one in (no_proxy or "").split(","):
+    for part in (no_proxy or "").split(","):
         try:
-            if "/" in one and address in ipaddress.ip_network(one.strip(), strict=False):
+            if "/" in part and address in ipaddress.ip_network(part.strip(), strict=False):
                 return True
         except ValueError:
             continue
@@ -89,10 +89,10 @@ def strip_credentials(url: str) -> str:
     return re.sub(r"(?<=://)[^/@\s]*@", "", url.partition("#")[0])
 
 
-def redact_output(said: str) -> str:
+def redact_output(output: str) -> str:
     """Words without the user, password and query of addresses in them."""
-    said = re.sub(r"(?<=://)[^/@\s]*@(?=[^/\s])", "", said)
-    return re.sub(r"(://[^\s?#]*)\?[^\s#]*", r"\1", said)
+    output = re.sub(r"(?<=://)[^/@\s]*@(?=[^/\s])", "", output)
+    return re.sub(r"(://[^\s?#]*)\?[^\s#]*", r"\1", output)
 
 
 def redact_text(text: str) -> str:

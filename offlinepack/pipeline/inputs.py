@@ -88,7 +88,7 @@ def _read_inputs(
     parts += _read_files(
         inputs.files,
         lambda path: read_requirements_file(
-            path, extras=inputs.extras, groups=inputs.groups, locked=inputs.locked, own=own_wheels, page=fetch
+            path, extras=inputs.extras, groups=inputs.groups, locked=inputs.locked, project_wheels=own_wheels, page=fetch
         ),
     )
     if inputs.venv:
@@ -96,7 +96,7 @@ def _read_inputs(
     if inputs.project:
         parts.append(
             read_project(
-                inputs.project, extras=inputs.extras, groups=inputs.groups, locked=inputs.locked, own=own_wheels
+                inputs.project, extras=inputs.extras, groups=inputs.groups, locked=inputs.locked, project_wheels=own_wheels
             )
         )
     environment = inputs.venv
@@ -111,7 +111,7 @@ def _read_inputs(
             groups=inputs.groups,
             exclude=inputs.exclude,
             locked=inputs.locked,
-            own=own_wheels,
+            project_wheels=own_wheels,
         )
         requirements, environment, summary = discovered.requirements, discovered.environment, discovered.summary
     else:

@@ -74,9 +74,9 @@ class Difference:
     def counts(self) -> dict[str, int]:
         """Projects of all targets by what happened to them; `all` are those of the new bundle."""
         states: dict[str, set[str]] = {}
-        for one in (change for changes in self.targets.values() for change in changes):
-            states.setdefault(one.name, set()).add("changed" if one.state == "rebuilt" else one.state)
-        summed = [found.pop() if len(found) == 1 else "changed" for found in states.values()]
+        for change in (change for changes in self.targets.values() for change in changes):
+            states.setdefault(change.name, set()).add("changed" if change.state == "rebuilt" else change.state)
+        summed = [states_found.pop() if len(states_found) == 1 else "changed" for states_found in states.values()]
         counted = {state: summed.count(state) for state in ("changed", "new", "removed", "same")}
         return {**counted, "all": len(summed) - counted["removed"]}
 
@@ -91,23 +91,27 @@ class Difference:
         if self.old.folder != self.new.folder:
             yield text("{old} is now {new}", old=self.old.folder, new=self.new.folder)
         if self.old.sequence != self.new.sequence:
-            old, new = (text("none") if one.sequence is None else one.sequence for one in (self.old, self.new))
+            old, new = (
+                text("none") if manifest.sequence is None else manifest.sequence for manifest in (self.old, self.new)
+            )
             yield text("sequence {old} is now {new}", old=old, new=new)
-        for tag in sorted({one.tag for one in self.old.targets} - set(self.targets)):
+        for tag in sorted({target.tag for target in self.old.targets} - set(self.targets)):
             yield text("target {tag} is gone", tag=tag)
-        known = {one.tag for one in self.old.targets}
-        said: set[tuple[Change, ...]] = set()
+        old_tags = {target.tag for target in self.old.targets}
+        visited: set[tuple[Change, ...]] = set()
         for target in self.new.targets:
-            told = tuple(one for one in self.targets[target.tag] if one.state != "same")
-            if target.tag not in known:
+            changes = tuple(target for target in self.targets[target.tag] if target.state != "same")
+            if target.tag not in old_tags:
                 yield text("target {tag} is new", tag=target.tag)
-            elif told and len(self.new.targets) > 1:
+            elif changes and len(self.new.targets) > 1:
                 yield (
-                    text("for {tag}: the same", tag=target.tag) if told in said else text("for {tag}:", tag=target.tag)
+                    text("for {tag}: the same", tag=target.tag)
+                    if changes in visited
+                    else text("for {tag}:", tag=target.tag)
                 )
-            if told not in said and target.tag in known:
-                yield from map(_format_change, told)
-                said.add(told)
+            if changes not in visited and target.tag in old_tags:
+                yield from map(_format_change, changes)
+                visited.add(changes)
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""
@@ -118,31 +122,31 @@ class Difference:
             "targets": {
                 tag: [
                     {
-                        "name": one.name,
-                        "state": one.state,
-                        "old": one.old.to_json() if one.old else None,
-                        "new": one.new.to_json() if one.new else None,
+                        "name": change.name,
+                        "state": change.state,
+                        "old": change.old.to_json() if change.old else None,
+                        "new": change.new.to_json() if change.new else None,
                     }
-                    for one in changes
+                    for change in changes
                 ]
                 for tag, changes in self.targets.items()
             },
-            "targets_removed": sorted({one.tag for one in self.old.targets} - set(self.targets)),
+            "targets_removed": sorted({target.tag for target in self.old.targets} - set(self.targets)),
             "files": [
                 {"path": path, "old": before, "new": after}
                 for path, before, after in _pair_files(self.old, self.new)
                 if before != after
             ],
-            "findings": [one.to_json() for one in self.findings],
+            "findings": [finding.to_json() for finding in self.findings],
         }
 
 
 def diff_bundles(old: Path, new: Path) -> Difference:
     """The difference of two bundles, each a tar.gz, its parts, its folder, or a manifest.json alone."""
-    if any(one.suffix == ".json" and not one.is_dir() for one in (old, new)):
-        for one in (old, new):
-            if one.suffix != ".json" or one.is_dir():
-                open_bundle(one).check()
+    if any(path.suffix == ".json" and not path.is_dir() for path in (old, new)):
+        for path in (old, new):
+            if path.suffix != ".json" or path.is_dir():
+                open_bundle(path).check()
         return compare_manifests(read_manifest(old), read_manifest(new))
     bundles = open_bundle(old), open_bundle(new)
     for bundle in bundles:
@@ -156,11 +160,24 @@ def compare_manifests(old: Manifest, new: Manifest, bundles: tuple[Bundle, Bundl
     for target in new.targets:
         before, after = _find_previous_target(old, target), _list_releases(new, target)
         # a target without a forerunner is compared with all that the old bundle held
-        known = {name: one for each in reversed(old.targets) for name, one in _list_releases(old, each).items()}
-        held = _list_releases(old, before) if before else {name: one for name, one in known.items() if name in after}
-        targets[target.tag] = tuple(Change(name, held.get(name), after.get(name)) for name in sorted({*held, *after}))
+        old_releases = {
+            name: release for target in reversed(old.targets) for name, release in _list_releases(old, target).items()
+        }
+        held_releases = (
+            _list_releases(old, before)
+            if before
+            else {name: release for name, release in old_releases.items() if name in after}
+        )
+        targets[target.tag] = tuple(
+            Change(name, held_releases.get(name), after.get(name)) for name in sorted({*held_releases, *after})
+        )
     findings = [*_report_changed_files(old, new), *_report_new_needs(old, new), *_report_installer_change(old, new)]
-    changes = {change for each in targets.values() for change in each if change.state not in ("same", "removed")}
+    changes = {
+        change
+        for target_changes in targets.values()
+        for change in target_changes
+        if change.state not in ("same", "removed")
+    }
     if bundles:
         findings += _report_by_contents(bundles, changes)
     else:
@@ -169,25 +186,30 @@ def compare_manifests(old: Manifest, new: Manifest, bundles: tuple[Bundle, Bundl
 
 
 def _remove_duplicates(findings: Iterable[Finding]) -> Iterator[Finding]:
-    said = set()
-    for one in findings:
-        if one.render() not in said:
-            said.add(one.render())
-            yield one
+    visited = set()
+    for finding in findings:
+        if finding.render() not in visited:
+            visited.add(finding.render())
+            yield finding
 
 
 def _find_previous_target(manifest: Manifest, target: TargetPlan) -> TargetPlan | None:
     """The target of the old bundle that this one follows: of the same tag, else of the same name and Python."""
-    for one in manifest.targets:
-        if one.tag == target.tag:
-            return one
-    kin = [one for one in manifest.targets if one.name == target.name and one.facts.python == target.facts.python]
+    for plan in manifest.targets:
+        if plan.tag == target.tag:
+            return plan
+    kin = [plan for plan in manifest.targets if plan.name == target.name and plan.facts.python == target.facts.python]
     return kin[0] if len(kin) == 1 else None
 
 
 def _list_releases(manifest: Manifest, target: TargetPlan) -> dict[str, ReleaseFile]:
-    sums = {one.path: one.sha256 for one in manifest.files}
-    return {one.name: ReleaseFile(one.version, one.file.rpartition("/")[2], sums[one.file]) for one in target.install}
+    sums = {file.path: file.sha256 for file in manifest.files}
+    return {
+        distribution.name: ReleaseFile(
+            distribution.version, distribution.file.rpartition("/")[2], sums[distribution.file]
+        )
+        for distribution in target.install
+    }
 
 
 def _format_change(change: Change) -> Text:
@@ -209,9 +231,9 @@ def _describe_manifest(manifest: Manifest) -> dict[str, Any]:
 
 def _pair_files(old: Manifest, new: Manifest) -> Iterator[tuple[str, str | None, str | None]]:
     """Each path with its sha256 before and after."""
-    found = [{one.path: one.sha256 for one in each.files} for each in (old, new)]
-    for path in sorted({*found[0], *found[1]}):
-        yield path, found[0].get(path), found[1].get(path)
+    digests = [{file.path: file.sha256 for file in manifest.files} for manifest in (old, new)]
+    for path in sorted({*digests[0], *digests[1]}):
+        yield path, digests[0].get(path), digests[1].get(path)
 
 
 def _report_changed_files(old: Manifest, new: Manifest) -> Iterator[Finding]:
@@ -241,9 +263,9 @@ def _report_new_needs(old: Manifest, new: Manifest) -> Iterator[Finding]:
     """Shared libraries that the machine has to bring, and did not have to before."""
     for target in new.targets:
         before = _find_previous_target(old, target)
-        known = {need.soname: set(need.symbols) for need in (before.needs if before else ())}
+        old_needs = {need.soname: set(need.symbols) for need in (before.needs if before else ())}
         for need in target.needs if before else ():
-            if need.soname not in known:
+            if need.soname not in old_needs:
                 yield warning(
                     "needs-more",
                     need.soname,
@@ -253,7 +275,7 @@ def _report_new_needs(old: Manifest, new: Manifest) -> Iterator[Finding]:
                     wanted_by=need.wanted_by,
                     help=need.help or "",
                 )
-            elif more := sorted(set(need.symbols) - known[need.soname]):
+            elif more := sorted(set(need.symbols) - old_needs[need.soname]):
                 yield note(
                     "needs-newer",
                     need.soname,
@@ -283,46 +305,50 @@ def _report_installer_change(old: Manifest, new: Manifest) -> Iterator[Finding]:
 
 def _report_by_filename(changes: Collection[Change]) -> Iterator[Finding]:
     """What the file names alone tell: a project that was pure Python and is not any more."""
-    for one in sorted(changes, key=repr):
-        pure = [release.filename.endswith("-none-any.whl") if release else None for release in (one.old, one.new)]
-        if one.new and pure[1] is False and pure[0] is not False and one.new.filename.endswith(".whl"):
+    for change in sorted(changes, key=repr):
+        pure = [release.filename.endswith("-none-any.whl") if release else None for release in (change.old, change.new)]
+        if change.new and pure[1] is False and pure[0] is not False and change.new.filename.endswith(".whl"):
             yield warning(
                 "new-native-code",
-                one.name,
+                change.name,
                 "{subject} {version} brings native code, which it did not before.",
                 "Look at it more closely than at Python that can be read.",
-                version=one.new.version,
+                version=change.new.version,
             )
 
 
 def _report_by_contents(bundles: tuple[Bundle, Bundle], changes: Collection[Change]) -> Iterator[Finding]:
     """What the wheels of these projects bring, and the wheels before did not."""
-    wanted = [
+    changed_files = [
         {release.sha256 for release in releases if release}
-        for releases in ([one.old for one in changes], [one.new for one in changes])
+        for releases in ([change.old for change in changes], [change.new for change in changes])
     ]
-    old, new = (_read_traits(bundle, sums) for bundle, sums in zip(bundles, wanted, strict=True))
+    old, new = (_read_traits(bundle, sums) for bundle, sums in zip(bundles, changed_files, strict=True))
     nothing = WheelTraits(frozenset(), frozenset(), frozenset())
-    for one in sorted(changes, key=repr):
-        before = old.get(one.old.sha256, nothing) if one.old else nothing
-        after = new.get(one.new.sha256, nothing) if one.new else nothing
-        version = one.new.version if one.new else ""
+    for change in sorted(changes, key=repr):
+        before = old.get(change.old.sha256, nothing) if change.old else nothing
+        after = new.get(change.new.sha256, nothing) if change.new else nothing
+        version = change.new.version if change.new else ""
         if after.native_files and not before.native_files:
             yield warning(
                 "new-native-code",
-                one.name,
+                change.name,
                 "{subject} {version} brings native code, which it did not before.",
                 "Look at it more closely than at Python that can be read.",
                 version=version,
             )
         if more := sorted(after.commands - before.commands):
             yield note(
-                "new-command", one.name, "{subject} {version} brings new commands: {more}.", version=version, more=more
+                "new-command",
+                change.name,
+                "{subject} {version} brings new commands: {more}.",
+                version=version,
+                more=more,
             )
         if more := sorted(after.startup_files - before.startup_files):
             yield warning(
                 "new-startup",
-                one.name,
+                change.name,
                 "{subject} {version} brings {more}, which runs at every start of Python.",
                 "Read it before you say yes.",
                 version=version,
@@ -332,7 +358,7 @@ def _report_by_contents(bundles: tuple[Bundle, Bundle], changes: Collection[Chan
 
 def _read_traits(bundle: Bundle, sums: Collection[str]) -> dict[str, WheelTraits]:
     """sha256 -> what that wheel brings."""
-    wanted = {one.path for one in bundle.manifest.files if one.sha256 in sums and one.path.endswith(".whl")}
-    if not wanted:
+    paths = {file.path for file in bundle.manifest.files if file.sha256 in sums and file.path.endswith(".whl")}
+    if not paths:
         return {}
-    return {file.sha256: collect_traits(wheel) for file, wheel in bundle.read_wheels(wanted)}
+    return {file.sha256: collect_traits(wheel) for file, wheel in bundle.read_wheels(paths)}

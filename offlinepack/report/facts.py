@@ -42,7 +42,7 @@ class BundleFacts:
 
     def list_files(self) -> Iterator[File]:
         """Every wheel, sdist and tool, in order."""
-        return (one for one in self.manifest.files if one.kind in ("wheel", "sdist", "tool"))
+        return (file for file in self.manifest.files if file.kind in ("wheel", "sdist", "tool"))
 
 
 def collect_bundle_facts(bundle: Bundle) -> Iterator[File | BundleFacts]:
@@ -50,39 +50,39 @@ def collect_bundle_facts(bundle: Bundle) -> Iterator[File | BundleFacts]:
 
     IntegrityError where a file is not what the manifest says, or a wheel is not sound.
     """
-    found: dict[str, WheelContents] = {}
+    contents: dict[str, WheelContents] = {}
     documents: dict[str, Any] = {}
-    wanted = {
-        get_provenance_path(one.path): one.path
-        for one in bundle.manifest.files
-        if one.kind in ("wheel", "sdist", "tool")
+    names = {
+        get_provenance_path(file.path): file.path
+        for file in bundle.manifest.files
+        if file.kind in ("wheel", "sdist", "tool")
     }
     with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
         for member in bundle.read_members():
             file = member.file
             if file.kind in ("wheel", "tool") and file.path.endswith(".whl"):
                 path = member.write_file(Path(folder))
-                found[file.path] = collect_contents(read_wheel(path))
+                contents[file.path] = collect_contents(read_wheel(path))
                 path.unlink()
             elif file.kind == "sdist":
                 path = member.write_file(Path(folder))
-                found[file.path] = collect_sdist_contents(path)
+                contents[file.path] = collect_sdist_contents(path)
                 path.unlink()
-            elif (file.path in wanted or file.path == REHEARSAL) and file.size <= MAX_DOCUMENT_SIZE:
+            elif (file.path in names or file.path == REHEARSAL) and file.size <= MAX_DOCUMENT_SIZE:
                 documents[file.path] = _parse_document(member.read())
             else:
                 member.verify()
             yield file
-    stories = {wanted[path]: one for path, one in documents.items() if path in wanted and one}
-    yield BundleFacts(bundle.manifest, found, stories, documents.get(REHEARSAL), len(bundle.signatures))
+    stories = {names[path]: document for path, document in documents.items() if path in names and document}
+    yield BundleFacts(bundle.manifest, contents, stories, documents.get(REHEARSAL), len(bundle.signatures))
 
 
 def _parse_document(data: bytes) -> Any:
     try:
-        found = json.loads(data)
+        document = json.loads(data)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return document if isinstance(document, dict) else None
 
 
 def compute_age(uploaded: str | None, today: date) -> int | None:
@@ -97,7 +97,7 @@ def make_report(
     evidence: BundleFacts,
     data: bytes,
     today: date,
-    known: VulnerabilityLookup | None,
+    vulnerabilities: VulnerabilityLookup | None,
     difference: Difference | None = None,
 ) -> dict[str, Any]:
     """The whole report; `data` is manifest.json as it is: its sha256 is what an approval is about.
@@ -105,7 +105,7 @@ def make_report(
     Sentences in it are Texts still; `plain` makes JSON of it.
     """
     manifest = evidence.manifest
-    projects = list(_describe_projects(evidence, today, known))
+    projects = list(_describe_projects(evidence, today, vulnerabilities))
     return {
         "bundle": {
             "name": manifest.name,
@@ -114,23 +114,25 @@ def make_report(
             "sequence": manifest.sequence,
             "install_to": manifest.install_to,
             "files": len(manifest.files),
-            "size": sum(one.size for one in manifest.files),
+            "size": sum(file.size for file in manifest.files),
             "manifest_sha256": hashlib.sha256(data).hexdigest(),
             "signatures": evidence.signature_count,
         },
         "date": today.isoformat(),
         "difference": _describe_difference(difference) if difference else None,
-        "targets": [_describe_target(one, evidence) for one in manifest.targets],
+        "targets": [_describe_target(target, evidence) for target in manifest.targets],
         "projects": projects,
         "versions_apart": list(_list_differing_versions(manifest)),
         "licences": _group_by_license(projects),
         "needs": list(_group_needs(manifest)),
         "included": [
-            {"path": one.path, "size": one.size, "sha256": one.sha256}
-            for one in manifest.files
-            if one.kind == "included"
+            {"path": file.path, "size": file.size, "sha256": file.sha256}
+            for file in manifest.files
+            if file.kind == "included"
         ],
-        "vulnerabilities": {**known.to_json(), "problem": known.problem} if known else None,
+        "vulnerabilities": {**vulnerabilities.to_json(), "problem": vulnerabilities.problem}
+        if vulnerabilities
+        else None,
         "manifest": json.loads(serialize_manifest(manifest)),
     }
 
@@ -140,8 +142,8 @@ def render_texts(value: Any) -> Any:
     if isinstance(value, Text):
         return value.render()
     if isinstance(value, Mapping):
-        return {key: render_texts(one) for key, one in value.items()}
-    return [render_texts(one) for one in value] if isinstance(value, (list, tuple)) else value
+        return {key: render_texts(member) for key, member in value.items()}
+    return [render_texts(member) for member in value] if isinstance(value, (list, tuple)) else value
 
 
 def open_previous(path: Path) -> tuple[Manifest, Bundle | None]:
@@ -171,27 +173,29 @@ def compare_with_previous(old: Path, bundle: Bundle) -> Difference:
     return compare_manifests(manifest, bundle.manifest, (opened, bundle) if opened else None)
 
 
-def _describe_difference(found: Difference) -> dict[str, Any]:
-    said = [{**one.to_json(), "sentence": one.sentence, "advice": one.advice} for one in found.findings]
-    return {**found.to_json(), "findings": said, "lines": list(found.format_lines())}
+def _describe_difference(difference: Difference) -> dict[str, Any]:
+    findings = [
+        {**finding.to_json(), "sentence": finding.sentence, "advice": finding.advice} for finding in difference.findings
+    ]
+    return {**difference.to_json(), "findings": findings, "lines": list(difference.format_lines())}
 
 
 def _describe_target(target: TargetPlan, evidence: BundleFacts) -> dict[str, Any]:
     listed = (evidence.rehearsal or {}).get("targets")
     verdicts = (
-        [one for one in listed if isinstance(one, dict) and one.get("tag") == target.tag]
+        [entry for entry in listed if isinstance(entry, dict) and entry.get("tag") == target.tag]
         if isinstance(listed, list)
         else []
     )
-    sizes = {one.path: one.size for one in evidence.manifest.files}
+    sizes = {file.path: file.size for file in evidence.manifest.files}
     return {
         "name": target.name,
         "tag": target.tag,
         "machines": Target(target.name, target.facts).description,
         "python_min": target.python_min,
         "distributions": len(target.install),
-        "size": sum(sizes[path] for path in {one.file for one in target.install}),
-        "tools": [f"{one.name} {one.version}" for one in target.tools],
+        "size": sum(sizes[path] for path in {distribution.file for distribution in target.install}),
+        "tools": [f"{tool.name} {tool.version}" for tool in target.tools],
         "rehearsal": verdicts[0] if verdicts else None,
     }
 
@@ -200,69 +204,80 @@ def _list_differing_versions(manifest: Manifest) -> Iterator[dict[str, Any]]:
     """Projects with several versions: which targets have which, and which of them hold it below the newest."""
     from packaging.version import Version
 
-    names = sorted({one.name for target in manifest.targets for one in target.install})
+    names = sorted({distribution.name for target in manifest.targets for distribution in target.install})
     for name in names:
         where: dict[str, list[str]] = {}
         for target in manifest.targets:
-            for one in target.install:
-                if one.name == name:
-                    where.setdefault(one.version, []).append(target.name)
+            for distribution in target.install:
+                if distribution.name == name:
+                    where.setdefault(distribution.version, []).append(target.name)
         if len(where) > 1:
             newest = max(where, key=Version)
-            held = [target for version, names in where.items() if version != newest for target in names]
-            yield {"name": name, "versions": where, "newest": newest, "held_down_by": sorted(held)}
+            older_targets = [target for version, names in where.items() if version != newest for target in names]
+            yield {"name": name, "versions": where, "newest": newest, "held_down_by": sorted(older_targets)}
 
 
 def _group_by_license(projects: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    found: dict[str, set[str]] = {}
+    packages_by_license: dict[str, set[str]] = {}
     for project in projects:
         for release in project["releases"]:
-            found.setdefault(", ".join(release["licences"]), set()).add(project["name"])
+            packages_by_license.setdefault(", ".join(release["licences"]), set()).add(project["name"])
     return [
         {"licence": licence, "projects": sorted(names)}
-        for licence, names in sorted(found.items(), key=lambda one: (one[0] != "", -len(one[1]), one[0]))
+        for licence, names in sorted(
+            packages_by_license.items(), key=lambda pair: (pair[0] != "", -len(pair[1]), pair[0])
+        )
     ]
 
 
 def _group_needs(manifest: Manifest) -> Iterator[dict[str, Any]]:
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
     for target in manifest.targets:
         for need in target.needs:
-            one = found.setdefault(
+            row = rows.setdefault(
                 (need.soname, need.help or ""),
                 {"soname": need.soname, "symbols": [], "wanted_by": [], "help": need.help, "targets": []},
             )
-            one["symbols"] = sorted({*one["symbols"], *need.symbols})
-            one["wanted_by"] = sorted({*one["wanted_by"], *need.wanted_by})
-            one["targets"].append(target.name)
-    yield from found.values()
+            row["symbols"] = sorted({*row["symbols"], *need.symbols})
+            row["wanted_by"] = sorted({*row["wanted_by"], *need.wanted_by})
+            row["targets"].append(target.name)
+    yield from rows.values()
 
 
 def _describe_projects(
-    evidence: BundleFacts, today: date, known: VulnerabilityLookup | None
+    evidence: BundleFacts, today: date, vulnerabilities: VulnerabilityLookup | None
 ) -> Iterator[dict[str, Any]]:
     named = map_releases(evidence)
     files: dict[str, list[str]] = {}
     for path, (name, _) in named.items():
         files.setdefault(name, []).append(path)
-    why = _find_dependency_paths(evidence.manifest)
+    reason = _find_dependency_paths(evidence.manifest)
     for name in sorted(files):
         targets = evidence.manifest.targets
         yield {
             "name": name,
-            "requested": any(one.requested for target in targets for one in target.install if one.name == name),
-            "tool": any(one.name == name for target in targets for one in target.tools),
-            "because_of": why.get(name, []),
-            "versions": {t.tag: one.version for t in targets for one in t.install if one.name == name},
-            "releases": [_describe_release(path, *named[path], evidence, today, known) for path in sorted(files[name])],
+            "requested": any(
+                distribution.requested
+                for target in targets
+                for distribution in target.install
+                if distribution.name == name
+            ),
+            "tool": any(tool.name == name for target in targets for tool in target.tools),
+            "because_of": reason.get(name, []),
+            "versions": {
+                t.tag: distribution.version for t in targets for distribution in t.install if distribution.name == name
+            },
+            "releases": [
+                _describe_release(path, *named[path], evidence, today, vulnerabilities) for path in sorted(files[name])
+            ],
         }
 
 
 def _describe_release(
-    path: str, name: str, version: str, evidence: BundleFacts, today: date, known: VulnerabilityLookup | None
+    path: str, name: str, version: str, evidence: BundleFacts, today: date, vulnerabilities: VulnerabilityLookup | None
 ) -> dict[str, Any]:
     targets = evidence.manifest.targets
-    (file,) = (one for one in evidence.manifest.files if one.path == path)
+    (file,) = (file for file in evidence.manifest.files if file.path == path)
     look, story = evidence.contents.get(path) or WheelContents(), evidence.provenance.get(path) or {}
     source = story.get("source") or {}
     uploaded = story.get("upload_time") or source.get("upload_time")
@@ -274,7 +289,7 @@ def _describe_release(
         "file": path.rpartition("/")[2],
         "size": file.size,
         "sha256": file.sha256,
-        "targets": [one.tag for one in targets if file in evidence.manifest.list_files(one)],
+        "targets": [target.tag for target in targets if file in evidence.manifest.list_files(target)],
         "summary": look.summary,
         "homepage": look.homepage,
         "licences": list(look.licenses),
@@ -287,7 +302,9 @@ def _describe_release(
         "yanked_reason": story.get("yanked_reason") or source.get("yanked_reason") or "",
         "status": story.get("status") or source.get("status"),
         "status_reason": story.get("status_reason") or source.get("status_reason") or "",
-        "attested_by": sorted({format_publisher(one) for one in attested if isinstance(one, dict)}),
+        "attested_by": sorted(
+            {format_publisher(attestation) for attestation in attested if isinstance(attestation, dict)}
+        ),
         "built_from": story.get("built_from"),
         "native": look.native_count,
         "native_files": list(look.native_files),
@@ -297,48 +314,52 @@ def _describe_release(
         "unusual": list(look.unusual_names),
         "components": len(look.components),
         "vulnerabilities": [
-            one.to_json()
-            for one in (known.vulnerabilities if known else ())
-            if (one.name, one.version) == (name, version)
+            vulnerability.to_json()
+            for vulnerability in (vulnerabilities.vulnerabilities if vulnerabilities else ())
+            if (vulnerability.name, vulnerability.version) == (name, version)
         ],
     }
 
 
 def _find_dependency_paths(manifest: Manifest) -> dict[str, list[str]]:
     """For each project the shortest way from something that was asked for: [asked, ..., itself]."""
-    found: dict[str, list[str]] = {}
+    versions: dict[str, list[str]] = {}
     for target in manifest.targets:
-        here = {one.name: one for one in target.install}
-        waiting = deque([one.name] for one in sorted(target.install) if one.requested)
-        seen: set[str] = set()
+        installed = {distribution.name: distribution for distribution in target.install}
+        waiting = deque([distribution.name] for distribution in sorted(target.install) if distribution.requested)
+        visited: set[str] = set()
         while waiting:
             way = waiting.popleft()
-            if way[-1] in seen:
+            if way[-1] in visited:
                 continue
-            seen.add(way[-1])
-            if way[-1] not in found or len(way) < len(found[way[-1]]):
-                found[way[-1]] = way
-            waiting += [[*way, needed] for needed in here[way[-1]].requires if needed not in seen]
-    return found
+            visited.add(way[-1])
+            if way[-1] not in versions or len(way) < len(versions[way[-1]]):
+                versions[way[-1]] = way
+            waiting += [[*way, needed] for needed in installed[way[-1]].requires if needed not in visited]
+    return versions
 
 
 def map_releases(evidence: BundleFacts) -> dict[str, tuple[str, str]]:
     """Path of each wheel, sdist and tool -> name and version, as the plan has them."""
     targets = evidence.manifest.targets
-    tools = {one.file: (one.name, one.version) for target in targets for one in target.tools}
-    return tools | {one.file: (one.name, one.version) for target in targets for one in target.install}
+    tools = {tool.file: (tool.name, tool.version) for target in targets for tool in target.tools}
+    return tools | {
+        distribution.file: (distribution.name, distribution.version)
+        for target in targets
+        for distribution in target.install
+    }
 
 
 def describe_differing_versions(listed: Manifest) -> list[Text]:
     """The projects that have other versions on other targets: "numpy: 2.2.6 for rhel8, 2.5.5 elsewhere"."""
     lines = []
-    names = sorted({one.name for target in listed.targets for one in target.install})
+    names = sorted({distribution.name for target in listed.targets for distribution in target.install})
     for name in names:
         where: dict[str, list[str]] = {}
         for target in listed.targets:
-            for one in target.install:
-                if one.name == name:
-                    where.setdefault(one.version, []).append(target.name)
+            for distribution in target.install:
+                if distribution.name == name:
+                    where.setdefault(distribution.version, []).append(target.name)
         if len(where) > 1:
             # most of them are "elsewhere", where that is shorter
             most = max(where, key=lambda version: (len(where[version]), where[version]))

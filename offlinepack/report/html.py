@@ -30,25 +30,25 @@ def render_html(report: Mapping[str, Any], lang: str, words: Messages) -> str:
         if isinstance(value, Link):
             return f'<a href="{html.escape(value.url)}">{say(value.label)}</a>'
         if isinstance(value, (list, tuple)) and not isinstance(value, Text):
-            apart = " " if any(isinstance(one, Badge) for one in value) else ", "
+            apart = " " if any(isinstance(member, Badge) for member in value) else ", "
             return apart.join(map(cell, value))
         return say(value)
 
-    def table(one: Table) -> Iterator[str]:
-        yield f'<div class="wide"><table{" class=small" if one.is_small else ""}><caption>{say(one.caption)}</caption>'
+    def table(section: Table) -> Iterator[str]:
+        yield f'<div class="wide"><table{" class=small" if section.is_small else ""}><caption>{say(section.caption)}</caption>'
         yield (
             "<thead><tr>"
             + "".join(
-                f'<th scope="col"{" class=number" if at in one.number_columns else ""}>{say(head)}</th>'
-                for at, head in enumerate(one.headings)
+                f'<th scope="col"{" class=number" if at in section.number_columns else ""}>{say(head)}</th>'
+                for at, head in enumerate(section.headings)
             )
             + "</tr></thead><tbody>"
         )
-        for row in one.rows:
+        for row in section.rows:
             yield (
                 f'<tr><th scope="row">{cell(row[0])}</th>'
                 + "".join(
-                    f"<td{' class=number' if at in one.number_columns else ''}>{cell(value)}</td>"
+                    f"<td{' class=number' if at in section.number_columns else ''}>{cell(value)}</td>"
                     for at, value in enumerate(row[1:], 1)
                 )
                 + "</tr>"
@@ -58,29 +58,29 @@ def render_html(report: Mapping[str, Any], lang: str, words: Messages) -> str:
     def body() -> Iterator[str]:
         yield f'<a class="skip" href="#main">{say(text("To the contents"))}</a>'
         yield f'<header><p class="kind">{say(text("Report on an offline bundle"))}</p><h1>{title}</h1>'
-        yield from (f"<p>{say(one)}</p>" for one in format_lead(report))
+        yield from (f"<p>{say(sentence)}</p>" for sentence in format_lead(report))
         yield "<ul class=tiles>"
-        for what, count, kind in make_tiles(report):
-            yield f'<li class="{kind}"><strong>{say(count)}</strong> {say(what)}</li>'
+        for label, count, kind in make_tiles(report):
+            yield f'<li class="{kind}"><strong>{say(count)}</strong> {say(label)}</li>'
         yield f'</ul><nav aria-label="{say(text("On this page"))}"><ul>'
         yield (
-            "".join(f'<li><a href="#{one.id}">{say(one.title)}</a></li>' for one in parts)
+            "".join(f'<li><a href="#{part.id}">{say(part.title)}</a></li>' for part in parts)
             + "</ul></nav></header><main id=main>"
         )
-        for one in parts:
-            yield f'<section aria-labelledby="{one.id}"><h2 id="{one.id}">{say(one.title)}</h2>'
-            yield "".join(f"<p>{say(lead)}</p>" for lead in one.introduction)
-            if one.points:
+        for part in parts:
+            yield f'<section aria-labelledby="{part.id}"><h2 id="{part.id}">{say(part.title)}</h2>'
+            yield "".join(f"<p>{say(lead)}</p>" for lead in part.introduction)
+            if part.points:
                 yield "<ul class=points>"
-                for level, sentence in one.points:
+                for level, sentence in part.points:
                     kind = {"error": "bad", "warning": "odd"}.get(level, "fine")
                     yield f'<li><span class="mark {kind}">{say(POINT_LABELS[level])}</span> {say(sentence)}</li>'
                 yield "</ul>"
-            for each in one.tables:
-                yield from table(each)
+            for section in part.tables:
+                yield from table(section)
             yield "</section>"
-        made = text("Made by offlinepack from the bundle itself; this page loads nothing from elsewhere.")
-        yield f"</main><footer><p>{say(made)}</p></footer>"
+        footer = text("Made by offlinepack from the bundle itself; this page loads nothing from elsewhere.")
+        yield f"</main><footer><p>{say(footer)}</p></footer>"
 
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     head += f"<title>{title}</title>"

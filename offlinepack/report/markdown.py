@@ -16,8 +16,8 @@ def render_markdown(report: Mapping[str, Any], words: Messages) -> str:
     """The same as Markdown."""
 
     def say(value: Any) -> str:
-        found = value.render(words) if isinstance(value, Text) else str(value)
-        return re.sub(r"([\\|<>*_])", r"\\\1", found)
+        rendered = value.render(words) if isinstance(value, Text) else str(value)
+        return re.sub(r"([\\|<>*_])", r"\\\1", rendered)
 
     def cell(value: Any) -> str:
         if isinstance(value, Badge):
@@ -35,15 +35,15 @@ def render_markdown(report: Mapping[str, Any], words: Messages) -> str:
         for lead in format_lead(report):
             yield say(lead)
         yield ""
-        for what, count, _ in make_tiles(report):
-            yield f"- {say(what)}: **{say(count)}**"
-        for one in make_sections(report):
-            yield from ("", f"## {say(one.title)}", "")
-            for lead in one.introduction:
+        for label, count, _ in make_tiles(report):
+            yield f"- {say(label)}: **{say(count)}**"
+        for section in make_sections(report):
+            yield from ("", f"## {say(section.title)}", "")
+            for lead in section.introduction:
                 yield from (say(lead), "")
-            for level, sentence in one.points:
+            for level, sentence in section.points:
                 yield f"- **{say(POINT_LABELS[level])}** {say(sentence)}"
-            for table in one.tables:
+            for table in section.tables:
                 yield from ("", f"{say(table.caption)}:", "", "| " + " | ".join(map(say, table.headings)) + " |")
                 yield (
                     "| "

@@ -80,7 +80,7 @@ def read_policy(path: Path) -> Policy:
 
 
 def _is_string_list(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return isinstance(value, list) and all(isinstance(member, str) for member in value)
 
 
 _BOOL_FORM, _LIST_FORM = text("true or false"), text("a list of strings")
@@ -89,17 +89,19 @@ _RULE_FORMS: dict[str, tuple[Callable[[Any], bool], Text]] = {
     "allowed-licenses": (_is_string_list, _LIST_FORM),
     "denied-licenses": (_is_string_list, _LIST_FORM),
     "denied-projects": (_is_string_list, _LIST_FORM),
-    "built-from-source": (lambda one: isinstance(one, bool), _BOOL_FORM),
-    "yanked": (lambda one: isinstance(one, bool), _BOOL_FORM),
-    "minimum-age": (lambda one: type(one) is int and one >= 0, text("a number of days")),
-    "maximum-age": (lambda one: type(one) is int and one >= 0, text("a number of days")),
+    "built-from-source": (lambda value: isinstance(value, bool), _BOOL_FORM),
+    "yanked": (lambda value: isinstance(value, bool), _BOOL_FORM),
+    "minimum-age": (lambda value: type(value) is int and value >= 0, text("a number of days")),
+    "maximum-age": (lambda value: type(value) is int and value >= 0, text("a number of days")),
     "attestations": (
-        lambda one: isinstance(one, bool) or _is_string_list(one),
+        lambda value: isinstance(value, bool) or _is_string_list(value),
         text("true, false or a list of projects"),
     ),
-    "vulnerabilities": (lambda one: one in SEVERITY_LEVELS, text("low, medium, high or critical")),
+    "vulnerabilities": (lambda value: value in SEVERITY_LEVELS, text("low, medium, high or critical")),
     "exceptions": (
-        lambda one: isinstance(one, dict) and all(isinstance(why, str) and why.strip() for why in one.values()),
+        lambda value: (
+            isinstance(value, dict) and all(isinstance(reason, str) and reason.strip() for reason in value.values())
+        ),
         text("a table: project = the reason"),
     ),
 }
@@ -140,20 +142,22 @@ def parse_policy(table: Mapping[str, Any], origin: str, where: Callable[[str], s
         else:
             values[key.replace("-", "_")] = tuple(value) if isinstance(value, list) else value
     projects = []
-    for one in values.get("denied_projects", ()):
+    for project in values.get("denied_projects", ()):
         try:
-            projects.append(Requirement(one))
+            projects.append(Requirement(project))
         except InvalidRequirement:
             expected = text("project names, with versions or without")
             bad.append(
-                error("bad-rule", origin, "{subject}: the rule '{key}' takes {expected}.", key=one, expected=expected)
+                error(
+                    "bad-rule", origin, "{subject}: the rule '{key}' takes {expected}.", key=project, expected=expected
+                )
             )
     if bad:
         raise SourceError(*bad)
     values["denied_projects"] = tuple(projects)
-    values["exceptions"] = {canonicalize_name(name): why for name, why in values.get("exceptions", {}).items()}
+    values["exceptions"] = {canonicalize_name(name): reason for name, reason in values.get("exceptions", {}).items()}
     if isinstance(values.get("attestations"), tuple):
-        values["attestations"] = tuple(canonicalize_name(one) for one in values["attestations"])
+        values["attestations"] = tuple(canonicalize_name(value) for value in values["attestations"])
     return Policy(**values)
 
 
@@ -171,12 +175,12 @@ class PolicyCheck:
     def check(self, evidence: BundleFacts) -> list[Finding]:
         """The notes, or PolicyError with everything that the policy does not admit. Ages are those of today."""
         today = date.today()
-        known = (
+        known_rules = (
             look_up_vulnerabilities(evidence, self.vulnerability_snapshot, today)
             if self.policy.vulnerabilities
             else None
         )
-        return raise_on_errors(PolicyError, check_rules(evidence, self.policy, today, known))
+        return raise_on_errors(PolicyError, check_rules(evidence, self.policy, today, known_rules))
 
 
 def look_up_vulnerabilities(evidence: BundleFacts, snapshot: Path | None, today: date) -> VulnerabilityLookup:
@@ -187,7 +191,7 @@ def look_up_vulnerabilities(evidence: BundleFacts, snapshot: Path | None, today:
         for path, release in named.items()
         if any((story or {}).get("index") for story in _list_provenances(evidence.provenance.get(path)))
     }
-    ours = {one for path, one in named.items() if (evidence.provenance.get(path) or {}).get("origin") == "included"}
+    ours = {file for path, file in named.items() if (evidence.provenance.get(path) or {}).get("origin") == "included"}
     return look_up_releases(set(named.values()) - ours, public, snapshot, today)
 
 
@@ -213,84 +217,88 @@ class _ReleaseFacts:
     def upload_time(self) -> str | None:
         """Of a wheel that was built here, its source counts."""
         source = self.provenance.get("source") or {}
-        found = self.provenance.get("upload_time") or source.get("upload_time")
-        return found if isinstance(found, str) else None
+        moment = self.provenance.get("upload_time") or source.get("upload_time")
+        return moment if isinstance(moment, str) else None
 
     def get_provenance_value(self, key: str) -> Any:
         """What the index says of the file, or of the source that it was built from."""
         return self.provenance.get(key) or (self.provenance.get("source") or {}).get(key)
 
 
-def check_rules(evidence: BundleFacts, policy: Policy, today: date, known: VulnerabilityLookup | None) -> list[Finding]:
+def check_rules(
+    evidence: BundleFacts, policy: Policy, today: date, vulnerabilities: VulnerabilityLookup | None
+) -> list[Finding]:
     """Everything in the bundle that the policy does not admit: errors; what is excepted: a note each, with its reason.
 
     `known` is needed where the policy speaks of vulnerabilities. What nobody can tell (an upload time, a licence) is
     not admitted where there is a rule about it.
     """
     named = map_releases(evidence)
-    found: dict[str, Finding] = {}
-    for path, (name, version) in sorted(named.items(), key=lambda one: (one[1], one[0])):
+    findings_by_text: dict[str, Finding] = {}
+    for path, (name, version) in sorted(named.items(), key=lambda pair: (pair[1], pair[0])):
         story = evidence.provenance.get(path) or {}
         if story.get("origin") == "included":  # files of ours, carried along
             continue
-        one = _ReleaseFacts(
+        facts = _ReleaseFacts(
             name, version, path.rpartition("/")[2], evidence.contents.get(path) or WheelContents(), story
         )
-        for each in _check_release(one, policy, today):
-            found.setdefault(each.render(), each)
-    for each in _check_vulnerabilities(policy, known):
-        found.setdefault(each.render(), each)
-    return [_apply_exception(one, policy) for one in found.values()]
+        for finding in _check_release(facts, policy, today):
+            findings_by_text.setdefault(finding.render(), finding)
+    for finding in _check_vulnerabilities(policy, vulnerabilities):
+        findings_by_text.setdefault(finding.render(), finding)
+    return [_apply_exception(finding, policy) for finding in findings_by_text.values()]
 
 
-def _apply_exception(one: Finding, policy: Policy) -> Finding:
-    name = one.subject.partition(" ")[0]
+def _apply_exception(finding: Finding, policy: Policy) -> Finding:
+    name = finding.subject.partition(" ")[0]
     if name not in policy.exceptions:
-        return one
+        return finding
     return note(
         "policy-exception",
-        one.subject,
+        finding.subject,
         "Excepted from the policy ({reason}): {broken}",
         reason=policy.exceptions[name],
-        broken=one.sentence,
+        broken=finding.sentence,
     )
 
 
-def _check_release(one: _ReleaseFacts, policy: Policy, today: date) -> Iterator[Finding]:
-    yield from _check_license(one, policy)
+def _check_release(release: _ReleaseFacts, policy: Policy, today: date) -> Iterator[Finding]:
+    yield from _check_license(release, policy)
     for denied in policy.denied_projects:
-        if canonicalize_name(denied.name) == one.name and _matches_version(denied, one.version):
+        if canonicalize_name(denied.name) == release.name and _matches_version(denied, release.version):
             yield error(
                 "policy-project",
-                one.label,
+                release.label,
                 "{subject} is not allowed: the policy denies {rule}.",
                 _REPLACE_ADVICE,
                 rule=denied,
             )
-    if not policy.built_from_source and one.provenance.get("origin") == "built":
+    if not policy.built_from_source and release.provenance.get("origin") == "built":
         yield error(
             "policy-built",
-            one.label,
+            release.label,
             "{subject} was built from source here, which the policy does not allow.",
             "Take a version with a wheel, or have the wheel built and published by somebody who may.",
         )
-    if not policy.yanked and one.get_provenance_value("yanked"):
+    if not policy.yanked and release.get_provenance_value("yanked"):
         yield error(
             "policy-yanked",
-            one.label,
+            release.label,
             "{subject} was withdrawn by its maintainers (yanked): {reason}.",
             "Take another version.",
-            reason=one.get_provenance_value("yanked_reason") or text("no reason given"),
+            reason=release.get_provenance_value("yanked_reason") or text("no reason given"),
         )
-    yield from _check_age(one, policy, today)
-    wanted = policy.attestations is True or (isinstance(policy.attestations, tuple) and one.name in policy.attestations)
-    if wanted and not one.get_provenance_value("attestations"):
+    yield from _check_age(release, policy, today)
+    is_required = policy.attestations is True or (
+        isinstance(policy.attestations, tuple) and release.name in policy.attestations
+    )
+    if is_required and not release.get_provenance_value("attestations"):
         yield error(
             "policy-attestation",
-            one.label,
+            release.label,
             "{subject} has no attestation that was verified ({file}).",
             "Pack with offlinepack[provenance] installed, or take a release that its publisher attests to.",
-            file=one.file,
+            file=release.file,
         )
 
 
@@ -304,8 +312,8 @@ def _matches_version(rule: Requirement, version: str) -> bool:
         return True
 
 
-def _check_license(one: _ReleaseFacts, policy: Policy) -> Iterator[Finding]:
-    terms = one.contents.licenses
+def _check_license(release: _ReleaseFacts, policy: Policy) -> Iterator[Finding]:
+    terms = release.contents.licenses
 
     def matches(rules: tuple[str, ...]) -> Callable[[str], bool]:
         return lambda word: any(fnmatch.fnmatchcase(word.lower(), rule.lower()) for rule in rules)
@@ -313,14 +321,14 @@ def _check_license(one: _ReleaseFacts, policy: Policy) -> Iterator[Finding]:
     if not terms and (policy.allowed_licenses or policy.denied_licenses):
         yield error(
             "policy-licence-unknown",
-            one.label,
+            release.label,
             "{subject} does not say under which licence it is.",
             "Look at its project, then make an exception with the reason.",
         )
     elif policy.allowed_licenses and not are_terms_allowed(terms, matches(policy.allowed_licenses)):
         yield error(
             "policy-licence",
-            one.label,
+            release.label,
             "{subject} is under {licences}, which the policy does not allow.",
             _REPLACE_ADVICE,
             licences=terms,
@@ -330,28 +338,28 @@ def _check_license(one: _ReleaseFacts, policy: Policy) -> Iterator[Finding]:
         if not are_terms_allowed(terms, lambda word: not denied(word)):
             yield error(
                 "policy-licence",
-                one.label,
+                release.label,
                 "{subject} is under {licences}, which the policy denies.",
                 _REPLACE_ADVICE,
                 licences=terms,
             )
 
 
-def _check_age(one: _ReleaseFacts, policy: Policy, today: date) -> Iterator[Finding]:
+def _check_age(release: _ReleaseFacts, policy: Policy, today: date) -> Iterator[Finding]:
     if policy.minimum_age is None and policy.maximum_age is None:
         return
-    days = compute_age(one.upload_time, today)
+    days = compute_age(release.upload_time, today)
     if days is None:
         yield error(
             "policy-age-unknown",
-            one.label,
+            release.label,
             "Nobody says when {subject} was uploaded, and the policy has a rule about its age.",
             "Take it from an index that gives upload times, or make an exception with the reason.",
         )
     elif policy.minimum_age is not None and days < policy.minimum_age:
         yield error(
             "policy-too-young",
-            one.label,
+            release.label,
             "{subject} is {days} days old; the policy wants {least} at least.",
             "Wait, or take an older version: --uploaded-prior-to DATE.",
             days=days,
@@ -360,7 +368,7 @@ def _check_age(one: _ReleaseFacts, policy: Policy, today: date) -> Iterator[Find
     elif policy.maximum_age is not None and days > policy.maximum_age:
         yield error(
             "policy-too-old",
-            one.label,
+            release.label,
             "{subject} is {days} days old; the policy wants {most} at most.",
             "Take a newer version, or one of another project.",
             days=days,
@@ -368,33 +376,33 @@ def _check_age(one: _ReleaseFacts, policy: Policy, today: date) -> Iterator[Find
         )
 
 
-def _check_vulnerabilities(policy: Policy, known: VulnerabilityLookup | None) -> Iterator[Finding]:
+def _check_vulnerabilities(policy: Policy, vulnerabilities: VulnerabilityLookup | None) -> Iterator[Finding]:
     if not policy.vulnerabilities:
         return
-    if known is None or not known.date:
+    if vulnerabilities is None or not vulnerabilities.date:
         yield error(
             "policy-vulnerabilities-unknown",
             "vulnerabilities",
             "The policy has a rule about vulnerabilities, and nothing is known about them: {why}.",
             "Install offlinepack[audit] on a host with a network, or give a snapshot with --vulnerabilities FILE.",
-            why=known.problem if known and known.problem else text("nobody was asked"),
+            why=vulnerabilities.problem if vulnerabilities and vulnerabilities.problem else text("nobody was asked"),
         )
         return
     least = SEVERITY_LEVELS.index(policy.vulnerabilities)
-    for one in known.vulnerabilities:
+    for vulnerability in vulnerabilities.vulnerabilities:
         # whose level nobody says may be of any
-        if not one.level or SEVERITY_LEVELS.index(one.level) >= least:
+        if not vulnerability.level or SEVERITY_LEVELS.index(vulnerability.level) >= least:
             yield error(
                 "policy-vulnerability",
-                f"{one.name} {one.version}",
+                f"{vulnerability.name} {vulnerability.version}",
                 "{subject} is known to be vulnerable: {id} ({level}, as of {date}).",
-                "Take {fixed}." if one.fixed_versions else _REPLACE_ADVICE,
-                id=[one.id, *one.aliases[:2]],
-                level=one.level or text("level unknown"),
-                date=known.date,
-                fixed=list(one.fixed_versions),
+                "Take {fixed}." if vulnerability.fixed_versions else _REPLACE_ADVICE,
+                id=[vulnerability.id, *vulnerability.aliases[:2]],
+                level=vulnerability.level or text("level unknown"),
+                date=vulnerabilities.date,
+                fixed=list(vulnerability.fixed_versions),
             )
-    for name, version in known.unchecked_releases:
+    for name, version in vulnerabilities.unchecked_releases:
         yield note(
             "vulnerabilities-not-looked-up",
             f"{name} {version}",

@@ -95,28 +95,28 @@ class Provenance:
             "status": self.status,
             "status_reason": self.status_reason,
             "attested": self.has_attestations,
-            "attestations": [dict(one) for one in self.attestations],
+            "attestations": [dict(attestation) for attestation in self.attestations],
             "built_from": None if self.built_from is None else dict(self.built_from),
             "source": None if self.source is None else dict(self.source),
         }
 
     @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> Provenance:
+    def from_json(cls, stored: Mapping[str, Any]) -> Provenance:
         """Read what `to_json` wrote."""
         return cls(
-            origin=kept["origin"],
-            index=kept["index"],
-            url=kept["url"],
-            upload_time=kept["upload_time"],
-            hashes=kept["hashes"],
-            is_yanked=kept["yanked"],
-            yanked_reason=kept["yanked_reason"],
-            status=kept["status"],
-            status_reason=kept["status_reason"],
-            has_attestations=kept["attested"],
-            attestations=tuple(kept["attestations"]),
-            built_from=kept["built_from"],
-            source=kept["source"],
+            origin=stored["origin"],
+            index=stored["index"],
+            url=stored["url"],
+            upload_time=stored["upload_time"],
+            hashes=stored["hashes"],
+            is_yanked=stored["yanked"],
+            yanked_reason=stored["yanked_reason"],
+            status=stored["status"],
+            status_reason=stored["status_reason"],
+            has_attestations=stored["attested"],
+            attestations=tuple(stored["attestations"]),
+            built_from=stored["built_from"],
+            source=stored["source"],
         )
 
 
@@ -135,90 +135,94 @@ def look_up_provenance(
 ) -> dict[str, ProvenanceRecord]:
     """File name -> what its index says of it; from the store where it was asked before. An index that does not answer
     tells nothing, and is no error: the files are here."""
-    found: dict[str, ProvenanceRecord] = {}
+    records: dict[str, ProvenanceRecord] = {}
     waiting: dict[str, list[ProvenanceRequest]] = {}
-    for one in origins:
-        kept = store.get_cached(one.sha256, "story", _FACT_VERSION) if one.sha256 else None
-        if kept:
-            found[one.filename] = ProvenanceRecord(Provenance.from_json(kept["story"]), kept["attestation_url"])
-        elif one.is_on_index and not client.is_offline:
-            waiting.setdefault(one.project, []).append(one)
+    for origin in origins:
+        cached = store.get_cached(origin.sha256, "story", _FACT_VERSION) if origin.sha256 else None
+        if cached:
+            records[origin.filename] = ProvenanceRecord(
+                Provenance.from_json(cached["story"]), cached["attestation_url"]
+            )
+        elif origin.is_on_index and not client.is_offline:
+            waiting.setdefault(origin.project, []).append(origin)
         else:
-            found[one.filename] = ProvenanceRecord(_derive_from_lock(one))
+            records[origin.filename] = ProvenanceRecord(_derive_from_lock(origin))
     projects = list(waiting)
     with ThreadPoolExecutor(_MAX_THREADS) as pool:
         for batch in (projects[:_FIRST_BATCH_SIZE], projects[_FIRST_BATCH_SIZE:]):
-            files = [{one.filename for one in waiting[name]} for name in batch]
+            files = [{request.filename for request in waiting[name]} for name in batch]
             pages = list(pool.map(partial(_fetch_project, indexes=indexes, client=client), batch, files))
             for name, project in zip(batch, pages, strict=True):
-                found.update(_record_page(waiting.pop(name), project, store))
-            if waiting and _is_page_redundant(pages, waiting, found, indexes):
+                records.update(_record_page(waiting.pop(name), project, store))
+            if waiting and _is_page_redundant(pages, waiting, records, indexes):
                 break
-    for one in (each for same in waiting.values() for each in same):
-        found[one.filename] = ProvenanceRecord(_derive_from_lock(one, indexes.indexes[0].url))
-        _save_record(one, found[one.filename], store)
-    return found
+    for origin in (request for same in waiting.values() for request in same):
+        records[origin.filename] = ProvenanceRecord(_derive_from_lock(origin, indexes.indexes[0].url))
+        _save_record(origin, records[origin.filename], store)
+    return records
 
 
 def _record_page(
     origins: Iterable[ProvenanceRequest], project: Project | None, store: Store
 ) -> Iterator[tuple[str, ProvenanceRecord]]:
-    for one in origins:
-        told = _derive_from_page(one, project)
+    for origin in origins:
+        record = _derive_from_page(origin, project)
         if project:
-            _save_record(one, told, store)
-        yield one.filename, told
+            _save_record(origin, record, store)
+        yield origin.filename, record
 
 
-def _save_record(one: ProvenanceRequest, told: ProvenanceRecord, store: Store) -> None:
+def _save_record(request: ProvenanceRequest, record: ProvenanceRecord, store: Store) -> None:
     """For the builds to come: they say the same of this file."""
-    if one.sha256:
-        kept = {"story": told.provenance.to_json(), "attestation_url": told.attestation_url}
-        store.set_cached(one.sha256, "story", kept, _FACT_VERSION)
+    if request.sha256:
+        cached = {"story": record.provenance.to_json(), "attestation_url": record.attestation_url}
+        store.set_cached(request.sha256, "story", cached, _FACT_VERSION)
 
 
 def _is_page_redundant(
     pages: Iterable[Project | None],
     waiting: Mapping[str, Iterable[ProvenanceRequest]],
-    found: Mapping[str, ProvenanceRecord],
+    records: Mapping[str, ProvenanceRecord],
     indexes: Indexes,
 ) -> bool:
     """Whether the other pages would tell nothing that the lock has not: the only index speaks no version that could
     (1.3: attestations, PEP 740; 1.4: project status, PEP 792), and did not in its first pages."""
-    folders = all(get_local_path(one) is not None for one in indexes.find_links)
+    folders = all(get_local_path(link) is not None for link in indexes.find_links)
     alone = len(indexes.indexes) == 1 and not indexes.sources and folders
-    files = [one for origins in waiting.values() for one in origins]
-    timed = all(one.upload_time and one.sha256 and get_local_path(one.url or "") is None for one in files)
-    old = all(one is not None and one.api_version in ("1.0", "1.1", "1.2") and one.status == "active" for one in pages)
-    return alone and timed and old and not any(one.provenance.has_attestations for one in found.values())
+    files = [origin for origins in waiting.values() for origin in origins]
+    timed = all(file.upload_time and file.sha256 and get_local_path(file.url or "") is None for file in files)
+    old = all(
+        page is not None and page.api_version in ("1.0", "1.1", "1.2") and page.status == "active" for page in pages
+    )
+    return alone and timed and old and not any(record.provenance.has_attestations for record in records.values())
 
 
-def _fetch_project(name: str, wanted: set[str], indexes: Indexes, client: Client) -> Project | None:
+def _fetch_project(name: str, filenames: set[str], indexes: Indexes, client: Client) -> Project | None:
     try:
-        return find_project(name, indexes, client, wanted)
+        return find_project(name, indexes, client, filenames)
     except FetchError:
         return None
 
 
-def _derive_from_lock(one: ProvenanceRequest, index: str = "") -> Provenance:
+def _derive_from_lock(request: ProvenanceRequest, index: str = "") -> Provenance:
     return Provenance(
-        "index" if one.is_on_index else "address",
+        "index" if request.is_on_index else "address",
         index=index if index and is_public_index_url(index) else None,
-        url=one.url if one.url and is_public_index_url(one.url) else None,
-        upload_time=one.upload_time,
-        hashes={"sha256": one.sha256} if index and one.sha256 else {},
-        is_yanked=one.yanked_reason is not None,
-        yanked_reason=one.yanked_reason or "",
+        url=request.url if request.url and is_public_index_url(request.url) else None,
+        upload_time=request.upload_time,
+        hashes={"sha256": request.sha256} if index and request.sha256 else {},
+        is_yanked=request.yanked_reason is not None,
+        yanked_reason=request.yanked_reason or "",
         status="active" if index else None,
     )
 
 
-def _derive_from_page(one: ProvenanceRequest, project: Project | None) -> ProvenanceRecord:
-    files = [each for each in project.files if each.filename == one.filename] if project else []
+def _derive_from_page(request: ProvenanceRequest, project: Project | None) -> ProvenanceRecord:
+    files = [file for file in project.files if file.filename == request.filename] if project else []
     # an index and a folder may both have a file of this name
-    same = [each for each in files if not (one.sha256 and each.sha256) or one.sha256 == each.sha256] or files
+    same = [file for file in files if not (request.sha256 and file.sha256) or request.sha256 == file.sha256] or files
     if not project or not same:
-        return ProvenanceRecord(_derive_from_lock(one))
+        return ProvenanceRecord(_derive_from_lock(request))
     file: IndexFile = same[0]
     if file.index is None:
         return ProvenanceRecord(Provenance("links", hashes=dict(file.hashes)))
@@ -228,7 +232,7 @@ def _derive_from_page(one: ProvenanceRequest, project: Project | None) -> Proven
             "index",
             index=file.index.url if public else None,
             url=file.url if public and is_public_index_url(file.url) else None,
-            upload_time=_truncate_to_second(file.upload_time) or one.upload_time,
+            upload_time=_truncate_to_second(file.upload_time) or request.upload_time,
             hashes=dict(sorted(file.hashes.items())),
             is_yanked=file.is_yanked,
             yanked_reason=file.yanked_reason,
@@ -251,52 +255,52 @@ def can_verify_attestations() -> bool:
 
 
 def add_attestations(
-    told: Mapping[str, ProvenanceRecord], sums: Mapping[str, str], client: Client, store: Store
+    records: Mapping[str, ProvenanceRecord], sums: Mapping[str, str], client: Client, store: Store
 ) -> dict[str, ProvenanceRecord]:
     """The same, attestations fetched and verified; `sums`: file name -> sha256. IntegrityError with all that are bad.
 
     Without pypi-attestations nothing is fetched: the stories only say that there are some.
     """
-    offering = [name for name, one in told.items() if one.attestation_url and name in sums]
+    offering = [name for name, record in records.items() if record.attestation_url and name in sums]
     if not offering or not can_verify_attestations():
-        return dict(told)
+        return dict(records)
     with ThreadPoolExecutor(_MAX_THREADS) as pool:
         texts = dict(
             zip(
                 offering,
-                pool.map(lambda name: _fetch_attestation(told[name], sums[name], client, store), offering),
+                pool.map(lambda name: _fetch_attestation(records[name], sums[name], client, store), offering),
                 strict=True,
             )
         )
-    found = dict(told)
+    updated = dict(records)
     bad: list[Finding] = []
     for name, text in texts.items():
         if text is None:
             continue
-        kept = store.get_cached(sums[name], "attested", _FACT_VERSION)
-        if not kept or kept["text"] != text or kept["name"] != name:
+        cached = store.get_cached(sums[name], "attested", _FACT_VERSION)
+        if not cached or cached["text"] != text or cached["name"] != name:
             try:
-                kept = {"name": name, "text": text, "attestations": verify_attestations(name, sums[name], text)}
+                cached = {"name": name, "text": text, "attestations": verify_attestations(name, sums[name], text)}
             except IntegrityError as failed:
                 bad += failed.findings
                 continue
-            store.set_cached(sums[name], "attested", kept, _FACT_VERSION)
-        story = found[name].provenance
-        found[name] = ProvenanceRecord(
-            replace(story, attestations=tuple(kept["attestations"])), told[name].attestation_url, text
+            store.set_cached(sums[name], "attested", cached, _FACT_VERSION)
+        story = updated[name].provenance
+        updated[name] = ProvenanceRecord(
+            replace(story, attestations=tuple(cached["attestations"])), records[name].attestation_url, text
         )
     if bad:
         raise IntegrityError(*bad)
-    return found
+    return updated
 
 
-def _fetch_attestation(told: ProvenanceRecord, sha256: str, client: Client, store: Store) -> str | None:
-    kept = store.get_cached(sha256, "attested", _FACT_VERSION)
-    if kept:
-        return str(kept["text"])
-    if client.is_offline or told.attestation_url is None:
+def _fetch_attestation(record: ProvenanceRecord, sha256: str, client: Client, store: Store) -> str | None:
+    cached = store.get_cached(sha256, "attested", _FACT_VERSION)
+    if cached:
+        return str(cached["text"])
+    if client.is_offline or record.attestation_url is None:
         return None
-    page = client.fetch_page(told.attestation_url, "application/vnd.pypi.integrity.v1+json, application/json;q=0.9")
+    page = client.fetch_page(record.attestation_url, "application/vnd.pypi.integrity.v1+json, application/json;q=0.9")
     return page.text if page else None
 
 
@@ -311,18 +315,18 @@ def verify_attestations(filename: str, sha256: str, text: str) -> list[dict[str,
     try:
         provenance = library.Provenance.model_validate_json(text)
         file = library.Distribution(name=filename, digest=sha256)
-        found = []
-        for each in provenance.attestation_bundles:
-            for one in each.attestations:
-                kind, _ = one.verify(each.publisher, file, offline=True)
-                said = each.publisher.model_dump(mode="json")
-                publisher = {key: value for key, value in sorted(said.items()) if isinstance(value, str)}
-                found.append({"publisher": publisher, "predicate": str(kind)})
+        attestations = []
+        for bundle in provenance.attestation_bundles:
+            for attestation in bundle.attestations:
+                kind, _ = attestation.verify(bundle.publisher, file, offline=True)
+                issuer = bundle.publisher.model_dump(mode="json")
+                publisher = {key: value for key, value in sorted(issuer.items()) if isinstance(value, str)}
+                attestations.append({"publisher": publisher, "predicate": str(kind)})
     except Exception as problem:  # pydantic's, sigstore's, cryptography's: whatever it is, it is not verified
         raise IntegrityError(_report_bad_attestation(filename, problem)) from problem
-    if not found:
+    if not attestations:
         raise IntegrityError(_report_bad_attestation(filename, "it holds none"))
-    return found
+    return attestations
 
 
 def _report_bad_attestation(filename: str, problem: object) -> Finding:
@@ -344,9 +348,9 @@ def read_trusted_root() -> bytes:
     return (resources.files("sigstore._store") / folder / "trusted_root.json").read_bytes()
 
 
-def format_publisher(said: Mapping[str, Any]) -> str:
+def format_publisher(publisher: Mapping[str, Any]) -> str:
     """A publisher as people say it: GitHub owner/project, release.yml."""
-    named = said.get("publisher") or {}
+    named = publisher.get("publisher") or {}
     rest = [named[key] for key in ("repository", "project_id", "email") if key in named]
     rest += [named[key] for key in ("workflow", "workflow_filepath") if key in named]
     return " ".join(filter(None, [named.get("kind", ""), ", ".join(rest)]))
@@ -357,18 +361,18 @@ def get_provenance_path(file: str) -> str:
     return f"{PROVENANCE}/{file.rpartition('/')[2]}.json"
 
 
-def make_provenance_documents(told: Mapping[str, ProvenanceRecord], sums: Mapping[str, str]) -> dict[str, bytes]:
+def make_provenance_documents(records: Mapping[str, ProvenanceRecord], sums: Mapping[str, str]) -> dict[str, bytes]:
     """Path in the bundle -> bytes: the stories by file name, attestations, the trusted root where there are any."""
-    found = {}
-    for name, one in sorted(told.items()):
-        story = {"schema": 1, "file": name, "sha256": sums[name], **one.provenance.to_json()}
-        if one.attestation is not None:
+    documents = {}
+    for name, record in sorted(records.items()):
+        story = {"schema": 1, "file": name, "sha256": sums[name], **record.provenance.to_json()}
+        if record.attestation is not None:
             place = f"{PROVENANCE}/{name}.attestations.json"
-            found[place] = one.attestation.encode()
+            documents[place] = record.attestation.encode()
             story["attestation_file"] = place
-        found[get_provenance_path(name)] = (
+        documents[get_provenance_path(name)] = (
             json.dumps(story, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
         ).encode()
-    if any(one.attestation is not None for one in told.values()):
-        found[TRUSTED_ROOT_PATH] = read_trusted_root()
-    return found
+    if any(record.attestation is not None for record in records.values()):
+        documents[TRUSTED_ROOT_PATH] = read_trusted_root()
+    return documents

@@ -49,7 +49,9 @@ def make_sbom(evidence: BundleFacts) -> bytes:
                     "name": manifest.name,
                     **({"version": manifest.version} if manifest.version else {}),
                 },
-                "properties": _format_properties(("target", f"{one.tag} ({one.name})") for one in manifest.targets),
+                "properties": _format_properties(
+                    ("target", f"{target.tag} ({target.name})") for target in manifest.targets
+                ),
             },
             "components": components,
             "dependencies": _list_dependencies(root, evidence, refs),
@@ -62,7 +64,7 @@ def _format_document(document: Mapping[str, Any]) -> bytes:
 
     def plain(value: Any) -> str:
         if isinstance(value, list) and value:
-            return "[\n  " + ",\n  ".join(json.dumps(one, ensure_ascii=False) for one in value) + "\n ]"
+            return "[\n  " + ",\n  ".join(json.dumps(member, ensure_ascii=False) for member in value) + "\n ]"
         return json.dumps(value, ensure_ascii=False)
 
     keys = [f" {json.dumps(key)}: {plain(value)}" for key, value in document.items()]
@@ -76,9 +78,9 @@ def make_purl(name: str, version: str) -> str:
 
 def _make_serial_number(evidence: BundleFacts) -> uuid.UUID:
     manifest = evidence.manifest
-    sums = [(one.path, one.sha256) for one in evidence.list_files()]
-    held = [manifest.name, manifest.version, [one.tag for one in manifest.targets], sums]
-    return uuid.uuid5(uuid.NAMESPACE_OID, hashlib.sha256(json.dumps(held).encode()).hexdigest())
+    sums = [(file.path, file.sha256) for file in evidence.list_files()]
+    identity = [manifest.name, manifest.version, [target.tag for target in manifest.targets], sums]
+    return uuid.uuid5(uuid.NAMESPACE_OID, hashlib.sha256(json.dumps(identity).encode()).hexdigest())
 
 
 def _make_references(evidence: BundleFacts) -> Iterator[tuple[str, str]]:
@@ -96,14 +98,14 @@ def _make_component(file: File, ref: str, evidence: BundleFacts) -> dict[str, An
     name, version = map_releases(evidence)[file.path]
     look = evidence.contents.get(file.path) or WheelContents()
     story = evidence.provenance.get(file.path) or {}
-    found: dict[str, Any] = {"type": "library", "bom-ref": ref, "name": name, "version": version}
+    component: dict[str, Any] = {"type": "library", "bom-ref": ref, "name": name, "version": version}
     if look.summary:
-        found["description"] = look.summary
-    found["scope"] = "required"
-    found["hashes"] = [{"alg": "SHA-256", "content": file.sha256}]
-    if said := _format_licenses(look.licenses):
-        found["licenses"] = said
-    found["purl"] = make_purl(name, version)
+        component["description"] = look.summary
+    component["scope"] = "required"
+    component["hashes"] = [{"alg": "SHA-256", "content": file.sha256}]
+    if licenses := _format_licenses(look.licenses):
+        component["licenses"] = licenses
+    component["purl"] = make_purl(name, version)
     references = []
     if story.get("url"):
         hashes = [{"alg": "SHA-256", "content": file.sha256}]
@@ -111,13 +113,13 @@ def _make_component(file: File, ref: str, evidence: BundleFacts) -> dict[str, An
     if look.homepage:
         references.append({"type": "website", "url": look.homepage})
     if references:
-        found["externalReferences"] = references
+        component["externalReferences"] = references
     if story.get("built_from"):
-        found["pedigree"] = {"ancestors": [_make_source_component(story)]}
-    if inside := [_make_nested_component(one, f"{ref}#{at}") for at, one in enumerate(look.components, 1)]:
-        found["components"] = inside
-    found["properties"] = _format_properties(_list_properties(file, name, story, evidence.manifest.targets))
-    return found
+        component["pedigree"] = {"ancestors": [_make_source_component(story)]}
+    if inside := [_make_nested_component(component, f"{ref}#{at}") for at, component in enumerate(look.components, 1)]:
+        component["components"] = inside
+    component["properties"] = _format_properties(_list_properties(file, name, story, evidence.manifest.targets))
+    return component
 
 
 def _list_properties(
@@ -125,12 +127,12 @@ def _list_properties(
 ) -> Iterator[tuple[str, str | None]]:
     yield "file", file.path
     for target in targets:
-        for one in target.install:
-            if one.file == file.path:
+        for distribution in target.install:
+            if distribution.file == file.path:
                 yield "target", target.tag
-                if one.requested:
+                if distribution.requested:
                     yield "requested", target.tag
-        if any(one.file == file.path for one in target.tools):
+        if any(tool.file == file.path for tool in target.tools):
             yield "tool", target.tag
         for need in target.needs:
             if name in need.wanted_by:
@@ -154,40 +156,40 @@ def _format_licenses(terms: Iterable[str]) -> list[dict[str, Any]]:
     terms = list(terms)
     if len(terms) == 1 and (" " in normalize_expression(terms[0]) or terms[0].startswith("LicenseRef-")):
         return [{"expression": terms[0], "acknowledgement": "declared"}]
-    plain = [("id" if one == normalize_expression(one) and " " not in one else "name", one) for one in terms]
-    return [{"license": {kind: one, "acknowledgement": "declared"}} for kind, one in plain]
+    plain = [("id" if term == normalize_expression(term) and " " not in term else "name", term) for term in terms]
+    return [{"license": {kind: name, "acknowledgement": "declared"}} for kind, name in plain]
 
 
 def _make_source_component(story: Mapping[str, Any]) -> dict[str, Any]:
     built, source = story["built_from"], story.get("source") or {}
-    found: dict[str, Any] = {"type": "file", "name": built.get("name") or "?"}
+    component: dict[str, Any] = {"type": "file", "name": built.get("name") or "?"}
     if built.get("sha256"):
-        found["hashes"] = [{"alg": "SHA-256", "content": built["sha256"]}]
+        component["hashes"] = [{"alg": "SHA-256", "content": built["sha256"]}]
     if built.get("commit"):
-        found["version"] = built["commit"]
+        component["version"] = built["commit"]
     if source.get("url"):
-        found["externalReferences"] = [{"type": "distribution", "url": source["url"]}]
-    return found
+        component["externalReferences"] = [{"type": "distribution", "url": source["url"]}]
+    return component
 
 
-def _make_nested_component(one: Mapping[str, str], ref: str) -> dict[str, Any]:
+def _make_nested_component(entry: Mapping[str, str], ref: str) -> dict[str, Any]:
     """A component of an SBOM that the wheel brings (PEP 770)."""
-    kind = one.get("type", "library")
-    found: dict[str, Any] = {
+    kind = entry.get("type", "library")
+    component: dict[str, Any] = {
         "type": kind if kind in _COMPONENT_TYPES else "library",
         "bom-ref": ref,
-        "name": one["name"],
+        "name": entry["name"],
     }
-    if one.get("version"):
-        found["version"] = one["version"]
-    if len(one.get("sha256", "")) == 64:
-        found["hashes"] = [{"alg": "SHA-256", "content": one["sha256"]}]
-    if one.get("licence"):
-        found["licenses"] = _format_licenses([normalize_expression(one["licence"]) or one["licence"]])
-    if one.get("purl"):
-        found["purl"] = one["purl"]
-    found["properties"] = _format_properties([("sbom", one.get("sbom"))])
-    return found
+    if entry.get("version"):
+        component["version"] = entry["version"]
+    if len(entry.get("sha256", "")) == 64:
+        component["hashes"] = [{"alg": "SHA-256", "content": entry["sha256"]}]
+    if entry.get("licence"):
+        component["licenses"] = _format_licenses([normalize_expression(entry["licence"]) or entry["licence"]])
+    if entry.get("purl"):
+        component["purl"] = entry["purl"]
+    component["properties"] = _format_properties([("sbom", entry.get("sbom"))])
+    return component
 
 
 def _make_file_component(file: File) -> dict[str, Any]:
@@ -202,13 +204,13 @@ def _make_file_component(file: File) -> dict[str, Any]:
 def _list_dependencies(root: str, evidence: BundleFacts, refs: Mapping[str, str]) -> list[dict[str, Any]]:
     needed: dict[str, set[str]] = {root: set()}
     for target in evidence.manifest.targets:
-        here = {one.name: refs[one.file] for one in target.install}
-        needed[root] |= {here[one.name] for one in target.install if one.requested}
+        ref_of = {distribution.name: refs[distribution.file] for distribution in target.install}
+        needed[root] |= {ref_of[distribution.name] for distribution in target.install if distribution.requested}
         for tool in target.tools:
             needed.setdefault(refs[tool.file], set())
-        for one in target.install:
-            needed.setdefault(here[one.name], set()).update(here[name] for name in one.requires)
+        for distribution in target.install:
+            needed.setdefault(ref_of[distribution.name], set()).update(ref_of[name] for name in distribution.requires)
     return [
         {"ref": ref, **({"dependsOn": sorted(names)} if names else {})}
-        for ref, names in sorted(needed.items(), key=lambda one: (one[0] != root, one[0]))
+        for ref, names in sorted(needed.items(), key=lambda pair: (pair[0] != root, pair[0]))
     ]

@@ -22,19 +22,19 @@ def make_sections(report: Mapping[str, Any]) -> list[Section]:
         _make_builds_section(report),
         _make_files_section(report),
     ]
-    return [one for one in parts if one]
+    return [part for part in parts if part]
 
 
 def make_tiles(report: Mapping[str, Any]) -> list[tuple[Text, str, str]]:
     """The figures at the top: what, how many, and bad, odd or fine."""
     every = [release for project in report["projects"] for release in project["releases"]]
-    known = report["vulnerabilities"] or {}
-    vulnerable = len({(one["name"], one["version"]) for one in known.get("known", ())})
-    looked = bool(known.get("date"))
-    yanked = sum(one["yanked"] for one in every)
-    built = sum(one["origin"] == "built" for one in every)
-    nameless = sum(not one["licences"] for one in every if one["origin"] != "included")
-    native = sum(bool(one["native"]) for one in every)
+    vulnerabilities = report["vulnerabilities"] or {}
+    vulnerable = len({(release["name"], release["version"]) for release in vulnerabilities.get("known", ())})
+    looked = bool(vulnerabilities.get("date"))
+    yanked = sum(release["yanked"] for release in every)
+    built = sum(release["origin"] == "built" for release in every)
+    nameless = sum(not release["licences"] for release in every if release["origin"] != "included")
+    native = sum(bool(release["native"]) for release in every)
     return [
         (text("projects"), str(len(report["projects"])), "fine"),
         (text("kinds of machines"), str(len(report["targets"])), "fine"),
@@ -52,17 +52,17 @@ def make_tiles(report: Mapping[str, Any]) -> list[tuple[Text, str, str]]:
 
 
 def _make_changes_section(report: Mapping[str, Any]) -> Section | None:
-    found = report["difference"]
-    if not found:
+    difference = report["difference"]
+    if not difference:
         return None
-    old = " ".join(str(found["old"][key]) for key in ("name", "version") if found["old"][key])
+    old = " ".join(str(difference["old"][key]) for key in ("name", "version") if difference["old"][key])
     rows: dict[tuple[str, str, str, str], list[str]] = {}
-    names = {one["tag"]: one["name"] for one in report["targets"]}
-    for tag, changes in found["targets"].items():
-        for one in changes:
-            if one["state"] != "same":
-                versions = tuple((one[key] or {}).get("version", "-") for key in ("old", "new"))
-                rows.setdefault((one["name"], one["state"], *versions), []).append(names.get(tag, tag))
+    names = {target["tag"]: target["name"] for target in report["targets"]}
+    for tag, changes in difference["targets"].items():
+        for change in changes:
+            if change["state"] != "same":
+                versions = tuple((change[key] or {}).get("version", "-") for key in ("old", "new"))
+                rows.setdefault((change["name"], change["state"], *versions), []).append(names.get(tag, tag))
     table = Table(
         text("Projects that changed"),
         (text("Project"), text("What"), text("Before"), text("Now"), text("Where")),
@@ -77,13 +77,15 @@ def _make_changes_section(report: Mapping[str, Any]) -> Section | None:
             for (name, state, old_, new), targets in sorted(rows.items())
         ),
     )
-    counts = text("{changed} of {all} changed, {new} new, {removed} removed; {same} byte-identical", **found["counts"])
-    same = [text("Nothing changed since.")] if not rows and not found["findings"] else []
+    counts = text(
+        "{changed} of {all} changed, {new} new, {removed} removed; {same} byte-identical", **difference["counts"]
+    )
+    same = [text("Nothing changed since.")] if not rows and not difference["findings"] else []
     return Section(
         "changed",
         text("What changed since {old}", old=old),
         (counts, *same),
-        tuple((one["level"], _join_advice(one)) for one in found["findings"]),
+        tuple((finding["level"], _join_advice(finding)) for finding in difference["findings"]),
         (table,) if rows else (),
     )
 
@@ -114,61 +116,66 @@ def _make_attention_section(report: Mapping[str, Any]) -> Section:
         if verdict == "fails":
             points.append(("error", text("The rehearsal for {target} failed.", target=target["name"])))
     grouped: dict[str, list[str]] = {}
-    for _, one, called in _list_releases(report):
-        if one["vulnerabilities"]:
-            ids = [each["id"] for each in one["vulnerabilities"]]
+    for _, release, called in _list_releases(report):
+        if release["vulnerabilities"]:
+            ids = [vulnerability["id"] for vulnerability in release["vulnerabilities"]]
             points.append(("error", text("{name} is known to be vulnerable: {ids}.", name=called, ids=ids)))
-        if one["yanked"]:
-            reason = one["yanked_reason"] or text("no reason given")
+        if release["yanked"]:
+            reason = release["yanked_reason"] or text("no reason given")
             points.append(
                 (
                     "error",
                     text("{name} was withdrawn by its maintainers (yanked): {reason}.", name=called, reason=reason),
                 )
             )
-        if one["status"] not in (None, "active"):
+        if release["status"] not in (None, "active"):
             status = text(
                 "The project of {name} is {status} on its index: {reason}.",
                 name=called,
-                status=one["status"],
-                reason=one["status_reason"] or text("no reason given"),
+                status=release["status"],
+                reason=release["status_reason"] or text("no reason given"),
             )
-            points.append(("error" if one["status"] == "quarantined" else "warning", status))
-        if one["startup"]:
+            points.append(("error" if release["status"] == "quarantined" else "warning", status))
+        if release["startup"]:
             points.append(
                 (
                     "warning",
                     text(
-                        "{name} brings {files}, which runs at every start of Python.", name=called, files=one["startup"]
+                        "{name} brings {files}, which runs at every start of Python.",
+                        name=called,
+                        files=release["startup"],
                     ),
                 )
             )
-        if one["unusual"]:
+        if release["unusual"]:
             points.append(
                 (
                     "warning",
                     text(
                         "{name} brings top-level names that are not its own: {names}.",
                         name=called,
-                        names=one["unusual"],
+                        names=release["unusual"],
                     ),
                 )
             )
-        if one["executables"]:
+        if release["executables"]:
             points.append(
-                ("note", text("{name} brings programs of its own: {names}.", name=called, names=one["executables"][:6]))
+                (
+                    "note",
+                    text("{name} brings programs of its own: {names}.", name=called, names=release["executables"][:6]),
+                )
             )
-        if not one["licences"] and one["origin"] != "included":
+        if not release["licences"] and release["origin"] != "included":
             grouped.setdefault("licence", []).append(called)
-        if one["origin"] == "built":
+        if release["origin"] == "built":
             grouped.setdefault("built", []).append(called)
-        if one["origin"] in ("links", "address"):
+        if release["origin"] in ("links", "address"):
             grouped.setdefault("links", []).append(called)
     for key, level, sentence in _ATTENTION_GROUPS:
         if key in grouped:
             points.append((level, sentence._replace(facts={"names": grouped[key]})))
     order = {"error": 0, "warning": 1, "note": 2}
-    points.sort(key=lambda one: order[one[0]])
+    points.sort(key=lambda point: order[point[0]])
     lead = () if points else (text("Nothing in this bundle asks for a second look."),)
     return Section("attention", text("What deserves a look"), lead, tuple(points))
 
@@ -182,8 +189,8 @@ _ATTENTION_GROUPS = (
 
 def _make_targets_section(report: Mapping[str, Any]) -> Section:
     rows = []
-    for one in report["targets"]:
-        verdict = (one["rehearsal"] or {}).get("verdict")
+    for target in report["targets"]:
+        verdict = (target["rehearsal"] or {}).get("verdict")
         mark = (
             Badge("bad" if verdict == "fails" else "fine", _VERDICT_LABELS.get(verdict, _VERDICT_LABELS["unknown"]))
             if verdict
@@ -191,18 +198,18 @@ def _make_targets_section(report: Mapping[str, Any]) -> Section:
         )
         rows.append(
             (
-                one["name"],
-                one["machines"],
-                f"{one['python_min']}+",
-                str(one["distributions"]),
-                _format_size(one["size"]),
-                one["tools"],
+                target["name"],
+                target["machines"],
+                f"{target['python_min']}+",
+                str(target["distributions"]),
+                _format_size(target["size"]),
+                target["tools"],
                 mark,
             )
         )
     needs = tuple(
-        (one["soname"], one["wanted_by"], one["targets"], Code(one["help"]) if one["help"] else "-")
-        for one in report["needs"]
+        (need["soname"], need["wanted_by"], need["targets"], Code(need["help"]) if need["help"] else "-")
+        for need in report["needs"]
     )
     tables = [
         Table(
@@ -237,14 +244,14 @@ _VERDICT_LABELS = {
 def _make_versions_section(report: Mapping[str, Any]) -> Section | None:
     rows = tuple(
         (
-            one["name"],
+            package["name"],
             [
                 text("{version} for {targets}", version=version, targets=names)
-                for version, names in one["versions"].items()
+                for version, names in package["versions"].items()
             ],
-            one["held_down_by"],
+            package["held_down_by"],
         )
-        for one in report["versions_apart"]
+        for package in report["versions_apart"]
     )
     if not rows:
         return None
@@ -259,27 +266,30 @@ def _make_versions_section(report: Mapping[str, Any]) -> Section | None:
 
 
 def _make_vulnerabilities_section(report: Mapping[str, Any]) -> Section:
-    found = report["vulnerabilities"]
+    vulnerabilities = report["vulnerabilities"]
     title = text("Known vulnerabilities")
-    if not found or not found["date"]:
-        why = (found or {}).get("problem") or text("nobody was asked")
-        return Section("vulnerabilities", title, (text("They were not looked up: {why}.", why=why),))
-    lead = [text("As of {date}, by {source}.", date=found["date"], source=found["source"])]
-    if not found["known"]:
+    if not vulnerabilities or not vulnerabilities["date"]:
+        reason = (vulnerabilities or {}).get("problem") or text("nobody was asked")
+        return Section("vulnerabilities", title, (text("They were not looked up: {why}.", why=reason),))
+    lead = [text("As of {date}, by {source}.", date=vulnerabilities["date"], source=vulnerabilities["source"])]
+    if not vulnerabilities["known"]:
         lead.append(text("None is known of the releases that were looked up."))
-    lacking = found["not_looked_up"]
+    lacking = vulnerabilities["not_looked_up"]
     if lacking:
         names = lacking if len(lacking) <= 20 else [*lacking[:20], "…"]
         lead.append(text("{count} releases were not looked up: {names}.", count=len(lacking), names=names))
     rows = tuple(
         (
-            f"{one['name']} {one['version']}",
-            [one["id"], *one["aliases"][:2]],
-            Badge("bad" if one["level"] in ("", "high", "critical") else "odd", _LEVEL_LABELS[one["level"]]),
-            one["summary"],
-            one["fixed"] or "-",
+            f"{vulnerability['name']} {vulnerability['version']}",
+            [vulnerability["id"], *vulnerability["aliases"][:2]],
+            Badge(
+                "bad" if vulnerability["level"] in ("", "high", "critical") else "odd",
+                _LEVEL_LABELS[vulnerability["level"]],
+            ),
+            vulnerability["summary"],
+            vulnerability["fixed"] or "-",
         )
-        for one in found["known"]
+        for vulnerability in vulnerabilities["known"]
     )
     heads = (text("Release"), text("Known as"), text("Level"), text("What it is"), text("Mended in"))
     return Section(
@@ -302,8 +312,8 @@ _LEVEL_LABELS = {
 
 def _make_licenses_section(report: Mapping[str, Any]) -> Section:
     rows = tuple(
-        (one["licence"] or text("none is named"), str(len(one["projects"])), one["projects"])
-        for one in report["licences"]
+        (group["licence"] or text("none is named"), str(len(group["projects"])), group["projects"])
+        for group in report["licences"]
     )
     table = Table(text("Projects by licence"), (text("Licence"), text("Count"), text("Projects")), rows, (1,))
     return Section("licences", text("Licences"), (), (), (table,))
@@ -311,42 +321,42 @@ def _make_licenses_section(report: Mapping[str, Any]) -> Section:
 
 def _make_projects_section(report: Mapping[str, Any]) -> Section:
     rows = []
-    for project, one, _ in _list_releases(report):
+    for project, release, _ in _list_releases(report):
         way = project["because_of"]
         if project["tool"] and not way:
-            why: Any = text("installs the others")
+            reason: Any = text("installs the others")
         elif project["requested"]:
-            why = text("asked for")
+            reason = text("asked for")
         else:
-            why = " → ".join(way[:-1]) or "-"
+            reason = " → ".join(way[:-1]) or "-"
         marks: list[Any] = []
-        if one["vulnerabilities"]:
+        if release["vulnerabilities"]:
             marks.append(Badge("bad", text("vulnerable")))
-        if one["yanked"]:
+        if release["yanked"]:
             marks.append(Badge("bad", text("withdrawn")))
-        if one["status"] not in (None, "active"):
-            marks.append(Badge("odd", Text(one["status"], {})))
-        if one["origin"] == "built":
+        if release["status"] not in (None, "active"):
+            marks.append(Badge("odd", Text(release["status"], {})))
+        if release["origin"] == "built":
             marks.append(Badge("odd", text("built here")))
-        if one["startup"]:
+        if release["startup"]:
             marks.append(Badge("odd", text("at every start")))
-        if one["native"]:
+        if release["native"]:
             marks.append(Badge("fine", text("native")))
-        if one["attested_by"]:
+        if release["attested_by"]:
             marks.append(Badge("fine", text("attested")))
-        name = Link(project["name"], one["homepage"]) if one["homepage"] else project["name"]
-        origin = _ORIGIN_LABELS.get(one["origin"] or "", text("unknown"))
-        if one["origin"] == "index" and not one["index"]:
+        name = Link(project["name"], release["homepage"]) if release["homepage"] else project["name"]
+        origin = _ORIGIN_LABELS.get(release["origin"] or "", text("unknown"))
+        if release["origin"] == "index" and not release["index"]:
             origin = text("index of your own")
         rows.append(
             (
                 name,
-                one["version"],
-                one["summary"],
-                why,
-                one["licences"] or "-",
-                _format_upload_date(one),
-                _format_size(one["size"]),
+                release["version"],
+                release["summary"],
+                reason,
+                release["licences"] or "-",
+                _format_upload_date(release),
+                _format_size(release["size"]),
                 origin,
                 marks,
             )
@@ -369,24 +379,24 @@ _ORIGIN_LABELS = {
 }
 
 
-def _format_upload_date(one: Mapping[str, Any]) -> Any:
-    if not one["uploaded"]:
+def _format_upload_date(file: Mapping[str, Any]) -> Any:
+    if not file["uploaded"]:
         return "-"
-    days = one["age_days"]
+    days = file["age_days"]
     if days is None:
-        return one["uploaded"][:10]
+        return file["uploaded"][:10]
     if days < 90:
-        return text("{date}, {days} days ago", date=one["uploaded"][:10], days=days)
+        return text("{date}, {days} days ago", date=file["uploaded"][:10], days=days)
     if days < 730:
-        return text("{date}, {months} months ago", date=one["uploaded"][:10], months=round(days / 30.44))
-    return text("{date}, {years} years ago", date=one["uploaded"][:10], years=round(days / 365.25))
+        return text("{date}, {months} months ago", date=file["uploaded"][:10], months=round(days / 30.44))
+    return text("{date}, {years} years ago", date=file["uploaded"][:10], years=round(days / 365.25))
 
 
 def _make_builds_section(report: Mapping[str, Any]) -> Section | None:
     rows = []
-    for _, one, called in _list_releases(report):
-        if one["origin"] == "built":
-            built = one["built_from"] or {}
+    for _, release, called in _list_releases(report):
+        if release["origin"] == "built":
+            built = release["built_from"] or {}
             rows.append(
                 (
                     called,
@@ -409,8 +419,8 @@ def _make_builds_section(report: Mapping[str, Any]) -> Section | None:
 
 
 def _make_files_section(report: Mapping[str, Any]) -> Section:
-    listed = [(one["file"], one["size"], one["sha256"]) for _, one, _ in _list_releases(report)]
-    listed += [(one["path"], one["size"], one["sha256"]) for one in report["included"]]
+    listed = [(release["file"], release["size"], release["sha256"]) for _, release, _ in _list_releases(report)]
+    listed += [(file["path"], file["size"], file["sha256"]) for file in report["included"]]
     rows = tuple((Code(name), _format_size(size), Code(sum_)) for name, size, sum_ in listed)
     lead = (
         text(
@@ -439,14 +449,14 @@ def format_title(report: Mapping[str, Any]) -> str:
 
 def format_lead(report: Mapping[str, Any]) -> list[Text]:
     bundle = report["bundle"]
-    found = [text("Report of {date} on a bundle of {files} files.", date=report["date"], files=bundle["files"])]
+    lines = [text("Report of {date} on a bundle of {files} files.", date=report["date"], files=bundle["files"])]
     if bundle["sequence"] is not None:
-        found.append(text("Sequence {sequence}.", sequence=bundle["sequence"]))
+        lines.append(text("Sequence {sequence}.", sequence=bundle["sequence"]))
     if bundle["install_to"]:
-        found.append(text("It installs itself to {place}.", place=bundle["install_to"]))
+        lines.append(text("It installs itself to {place}.", place=bundle["install_to"]))
     signed = text("It carries {count} signatures; this page does not say whose.", count=bundle["signatures"])
-    found.append(signed if bundle["signatures"] else text("It carries no signature."))
-    return found
+    lines.append(signed if bundle["signatures"] else text("It carries no signature."))
+    return lines
 
 
 POINT_LABELS = {"error": text("look"), "warning": text("odd"), "note": text("note")}

@@ -76,7 +76,7 @@ class VulnerabilityLookup:
         return {
             "source": self.source,
             "date": self.date or None,
-            "known": [one.to_json() for one in self.vulnerabilities],
+            "known": [vulnerability.to_json() for vulnerability in self.vulnerabilities],
             "not_looked_up": [f"{name} {version}" for name, version in self.unchecked_releases],
             "problem": self.problem.render() if self.problem else None,
         }
@@ -89,40 +89,40 @@ def look_up_releases(
 
     (The name of a private project is nobody's business.) SourceError: the snapshot cannot be read.
     """
-    wanted = sorted(set(releases))
+    ordered = sorted(set(releases))
     return (
-        read_snapshot(snapshot, wanted)
+        read_snapshot(snapshot, ordered)
         if snapshot
-        else run_pip_audit(wanted, [one for one in wanted if one in public], today)
+        else run_pip_audit(ordered, [release for release in ordered if release in public], today)
     )
 
 
-def run_pip_audit(wanted: Sequence[ReleaseKey], public: Sequence[ReleaseKey], today: date) -> VulnerabilityLookup:
+def run_pip_audit(releases: Sequence[ReleaseKey], public: Sequence[ReleaseKey], today: date) -> VulnerabilityLookup:
     """Run pip-audit, where it is installed."""
     program = shutil.which("pip-audit", path=str(Path(sys.executable).parent)) or shutil.which("pip-audit")
-    why = None
+    reason = None
     if program is None:
-        why = text("pip-audit is not installed (offlinepack[audit]), and no snapshot was given")
+        reason = text("pip-audit is not installed (offlinepack[audit]), and no snapshot was given")
     elif not public:
-        why = text("nothing here is from the public index, and no snapshot was given")
-    if program is None or why:
-        return VulnerabilityLookup("pip-audit", "", unchecked_releases=tuple(wanted), problem=why)
-    found: list[dict[str, Any]] = []
+        reason = text("nothing here is from the public index, and no snapshot was given")
+    if program is None or reason:
+        return VulnerabilityLookup("pip-audit", "", unchecked_releases=tuple(releases), problem=reason)
+    dependencies: list[dict[str, Any]] = []
     for part in _split_by_version(public):
         answer = _audit_releases(program, part)
         if isinstance(answer, Text):
-            return VulnerabilityLookup("pip-audit", "", unchecked_releases=tuple(wanted), problem=answer)
-        found += answer
-    known, seen = _parse_audit({"dependencies": found})
-    unknown = tuple(one for one in wanted if one not in seen)
-    if not seen:
+            return VulnerabilityLookup("pip-audit", "", unchecked_releases=tuple(releases), problem=answer)
+        dependencies += answer
+    vulnerabilities, checked = _parse_audit({"dependencies": dependencies})
+    unknown = tuple(release for release in releases if release not in checked)
+    if not checked:
         return VulnerabilityLookup(
             "pip-audit",
             "",
             unchecked_releases=unknown,
             problem=text("the service behind pip-audit knows none of these releases"),
         )
-    return VulnerabilityLookup("pip-audit", today.isoformat(), known, unknown)
+    return VulnerabilityLookup("pip-audit", today.isoformat(), vulnerabilities, unknown)
 
 
 def _split_by_version(releases: Iterable[ReleaseKey]) -> Iterator[list[ReleaseKey]]:
@@ -130,7 +130,7 @@ def _split_by_version(releases: Iterable[ReleaseKey]) -> Iterator[list[ReleaseKe
     waiting = list(releases)
     while waiting:
         part = list({name: (name, version) for name, version in reversed(waiting)}.values())
-        waiting = [one for one in waiting if one not in part]
+        waiting = [release for release in waiting if release not in part]
         yield sorted(part)
 
 
@@ -141,36 +141,42 @@ def _audit_releases(program: str, releases: Iterable[ReleaseKey]) -> list[dict[s
         command = [program, "-r", str(listed), "--no-deps", "--disable-pip", "-f", "json", "--progress-spinner", "off"]
         command += ["--desc", "on", "--aliases", "on"]
         try:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=300, check=False)
+            process = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=300, check=False)
         except subprocess.TimeoutExpired:
             return text("pip-audit did not answer within {seconds} s", seconds=300)
     try:
         # 0: none, 1: some; and 1 as well where it failed
-        found: list[dict[str, Any]] = json.loads(done.stdout)["dependencies"]
-        return found
+        dependencies: list[dict[str, Any]] = json.loads(process.stdout)["dependencies"]
+        return dependencies
     except (ValueError, KeyError, TypeError):
-        words = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["?"]
+        words = process.stderr.decode("utf-8", "replace").strip().splitlines() or ["?"]
         return text("pip-audit failed: {words}", words=words[-1][:200])
 
 
-def read_snapshot(path: Path, wanted: Sequence[ReleaseKey]) -> VulnerabilityLookup:
+def read_snapshot(path: Path, releases: Sequence[ReleaseKey]) -> VulnerabilityLookup:
     """What a recorded answer of pip-audit, or OSV's records, say of these releases."""
     try:
         if path.is_dir():
-            records = [json.loads(one.read_bytes()) for one in sorted(path.rglob("*.json"))]
+            records = [json.loads(path.read_bytes()) for path in sorted(path.rglob("*.json"))]
         elif zipfile.is_zipfile(path):
-            records = list(_read_zip(path, {name for name, _ in wanted}))
+            records = list(_read_zip(path, {name for name, _ in releases}))
         else:
             document = json.loads(path.read_bytes())
             if isinstance(document, dict) and "dependencies" in document:
-                known, seen = _parse_audit(document)
-                known = tuple(one for one in known if (one.name, one.version) in wanted)
+                vulnerabilities, checked = _parse_audit(document)
+                vulnerabilities = tuple(
+                    vulnerability
+                    for vulnerability in vulnerabilities
+                    if (vulnerability.name, vulnerability.version) in releases
+                )
                 day = str(document.get("date") or _get_modified_date(path))[:10]
-                return VulnerabilityLookup(path.name, day, known, tuple(one for one in wanted if one not in seen))
+                return VulnerabilityLookup(
+                    path.name, day, vulnerabilities, tuple(release for release in releases if release not in checked)
+                )
             records = document["vulns"] if isinstance(document, dict) and "vulns" in document else document
             records = [records] if isinstance(records, dict) else records
-        day = max((str(one["modified"]) for one in records), default=_get_modified_date(path))[:10]
-        return VulnerabilityLookup(path.name, day, tuple(_merge_aliases(_parse_osv(records, wanted))))
+        day = max((str(record["modified"]) for record in records), default=_get_modified_date(path))[:10]
+        return VulnerabilityLookup(path.name, day, tuple(_merge_aliases(_parse_osv(records, releases))))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as problem:
         raise SourceError(
             error(
@@ -196,34 +202,44 @@ def _read_zip(path: Path, names: Collection[str]) -> Iterator[dict[str, Any]]:
                 record = json.loads(archive.read(member))
                 if str(record["modified"]) > newest["modified"]:
                     newest = {"modified": str(record["modified"])}
-                if any(canonicalize_name(one["package"]["name"]) in names for one in record.get("affected") or ()):
+                if any(
+                    canonicalize_name(affected["package"]["name"]) in names for affected in record.get("affected") or ()
+                ):
                     yield record
     yield newest
 
 
 def _parse_audit(document: Mapping[str, Any]) -> tuple[tuple[Vulnerability, ...], set[ReleaseKey]]:
-    known: list[Vulnerability] = []
-    seen: set[ReleaseKey] = set()
-    for one in document["dependencies"]:
-        if "version" not in one:  # it says why it was skipped
+    vulnerabilities: list[Vulnerability] = []
+    visited: set[ReleaseKey] = set()
+    for dependency in document["dependencies"]:
+        if "version" not in dependency:  # it says why it was skipped
             continue
-        release = (canonicalize_name(one["name"]), str(one["version"]))
-        seen.add(release)
-        for each in one.get("vulns") or ():
-            summary = " ".join(str(each.get("description") or "").split())[:300]
-            fixed, aliases = tuple(map(str, each.get("fix_versions") or ())), tuple(each.get("aliases") or ())
-            level = str(each.get("severity") or "").lower()
-            known.append(
+        release = (canonicalize_name(dependency["name"]), str(dependency["version"]))
+        visited.add(release)
+        for vulnerability in dependency.get("vulns") or ():
+            summary = " ".join(str(vulnerability.get("description") or "").split())[:300]
+            fixed, aliases = (
+                tuple(map(str, vulnerability.get("fix_versions") or ())),
+                tuple(vulnerability.get("aliases") or ()),
+            )
+            level = str(vulnerability.get("severity") or "").lower()
+            vulnerabilities.append(
                 Vulnerability(
-                    *release, str(each["id"]), aliases, level if level in SEVERITY_LEVELS else "", summary, fixed
+                    *release,
+                    str(vulnerability["id"]),
+                    aliases,
+                    level if level in SEVERITY_LEVELS else "",
+                    summary,
+                    fixed,
                 )
             )
-    return tuple(known), seen
+    return tuple(vulnerabilities), visited
 
 
-def _parse_osv(records: Iterable[Mapping[str, Any]], wanted: Sequence[ReleaseKey]) -> Iterator[Vulnerability]:
+def _parse_osv(records: Iterable[Mapping[str, Any]], releases: Sequence[ReleaseKey]) -> Iterator[Vulnerability]:
     versions: dict[str, list[str]] = {}
-    for name, version in wanted:
+    for name, version in releases:
         versions.setdefault(name, []).append(version)
     for record in records:
         if record.get("withdrawn"):
@@ -235,9 +251,9 @@ def _parse_osv(records: Iterable[Mapping[str, Any]], wanted: Sequence[ReleaseKey
                 continue
             events = [
                 event
-                for each in affected.get("ranges") or ()
-                if each.get("type") == "ECOSYSTEM"
-                for event in each["events"]
+                for version_range in affected.get("ranges") or ()
+                if version_range.get("type") == "ECOSYSTEM"
+                for event in version_range["events"]
             ]
             for version in versions[name]:
                 if version in (affected.get("versions") or ()) or _is_affected(version, events):
@@ -257,15 +273,19 @@ def _parse_osv(records: Iterable[Mapping[str, Any]], wanted: Sequence[ReleaseKey
 def _is_affected(version: str, events: Sequence[Mapping[str, str]]) -> bool:
     """OSV's evaluation: of the events in the order of versions the last one at or before this version decides."""
     try:
-        here, inside = Version(version), False
+        parsed, inside = Version(version), False
         ordered = sorted(
-            ((Version("0") if value == "0" else Version(value), kind) for one in events for kind, value in one.items()),
-            key=lambda one: (one[0], one[1] != "fixed"),
+            (
+                (Version("0") if value == "0" else Version(value), kind)
+                for event in events
+                for kind, value in event.items()
+            ),
+            key=lambda event: (event[0], event[1] != "fixed"),
         )
         for at, kind in ordered:
-            if kind == "introduced" and at <= here:
+            if kind == "introduced" and at <= parsed:
                 inside = True
-            elif (kind == "fixed" and at <= here) or (kind == "last_affected" and at < here):
+            elif (kind == "fixed" and at <= parsed) or (kind == "last_affected" and at < parsed):
                 inside = False
         return inside
     except InvalidVersion:
@@ -273,15 +293,17 @@ def _is_affected(version: str, events: Sequence[Mapping[str, str]]) -> bool:
 
 
 def _find_severity(record: Mapping[str, Any], affected: Mapping[str, Any]) -> str:
-    said = [(one.get("database_specific") or {}).get("severity") for one in (record, affected)]
-    word = next((str(one).lower() for one in said if isinstance(one, str)), "")
+    severities = [(source.get("database_specific") or {}).get("severity") for source in (record, affected)]
+    word = next((str(severity).lower() for severity in severities if isinstance(severity, str)), "")
     if word in ("moderate", *SEVERITY_LEVELS):
         return "medium" if word == "moderate" else word
     scores = [
-        one["score"] for one in (*(record.get("severity") or ()), *(affected.get("severity") or ())) if "score" in one
+        severity["score"]
+        for severity in (*(record.get("severity") or ()), *(affected.get("severity") or ()))
+        if "score" in severity
     ]
-    found = [level for level in map(_rate_vector, scores) if level]
-    return max(found, key=SEVERITY_LEVELS.index, default="")
+    levels = [level for level in map(_rate_vector, scores) if level]
+    return max(levels, key=SEVERITY_LEVELS.index, default="")
 
 
 def _rate_vector(vector: str) -> str:
@@ -305,24 +327,38 @@ def _rate_vector(vector: str) -> str:
     return "critical" if score > 8.9 else "high" if score > 6.9 else "medium" if score > 3.9 else "low"
 
 
-def _merge_aliases(known: Iterable[Vulnerability]) -> Iterator[Vulnerability]:
+def _merge_aliases(vulnerabilities: Iterable[Vulnerability]) -> Iterator[Vulnerability]:
     """One for each vulnerability: databases name the same one differently, and each other's names as aliases."""
-    kept: list[list[Vulnerability]] = []
-    for one in sorted(set(known), key=lambda one: (one.name, one.version, one.id)):
-        names = {one.id, *one.aliases}
-        for group in kept:
+    groups: list[list[Vulnerability]] = []
+    for vulnerability in sorted(
+        set(vulnerabilities), key=lambda vulnerability: (vulnerability.name, vulnerability.version, vulnerability.id)
+    ):
+        names = {vulnerability.id, *vulnerability.aliases}
+        for group in groups:
             if any(
-                (each.name, each.version) == (one.name, one.version) and names & {each.id, *each.aliases}
-                for each in group
+                (member.name, member.version) == (vulnerability.name, vulnerability.version)
+                and names & {member.id, *member.aliases}
+                for member in group
             ):
-                group.append(one)
+                group.append(vulnerability)
                 break
         else:
-            kept.append([one])
-    for group in kept:
-        first = next((one for one in group if one.id.startswith("PYSEC")), group[0])
-        ids = {name for one in group for name in (one.id, *one.aliases)} - {first.id}
-        level = max((one.level for one in group if one.level), key=SEVERITY_LEVELS.index, default="")
-        summary = next((one.summary for one in group if one.summary and not one.id.startswith("PYSEC")), first.summary)
-        fixed = tuple(dict.fromkeys(version for one in group for version in one.fixed_versions))
+            groups.append([vulnerability])
+    for group in groups:
+        first = next((vulnerability for vulnerability in group if vulnerability.id.startswith("PYSEC")), group[0])
+        ids = {name for vulnerability in group for name in (vulnerability.id, *vulnerability.aliases)} - {first.id}
+        level = max(
+            (vulnerability.level for vulnerability in group if vulnerability.level),
+            key=SEVERITY_LEVELS.index,
+            default="",
+        )
+        summary = next(
+            (
+                vulnerability.summary
+                for vulnerability in group
+                if vulnerability.summary and not vulnerability.id.startswith("PYSEC")
+            ),
+            first.summary,
+        )
+        fixed = tuple(dict.fromkeys(version for vulnerability in group for version in vulnerability.fixed_versions))
         yield Vulnerability(first.name, first.version, first.id, tuple(sorted(ids)), level, summary, fixed)

@@ -35,26 +35,28 @@ def find_inputs(
     groups: Sequence[str] = (),
     exclude: Sequence[str] = (),
     locked: bool = False,
-    own: ProjectWheels = NO_PROJECT_WHEELS,
+    project_wheels: ProjectWheels = NO_PROJECT_WHEELS,
 ) -> DiscoveredInputs:
     """The requirements of this folder, else of the active environment; SourceError with the list of places.
 
     `variables` are the shell's: the environment that offlinepack runs from is not active merely for that.
     """
-    there, foreign = _find_files(folder), find_foreign_files(folder)
+    names, foreign = _find_files(folder), find_foreign_files(folder)
     passed = list_inputs(folder, variables)[1:]
-    if there:
-        taken = folder / there[0]
-        if there[0] == "pyproject.toml":
-            requirements = read_project(folder, extras=extras, groups=groups, own=own)
+    if names:
+        source = folder / names[0]
+        if names[0] == "pyproject.toml":
+            requirements = read_project(folder, extras=extras, groups=groups, project_wheels=project_wheels)
         else:
-            requirements = read_requirements_file(taken, extras=extras, groups=groups, locked=locked, own=own)
-        return DiscoveredInputs(requirements, _make_summary(there[0], passed))
+            requirements = read_requirements_file(
+                source, extras=extras, groups=groups, locked=locked, project_wheels=project_wheels
+            )
+        return DiscoveredInputs(requirements, _make_summary(names[0], passed))
     if foreign:
         refuse_foreign(folder / foreign[0])
     for name, environment in _find_active_environments(variables):
-        found = read_environment(environment, exclude=exclude)
-        return DiscoveredInputs(found, _make_summary(f"{name} ({environment})", passed), environment)
+        environment_requirements = read_environment(environment, exclude=exclude)
+        return DiscoveredInputs(environment_requirements, _make_summary(f"{name} ({environment})", passed), environment)
     raise SourceError(
         error(
             "nothing-found",
@@ -66,10 +68,10 @@ def find_inputs(
     )
 
 
-def _make_summary(taken: str, passed: Sequence[str]) -> Text:
+def _make_summary(source: str, passed: Sequence[str]) -> Text:
     if passed:
-        return text("packing {taken}; passed over: {passed}", taken=taken, passed=list(passed))
-    return text("packing {taken}", taken=taken)
+        return text("packing {taken}; passed over: {passed}", taken=source, passed=list(passed))
+    return text("packing {taken}", taken=source)
 
 
 def list_inputs(folder: Path, variables: Mapping[str, str]) -> list[str]:
@@ -79,8 +81,8 @@ def list_inputs(folder: Path, variables: Mapping[str, str]) -> list[str]:
 
 
 def _find_files(folder: Path) -> list[str]:
-    there = [name for name in _FILE_NAMES if (folder / name).is_file()]
-    return [*there, "pyproject.toml"] if has_project(folder) else there
+    names = [name for name in _FILE_NAMES if (folder / name).is_file()]
+    return [*names, "pyproject.toml"] if has_project(folder) else names
 
 
 def _find_active_environments(variables: Mapping[str, str]) -> Iterator[tuple[str, Path]]:

@@ -57,11 +57,11 @@ def freeze_environment(folder: Path, *, exclude: Sequence[str] = ()) -> Requirem
                 "Make an environment for the application: conda create -n app, and give its folder to --venv.",
             )
         )
-    here = _determine_target(folder)
-    found = {one.name: one for place in places for one in list_distributions(place)}
+    host = _determine_target(folder)
+    installed = {distribution.name: distribution for place in places for distribution in list_distributions(place)}
     notes: list[Finding] = []
-    left_out = {canonicalize_name(one) for one in exclude}
-    if unknown := sorted(left_out - set(found)):
+    left_out = {canonicalize_name(name) for name in exclude}
+    if unknown := sorted(left_out - set(installed)):
         notes.append(
             warning(
                 "exclude-unknown",
@@ -71,8 +71,10 @@ def freeze_environment(folder: Path, *, exclude: Sequence[str] = ()) -> Requirem
                 names=unknown,
             )
         )
-    kept = {name: one for name, one in found.items() if name not in left_out}
-    kept, dropped = _remove_own_distributions(kept, _DependencyGraph(kept, here).map_dependencies())
+    distributions = {name: distribution for name, distribution in installed.items() if name not in left_out}
+    distributions, dropped = _remove_own_distributions(
+        distributions, _DependencyGraph(distributions, host).map_dependencies()
+    )
     if dropped:
         notes.append(
             note(
@@ -82,28 +84,34 @@ def freeze_environment(folder: Path, *, exclude: Sequence[str] = ()) -> Requirem
                 names=sorted(dropped),
             )
         )
-    if all(one.is_requested for one in kept.values()):  # of a whole list of pins, which tells nothing
-        kept = {name: replace(one, is_requested=False) for name, one in kept.items()}
-    web = _DependencyGraph(kept, here)
+    if all(
+        distribution.is_requested for distribution in distributions.values()
+    ):  # of a whole list of pins, which tells nothing
+        distributions = {
+            name: replace(distribution, is_requested=False) for name, distribution in distributions.items()
+        }
+    web = _DependencyGraph(distributions, host)
     extras = web.infer_extras()
     needs = web.map_dependencies(extras)
-    roots = _find_roots(kept, needs)
-    if odd := [one for _, one in sorted(kept.items()) if not _is_version(one.version)]:
+    roots = _find_roots(distributions, needs)
+    if odd := [
+        distribution for _, distribution in sorted(distributions.items()) if not _is_version(distribution.version)
+    ]:
         raise SourceError(
             *(
                 error(
                     "odd-version",
-                    one.name,
+                    distribution.name,
                     "{subject} {version} has a version that is none (PEP 440); no index lists it so.",
                     "Install a newer release of it there, or leave it out: --exclude {subject}.",
-                    version=one.version,
+                    version=distribution.version,
                 )
-                for one in odd
+                for distribution in odd
             )
         )
-    asked, constraints = [], []
-    for name, one in sorted(kept.items()):
-        line, finding = _make_line(one)
+    lines, constraints = [], []
+    for name, distribution in sorted(distributions.items()):
+        line, finding = _make_line(distribution)
         if finding:
             notes.append(finding)
         if name in extras:
@@ -123,15 +131,19 @@ def freeze_environment(folder: Path, *, exclude: Sequence[str] = ()) -> Requirem
             line,
             f"{folder.name}: {name}",
             requirement,
-            is_editable=_is_editable(one),
-            is_requested=name in roots and (one.is_requested or not _records_requested(kept)),
+            is_editable=_is_editable(distribution),
+            is_requested=name in roots and (distribution.is_requested or not _records_requested(distributions)),
             is_frozen=True,
         )
         if name in roots or name in extras or requirement.url:
-            asked.append(entry)
+            lines.append(entry)
         else:
             constraints.append(entry)
-    if foreign := [f"{one.name}=={one.version}" for _, one in sorted(kept.items()) if _is_foreign_build(one)]:
+    if foreign := [
+        f"{distribution.name}=={distribution.version}"
+        for _, distribution in sorted(distributions.items())
+        if _is_foreign_build(distribution)
+    ]:
         notes.append(
             note(
                 "foreign-build",
@@ -142,7 +154,7 @@ def freeze_environment(folder: Path, *, exclude: Sequence[str] = ()) -> Requirem
                 pins=foreign,
             )
         )
-    if not asked:
+    if not lines:
         raise SourceError(
             error(
                 "environment-empty",
@@ -151,7 +163,7 @@ def freeze_environment(folder: Path, *, exclude: Sequence[str] = ()) -> Requirem
                 "Install the application there first.",
             )
         )
-    return Requirements(requirements=tuple(asked), constraints=tuple(constraints), notes=tuple(notes))
+    return Requirements(requirements=tuple(lines), constraints=tuple(constraints), notes=tuple(notes))
 
 
 def _determine_target(folder: Path) -> Target:
@@ -182,41 +194,41 @@ def _read_python_version(folder: Path) -> str:
     settings = configparser.ConfigParser(interpolation=None, strict=False)
     try:
         settings.read_string("[venv]\n" + (folder / "pyvenv.cfg").read_text("utf-8", "replace"))
-        told = settings.get("venv", "version", fallback=settings.get("venv", "version_info", fallback=""))
+        version = settings.get("venv", "version", fallback=settings.get("venv", "version_info", fallback=""))
     except (OSError, configparser.Error):
-        told = ""
-    told = told or next((path.parent.name for path in folder.glob("lib/python*/site-packages")), "")
-    if not told:
-        told = next((path.name for path in (folder / "conda-meta").glob("python-[0-9]*.json")), "")
-    found = re.search(r"(\d)\.(\d+)", told)
-    return f"{found[1]}{found[2]}" if found else "311"
+        version = ""
+    version = version or next((path.parent.name for path in folder.glob("lib/python*/site-packages")), "")
+    if not version:
+        version = next((path.name for path in (folder / "conda-meta").glob("python-[0-9]*.json")), "")
+    match = re.search(r"(\d)\.(\d+)", version)
+    return f"{match[1]}{match[2]}" if match else "311"
 
 
 class _DependencyGraph:
     """What needs what among the installed, under the environment's own markers."""
 
-    def __init__(self, kept: Mapping[NormalizedName, InstalledDistribution], here: Target) -> None:
-        self.distributions, self.target = kept, here
+    def __init__(self, distributions: Mapping[NormalizedName, InstalledDistribution], host: Target) -> None:
+        self.distributions, self.target = distributions, host
         self._requirements: dict[tuple[NormalizedName, str], tuple[Requirement, ...]] = {}
 
     def map_dependencies(
         self, extras: Mapping[NormalizedName, Iterable[str]] | None = None
     ) -> dict[NormalizedName, frozenset[NormalizedName]]:
         """Project -> the others that it needs, with the extras that others want of it, and with these."""
-        wanted = {name: {"", *(extras or {}).get(name, ())} for name in self.distributions}
-        queue = [(name, extra) for name, some in wanted.items() for extra in some]
-        found: dict[NormalizedName, set[NormalizedName]] = {name: set() for name in self.distributions}
+        extras_by_name = {name: {"", *(extras or {}).get(name, ())} for name in self.distributions}
+        queue = [(name, extra) for name, some in extras_by_name.items() for extra in some]
+        needs: dict[NormalizedName, set[NormalizedName]] = {name: set() for name in self.distributions}
         for name, extra in queue:  # grows
             for requirement in self._list_requirements(name, extra):
                 to = canonicalize_name(requirement.name)
                 if to not in self.distributions:
                     continue
-                new = {canonicalize_name(one) for one in requirement.extras} - wanted[to]
-                wanted[to] |= new
-                queue += [(to, one) for one in sorted(new)]
+                new = {canonicalize_name(extra) for extra in requirement.extras} - extras_by_name[to]
+                extras_by_name[to] |= new
+                queue += [(to, extra) for extra in sorted(new)]
                 if to != name:
-                    found[name].add(to)
-        return {name: frozenset(names) for name, names in found.items()}
+                    needs[name].add(to)
+        return {name: frozenset(names) for name, names in needs.items()}
 
     def infer_extras(self) -> dict[NormalizedName, set[str]]:
         """Project -> extras without which something would be here that nobody asked for and nothing needs.
@@ -224,50 +236,59 @@ class _DependencyGraph:
         An installer writes down what was asked for, not with which extras. An extra is taken for asked for where all
         that it brings is installed, in versions that it admits.
         """
-        found: dict[NormalizedName, set[str]] = {}
+        needs: dict[NormalizedName, set[str]] = {}
         whole = [
             (name, extra, brought - {name})
-            for name, one in sorted(self.distributions.items())
-            for extra in one.provided_extras
+            for name, distribution in sorted(self.distributions.items())
+            for extra in distribution.provided_extras
             if (brought := self._find_additions(name, extra, ()))
         ]
         while True:
-            needed = {to for names in self.map_dependencies(found).values() for to in names}
-            loose = {name for name, one in self.distributions.items() if name not in needed and not one.is_requested}
+            needed = {to for names in self.map_dependencies(needs).values() for to in names}
+            loose = {
+                name
+                for name, distribution in self.distributions.items()
+                if name not in needed and not distribution.is_requested
+            }
             hits = [(len(brought & loose), -len(brought), name, extra) for name, extra, brought in whole]
             best = max(hits, default=(0, 0, "", ""))
             if not best[0]:
-                return found
-            found.setdefault(canonicalize_name(best[2]), set()).add(best[3])
+                return needs
+            needs.setdefault(canonicalize_name(best[2]), set()).add(best[3])
 
     def _list_requirements(self, name: NormalizedName, extra: str) -> tuple[Requirement, ...]:
         """What it requires here; with an extra what that adds."""
         if (name, extra) not in self._requirements:
             plain = self._list_requirements(name, "") if extra else ()
             self._requirements[name, extra] = tuple(
-                one for one in self.distributions[name].requires if self._applies_to(one, extra) and one not in plain
+                requirement
+                for requirement in self.distributions[name].requires
+                if self._applies_to(requirement, extra) and requirement not in plain
             )
         return self._requirements[name, extra]
 
-    def _applies_to(self, one: Requirement, extra: str) -> bool:
+    def _applies_to(self, requirement: Requirement, extra: str) -> bool:
         try:
-            return one.marker is None or self.target.evaluate(one.marker, extras=[extra])
+            return requirement.marker is None or self.target.evaluate(requirement.marker, extras=[extra])
         except OfflinepackError:
             return True
 
     def _find_additions(
-        self, name: NormalizedName, extra: str, above: tuple[tuple[str, str], ...]
+        self, name: NormalizedName, extra: str, parents: tuple[tuple[str, str], ...]
     ) -> set[NormalizedName] | None:
         """All that this extra brings, also by extras of others; None where something of it is not here."""
-        if (name, extra) in above:
+        if (name, extra) in parents:
             return set()
         brought: set[NormalizedName] = set()
-        for one in self._list_requirements(name, extra):
-            to = canonicalize_name(one.name)
-            there = self.distributions.get(to)
-            if there is None or not one.specifier.contains(there.version, prereleases=True):
+        for line in self._list_requirements(name, extra):
+            to = canonicalize_name(line.name)
+            dependency = self.distributions.get(to)
+            if dependency is None or not line.specifier.contains(dependency.version, prereleases=True):
                 return None
-            further = [self._find_additions(to, canonicalize_name(its), (*above, (name, extra))) for its in one.extras]
+            further = [
+                self._find_additions(to, canonicalize_name(dependency), (*parents, (name, extra)))
+                for dependency in line.extras
+            ]
             if None in further:
                 return None
             brought |= {to}.union(*(some for some in further if some))
@@ -277,104 +298,118 @@ class _DependencyGraph:
 def _find_reachable(
     roots: Iterable[NormalizedName], needs: Mapping[NormalizedName, frozenset[NormalizedName]]
 ) -> set[NormalizedName]:
-    seen: set[NormalizedName] = set()
+    visited: set[NormalizedName] = set()
     queue = list(roots)
     while queue:
         name = queue.pop()
-        if name not in seen:
-            seen.add(name)
+        if name not in visited:
+            visited.add(name)
             queue += needs.get(name, ())
-    return seen
+    return visited
 
 
-def _records_requested(kept: Mapping[NormalizedName, InstalledDistribution]) -> bool:
-    return any(one.is_requested for one in kept.values())
+def _records_requested(distributions: Mapping[NormalizedName, InstalledDistribution]) -> bool:
+    return any(distribution.is_requested for distribution in distributions.values())
 
 
 def _remove_own_distributions(
-    kept: Mapping[NormalizedName, InstalledDistribution], needs: Mapping[NormalizedName, frozenset[NormalizedName]]
+    distributions: Mapping[NormalizedName, InstalledDistribution],
+    needs: Mapping[NormalizedName, frozenset[NormalizedName]],
 ) -> tuple[dict[NormalizedName, InstalledDistribution], set[NormalizedName]]:
     """Without offlinepack and what only it needs, and without what every environment has by itself."""
     ours = canonicalize_name(OWN_PROJECT)
-    outside = {name for name in kept if name != ours and name not in _SEED_PROJECTS}
-    needed_by_ours = _find_reachable([ours], needs) - {ours} if ours in kept else set()
-    wanted = {name for name in outside if name not in needed_by_ours or kept[name].is_requested}
-    wanted = _find_reachable(wanted, needs) - {ours}
-    dropped = set(kept) - wanted - set(_SEED_PROJECTS)
-    return {name: one for name, one in kept.items() if name in wanted}, dropped
+    outside = {name for name in distributions if name != ours and name not in _SEED_PROJECTS}
+    needed_by_ours = _find_reachable([ours], needs) - {ours} if ours in distributions else set()
+    wanted_names = {name for name in outside if name not in needed_by_ours or distributions[name].is_requested}
+    wanted_names = _find_reachable(wanted_names, needs) - {ours}
+    dropped = set(distributions) - wanted_names - set(_SEED_PROJECTS)
+    return {name: distribution for name, distribution in distributions.items() if name in wanted_names}, dropped
 
 
 def _find_roots(
-    kept: Mapping[NormalizedName, InstalledDistribution], needs: Mapping[NormalizedName, frozenset[NormalizedName]]
+    distributions: Mapping[NormalizedName, InstalledDistribution],
+    needs: Mapping[NormalizedName, frozenset[NormalizedName]],
 ) -> set[NormalizedName]:
     """What was installed for itself, what nothing else needs, and one of each circle that nothing else leads to."""
-    needed = {to for name, names in needs.items() if name in kept for to in names}
-    roots = {name for name, one in kept.items() if one.is_requested or name not in needed}
-    for name in sorted(kept):
+    needed = {to for name, names in needs.items() if name in distributions for to in names}
+    roots = {name for name, distribution in distributions.items() if distribution.is_requested or name not in needed}
+    for name in sorted(distributions):
         if name not in _find_reachable(roots, needs):
             roots.add(name)
     return roots
 
 
-def _is_editable(one: InstalledDistribution) -> bool:
-    return one.egg_link is not None or bool(one.direct_url.get("dir_info", {}).get("editable"))
+def _is_editable(distribution: InstalledDistribution) -> bool:
+    return distribution.egg_link is not None or bool(distribution.direct_url.get("dir_info", {}).get("editable"))
 
 
-def _is_foreign_build(one: InstalledDistribution) -> bool:
+def _is_foreign_build(distribution: InstalledDistribution) -> bool:
     """conda and Debian build in folders of their own: pkg @ file:///croot/…"""
-    url = one.direct_url.get("url", "")
-    if _is_editable(one) or not url.startswith("file:") or "vcs_info" in one.direct_url:
+    url = distribution.direct_url.get("url", "")
+    if _is_editable(distribution) or not url.startswith("file:") or "vcs_info" in distribution.direct_url:
         return False
-    gone = "dir_info" not in one.direct_url and not _convert_file_url(url).is_file()
-    return one.installer == "conda" or gone or bool(_BUILD_FOLDER_PATTERN.match(_convert_file_url(url).as_posix()))
+    is_missing = "dir_info" not in distribution.direct_url and not _convert_file_url(url).is_file()
+    return (
+        distribution.installer == "conda"
+        or is_missing
+        or bool(_BUILD_FOLDER_PATTERN.match(_convert_file_url(url).as_posix()))
+    )
 
 
-def _make_line(one: InstalledDistribution) -> tuple[str, Finding | None]:
+def _make_line(distribution: InstalledDistribution) -> tuple[str, Finding | None]:
     """The requirement for one distribution, and what has to be said about where it came from."""
-    pin = f"{one.name}=={one.version}"
-    url = one.direct_url.get("url", "")
-    vcs = one.direct_url.get("vcs_info")
+    pin = f"{distribution.name}=={distribution.version}"
+    url = distribution.direct_url.get("url", "")
+    vcs = distribution.direct_url.get("vcs_info")
     if isinstance(vcs, dict) and vcs.get("commit_id"):
-        below = f"#subdirectory={one.direct_url['subdirectory']}" if one.direct_url.get("subdirectory") else ""
-        line = f"{one.name} @ {vcs.get('vcs', 'git')}+{url}@{vcs['commit_id']}{below}"
+        subdirectory = (
+            f"#subdirectory={distribution.direct_url['subdirectory']}"
+            if distribution.direct_url.get("subdirectory")
+            else ""
+        )
+        line = f"{distribution.name} @ {vcs.get('vcs', 'git')}+{url}@{vcs['commit_id']}{subdirectory}"
         return line, note(
             "from-commit",
-            one.name,
+            distribution.name,
             "{subject} was installed from a commit, and is built from it: {place}.",
             place=redact_text(line),
         )
-    project = one.egg_link or (_convert_file_url(url) if url.startswith("file:") else None)
-    if _is_foreign_build(one):
+    project = distribution.egg_link or (_convert_file_url(url) if url.startswith("file:") else None)
+    if _is_foreign_build(distribution):
         return pin, None
-    if one.egg_link or "dir_info" in one.direct_url:
+    if distribution.egg_link or "dir_info" in distribution.direct_url:
         if project and ((project / "pyproject.toml").is_file() or (project / "setup.py").is_file()):
-            return f"{one.name} @ {project.as_uri()}", note(
+            return f"{distribution.name} @ {project.as_uri()}", note(
                 "local-project",
-                one.name,
+                distribution.name,
                 "{subject} is a project on this machine ({kind}): a wheel is built from {place}.",
-                kind=text("editable") if _is_editable(one) else text("a folder"),
+                kind=text("editable") if _is_editable(distribution) else text("a folder"),
                 place=project,
             )
         return pin, note(
             "local-project-gone",
-            one.name,
+            distribution.name,
             "{subject} was installed from {place}, which is not there any more; {pin} is looked for on the index.",
             "If no index has it, leave it out with --exclude {subject}.",
             place=project or url,
             pin=pin,
         )
     if project is not None:
-        return f"{one.name} @ {project.as_uri()}", note(
+        return f"{distribution.name} @ {project.as_uri()}", note(
             "local-file",
-            one.name,
+            distribution.name,
             "{subject} was installed from the file {place}, and that file is packed.",
             place=project,
         )
     if url.startswith(("http://", "https://")):
-        below = f"#subdirectory={one.direct_url['subdirectory']}" if one.direct_url.get("subdirectory") else ""
-        return f"{one.name} @ {url}{below}", note(
+        subdirectory = (
+            f"#subdirectory={distribution.direct_url['subdirectory']}"
+            if distribution.direct_url.get("subdirectory")
+            else ""
+        )
+        return f"{distribution.name} @ {url}{subdirectory}", note(
             "from-address",
-            one.name,
+            distribution.name,
             "{subject} was installed from {place}, and is taken from there.",
             place=redact_text(url),
         )

@@ -45,7 +45,7 @@ def is_environment(folder: Path) -> bool:
 
 
 def find_site_packages(folder: Path) -> Iterator[Path]:
-    seen: set[Path] = set()
+    visited: set[Path] = set()
     for pattern in (
         "lib/python*/site-packages",
         "lib64/python*/site-packages",
@@ -53,8 +53,8 @@ def find_site_packages(folder: Path) -> Iterator[Path]:
         "Lib/site-packages",
     ):
         for path in sorted(folder.glob(pattern)):
-            if path.is_dir() and path.resolve() not in seen:
-                seen.add(path.resolve())
+            if path.is_dir() and path.resolve() not in visited:
+                visited.add(path.resolve())
                 yield path
 
 
@@ -64,42 +64,42 @@ def is_conda_base(folder: Path) -> bool:
 
 
 def list_distributions(place: Path) -> Iterator[InstalledDistribution]:
-    for one in distributions(path=[str(place)]):
-        made = _read_distribution(one)
-        if made:
-            yield made
+    for distribution in distributions(path=[str(place)]):
+        installed = _read_distribution(distribution)
+        if installed:
+            yield installed
     for link in sorted(place.glob("*.egg-link")):
         project = Path(link.read_text("utf-8", "replace").splitlines()[0].strip())
-        for one in distributions(path=[str(project)]) if project.is_dir() else ():
-            made = _read_distribution(one, project)
-            if made:
-                yield made
+        for distribution in distributions(path=[str(project)]) if project.is_dir() else ():
+            installed = _read_distribution(distribution, project)
+            if installed:
+                yield installed
 
 
-def _read_distribution(one: Distribution, egg_link: Path | None = None) -> InstalledDistribution | None:
+def _read_distribution(distribution: Distribution, egg_link: Path | None = None) -> InstalledDistribution | None:
     try:
-        name, version = one.metadata["Name"], one.metadata["Version"]
+        name, version = distribution.metadata["Name"], distribution.metadata["Version"]
     except Exception:  # a broken *.dist-info is not pip's either: it has no name
         return None
     if not name or not version:
         return None
     requires = []
-    for line in one.requires or []:
+    for line in distribution.requires or []:
         try:
             requires.append(Requirement(line))
         except InvalidRequirement:
             continue  # what is packed is checked by its own metadata later
     try:
-        origin = json.loads(one.read_text("direct_url.json") or "{}")
+        origin = json.loads(distribution.read_text("direct_url.json") or "{}")
     except ValueError:
         origin = {}
     return InstalledDistribution(
         canonicalize_name(name),
         version,
         tuple(requires),
-        one.read_text("REQUESTED") is not None,
+        distribution.read_text("REQUESTED") is not None,
         origin if isinstance(origin, dict) and isinstance(origin.get("url"), str) else {},
-        (one.read_text("INSTALLER") or "").strip(),
+        (distribution.read_text("INSTALLER") or "").strip(),
         egg_link,
-        tuple(canonicalize_name(extra) for extra in one.metadata.get_all("Provides-Extra") or ()),
+        tuple(canonicalize_name(extra) for extra in distribution.metadata.get_all("Provides-Extra") or ()),
     )

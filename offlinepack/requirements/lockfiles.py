@@ -61,8 +61,8 @@ def find_foreign_files(folder: Path) -> list[str]:
 
 def read_pylock(path: Path, extras: Sequence[str], groups: Sequence[str], locked: bool) -> Requirements:
     pylock = parse_pylock(path)
-    unknown = [f"--extra {one}" for one in extras if canonicalize_name(one) not in (pylock.extras or ())]
-    unknown += [f"--group {one}" for one in groups if one not in (pylock.dependency_groups or ())]
+    unknown = [f"--extra {extra}" for extra in extras if canonicalize_name(extra) not in (pylock.extras or ())]
+    unknown += [f"--group {group}" for group in groups if group not in (pylock.dependency_groups or ())]
     if unknown:
         raise SourceError(
             error(
@@ -77,7 +77,7 @@ def read_pylock(path: Path, extras: Sequence[str], groups: Sequence[str], locked
         )
     return Requirements(
         pylocks=(resolve_paths(pylock, path.parent),),
-        extras=tuple(canonicalize_name(one) for one in extras),
+        extras=tuple(canonicalize_name(extra) for extra in extras),
         groups=tuple(groups) or None,
         is_locked=locked,
     )
@@ -120,13 +120,14 @@ def resolve_paths(pylock: Pylock, folder: Path) -> Pylock:
     def moved(package: Package) -> Package:
         changed = {}
         for name in ("vcs", "directory", "archive", "sdist"):
-            one = getattr(package, name)
-            if one is not None and one.path is not None:
-                changed[name] = replace(one, path=str((folder / one.path).resolve()))
+            entry = getattr(package, name)
+            if entry is not None and entry.path is not None:
+                changed[name] = replace(entry, path=str((folder / entry.path).resolve()))
         if package.wheels:
             changed["wheels"] = [
-                replace(one, path=str((folder / one.path).resolve())) if one.path else one for one in package.wheels
+                replace(wheel, path=str((folder / wheel.path).resolve())) if wheel.path else wheel
+                for wheel in package.wheels
             ]
         return replace(package, **changed) if changed else package
 
-    return replace(pylock, packages=[moved(one) for one in pylock.packages])
+    return replace(pylock, packages=[moved(package) for package in pylock.packages])

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from offlinepack.targets.model import Target
 
 
-def applies_to(one: RequirementLine, target: Target) -> bool:
-    marker = one.requirement.marker if one.requirement else None
+def applies_to(line: RequirementLine, target: Target) -> bool:
+    marker = line.requirement.marker if line.requirement else None
     return marker is None or target.evaluate(marker)
 
 
@@ -81,8 +81,8 @@ class RequirementLine:
         """The extras that are asked for, normalised."""
         if self.requirement:
             return frozenset(canonicalize_name(extra) for extra in self.requirement.extras)
-        found = re.search(r"\[([^\]]*)\]$", self.line.split(" ; ")[0].strip())
-        return frozenset(canonicalize_name(one) for one in found[1].split(",")) if found else frozenset()
+        match = re.search(r"\[([^\]]*)\]$", self.line.split(" ; ")[0].strip())
+        return frozenset(canonicalize_name(part) for part in match[1].split(",")) if match else frozenset()
 
     @property
     def redacted_line(self) -> str:
@@ -141,23 +141,23 @@ class Requirements:
     def __add__(self, other: Requirements) -> Requirements:
         """Both together; what the second says of a single value wins, of policies the stricter."""
         named = [side for side in (self, other) if side.name and not side._has_single_name]
-        one = named[0] if len({side.name for side in named}) == 1 else None  # two applications: the name of neither
-        before, its = self.uploaded_prior_to, other.uploaded_prior_to
+        name = named[0] if len({side.name for side in named}) == 1 else None  # two applications: the name of neither
+        before, theirs = self.uploaded_prior_to, other.uploaded_prior_to
         return Requirements(
             requirements=merge_unique(self.requirements, other.requirements),
             constraints=merge_unique(self.constraints, other.constraints),
             pylocks=merge_unique(self.pylocks, other.pylocks),
             extras=merge_unique(self.extras, other.extras),
             groups=self.groups if other.groups is None else merge_unique(self.groups or (), other.groups),
-            name=one.name if one else None,
-            version=one.version if one else None,
+            name=name.name if name else None,
+            version=name.version if name else None,
             is_locked=self.is_locked or other.is_locked,
             no_deps=self.no_deps or other.no_deps,
             pre=self.pre or other.pre,
             require_hashes=self.require_hashes or other.require_hashes,
             only_binary=merge_unique(self.only_binary, other.only_binary),
             no_binary=merge_unique(self.no_binary, other.no_binary),
-            uploaded_prior_to=before if its is None else its,
+            uploaded_prior_to=before if theirs is None else theirs,
             index_options=self.index_options + other.index_options,
             notes=merge_unique(self.notes, other.notes),
         )

@@ -28,7 +28,11 @@ class ProjectIdentity(NamedTuple):
 
 
 def read_pyproject(
-    folder: Path, *, extras: Sequence[str] = (), groups: Sequence[str] = (), own: ProjectWheels = NO_PROJECT_WHEELS
+    folder: Path,
+    *,
+    extras: Sequence[str] = (),
+    groups: Sequence[str] = (),
+    project_wheels: ProjectWheels = NO_PROJECT_WHEELS,
 ) -> Requirements:
     """The project in this folder, with these extras and dependency groups.
 
@@ -38,15 +42,15 @@ def read_pyproject(
     """
     table = _read_table(folder)
     wrong = _report_unknown_extras(folder, table.get("project", {}), extras)
-    asked: tuple[RequirementLine, ...] = ()
+    lines: tuple[RequirementLine, ...] = ()
     notes: tuple[Finding, ...] = ()
-    found = read_identity(folder)
+    identity = read_identity(folder)
     try:
         if is_packaged(folder):
-            found, ready = find_release(folder, own)
-            asked = (_make_project_line(folder, found, extras, bool(ready)), *_read_groups(table, groups))
+            identity, ready = find_release(folder, project_wheels)
+            lines = (_make_project_line(folder, identity, extras, bool(ready)), *_read_groups(table, groups))
         else:
-            asked = read_dependencies(folder, extras, groups)
+            lines = read_dependencies(folder, extras, groups)
             notes = (
                 note(
                     "not-packaged",
@@ -59,7 +63,7 @@ def read_pyproject(
         wrong += bad.findings
     if wrong:
         raise SourceError(*wrong)
-    return Requirements(requirements=asked, name=found.name, version=found.version, notes=notes)
+    return Requirements(requirements=lines, name=identity.name, version=identity.version, notes=notes)
 
 
 def check_names(folder: Path, extras: Sequence[str], groups: Sequence[str]) -> None:
@@ -96,9 +100,9 @@ def read_identity(folder: Path) -> ProjectIdentity:
 def is_packaged(folder: Path) -> bool:
     """Whether the project is one that builds: [build-system], or a setup.py; [tool.uv] package = false says no."""
     table = _read_table(folder)
-    own = table.get("tool", {}).get("uv", {}).get("package")
-    if own is not None:
-        return bool(own)
+    package = table.get("tool", {}).get("uv", {}).get("package")
+    if package is not None:
+        return bool(package)
     return "build-system" in table or (folder / "setup.py").is_file() or (folder / "setup.cfg").is_file()
 
 
@@ -115,29 +119,29 @@ def read_dependencies(folder: Path, extras: Sequence[str], groups: Sequence[str]
                 "Give it a [build-system].",
             )
         )
-    own = canonicalize_name(project.get("name", ""))
+    project_name = canonicalize_name(project.get("name", ""))
     optional = {canonicalize_name(key): lines for key, lines in project.get("optional-dependencies", {}).items()}
     tables = [("pyproject.toml [project] dependencies", project.get("dependencies", []))]
-    wanted = [canonicalize_name(extra) for extra in extras]
-    for extra in wanted:  # grows: stone[all] of stone itself names further extras
+    wanted_extras = [canonicalize_name(extra) for extra in extras]
+    for extra in wanted_extras:  # grows: stone[all] of stone itself names further extras
         tables.append((f"pyproject.toml [project.optional-dependencies] {extra}", optional.get(extra, [])))
         for line in optional.get(extra, []):
-            if (inner := _parse_requirement(line)) and canonicalize_name(inner.name) == own:
-                wanted += sorted({canonicalize_name(one) for one in inner.extras} - set(wanted))
-    asked: list[RequirementLine] = []
+            if (inner := _parse_requirement(line)) and canonicalize_name(inner.name) == project_name:
+                wanted_extras += sorted({canonicalize_name(extra) for extra in inner.extras} - set(wanted_extras))
+    requirement_lines: list[RequirementLine] = []
     findings: list[Finding] = []
     for origin, lines in tables:
         for line in lines:
             try:
-                one = parse_line(line, origin)
+                requirement_line = parse_line(line, origin)
             except SourceError as bad:
                 findings.extend(bad.findings)
                 continue
-            if one.name != own:
-                asked.append(one)
+            if requirement_line.name != project_name:
+                requirement_lines.append(requirement_line)
     if findings:
         raise SourceError(*findings)
-    return tuple(dict.fromkeys((*asked, *_read_groups(table, groups))))
+    return tuple(dict.fromkeys((*requirement_lines, *_read_groups(table, groups))))
 
 
 def _parse_requirement(line: str) -> Requirement | None:
@@ -147,30 +151,30 @@ def _parse_requirement(line: str) -> Requirement | None:
         return None
 
 
-def _make_project_line(folder: Path, found: ProjectIdentity, extras: Sequence[str], ready: bool) -> RequirementLine:
+def _make_project_line(folder: Path, identity: ProjectIdentity, extras: Sequence[str], ready: bool) -> RequirementLine:
     behind = f"[{','.join(sorted(map(canonicalize_name, extras)))}]" if extras else ""
     if ready:
-        line = f"{found.name}{behind}=={found.version}"
+        line = f"{identity.name}{behind}=={identity.version}"
         return RequirementLine(line, "pyproject.toml [project]", Requirement(line))
     address = folder.resolve().as_uri()
-    line = f"{found.name}{behind} @ {address}" if found.name else f"{address}{behind}"
-    return RequirementLine(line, "pyproject.toml [project]", Requirement(line) if found.name else None)
+    line = f"{identity.name}{behind} @ {address}" if identity.name else f"{address}{behind}"
+    return RequirementLine(line, "pyproject.toml [project]", Requirement(line) if identity.name else None)
 
 
-def find_release(folder: Path, own: ProjectWheels) -> tuple[ProjectIdentity, list[Path]]:
+def find_release(folder: Path, project_wheels: ProjectWheels) -> tuple[ProjectIdentity, list[Path]]:
     """The project's label and the ready wheels of that very release.
 
     A version that only the build knows is asked for where a wheel of the project lies ready, and nowhere else.
     """
-    found = read_identity(folder)
-    wheels = list(_find_wheels(found, own.find_links))
-    if wheels and not found.version and own.find_version:
-        told = own.find_version(folder)
-        found = found._replace(version=str(Version(told)) if told else None)
-    return found, [path.absolute() for version, path in wheels if str(version) == found.version]
+    identity = read_identity(folder)
+    wheels = list(_find_wheels(identity, project_wheels.find_links))
+    if wheels and not identity.version and project_wheels.find_version:
+        version = project_wheels.find_version(folder)
+        identity = identity._replace(version=str(Version(version)) if version else None)
+    return identity, [path.absolute() for version, path in wheels if str(version) == identity.version]
 
 
-def _find_wheels(found: ProjectIdentity, find_links: Sequence[str]) -> Iterator[tuple[Version, Path]]:
+def _find_wheels(identity: ProjectIdentity, find_links: Sequence[str]) -> Iterator[tuple[Version, Path]]:
     """Wheels of this project in the local folders among `find_links`."""
     for place in find_links:
         folder = Path(url2pathname(urlsplit(place).path)) if place.startswith("file:") else Path(place)
@@ -179,28 +183,28 @@ def _find_wheels(found: ProjectIdentity, find_links: Sequence[str]) -> Iterator[
                 name, version, _, _ = parse_wheel_filename(path.name)
             except InvalidWheelFilename:
                 continue
-            if name == found.name:
+            if name == identity.name:
                 yield version, path
 
 
 def _read_groups(table: dict[str, Any], groups: Sequence[str]) -> tuple[RequirementLine, ...]:
-    asked: list[RequirementLine] = []
+    lines: list[RequirementLine] = []
     findings: list[Finding] = []
-    known = table.get("dependency-groups", {})
+    known_groups = table.get("dependency-groups", {})
     for group in groups:
         origin = f"pyproject.toml [dependency-groups] {group}"
         try:
-            found = DependencyGroupResolver(known).resolve(group)
+            dependencies = DependencyGroupResolver(known_groups).resolve(group)
         except (ExceptionGroup, ValueError, LookupError, TypeError, InvalidRequirement) as bad:
             causes = getattr(bad, "exceptions", (bad,))
-            if any(isinstance(one, LookupError) for one in causes):
+            if any(isinstance(cause, LookupError) for cause in causes):
                 findings.append(
                     error(
                         "no-such-group",
                         group,
                         "There is no dependency group {subject}; there are: {known}.",
                         "Correct --group.",
-                        known=sorted(known) or "-",
+                        known=sorted(known_groups) or "-",
                     )
                 )
             else:
@@ -210,31 +214,31 @@ def _read_groups(table: dict[str, Any], groups: Sequence[str]) -> tuple[Requirem
                         origin,
                         "{subject} cannot be read.",
                         "See PEP 735 on what a dependency group may hold.",
-                        log="\n".join(str(one) for one in causes),
+                        log="\n".join(str(cause) for cause in causes),
                     )
                 )
             continue
-        asked += [RequirementLine(str(one), origin, Requirement(str(one))) for one in found]
+        lines += [RequirementLine(str(dependency), origin, Requirement(str(dependency))) for dependency in dependencies]
     if findings:
         raise SourceError(*findings)
-    return tuple(asked)
+    return tuple(lines)
 
 
 def _report_unknown_extras(folder: Path, project: dict[str, Any], extras: Sequence[str]) -> list[Finding]:
     if "optional-dependencies" in project.get("dynamic", []) or not project:
         return []
-    known = {canonicalize_name(one) for one in project.get("optional-dependencies", {})}
+    known_extras = {canonicalize_name(extra) for extra in project.get("optional-dependencies", {})}
     return [
         error(
             "no-such-extra",
-            one,
+            extra,
             "The project {folder} has no extra {subject}; it has: {known}.",
             "Correct --extra.",
             folder=folder.name,
-            known=sorted(known) or "-",
+            known=sorted(known_extras) or "-",
         )
-        for one in extras
-        if canonicalize_name(one) not in known
+        for extra in extras
+        if canonicalize_name(extra) not in known_extras
     ]
 
 

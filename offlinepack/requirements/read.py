@@ -15,16 +15,16 @@ def parse_arguments(arguments: Sequence[str]) -> Requirements:
     """The requirements typed on the command line; SourceError with all that cannot be read."""
     from offlinepack.requirements.requirements_txt import parse_line
 
-    asked: list[RequirementLine] = []
+    lines: list[RequirementLine] = []
     findings: list[Finding] = []
     for number, argument in enumerate(arguments, 1):
         try:
-            asked.append(parse_line(argument, f"argument {number}"))
+            lines.append(parse_line(argument, f"argument {number}"))
         except SourceError as bad:
             findings.extend(bad.findings)
     if findings:
         raise SourceError(*findings)
-    return Requirements(requirements=tuple(asked))
+    return Requirements(requirements=tuple(lines))
 
 
 def read_requirements_file(
@@ -33,7 +33,7 @@ def read_requirements_file(
     extras: Sequence[str] = (),
     groups: Sequence[str] = (),
     locked: bool = False,
-    own: ProjectWheels = NO_PROJECT_WHEELS,
+    project_wheels: ProjectWheels = NO_PROJECT_WHEELS,
     page: PageFetcher | None = None,
 ) -> Requirements:
     """The file behind -r, in the format that its name says; SourceError with all that is wrong in it.
@@ -46,9 +46,9 @@ def read_requirements_file(
 
     refuse_foreign(path)
     if is_lock(path):
-        return read_lock(path, extras=extras, groups=groups, locked=locked, own=own)
+        return read_lock(path, extras=extras, groups=groups, locked=locked, project_wheels=project_wheels)
     if path.name == "pyproject.toml":
-        return read_pyproject(path.parent, extras=extras, groups=groups, own=own)
+        return read_pyproject(path.parent, extras=extras, groups=groups, project_wheels=project_wheels)
     return read_requirements_txt(path, page=page)
 
 
@@ -65,7 +65,7 @@ def read_project(
     extras: Sequence[str] = (),
     groups: Sequence[str] = (),
     locked: bool = False,
-    own: ProjectWheels = NO_PROJECT_WHEELS,
+    project_wheels: ProjectWheels = NO_PROJECT_WHEELS,
 ) -> Requirements:
     """The project behind --project: itself, what it depends on, these extras and dependency groups; as it locked them.
 
@@ -74,17 +74,19 @@ def read_project(
     from offlinepack.requirements.pyproject import read_pyproject
 
     lock = find_project_lock(folder, locked)
-    found = read_lock(lock, extras=extras, groups=groups, locked=locked, own=own) if lock else None
-    if found and lock and lock.name == "uv.lock":  # uv knows of the project itself
-        return found
-    project = read_pyproject(folder, extras=extras, groups=groups, own=own)
-    return found + project if found else project
+    given_lock = (
+        read_lock(lock, extras=extras, groups=groups, locked=locked, project_wheels=project_wheels) if lock else None
+    )
+    if given_lock and lock and lock.name == "uv.lock":  # uv knows of the project itself
+        return given_lock
+    project = read_pyproject(folder, extras=extras, groups=groups, project_wheels=project_wheels)
+    return given_lock + project if given_lock else project
 
 
 def find_project_lock(folder: Path, locked: bool) -> Path | None:
     """The lock in a project's folder that its pins are taken from."""
     names = ("pylock.toml", "uv.lock") if locked else ("uv.lock",)
-    return next((folder / one for one in names if (folder / one).is_file()), None)
+    return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def read_environment(folder: Path, *, exclude: Sequence[str] = ()) -> Requirements:
@@ -100,7 +102,7 @@ def read_lock(
     extras: Sequence[str] = (),
     groups: Sequence[str] = (),
     locked: bool = False,
-    own: ProjectWheels = NO_PROJECT_WHEELS,
+    project_wheels: ProjectWheels = NO_PROJECT_WHEELS,
 ) -> Requirements:
     """A lock's packages with their pins, paths made absolute; SourceError, or ResolutionError with `locked`.
 
@@ -109,5 +111,5 @@ def read_lock(
     if not path.is_file():
         raise SourceError(error("no-such-file", path, "There is no file {file}.", "Correct the path.", file=path))
     if path.name == "uv.lock":
-        return read_uv_lock(path, extras, groups, locked, own)
+        return read_uv_lock(path, extras, groups, locked, project_wheels)
     return read_pylock(path, extras, groups, locked)

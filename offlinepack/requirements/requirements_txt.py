@@ -45,25 +45,25 @@ def read_requirements_txt(
     path: Path | str, *, constraint: bool = False, page: PageFetcher | None = None
 ) -> Requirements:
     """A requirements (or constraints) file and all that it names with -r and -c; SourceError with every bad line."""
-    found = _ParseState(page)
-    _read_file(str(path), str(path), constraint, (), found)
-    if found.findings:
-        raise SourceError(*found.findings)
+    state = _ParseState(page)
+    _read_file(str(path), str(path), constraint, (), state)
+    if state.findings:
+        raise SourceError(*state.findings)
     return replace(
-        found.policies,
-        requirements=tuple(found.requirements),
-        constraints=tuple(found.constraints),
-        index_options=found.index_options,
-        notes=tuple(found.notes),
+        state.policies,
+        requirements=tuple(state.requirements),
+        constraints=tuple(state.constraints),
+        index_options=state.index_options,
+        notes=tuple(state.notes),
     )
 
 
-def _read_file(path: str, origin: str, constraint: bool, inside: tuple[str, ...], found: _ParseState) -> None:
-    here = os.path.abspath(path) if not _is_address(path) else path  # noqa: PTH100 (pip compares them so)
+def _read_file(path: str, origin: str, constraint: bool, inside: tuple[str, ...], state: _ParseState) -> None:
+    location = os.path.abspath(path) if not _is_address(path) else path  # noqa: PTH100 (pip compares them so)
     try:
-        content = _read_content(path, origin, found.fetch_page)
+        content = _read_content(path, origin, state.fetch_page)
     except SourceError as bad:
-        found.findings.extend(bad.findings)
+        state.findings.extend(bad.findings)
         return
     shown = _shorten_path(path)
     lines = req_file.ignore_comments(req_file.join_lines(enumerate(content.splitlines(), start=1)))
@@ -75,17 +75,17 @@ def _read_file(path: str, origin: str, constraint: bool, inside: tuple[str, ...]
             with contextlib.redirect_stderr(io.StringIO()):  # its usage
                 arguments, options = parse(expanded)
         except req_file.OptionParsingError as bad_option:
-            found.findings.append(_report_bad_option(line, at, bad_option.msg.rpartition("error: ")[2].strip()))
+            state.findings.append(_report_bad_option(line, at, bad_option.msg.rpartition("error: ")[2].strip()))
             continue
         nested = (options.requirements or options.constraints or [None])[0]
         if arguments or options.editables:
             try:
-                one = parse_line(arguments or options.editables[0], at, editable=not arguments, shown=line)
+                requirement_line = parse_line(arguments or options.editables[0], at, editable=not arguments, shown=line)
             except SourceError as bad:
-                found.findings.extend(bad.findings)
+                state.findings.extend(bad.findings)
                 continue
-            if constraint and one.is_editable:
-                found.findings.append(
+            if constraint and requirement_line.is_editable:
+                state.findings.append(
                     error(
                         "editable-constraint",
                         at,
@@ -94,22 +94,22 @@ def _read_file(path: str, origin: str, constraint: bool, inside: tuple[str, ...]
                     )
                 )
                 continue
-            if constraint and one.requirement is None:
-                found.findings.append(
+            if constraint and requirement_line.requirement is None:
+                state.findings.append(
                     error(
                         "unnamed-constraint",
                         at,
                         "{subject}: {line} is a constraint without a name.",
                         "Write name @ address.",
-                        line=one.redacted_line,
+                        line=requirement_line.redacted_line,
                     )
                 )
                 continue
-            hashes = (*one.hashes, *_list_hashes(options.hashes))
-            one = replace(one, hashes=hashes, config_settings=_list_config_settings(options))
-            (found.constraints if constraint else found.requirements).append(one)
-            if one.is_editable:
-                found.notes.append(
+            hashes = (*requirement_line.hashes, *_list_hashes(options.hashes))
+            requirement_line = replace(requirement_line, hashes=hashes, config_settings=_list_config_settings(options))
+            (state.constraints if constraint else state.requirements).append(requirement_line)
+            if requirement_line.is_editable:
+                state.notes.append(
                     note(
                         "editable-as-wheel",
                         at,
@@ -119,7 +119,7 @@ def _read_file(path: str, origin: str, constraint: bool, inside: tuple[str, ...]
                 )
         elif nested:
             if re.search(r"\s;", line):
-                found.notes.append(
+                state.notes.append(
                     warning(
                         "marker-not-read",
                         at,
@@ -133,15 +133,15 @@ def _read_file(path: str, origin: str, constraint: bool, inside: tuple[str, ...]
             if not _is_address(nested):
                 nested = os.path.normpath(os.path.join(os.path.dirname(path), nested))  # noqa: PTH118, PTH120
             absolute = nested if _is_address(nested) else os.path.abspath(nested)  # noqa: PTH100
-            if absolute in (*inside, here):
-                found.findings.append(
+            if absolute in (*inside, location):
+                state.findings.append(
                     error("circle", at, "{subject}: {file} comes back to itself.", "Take this line out.", file=nested)
                 )
                 continue
-            _read_file(nested, at, constraint if options.requirements else True, (*inside, here), found)
+            _read_file(nested, at, constraint if options.requirements else True, (*inside, location), state)
         else:
-            found.index_options += _make_index_options(options, path)
-            found.policies += _read_policies(options)
+            state.index_options += _make_index_options(options, path)
+            state.policies += _read_policies(options)
 
 
 def parse_line(text: str, origin: str, *, editable: bool = False, shown: str | None = None) -> RequirementLine:
@@ -375,14 +375,14 @@ def _shorten_line(line: str) -> str:
     return line if len(line) <= 120 else line[:119] + "…"
 
 
-def _list_hashes(found: dict[str, list[str]] | None) -> tuple[str, ...]:
-    return tuple(f"{algorithm}:{digest}" for algorithm, digests in (found or {}).items() for digest in digests)
+def _list_hashes(hashes: dict[str, list[str]] | None) -> tuple[str, ...]:
+    return tuple(f"{algorithm}:{digest}" for algorithm, digests in (hashes or {}).items() for digest in digests)
 
 
 def _list_config_settings(options: Any) -> tuple[tuple[str, str], ...]:
     pairs: list[tuple[str, str]] = []
     for key, value in (options.config_settings or {}).items():
-        pairs.extend((key, one) for one in (value if isinstance(value, list) else [value]))
+        pairs.extend((key, member) for member in (value if isinstance(value, list) else [value]))
     return tuple(pairs)
 
 
@@ -390,8 +390,8 @@ def _make_index_options(options: Any, path: str) -> IndexOptions:
     links = []
     for link in options.find_links or []:
         # pip: relative to the requirements file where it is there, else as it stands
-        beside = Path(path).parent / link if not _is_address(path) and not _is_address(link) else None
-        links.append(str(beside.resolve()) if beside and beside.exists() else link)
+        local_path = Path(path).parent / link if not _is_address(path) and not _is_address(link) else None
+        links.append(str(local_path.resolve()) if local_path and local_path.exists() else link)
     return IndexOptions(
         options.index_url,
         tuple(options.extra_index_urls or ()),

@@ -29,19 +29,19 @@ def _replace_with_wheels(pylock: Pylock, project: ProjectIdentity, wheels: Seque
     """The project's own release as the wheels that are there, instead of its folder."""
     if not wheels or not project.version:
         return pylock
-    ready = [PackageWheel(path=str(one), name=one.name, hashes={"sha256": hash_file(one)[1]}) for one in wheels]
+    ready = [PackageWheel(path=str(wheel), name=wheel.name, hashes={"sha256": hash_file(wheel)[1]}) for wheel in wheels]
     version = Version(project.version)
     packages = [
-        replace(one, directory=None, version=version, wheels=ready)
-        if one.directory is not None and one.name == project.name
-        else one
-        for one in pylock.packages
+        replace(package, directory=None, version=version, wheels=ready)
+        if package.directory is not None and package.name == project.name
+        else package
+        for package in pylock.packages
     ]
     return replace(pylock, packages=packages)
 
 
 def read_uv_lock(
-    path: Path, extras: Sequence[str], groups: Sequence[str], locked: bool, own: ProjectWheels
+    path: Path, extras: Sequence[str], groups: Sequence[str], locked: bool, project_wheels: ProjectWheels
 ) -> Requirements:
     folder = path.parent.resolve()
     check_names(folder, extras, groups)
@@ -78,29 +78,29 @@ def read_uv_lock(
             )
         )
         fits = frozen
-    found, wheels = find_release(folder, own)
-    asked = read_dependencies(folder, extras, groups) if not is_packaged(folder) else ()
+    identity, wheels = find_release(folder, project_wheels)
+    dependencies = read_dependencies(folder, extras, groups) if not is_packaged(folder) else ()
     return Requirements(
-        requirements=asked,
-        pylocks=(_replace_with_wheels(resolve_paths(fits, folder), found, wheels),),
-        name=found.name,
-        version=found.version,
+        requirements=dependencies,
+        pylocks=(_replace_with_wheels(resolve_paths(fits, folder), identity, wheels),),
+        name=identity.name,
+        version=identity.version,
         is_locked=locked,
         notes=tuple(notes),
     )
 
 
-def _export_lock(folder: Path, extras: Sequence[str], groups: Sequence[str], how: str) -> Pylock | str:
+def _export_lock(folder: Path, extras: Sequence[str], groups: Sequence[str], lock_option: str) -> Pylock | str:
     """uv.lock as PEP 751 has it, or uv's words; nothing is asked of a network, nothing is written to the project."""
     # printed, its paths are relative to the project; in a file, to that file
     arguments = [
-        *("export", how, "--offline", "--format", "pylock.toml", "--quiet"),
+        *("export", lock_option, "--offline", "--format", "pylock.toml", "--quiet"),
         *("--no-default-groups", "--no-editable", "--no-header", "--color", "never", "--python", sys.executable),
-        *(part for one in extras for part in ("--extra", one)),
-        *(part for one in groups for part in ("--group", one)),
+        *(part for extra in extras for part in ("--extra", extra)),
+        *(part for group in groups for part in ("--group", group)),
     ]
-    done = run_uv(arguments, folder)
-    return parse_pylock(folder / "uv.lock", done.stdout) if done.returncode == 0 else done.stderr.strip()
+    process = run_uv(arguments, folder)
+    return parse_pylock(folder / "uv.lock", process.stdout) if process.returncode == 0 else process.stderr.strip()
 
 
 # Index settings of these are read by Indexes and handed on; the rest belongs to other work on this machine.
@@ -133,8 +133,8 @@ def find_uv() -> str:
 
 def make_uv_environment() -> dict[str, str]:
     """The caller's variables without settings of uv, pip, Python or an active environment."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_REMOVED_PREFIXES)}
-    return {**kept, "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_REMOVED_PREFIXES)}
+    return {**environment, "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1"}
 
 
 def run_uv(
@@ -158,7 +158,7 @@ def run_uv(
             timeout=timeout,
         )
     except subprocess.TimeoutExpired as late:
-        said = late.stderr or b""
+        output = late.stderr or b""
         return subprocess.CompletedProcess(
-            late.cmd, TIMEOUT_EXIT_CODE, "", said if isinstance(said, str) else said.decode("utf-8", "replace")
+            late.cmd, TIMEOUT_EXIT_CODE, "", output if isinstance(output, str) else output.decode("utf-8", "replace")
         )

@@ -34,15 +34,17 @@ class WheelTraits(NamedTuple):
 
 def collect_traits(wheel: CheckedWheel) -> WheelTraits:
     """What this wheel brings that a careful eye should see."""
-    names = {one.name for one in wheel.members}
+    names = {member.name for member in wheel.members}
     native = {name for name in names if name.lower().endswith(_TRAIT_SUFFIXES) or ".so." in name.lower()}
-    commands = {one.path for one in wheel.members if one.scheme == "scripts"} | {one[0] for one in wheel.scripts}
+    commands = {member.path for member in wheel.members if member.scheme == "scripts"} | {
+        script[0] for script in wheel.scripts
+    }
     startup = {
-        one.path
-        for one in wheel.members
-        if one.scheme.endswith("lib")
-        and "/" not in one.path
-        and (one.path.lower().endswith(".pth") or one.path.lower() in ("sitecustomize.py", "usercustomize.py"))
+        member.path
+        for member in wheel.members
+        if member.scheme.endswith("lib")
+        and "/" not in member.path
+        and (member.path.lower().endswith(".pth") or member.path.lower() in ("sitecustomize.py", "usercustomize.py"))
     }
     return WheelTraits(frozenset(native), frozenset(commands), frozenset(startup))
 
@@ -124,29 +126,29 @@ class WheelContents:
             "native_files": list(self.native_files),
             "files": self.file_count,
             "unpacked": self.unpacked_size,
-            "components": [dict(one) for one in self.components],
+            "components": [dict(component) for component in self.components],
         }
 
     @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> WheelContents:
+    def from_json(cls, stored: Mapping[str, Any]) -> WheelContents:
         """Read what `to_json` wrote."""
         return cls(
-            name=kept["name"],
-            version=kept["version"],
-            summary=kept["summary"],
-            homepage=kept["homepage"],
-            licenses=tuple(kept["licences"]),
-            license_source=kept["licence_source"],
-            top_level_names=tuple(kept["tops"]),
-            unusual_names=tuple(kept["unusual"]),
-            commands=tuple(kept["commands"]),
-            startup_files=tuple(kept["startup"]),
-            executables=tuple(kept["executables"]),
-            native_count=kept["native"],
-            native_files=tuple(kept["native_files"]),
-            file_count=kept["files"],
-            unpacked_size=kept["unpacked"],
-            components=tuple(kept["components"]),
+            name=stored["name"],
+            version=stored["version"],
+            summary=stored["summary"],
+            homepage=stored["homepage"],
+            licenses=tuple(stored["licences"]),
+            license_source=stored["licence_source"],
+            top_level_names=tuple(stored["tops"]),
+            unusual_names=tuple(stored["unusual"]),
+            commands=tuple(stored["commands"]),
+            startup_files=tuple(stored["startup"]),
+            executables=tuple(stored["executables"]),
+            native_count=stored["native"],
+            native_files=tuple(stored["native_files"]),
+            file_count=stored["files"],
+            unpacked_size=stored["unpacked"],
+            components=tuple(stored["components"]),
         )
 
 
@@ -154,9 +156,9 @@ def collect_sdist_contents(path: Path) -> WheelContents:
     """What the PKG-INFO of an sdist says; the rest is known once it is built."""
     try:
         with tarfile.open(path) as tar:
-            for one in tar:
-                if one.isreg() and re.fullmatch(r"[^/]+/PKG-INFO", one.name) and one.size < _MAX_TEXT_SIZE:
-                    source = tar.extractfile(one)
+            for entry in tar:
+                if entry.isreg() and re.fullmatch(r"[^/]+/PKG-INFO", entry.name) and entry.size < _MAX_TEXT_SIZE:
+                    source = tar.extractfile(entry)
                     raw = parse_email(source.read() if source else b"")[0]
                     licence = detect_license(raw, lambda: [])
                     return WheelContents(
@@ -176,20 +178,20 @@ def collect_contents(wheel: CheckedWheel) -> WheelContents:
     """Look at a wheel that was strictly read."""
     raw = parse_email(re.split(b"\r?\n\r?\n", wheel.metadata, maxsplit=1)[0])[0]
     licence = detect_license(raw, lambda: _read_license_texts(wheel))
-    names = [one.name for one in wheel.members]
-    native = [one for one in names if one.lower().endswith(_NATIVE_SUFFIXES) or ".so." in one.lower()]
-    libraries = [one for one in wheel.members if one.scheme.endswith("lib")]
-    tops = sorted({one.path.partition("/")[0] for one in libraries} - {wheel.dist_info})
+    names = [member.name for member in wheel.members]
+    native = [name for name in names if name.lower().endswith(_NATIVE_SUFFIXES) or ".so." in name.lower()]
+    libraries = [member for member in wheel.members if member.scheme.endswith("lib")]
+    tops = sorted({library.path.partition("/")[0] for library in libraries} - {wheel.dist_info})
     startup = sorted(
-        one.path
-        for one in libraries
-        if "/" not in one.path
-        and (one.path.lower().endswith(".pth") or one.path.lower() in ("sitecustomize.py", "usercustomize.py"))
+        library.path
+        for library in libraries
+        if "/" not in library.path
+        and (library.path.lower().endswith(".pth") or library.path.lower() in ("sitecustomize.py", "usercustomize.py"))
     )
-    own = {one.path for one in wheel.members if one.scheme == "scripts"}
-    marked = {one.name for one in wheel.members if one.is_executable and one.name not in native}
+    scripts = {member.path for member in wheel.members if member.scheme == "scripts"}
+    marked = {member.name for member in wheel.members if member.is_executable and member.name not in native}
     marked -= {
-        one for one in marked if one.endswith((".py", ".txt", ".md", ".rst", ".pyi", ".json", ".toml", ".typed"))
+        path for path in marked if path.endswith((".py", ".txt", ".md", ".rst", ".pyi", ".json", ".toml", ".typed"))
     }
     return WheelContents(
         name=wheel.name,
@@ -199,11 +201,11 @@ def collect_contents(wheel: CheckedWheel) -> WheelContents:
         licenses=licence.terms,
         license_source=licence.source,
         top_level_names=tuple(tops[:_MAX_NAMES]),
-        unusual_names=tuple(one for one in tops if _is_unusual(one, wheel.name)),
-        commands=tuple(sorted({*own, *(one[0] for one in wheel.scripts)})),
+        unusual_names=tuple(top for top in tops if _is_unusual(top, wheel.name)),
+        commands=tuple(sorted({*scripts, *(script[0] for script in wheel.scripts)})),
         startup_files=tuple(startup),
         executables=tuple(
-            sorted({*own, *({one for one in marked if ".dist-info/" not in one and ".data/" not in one})})
+            sorted({*scripts, *({path for path in marked if ".dist-info/" not in path and ".data/" not in path})})
         )[:_MAX_NAMES],
         native_count=len(native),
         native_files=tuple(sorted(native)[:5]),
@@ -222,11 +224,11 @@ def _is_unusual(top: str, name: str) -> bool:
 
 def _find_homepage(raw: RawMetadata) -> str:
     urls = {re.sub("[^a-z]", "", key.lower()): value for key, value in raw.get("project_urls", {}).items()}
-    found = [
+    addresses = [
         raw.get("home_page", ""),
-        *(urls.get(one, "") for one in ("homepage", "source", "sourcecode", "repository")),
+        *(urls.get(key, "") for key in ("homepage", "source", "sourcecode", "repository")),
     ]
-    return next((one for one in found if re.fullmatch(r"https?://[^\s<>\"@?]+", one)), "")
+    return next((address for address in addresses if re.fullmatch(r"https?://[^\s<>\"@?]+", address)), "")
 
 
 def _read_member(wheel: CheckedWheel, member: WheelMember, most: int) -> bytes:
@@ -241,25 +243,27 @@ def _read_member(wheel: CheckedWheel, member: WheelMember, most: int) -> bytes:
 
 def _read_license_texts(wheel: CheckedWheel) -> Iterator[str]:
     """The texts of its own licence; those of what it bundles lie deeper."""
-    for one in wheel.members:
-        folder, _, name = one.name.rpartition("/")
+    for member in wheel.members:
+        folder, _, name = member.name.rpartition("/")
         if folder in (wheel.dist_info, f"{wheel.dist_info}/licenses") and re.match("(licen[cs]e|copying)", name, re.I):
-            yield _read_member(wheel, one, _MAX_TEXT_SIZE).decode("utf-8", "replace")
+            yield _read_member(wheel, member, _MAX_TEXT_SIZE).decode("utf-8", "replace")
 
 
 def _list_components(wheel: CheckedWheel) -> Iterator[dict[str, Any]]:
     """PEP 770: SBOMs lie in .dist-info/sboms/. What those of CycloneDX and SPDX as JSON list, in one form."""
-    for one in sorted(wheel.members, key=lambda one: one.name):
-        if one.name.startswith(f"{wheel.dist_info}/sboms/"):
+    for member in sorted(wheel.members, key=lambda member: member.name):
+        if member.name.startswith(f"{wheel.dist_info}/sboms/"):
             try:
-                document = json.loads(_read_member(wheel, one, _MAX_SBOM_SIZE))
+                document = json.loads(_read_member(wheel, member, _MAX_SBOM_SIZE))
                 listed = list(_parse_cyclonedx(document) if "bomFormat" in document else _parse_spdx(document))
             except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
                 continue
-            inside = one.name.partition("/")[2]
-            for each in listed:
+            inside = member.name.partition("/")[2]
+            for entry in listed:
                 plain = {
-                    key: each[key] for key in ("name", "version", "purl", "type", "licence", "sha256") if each.get(key)
+                    key: entry[key]
+                    for key in ("name", "version", "purl", "type", "licence", "sha256")
+                    if entry.get(key)
                 }
                 if plain.get("name") and all(isinstance(value, str) and len(value) < 500 for value in plain.values()):
                     yield {**plain, "sbom": inside}
@@ -268,28 +272,33 @@ def _list_components(wheel: CheckedWheel) -> Iterator[dict[str, Any]]:
 def _parse_cyclonedx(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     waiting = list(document.get("components") or [])
     while waiting:
-        one = waiting.pop(0)
-        waiting += one.get("components") or []
-        said = [each.get("expression") or each.get("license", {}).get("id") for each in one.get("licenses") or []]
-        sums = {each["alg"]: each["content"] for each in one.get("hashes") or []}
+        component = waiting.pop(0)
+        waiting += component.get("components") or []
+        expressions = [
+            license.get("expression") or license.get("license", {}).get("id")
+            for license in component.get("licenses") or []
+        ]
+        sums = {entry["alg"]: entry["content"] for entry in component.get("hashes") or []}
         yield {
-            **{key: one.get(key) for key in ("name", "version", "purl", "type")},
-            "licence": said[0] if len(said) == 1 else None,
+            **{key: component.get(key) for key in ("name", "version", "purl", "type")},
+            "licence": expressions[0] if len(expressions) == 1 else None,
             "sha256": sums.get("SHA-256"),
         }
 
 
 def _parse_spdx(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for one in document["packages"]:
+    for package in document["packages"]:
         purls = [
-            each["referenceLocator"] for each in one.get("externalRefs") or [] if each.get("referenceType") == "purl"
+            reference["referenceLocator"]
+            for reference in package.get("externalRefs") or []
+            if reference.get("referenceType") == "purl"
         ]
-        said = one.get("licenseConcluded") or one.get("licenseDeclared")
-        sums = {each["algorithm"]: each["checksumValue"] for each in one.get("checksums") or []}
+        expression = package.get("licenseConcluded") or package.get("licenseDeclared")
+        sums = {entry["algorithm"]: entry["checksumValue"] for entry in package.get("checksums") or []}
         yield {
-            "name": one.get("name"),
-            "version": one.get("versionInfo"),
+            "name": package.get("name"),
+            "version": package.get("versionInfo"),
             "purl": next(iter(purls), None),
-            "licence": None if said in ("NOASSERTION", "NONE") else said,
+            "licence": None if expression in ("NOASSERTION", "NONE") else expression,
             "sha256": sums.get("SHA256"),
         }

@@ -22,20 +22,20 @@ _CONTENTS_VERSION = 1
 
 def inspect_contents(file: StoredFile, store: Store | None = None) -> WheelContents:
     """A stored wheel: from the store's facts where it was looked at before."""
-    kept = store.get_cached(file.sha256, "look", _CONTENTS_VERSION) if store else None
+    cached = store.get_cached(file.sha256, "look", _CONTENTS_VERSION) if store else None
     return (
-        WheelContents.from_json(kept)
-        if kept
+        WheelContents.from_json(cached)
+        if cached
         else _save_contents(read_wheel(file.path, filename=file.name), file, store)
     )
 
 
 def _save_contents(wheel: CheckedWheel, file: StoredFile, store: Store | None) -> WheelContents:
     """The same of a wheel that was just read."""
-    found = collect_contents(wheel)
+    contents = collect_contents(wheel)
     if store:
-        store.set_cached(file.sha256, "look", found.to_json(), _CONTENTS_VERSION)
-    return found
+        store.set_cached(file.sha256, "look", contents.to_json(), _CONTENTS_VERSION)
+    return contents
 
 
 READER_VERSION = 3
@@ -50,41 +50,43 @@ def inspect_wheel(file: StoredFile, store: Store) -> WheelReport:
 
     What was sound and unremarkable once is so for ever: the store remembers it, and its native code with it.
     """
-    kept = store.get_cached(file.sha256, "wheel", READER_VERSION)
-    if isinstance(kept, list) and kept[:1] == [file.name]:
-        return WheelReport(file, kept[1], tuple(kept[2]))
+    cached = store.get_cached(file.sha256, "wheel", READER_VERSION)
+    if isinstance(cached, list) and cached[:1] == [file.name]:
+        return WheelReport(file, cached[1], tuple(cached[2]))
     read = read_wheel(file.path, filename=file.name)
     header = re.split(b"\r?\n\r?\n", read.metadata, maxsplit=1)[0].decode("utf-8", "replace")
-    found = WheelReport(file, header, tuple(sorted(_collect_roots(read))), read.notes)
+    report = WheelReport(file, header, tuple(sorted(_collect_roots(read))), read.notes)
     _save_contents(read, file, store)
-    scan_wheel(file, store, {one.name: one for one in read.members})
+    scan_wheel(file, store, {member.name: member for member in read.members})
     if not read.notes:
-        store.set_cached(file.sha256, "wheel", [file.name, header, found.path_roots], READER_VERSION)
-    return found
+        store.set_cached(file.sha256, "wheel", [file.name, header, report.path_roots], READER_VERSION)
+    return report
 
 
 def _collect_roots(read: CheckedWheel) -> set[str]:
     roots = set()
     for system in ("linux", "windows") if read.scripts else ("linux",):
         for place, _, _ in iter_destinations(read, system):
-            roots |= {"/".join(one.split("/", 2)[:2]) for one in {place, get_source_path(place)}}
+            roots |= {"/".join(path.split("/", 2)[:2]) for path in {place, get_source_path(place)}}
             if find_windows_problem(place):
                 roots.add(_ANY_ROOT)
-    return {fold_path(one) for one in roots}
+    return {fold_path(root) for root in roots}
 
 
-def find_file_clashes(of: Sequence[WheelReport], system: str, store: Store) -> list[Finding]:
+def find_file_clashes(reports: Sequence[WheelReport], system: str, store: Store) -> list[Finding]:
     """Paths that two of these wheels both write, as `system` compares names; the store remembers a set without any."""
-    names = "\n".join([system, *sorted(f"{one.file.name} {one.file.sha256}" for one in of)])
+    names = "\n".join([system, *sorted(f"{report.file.name} {report.file.sha256}" for report in reports)])
     key = hashlib.sha256(names.encode()).hexdigest()
     if store.get_cached(key, "apart", READER_VERSION):
         return []
-    seen: dict[str, int] = {}
-    for one in of:
-        for root in one.path_roots:
-            seen[root] = seen.get(root, 0) + 1
-    close = [one for one in of if any(root == _ANY_ROOT or seen[root] > 1 for root in one.path_roots)]
-    found = find_clashes([one.checked_wheel for one in sorted(close, key=lambda one: one.file.name)], system)
-    if not found:
+    count: dict[str, int] = {}
+    for report in reports:
+        for root in report.path_roots:
+            count[root] = count.get(root, 0) + 1
+    close = [report for report in reports if any(root == _ANY_ROOT or count[root] > 1 for root in report.path_roots)]
+    clashes = find_clashes(
+        [report.checked_wheel for report in sorted(close, key=lambda report: report.file.name)], system
+    )
+    if not clashes:
         store.set_cached(key, "apart", True, READER_VERSION)
-    return found
+    return clashes

@@ -85,14 +85,17 @@ class WheelModules:
             if parent not in folders:
                 parts = parent.split("/") if parent else []
                 folders[parent] = "__pycache__" not in parts and all(part.isidentifier() for part in parts)
-            if not folders[parent] or not (found := _MODULE_PATTERN.match(name)) or not found[1].isidentifier():
+            if not folders[parent] or not (match := _MODULE_PATTERN.match(name)) or not match[1].isidentifier():
                 continue
             package = parent.replace("/", ".")
-            if found[1] == "__init__":
+            if match[1] == "__init__":
                 packages.add(package)
-            modules.add(package if found[1] == "__init__" else f"{package}.{found[1]}".lstrip("."))
+            modules.add(package if match[1] == "__init__" else f"{package}.{match[1]}".lstrip("."))
         within = {
-            one for parent, named in folders.items() if named for one in list_parent_packages(parent.replace("/", "."))
+            package
+            for parent, named in folders.items()
+            if named
+            for package in list_parent_packages(parent.replace("/", "."))
         }
         return frozenset(modules - {""}), frozenset(packages), frozenset(within)
 
@@ -106,17 +109,19 @@ class WheelModules:
     def top_level_modules(self) -> tuple[str, ...]:
         """The outermost that are no mere folders: google.protobuf, not google."""
         modules, packages, _ = self._module_sets
-        return tuple(sorted(one for one in modules if packages.isdisjoint(list_parent_packages(one)[:-1])))
+        return tuple(sorted(module for module in modules if packages.isdisjoint(list_parent_packages(module)[:-1])))
 
     @cached_property
     def entry_points(self) -> tuple[EntryPoint, ...]:
         """Its commands, and what else it names in itself; nothing of the standard library."""
-        own = {place.partition("/")[0] for place in self.paths}
+        folders = {place.partition("/")[0] for place in self.paths}
         scripts = [(name, reference.partition(":")[0].strip()) for name, reference, _ in self.wheel.scripts]
         commands = [EntryPoint(name, module, False) for name, module in scripts]
-        plugins = [one for one in self._list_plugins() if one.module.partition(".")[0] in own]
+        plugins = [plugin for plugin in self._list_plugins() if plugin.module.partition(".")[0] in folders]
         return tuple(
-            one for one in (*commands, *plugins) if one.module.partition(".")[0] not in sys.stdlib_module_names
+            entry_point
+            for entry_point in (*commands, *plugins)
+            if entry_point.module.partition(".")[0] not in sys.stdlib_module_names
         )
 
     def _list_plugins(self) -> Iterator[EntryPoint]:
@@ -135,10 +140,10 @@ class WheelModules:
         try:
             with Path(self.wheel.path).open("rb") as source:
                 return b"".join(unpack_entry(source, member)).decode("utf-8", "replace")
-        except ArchiveError as why:
+        except ArchiveError as failure:
             raise IntegrityError(
-                error("no-archive", self.wheel.filename, "{subject}: {why}.", why=why.args[1])
-            ) from why
+                error("no-archive", self.wheel.filename, "{subject}: {why}.", why=failure.args[1])
+            ) from failure
 
 
 def read_wheel_modules(path: Path) -> WheelModules:

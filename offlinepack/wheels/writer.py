@@ -27,13 +27,13 @@ def pack_wheel(folder: Path, out: Path) -> Path | None:
         rows.writerow([path, f"sha256={digest}", len(content)])
     rows.writerow([f"{info}/RECORD", "", ""])
     members[f"{info}/RECORD"] = record.getvalue().encode()
-    beside = out.with_name(out.name + ".part")
-    with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
+    partial = out.with_name(out.name + ".part")
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         for path, content in sorted(members.items()):
             entry = zipfile.ZipInfo(path)
             entry.compress_type, entry.create_system, entry.external_attr = zipfile.ZIP_DEFLATED, 3, 0o100644 << 16
             archive.writestr(entry, content)
-    beside.replace(out)
+    partial.replace(out)
     return out
 
 

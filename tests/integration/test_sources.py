@@ -156,7 +156,7 @@ def test_the_project_s_wheel_from_links(index: ServedIndex, tmp_path: Path) -> N
     project = make_sdist(tmp_path / "project", "mine", "4.0", requires=["click"], unpacked=True)
     dist = tmp_path / "dist"
     make_wheel(dist, "mine", "4.0", requires=["stone"])
-    asked = read_project(project, own=ProjectWheels([str(dist)]))
+    asked = read_project(project, project_wheels=ProjectWheels([str(dist)]))
     indexes = read_settings(index_url=index.url, find_links=[str(dist)])
     made = resolve(asked, parse_target(LINUX), indexes, ResolverContext(), "uv")
     assert names(made) == ["mine==4.0", "stone==2.0"]

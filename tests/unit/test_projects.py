@@ -70,10 +70,10 @@ def test_a_wheel_of_the_same_version_is_taken(folder: Path, tmp_path: Path) -> N
     dist = tmp_path / "dist"
     dist.mkdir()
     (dist / "my_app-1.1.0-py3-none-any.whl").touch()
-    assert lines(read_project(project(folder), own=ProjectWheels([str(dist)]))) == [f"my-app @ {folder.as_uri()}"]
+    assert lines(read_project(project(folder), project_wheels=ProjectWheels([str(dist)]))) == [f"my-app @ {folder.as_uri()}"]
     (dist / "my_app-1.2.0-py3-none-any.whl").touch()
     for place in (str(dist), dist.as_uri()):
-        found = read_project(project(folder), extras=["web"], own=ProjectWheels([place, "https://host.example/"]))
+        found = read_project(project(folder), extras=["web"], project_wheels=ProjectWheels([place, "https://host.example/"]))
         assert lines(found) == ["my-app[web]==1.2.0"]
 
 
@@ -89,13 +89,13 @@ def test_a_version_that_only_the_build_knows_is_asked_for_where_a_wheel_lies_rea
     own = ProjectWheels([str(tmp_path)], version_of)
     project(folder, PROJECT.replace('version = "1.2.0"', 'dynamic = ["version"]'))
     (tmp_path / "other-1.2-py3-none-any.whl").touch()
-    assert lines(read_project(folder, own=own)) == [f"my-app @ {folder.as_uri()}"]
+    assert lines(read_project(folder, project_wheels=own)) == [f"my-app @ {folder.as_uri()}"]
     assert not asked
     (tmp_path / "my_app-1.1-py3-none-any.whl").touch()
-    found = read_project(folder, own=own)
+    found = read_project(folder, project_wheels=own)
     assert (lines(found), found.version) == ([f"my-app @ {folder.as_uri()}"], "1.2")
     (tmp_path / "my_app-1.2-py3-none-any.whl").touch()
-    found = read_project(folder, own=own)
+    found = read_project(folder, project_wheels=own)
     assert (lines(found), found.version) == (["my-app==1.2"], "1.2")
     assert asked == [folder, folder]
 

@@ -292,7 +292,7 @@ def test_a_store_that_is_a_file(tmp_path: Path) -> None:
 def test_the_store_of_a_cache_dir_and_a_temporary_one(tmp_path: Path) -> None:
     assert Store.open(tmp_path).path == tmp_path / "store"
     (tmp_path / "work").mkdir()
-    with Store.open(None, beside=tmp_path / "work") as store:
+    with Store.open(None, near=tmp_path / "work") as store:
         store.add_bytes("stone", SHA, [STONE])
         assert store.path.is_relative_to(tmp_path / "work")
     assert list((tmp_path / "work").iterdir()) == []
