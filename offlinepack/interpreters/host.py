@@ -64,7 +64,7 @@ class Interpreter:
                 check=False,
             )
         passed = {name: value for name, value in os.environ.items() if _BUILD_VARIABLES.fullmatch(name)}
-        top = next(one for one in (folder, *folder.parents) if one.name.startswith("offlinepack-"))
+        top = next(parent for parent in (folder, *folder.parents) if parent.name.startswith("offlinepack-"))
         binds = [BindMount(top, str(top), True)]
         return run_in_root(
             self.root, command, binds=binds, environment={**passed, **extra}, folder=str(folder), output=output
@@ -76,29 +76,36 @@ def find_build_interpreters(target: Target, named: Sequence[str], root: Path | N
 
     `named` (--build-python) come first; with a root its own interpreters, and no others.
     """
-    found = _find_in_root(root, tuple(named)) if root else _find_on_host(target, named)
-    others = []
-    for one in found:
-        if can_build_for(one.target.facts, target.facts):
-            yield one
+    interpreters = _find_in_root(root, tuple(named)) if root else _find_on_host(target, named)
+    rejected = []
+    for interpreter in interpreters:
+        if can_build_for(interpreter.target.facts, target.facts):
+            yield interpreter
         else:
-            others.append(one)
-    yield from others
+            rejected.append(interpreter)
+    yield from rejected
 
 
 def has_matching_interpreter(target: Target, named: Sequence[str], root: Path | None) -> bool:
     """Whether an interpreter is here (or in the root) that makes platform wheels for this target."""
-    here = get_running_target().facts
-    if not named and root is None and any(getattr(here, one) != getattr(target.facts, one) for one in _SYSTEM_FACTS):
+    host_facts = get_running_target().facts
+    if (
+        not named
+        and root is None
+        and any(getattr(host_facts, fact) != getattr(target.facts, fact) for fact in _SYSTEM_FACTS)
+    ):
         return False
-    return any(can_build_for(one.target.facts, target.facts) for one in find_build_interpreters(target, named, root))
+    return any(
+        can_build_for(interpreter.target.facts, target.facts)
+        for interpreter in find_build_interpreters(target, named, root)
+    )
 
 
-def can_build_for(own: Facts, wanted: Facts) -> bool:
+def can_build_for(facts: Facts, target_facts: Facts) -> bool:
     """Whether an interpreter with these facts makes platform wheels for a target with those."""
     same = ("implementation", "free_threaded", *_SYSTEM_FACTS)
-    return _get_minor_version(own.python) == _get_minor_version(wanted.python) and all(
-        getattr(own, one) == getattr(wanted, one) for one in same
+    return _get_minor_version(facts.python) == _get_minor_version(target_facts.python) and all(
+        getattr(facts, fact) == getattr(target_facts, fact) for fact in same
     )
 
 
@@ -110,12 +117,12 @@ def _find_on_host(target: Target, named: Sequence[str]) -> Iterator[Interpreter]
     facts = target.facts
     version = ".".join(_get_minor_version(facts.python))
     spec = f"{facts.implementation}{version}{'t' if facts.free_threaded else ''}"
-    seen: set[str] = set()
+    visited: set[str] = set()
     for path in (*named, *_list_candidates(spec, version)):
         real = os.path.realpath(path)
-        if real in seen:
+        if real in visited:
             continue
-        seen.add(real)
+        visited.add(real)
         try:
             yield Interpreter(path, _probe_cached(path))
         except UsageError:
@@ -124,12 +131,12 @@ def _find_on_host(target: Target, named: Sequence[str]) -> Iterator[Interpreter]
 
 
 def _list_candidates(spec: str, version: str) -> Iterator[str]:
-    for one in iter_interpreters(spec):
-        if one.system_executable or one.executable:
-            yield str(one.system_executable or one.executable)
+    for interpreter in iter_interpreters(spec):
+        if interpreter.system_executable or interpreter.executable:
+            yield str(interpreter.system_executable or interpreter.executable)
     versions = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
     if versions.is_dir():
-        yield from sorted((str(one / "bin" / "python") for one in versions.glob(f"{version}.*")), reverse=True)
+        yield from sorted((str(path / "bin" / "python") for path in versions.glob(f"{version}.*")), reverse=True)
     yield sys.executable
 
 
@@ -143,23 +150,23 @@ def _find_in_root(root: Path, named: tuple[str, ...]) -> tuple[Interpreter, ...]
     """Those in the usual places of a root file system, asked one by one."""
     folders = ("usr/local/bin", "usr/bin", "opt/python/bin")
     places = [
-        f"/{folder}/{one.name}"
+        f"/{folder}/{path.name}"
         for folder in folders
-        for one in sorted((root / folder).glob("python3*"))
-        if re.fullmatch(r"python3(\.\d+t?)?", one.name)
+        for path in sorted((root / folder).glob("python3*"))
+        if re.fullmatch(r"python3(\.\d+t?)?", path.name)
     ]
-    found: dict[str, Interpreter] = {}
+    interpreters: dict[str, Interpreter] = {}
     script = Path(interpreter.__file__)
     for path in named or places:
         binds = [BindMount(script, "/run/offlinepack/interpreter.py")]
-        done = run_in_root(root, [path, "-I", "-B", "/run/offlinepack/interpreter.py", "--facts"], binds=binds)
-        if done.returncode == 0:
-            told = json.loads(done.stdout)
-            markers: dict[str, Any] = told.get("marker_environment", {})
+        process = run_in_root(root, [path, "-I", "-B", "/run/offlinepack/interpreter.py", "--facts"], binds=binds)
+        if process.returncode == 0:
+            answer = json.loads(process.stdout)
+            markers: dict[str, Any] = answer.get("marker_environment", {})
             for key in ("platform_release", "platform_version"):
                 markers.pop(key, None)
-            found.setdefault(told["python"], Interpreter(path, make_target_from_facts(told), root))
-    if not found:
+            interpreters.setdefault(answer["python"], Interpreter(path, make_target_from_facts(answer), root))
+    if not interpreters:
         raise BuildError(
             error(
                 "root-without-python",
@@ -168,7 +175,7 @@ def _find_in_root(root: Path, named: tuple[str, ...]) -> tuple[Interpreter, ...]
                 "Install python3, its header files and a compiler in it: python3-dev and gcc on Debian.",
             )
         )
-    return tuple(found.values())
+    return tuple(interpreters.values())
 
 
 def _scrub_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -86,7 +86,7 @@ class ZipArchive:
     def read_entries(self, refuse):  # type: (RefuseCallback) -> Dict[str, ZipEntry]
         """The files by name. What is wrong with one of them goes to `refuse`; with the whole: Unsound."""
         directory, start = self._read_directory()
-        files, seen, folders, expected = {}, {}, set(), 0  # type: Dict[str, ZipEntry], Dict[str, str], Set[str], int
+        files, visited, folders, expected = {}, {}, set(), 0  # type: Dict[str, ZipEntry], Dict[str, str], Set[str], int
         for number, (header, raw, flags, method, crc, packed, size, mode) in enumerate(directory, 1):
             name = raw.decode("utf-8" if flags & 0x800 else "ascii", "backslashreplace")
             end = directory[number][0] if number < len(directory) else start
@@ -97,14 +97,14 @@ class ZipArchive:
             offset, expected = header + 30 + n + e, end
             if e:
                 size2, packed2, _ = _widen_values(self.read_exactly(header + 30 + n, e, False), size2, packed2, 0)
-            left, same = end - offset - packed, (crc2, packed2, size2) == (crc, packed, size)
+            remaining, same = end - offset - packed, (crc2, packed2, size2) == (crc, packed, size)
             if flags & 8:  # APPNOTE 4.3.9: a data descriptor follows, with or without signature, of 4 or 8 bytes a size
-                tail = self.read_exactly(offset + packed, min(left, 25), False)
+                tail = self.read_exactly(offset + packed, min(remaining, 25), False)
                 tail = tail[4:] if tail[:4] == b"PK\7\x08" and len(tail) in (16, 24) else tail
                 form, most = ("<3I", _ALL_ONES) if len(tail) == 12 else ("<IQQ", -1)
-                left = int(tail != struct.pack(form, crc, packed & most, size & most))
+                remaining = int(tail != struct.pack(form, crc, packed & most, size & most))
                 same = same or (crc2, packed2, size2) == (0, 0, 0)
-            if left or not same or (sign, flags2, method2, data[30 : 30 + n]) != (b"PK\3\4", flags, method, raw):
+            if remaining or not same or (sign, flags2, method2, data[30 : 30 + n]) != (b"PK\3\4", flags, method, raw):
                 refuse("framing", text("{member}: the directory and the member's header disagree", member=name))
             if flags & ~0x80E or method not in (0, 8) or (method == 0 and packed != size):
                 refuse("framing", text("{member} is encrypted, or packed in a way that is not used here", member=name))
@@ -119,29 +119,29 @@ class ZipArchive:
                 folders.add(parent)
                 parent = parent.rpartition("/")[0]
             if name[-1:] != "/":
-                if key in seen:
-                    refuse("name", text("{member} is there twice, or as {other}", member=name, other=seen[key]))
-                seen[key] = name
+                if key in visited:
+                    refuse("name", text("{member} is there twice, or as {other}", member=name, other=visited[key]))
+                visited[key] = name
                 executable = stat.S_ISREG(mode) and bool(mode & 0o111)
                 files[name] = ZipEntry(name, offset, packed, size, crc, method == 8, executable)
         self.folders = folders  # in lower case
-        for key in sorted(folders.intersection(seen)):
-            refuse("name", text("{member} is a file and a folder at once", member=seen[key]))
-        total = sum(one.size for one in files.values())
+        for key in sorted(folders.intersection(visited)):
+            refuse("name", text("{member} is a file and a folder at once", member=visited[key]))
+        total = sum(entry.size for entry in files.values())
         if total > _MAX_SIZE + _MAX_RATIO * self.size:
-            why = text("its {packed} bytes would unpack to {size}: no honest file does", packed=self.size, size=total)
-            raise ArchiveError("bomb", why)
+            reason = text("its {packed} bytes would unpack to {size}: no honest file does", packed=self.size, size=total)
+            raise ArchiveError("bomb", reason)
         return files
 
     def _read_directory(self):  # type: () -> Tuple[List[Tuple[Any, ...]], int]
         """APPNOTE 4.3.6: members one after the other from the first byte on, the directory, its end; nothing else."""
         end = self.size - 22
-        sign, disk, first, here, count, length, start, comment = _END.unpack(self.read_exactly(end, 22))
-        sound = (sign, disk, first, here, comment) == (b"PK\5\6", 0, 0, count, 0)
+        sign, disk, first, disk_count, count, length, start, comment = _END.unpack(self.read_exactly(end, 22))
+        sound = (sign, disk, first, disk_count, comment) == (b"PK\5\6", 0, 0, count, 0)
         if end >= 76 and self.read_exactly(end - 20, 4) == b"PK\6\7":
             locator, wide, end = _ZIP64_LOCATOR.unpack(self.read_exactly(end - 20, 20)), _ZIP64_END.unpack(self.read_exactly(end - 76, 56)), end - 76
             most = (0xFFFF, 0xFFFF, _ALL_ONES, _ALL_ONES)
-            agree = all(a in (wide[6 + at], most[at]) for at, a in enumerate((here, count, length, start)))
+            agree = all(a in (wide[6 + at], most[at]) for at, a in enumerate((disk_count, count, length, start)))
             sound = sound and agree and locator[1:] == (0, end, 1)
             sound = sound and wide[:2] + wide[4:6] == (b"PK\6\6", 44, 0, 0) and wide[6] == wide[7]
             count, length, start = wide[7:]
@@ -149,7 +149,7 @@ class ZipArchive:
             raise ArchiveError("bomb", text("its directory has {number} entries: no honest file has", number=count))
         if not sound or start + length != end or length > _MAX_SIZE:
             raise ArchiveError("framing", text("it is no zip archive, or something is missing or was added at its end"))
-        data, at, found = self.read_exactly(start, length), 0, []  # type: bytes, int, List[Tuple[Any, ...]]
+        data, at, entries = self.read_exactly(start, length), 0, []  # type: bytes, int, List[Tuple[Any, ...]]
         try:
             while at < length:
                 fields = _CENTRAL.unpack_from(data, at)
@@ -160,12 +160,12 @@ class ZipArchive:
                     size, packed, header = _widen_values(extra, size, packed, header)
                 if sign != b"PK\1\2" or disk or not n:
                     raise ValueError
-                found.append((header, raw, flags, method, crc, packed, size, mode >> 16))
-            if at != length or len(found) != count:
+                entries.append((header, raw, flags, method, crc, packed, size, mode >> 16))
+            if at != length or len(entries) != count:
                 raise ValueError
         except (struct.error, ValueError):
-            raise ArchiveError("framing", text("its directory is damaged after {number} entries", number=len(found)))
-        return sorted(found), start
+            raise ArchiveError("framing", text("its directory is damaged after {number} entries", number=len(entries)))
+        return sorted(entries), start
 
 
 def _widen_values(extra, *values):  # type: (bytes, int) -> List[int]
@@ -192,12 +192,12 @@ def unpack_entry(source, entry, digest=""):  # type: (Any, Any, str) -> Iterator
     """An entry's bytes in blocks; in the end Unsound where they have not its size, CRC, and hash `sha256=...`."""
     kind, _, expected = digest.partition("=")
     total = getattr(hashlib, kind or "sha256")()
-    left, size, crc, inflate = entry.packed_size, 0, 0, zlib.decompressobj(-15)
+    remaining, size, crc, inflate = entry.packed_size, 0, 0, zlib.decompressobj(-15)
     source.seek(entry.offset)
     try:
-        while left > 0 and size <= entry.size:
-            block = source.read(min(left, BLOCK_SIZE))
-            left -= len(block) or left + 1
+        while remaining > 0 and size <= entry.size:
+            block = source.read(min(remaining, BLOCK_SIZE))
+            remaining -= len(block) or remaining + 1
             while block is not None and size <= entry.size:
                 data = inflate.decompress(block, BLOCK_SIZE) if entry.is_deflated else block
                 block = inflate.unconsumed_tail if entry.is_deflated and len(data) == BLOCK_SIZE else None
@@ -206,8 +206,8 @@ def unpack_entry(source, entry, digest=""):  # type: (Any, Any, str) -> Iterator
                 yield data
     except zlib.error:
         size = -1
-    whole = (size, crc, left) == (entry.size, entry.crc, 0)
+    whole = (size, crc, remaining) == (entry.size, entry.crc, 0)
     whole = whole and (not entry.is_deflated or (inflate.eof and not inflate.unused_data))
-    given = base64.urlsafe_b64encode(total.digest()).rstrip(b"=").decode("ascii")
-    if not whole or (expected and expected != given):
+    encoded = base64.urlsafe_b64encode(total.digest()).rstrip(b"=").decode("ascii")
+    if not whole or (expected and expected != encoded):
         raise ArchiveError("contents", text("{member}: its bytes are damaged, or not those of RECORD", member=entry.name))

@@ -44,17 +44,17 @@ class ProgramRunner(NamedTuple):
                 child.kill()
                 child.wait()
                 raise
-        with open(path, "rb") as told:
-            told.seek(max(0, os.path.getsize(path) - _LOG_TAIL_SIZE))
-            words = told.read().decode("utf-8", "replace")
+        with open(path, "rb") as log_file:
+            log_file.seek(max(0, os.path.getsize(path) - _LOG_TAIL_SIZE))
+            words = log_file.read().decode("utf-8", "replace")
         return code, path, words.partition("\n")[2] if len(words) >= _LOG_TAIL_SIZE else words
 
     def clear_work_dir(self, bundle):  # type: (str) -> None
         """No temporary file stays; bundles that were unpacked there and are in use do."""
         for name in os.listdir(self.work_dir):
             path = os.path.join(self.work_dir, name)
-            own = os.path.join(os.path.realpath(bundle), "").startswith(os.path.join(os.path.realpath(path), ""))
-            if not own and not (name.startswith(UNPACKED_PREFIX) and is_in_use(path)):
+            is_own = os.path.join(os.path.realpath(bundle), "").startswith(os.path.join(os.path.realpath(path), ""))
+            if not is_own and not (name.startswith(UNPACKED_PREFIX) and is_in_use(path)):
                 remove_path(path)
 
 
@@ -77,8 +77,8 @@ def _bind_to_parent():  # type: () -> Optional[Callable[[], None]]
 def clean_environment(work):  # type: (str) -> Dict[str, str]
     """This process's variables but those that steer Python and pip; a locale in which any file name can be written."""
     steering = ("PIP_", "PYTHON", "VIRTUAL_ENV", "__PYVENV", "CONDA_", "UV_", "DISTUTILS")
-    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(steering)}
-    kept.update(PIP_CONFIG_FILE=os.devnull, TMPDIR=work, TEMP=work, TMP=work)
+    environment = {name: value for name, value in os.environ.items() if not name.upper().startswith(steering)}
+    environment.update(PIP_CONFIG_FILE=os.devnull, TMPDIR=work, TEMP=work, TMP=work)
     if os.name != "nt" and locale.setlocale(locale.LC_CTYPE) in ("C", "POSIX"):
         for name in ("C.UTF-8", "C.utf8", "en_US.UTF-8"):
             try:
@@ -86,9 +86,9 @@ def clean_environment(work):  # type: (str) -> Dict[str, str]
             except locale.Error:
                 continue
             locale.setlocale(locale.LC_CTYPE, "C")
-            kept["LC_ALL"] = name
+            environment["LC_ALL"] = name
             break
-    return kept
+    return environment
 
 
 class Attempt(NamedTuple):
@@ -113,26 +113,26 @@ class PipEngine(NamedTuple):
     compiles_bytecode: bool
     reinstalls: bool  # a foreign environment: what has that name and version already is replaced
 
-    def install(self, what, log, pip=("-m", "pip")):  # type: (Sequence[Any], str, Sequence[str]) -> Attempt
+    def install(self, distributions, log, pip=("-m", "pip")):  # type: (Sequence[Any], str, Sequence[str]) -> Attempt
         """All of them in one run of pip."""
-        hashes = {one.path: one.sha256 for one in self.manifest.files}
-        lines = ["%s==%s --hash=sha256:%s\n" % (one.name, one.version, hashes[one.file]) for one in what]
+        hashes = {file.path: file.sha256 for file in self.manifest.files}
+        lines = ["%s==%s --hash=sha256:%s\n" % (distribution.name, distribution.version, hashes[distribution.file]) for distribution in distributions]
         listed = os.path.join(self.runner.work_dir, "requirements.txt")
         with open(listed, "w") as out:
             out.writelines(lines)
         command = [self.python, "-I", "-B"] + list(pip) + ["install", "--no-index"]
-        for one in (WHEELS, SDISTS, TOOLS):
-            if os.path.isdir(os.path.join(self.folder, one)):
-                command += ["--find-links", os.path.join(self.folder, one)]
+        for folder in (WHEELS, SDISTS, TOOLS):
+            if os.path.isdir(os.path.join(self.folder, folder)):
+                command += ["--find-links", os.path.join(self.folder, folder)]
         command += ["--no-deps", "--require-hashes", "--no-cache-dir", "--disable-pip-version-check", "--no-input"]
         command += ["--no-warn-script-location", "--progress-bar", "off"]
         # else an old pip runs setup.py in the environment itself
-        command += ["--use-pep517"] * any(one.file.startswith(SDISTS) for one in what)
+        command += ["--use-pep517"] * any(distribution.file.startswith(SDISTS) for distribution in distributions)
         command += ([] if self.compiles_bytecode else ["--no-compile"]) + (["--force-reinstall"] if self.reinstalls else [])
         started = time.time()
         code, path, words = self.runner.run(log, command + ["-r", listed])
         words = words if code else ""
-        return Attempt(what[0].name, code == 0, round(time.time() - started, 2), path, words, "pip")
+        return Attempt(distributions[0].name, code == 0, round(time.time() - started, 2), path, words, "pip")
 
 
 def install_in_rounds(pip, distributions):  # type: (PipEngine, Sequence[Distribution]) -> Iterator[Attempt]
@@ -143,38 +143,38 @@ def install_in_rounds(pip, distributions):  # type: (PipEngine, Sequence[Distrib
     batch = pip.install(distributions, "batch")
     missing = find_missing(pip, distributions, hashes=not batch.succeeded)
     share = round(batch.seconds / len(distributions), 2)
-    for one in distributions:
-        ok = one not in missing
-        yield batch._replace(name=one.name, succeeded=ok, seconds=share, log_tail="" if ok else batch.log_tail)
+    for distribution in distributions:
+        ok = distribution not in missing
+        yield batch._replace(name=distribution.name, succeeded=ok, seconds=share, log_tail="" if ok else batch.log_tail)
     count, before = 0, len(missing) + 1
     while missing and (len(missing) < before or count < 2):  # what failed for a moment gets a second round
-        count, before, left = count + 1, len(missing), []
-        for one in missing:
-            done = pip.install([one], "%s.%d" % (one.name, count))
-            done = done._replace(succeeded=done.succeeded and not find_missing(pip, [one], hashes=False))
-            yield done
-            if not done.succeeded:
-                left.append(one)
-            if is_disk_full(done.log_tail):
+        count, before, remaining = count + 1, len(missing), []
+        for distribution in missing:
+            attempt = pip.install([distribution], "%s.%d" % (distribution.name, count))
+            attempt = attempt._replace(succeeded=attempt.succeeded and not find_missing(pip, [distribution], hashes=False))
+            yield attempt
+            if not attempt.succeeded:
+                remaining.append(distribution)
+            if is_disk_full(attempt.log_tail):
                 return
-        missing = left
+        missing = remaining
 
 
 def find_missing(pip, distributions, hashes):  # type: (PipEngine, Sequence[Distribution], bool) -> List[Distribution]
     """Those that are not in, whole; what is left of them is forgotten, but where it may be what was there before."""
-    bad = find_altered_distributions(pip.root, {one.name: one.version for one in distributions}, hashes=hashes)
+    bad = find_altered_distributions(pip.root, {distribution.name: distribution.version for distribution in distributions}, hashes=hashes)
     if not pip.reinstalls:
         discard_distributions(pip.root, bad)
-    return [one for one in distributions if one.name in bad]
+    return [distribution for distribution in distributions if distribution.name in bad]
 
 
 def is_disk_full(words):  # type: (str) -> bool
     """Whether an engine was refused room: no space left, or a quota."""
-    return any(os.strerror(one) in words for one in (errno.ENOSPC, errno.EDQUOT))
+    return any(os.strerror(number) in words for number in (errno.ENOSPC, errno.EDQUOT))
 
 
 def lacks_current_tool(root, tool):  # type: (str, Any) -> bool
     """Whether an environment that somebody else made has none of this tool, or an older one."""
     infos = find_dist_infos(root).get(tool.name, [])
-    numbers = [[int(part) for part in re.findall(r"\d+", os.path.basename(one))] for one in infos]
+    numbers = [[int(part) for part in re.findall(r"\d+", os.path.basename(info))] for info in infos]
     return not numbers or max(numbers) < [int(part) for part in re.findall(r"\d+", tool.version)]

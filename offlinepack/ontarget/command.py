@@ -85,14 +85,14 @@ def main(argv, folder):  # type: (Sequence[str], Optional[str]) -> int
     except OfflinepackError as bad:
         code, findings = bad.exit_code, list(bad.findings)  # type: int, List[Any]
     except KeyboardInterrupt:
-        left = describe_outcome(voice)
-        code, findings = EXIT_INTERRUPTED, [error("interrupted", "install", "Interrupted. {left}", left=left)]
+        outcome = describe_outcome(voice)
+        code, findings = EXIT_INTERRUPTED, [error("interrupted", "install", "Interrupted. {left}", left=outcome)]
     except OSError as refused:
         code, about = ComputerError.exit_code, refused.filename or "disk"
         reason = refused.strerror or str(refused)
-        left = describe_outcome(voice)
+        outcome = describe_outcome(voice)
         findings = [error(
-            "computer", about, "This computer refused: {subject}: {reason}.", "{left}", reason=reason, left=left)]
+            "computer", about, "This computer refused: {subject}: {reason}.", "{left}", reason=reason, left=outcome)]
     except Exception as bug:
         code, findings = EXIT_BUG, [error(
             "bug", type(bug).__name__, "This is a bug in offlinepack: {subject}: {reason}.",
@@ -115,15 +115,15 @@ class _ArgumentParser(argparse.ArgumentParser):
 
 def parse_options(argv, folder):  # type: (Sequence[str], Optional[str]) -> Any
     """What a command line asks for, with OFFLINEPACK_* of this machine; UsageError."""
-    argv, asked = list(argv), ""
+    argv, command = list(argv), ""
     if argv and argv[0] in SUBCOMMANDS:
-        asked = argv.pop(0)
+        command = argv.pop(0)
     parser = _ArgumentParser(add_help=False)
-    if folder is None and asked in ("install", "verify", "inspect"):
-        parser.add_argument("folder", metavar="BUNDLE", nargs="?" if asked == "inspect" else None)
+    if folder is None and command in ("install", "verify", "inspect"):
+        parser.add_argument("folder", metavar="BUNDLE", nargs="?" if command == "inspect" else None)
     for name, value, _ in (*INSTALL_OPTIONS, *OTHER_OPTIONS):
         names, default = [name] + ([SHORT_OPTIONS[name]] if name in SHORT_OPTIONS else []), None  # type: List[str], Any
-        if any(name == one for one, _, _ in INSTALL_OPTIONS):
+        if any(name == option for option, _, _ in INSTALL_OPTIONS):
             default = os.environ.get("OFFLINEPACK_" + name[2:].replace("-", "_").upper()) or None
         if name in ("--quiet", "--verbose"):
             parser.add_argument(*names, action="count", default=0)
@@ -140,13 +140,13 @@ def parse_options(argv, folder):  # type: (Sequence[str], Optional[str]) -> Any
     lived_in = named and (os.path.isfile(os.path.join(named, "pyvenv.cfg")) or os.path.isdir(named + ".d"))
     if named and os.path.lexists(os.path.join(named, MANIFEST)):  # whatever else was planted in a bundle
         lived_in = False
-    options.shown = asked == "inspect" and named and not lived_in
-    options.venv = named if asked == "inspect" and lived_in else options.venv
-    if asked and asked != "install":
-        setattr(options, asked, True)
+    options.shown = command == "inspect" and named and not lived_in
+    options.venv = named if command == "inspect" and lived_in else options.venv
+    if command and command != "install":
+        setattr(options, command, True)
     checks = (("--engine", options.engine, ("auto", "pip", "fast")), ("--lang", options.lang, ("en", "zh")))
-    for name, given, allowed in checks:
-        if given and given not in allowed:
+    for name, argument, allowed in checks:
+        if argument and argument not in allowed:
             raise UsageError(error("usage", name, "{subject} is one of: {allowed}.", allowed=allowed))
     if options.jobs is not None and not options.jobs.isdigit():
         raise UsageError(error("usage", "--jobs", "{subject} takes a number."))
@@ -155,7 +155,7 @@ def parse_options(argv, folder):  # type: (Sequence[str], Optional[str]) -> Any
 
 def _run_command(options, voice):  # type: (Any, Reporter) -> int
     modes = ("help", "version", "probe", "rollback", "inspect", "verify")
-    voice.facts["command"] = next((one for one in modes if getattr(options, one)), "install")
+    voice.facts["command"] = next((mode for mode in modes if getattr(options, mode)), "install")
     if options.help:
         usage = text("python3 install.py [options]")
         if options.folder is None:
@@ -181,8 +181,8 @@ def _run_command(options, voice):  # type: (Any, Reporter) -> int
         voice.facts.update(bundle=manifest.name, version=manifest.version, sequence=manifest.sequence)
         verify_bundle(options, manifest, voice, contents=True)
         for target in manifest.targets if options.shown else ():
-            held = ["%s %s" % (one.name, one.version) for one in target.install]
-            voice.print_result(text("{name} ({tag}): {held}", name=target.name, tag=target.tag, held=held))
+            releases = ["%s %s" % (distribution.name, distribution.version) for distribution in target.install]
+            voice.print_result(text("{name} ({tag}): {held}", name=target.name, tag=target.tag, held=releases))
         facts = {"what": manifest.folder, "count": len(manifest.files)}
         if voice.facts.get("signed"):
             voice.print_result(text("{what}: {count} files, complete and unaltered since packing, and signed.", **facts))
@@ -202,34 +202,34 @@ def _roll_back(options, voice):  # type: (Any, Reporter) -> int
     if options.list:
         voice.facts["generations"] = state["generations"]
         marks = {state["current"]: text("current"), state["former"]: text("former")}
-        for name, one in sorted(state["generations"].items(), key=lambda pair: str(pair[1]["installed"])):
-            facts = {"bundle": one["bundle"], "version": one["version"] or "", "installed": one["installed"]}
+        for name, record in sorted(state["generations"].items(), key=lambda pair: str(pair[1]["installed"])):
+            facts = {"bundle": record["bundle"], "version": record["version"] or "", "installed": record["installed"]}
             voice.print_result(text(
                 "{id}  {bundle} {version}  {installed}  {mark}", id=name, mark=marks.get(name, ""), **facts))
         return EXIT_SUCCESS
-    wanted = options.to or state["former"]
-    if place.is_foreign or wanted not in state["generations"] or not os.path.isdir(place.get_root(wanted)):
+    chosen = options.to or state["former"]
+    if place.is_foreign or chosen not in state["generations"] or not os.path.isdir(place.get_root(chosen)):
         raise UsageError(error(
             "no-former", place.venv, "There is no such release to go back to in {subject}.",
             "--rollback --list shows what there is."))
     with lock_environment(place):
         voice.report_dir = place.get_path("reports")
         state = load_state(place)
-        known, before = state["generations"][wanted], state["generations"].get(state["current"])
-        bad = find_alterations(place.get_root(wanted), known)
+        generation, before = state["generations"][chosen], state["generations"].get(state["current"])
+        bad = find_alterations(place.get_root(chosen), generation)
         if bad:
             raise IntegrityError(*[error(
-                "altered", one, "{subject} is not as it was installed there: {files}.", "Install that bundle again.",
-                files=bad[one][:5]) for one in sorted(bad)])
+                "altered", finding, "{subject} is not as it was installed there: {files}.", "Install that bundle again.",
+                files=bad[finding][:5]) for finding in sorted(bad)])
         used = find_processes(place)
-        if wanted != state["current"]:
+        if chosen != state["current"]:
             sync_file_system(place.generations_dir)
-            switch_generation(place, wanted)
-            state.update(current=wanted, former=state["current"])
-            voice.facts.update(changed=True, generation=wanted, former=state["former"])
+            switch_generation(place, chosen)
+            state.update(current=chosen, former=state["current"])
+            voice.facts.update(changed=True, generation=chosen, former=state["former"])
             write_json(place.get_path("state.json"), state)
         voice.print_result(text(
-            "{venv}: back from {old} to {new}.", venv=place.venv, old=_format_release(before), new=_format_release(known)))
+            "{venv}: back from {old} to {new}.", venv=place.venv, old=_format_release(before), new=_format_release(generation)))
         report_processes(voice, used, state)
     return EXIT_SUCCESS
 
@@ -237,29 +237,29 @@ def _roll_back(options, voice):  # type: (Any, Reporter) -> int
 def _find_own_environment():  # type: () -> Optional[str]
     """The environment that this very program lies beside: <venv>.d/offlinepack.pyz."""
     folder, name = os.path.split(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    kept = name == ZIPAPP_NAME and os.path.isfile(os.path.join(folder, "state.json"))
-    return folder[:-2] if kept and folder.endswith(".d") else None
+    is_kept = name == ZIPAPP_NAME and os.path.isfile(os.path.join(folder, "state.json"))
+    return folder[:-2] if is_kept and folder.endswith(".d") else None
 
 
 def _format_release(record):  # type: (Any) -> str
-    return " ".join(one for one in (record["bundle"], record["version"]) if one) if record else "?"
+    return " ".join(part for part in (record["bundle"], record["version"]) if part) if record else "?"
 
 
 def _inspect(options, voice):  # type: (Any, Reporter) -> int
     place = locate_environment(options.venv or _find_own_environment() or os.environ.get("VIRTUAL_ENV") or ".venv")
     state = load_state(place)
-    known = state["generations"].get(state["current"])
-    if not known:
+    generation = state["generations"].get(state["current"])
+    if not generation:
         raise UsageError(error("not-installed-here", place.venv, "offlinepack has installed nothing in {subject}."))
-    bad = find_alterations(place.get_root(state["current"]), known)
-    voice.facts.update(known, venv=place.venv, generation=state["current"], former=state["former"], altered=bad)
-    facts = {"installed": known["installed"], "generation": state["current"], "python": known["python"]}
+    bad = find_alterations(place.get_root(state["current"]), generation)
+    voice.facts.update(generation, venv=place.venv, generation=state["current"], former=state["former"], altered=bad)
+    facts = {"installed": generation["installed"], "generation": state["current"], "python": generation["python"]}
     voice.print_result(text(
         "{venv}: {release}, since {installed}; generation {generation}, {python}.",
-        venv=place.venv, release=_format_release(known), **facts))
-    if not known["whole"]:
+        venv=place.venv, release=_format_release(generation), **facts))
+    if not generation["whole"]:
         voice.print_result(text("It was not whole when it was installed (--keep-going); the same command tries again."))
     voice.print_result(*describe_alterations(bad))
     if not bad:
-        voice.print_result(text("{count} distributions, unaltered.", count=len(known["distributions"])))
+        voice.print_result(text("{count} distributions, unaltered.", count=len(generation["distributions"])))
     return EXIT_SUCCESS

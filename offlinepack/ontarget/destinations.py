@@ -35,22 +35,22 @@ _BYTECODE_PATH = re.compile(r"(.*/)__pycache__/([^/.]+)\.[^/]*\.pyc\Z")
 
 def iter_destinations(wheel, system="linux"):  # type: (CheckedWheel, str) -> Iterator[Tuple[str, str, str]]
     """Where each file and script ends up: site/..., bin/..., root/..., include/...; its name; its content."""
-    for one in wheel.members:
-        path, content = one.path, one.digest or wheel.name
-        if one.scheme == "scripts" and is_replaced_script(wheel, one):
+    for member in wheel.members:
+        path, content = member.path, member.digest or wheel.name
+        if member.scheme == "scripts" and is_replaced_script(wheel, member):
             continue
         site, headers = None, None
-        if one.scheme == "data":
+        if member.scheme == "data":
             site, headers = _SITE_PACKAGES.match(path.lower()), _HEADERS.match(path.lower())
-        if site or one.scheme.endswith("lib"):
-            yield "site/" + path[site.end() if site else 0 :], one.name, content
+        if site or member.scheme.endswith("lib"):
+            yield "site/" + path[site.end() if site else 0 :], member.name, content
         elif headers:
-            yield "include/" + path[headers.end() :], one.name, content
-        elif one.scheme == "data":
-            top, _, below = path.partition("/")
-            yield "bin/" + below if below and top.lower() in ("bin", "scripts") else "root/" + path, one.name, content
+            yield "include/" + path[headers.end() :], member.name, content
+        elif member.scheme == "data":
+            top, _, rest = path.partition("/")
+            yield "bin/" + rest if rest and top.lower() in ("bin", "scripts") else "root/" + path, member.name, content
         else:
-            yield ("bin/" if one.scheme == "scripts" else "include/%s/" % wheel.name) + path, one.name, content
+            yield ("bin/" if member.scheme == "scripts" else "include/%s/" % wheel.name) + path, member.name, content
     for command, reference, _ in wheel.scripts:
         name = re.sub(r"\.pyw?\Z", "", command) + ".exe" if system == "windows" else command
         yield "bin/" + name, "%s = %s" % (command, reference), reference
@@ -104,7 +104,7 @@ def find_clashes(wheels, system="linux"):  # type: (Iterable[CheckedWheel], str)
     Also a file where another has a folder, bytecode of another's source, a name that `system` has not.
     """
     first, folders = {}, {}  # type: Dict[str, Tuple[CheckedWheel, str, str]], Dict[str, CheckedWheel]
-    shared, found, cached = {}, [], []  # type: Dict[Tuple[bool, str, str], List[str]], List[Finding], List[Tuple[str, CheckedWheel, str]]
+    shared, clashes, cached = {}, [], []  # type: Dict[Tuple[bool, str, str], List[str]], List[Finding], List[Tuple[str, CheckedWheel, str]]
     for wheel in wheels:
         for place, member, content in iter_destinations(wheel, system):
             key = place if system == "linux" else fold_path(place)
@@ -118,7 +118,7 @@ def find_clashes(wheels, system="linux"):  # type: (Iterable[CheckedWheel], str)
                 folders[parent] = wheel
                 parent = parent.rpartition("/")[0]
             if system == "windows" and find_windows_problem(place):
-                found.append(error(
+                clashes.append(error(
                     "wheel-name", wheel.filename, "{subject}: {member} is no name for a file on Windows.", _TAKE_OTHER_FILE,
                     member=member))
     over = [(first[key], folders[key]) for key in sorted(set(first).intersection(folders))]
@@ -129,7 +129,7 @@ def find_clashes(wheels, system="linux"):  # type: (Iterable[CheckedWheel], str)
     for (same, name, other_name), members in shared.items():
         facts = {"other": other_name, "members": members[:3] + ["..."][: len(members) > 3]}  # type: Dict[str, Any]
         if same:
-            found.append(note("wheel-shares", name, "{subject} and {other} bring the same {members}.", **facts))
+            clashes.append(note("wheel-shares", name, "{subject} and {other} bring the same {members}.", **facts))
         else:
-            found.append(error("wheel-clash", name, "{subject} would write over {members} of {other}.", _LEAVE_ONE_OUT, **facts))
-    return found[:50]
+            clashes.append(error("wheel-clash", name, "{subject} would write over {members} of {other}.", _LEAVE_ONE_OUT, **facts))
+    return clashes[:50]

@@ -28,23 +28,23 @@ def normalize_name(name):  # type: (str) -> str
 
 def find_site_packages(root):  # type: (str) -> List[str]
     """The site-packages of a virtual environment, resolved; two where purelib and platlib differ."""
-    found = [os.path.join(root, "Lib", "site-packages"), os.path.join(root, "site-packages")]
+    folders = [os.path.join(root, "Lib", "site-packages"), os.path.join(root, "site-packages")]
     for lib in ("lib", "lib64"):
         if os.path.isdir(os.path.join(root, lib)):
             names = sorted(os.listdir(os.path.join(root, lib)))
-            found += [os.path.join(root, lib, name, "site-packages") for name in names if name.startswith("py")]
-    real = [os.path.realpath(one) for one in found if os.path.isdir(one)]
-    return [one for at, one in enumerate(real) if one not in real[:at]]
+            folders += [os.path.join(root, lib, name, "site-packages") for name in names if name.startswith("py")]
+    real = [os.path.realpath(folder) for folder in folders if os.path.isdir(folder)]
+    return [folder for at, folder in enumerate(real) if folder not in real[:at]]
 
 
 def find_dist_infos(root):  # type: (str) -> Dict[str, List[str]]
     """Normalised name -> its .dist-info folders; more than one where something went wrong."""
-    found = {}  # type: Dict[str, List[str]]
+    dist_infos = {}  # type: Dict[str, List[str]]
     for site in find_site_packages(root):
         for name in sorted(os.listdir(site)):
             if name.endswith(".dist-info"):
-                found.setdefault(normalize_name(name.rsplit("-", 2)[0]), []).append(os.path.join(site, name))
-    return found
+                dist_infos.setdefault(normalize_name(name.rsplit("-", 2)[0]), []).append(os.path.join(site, name))
+    return dist_infos
 
 
 def read_record(info):  # type: (str) -> List[Tuple[str, str]]
@@ -74,13 +74,13 @@ def find_altered_distributions(root, versions, records=None, hashes=True):
     `records`: sha256 of each RECORD as it was when it was installed, where that is known. Without `hashes` one is whole
     when an installer has finished it.
     """
-    here = find_dist_infos(root)
+    dist_infos = find_dist_infos(root)
 
     def look(name):  # type: (str) -> List[str]
-        return check_distribution(name, versions[name], here.get(name, []), records, hashes)
+        return check_distribution(name, versions[name], dist_infos.get(name, []), records, hashes)
 
-    found = run_in_processes(look, sorted(versions)) if hashes else ((name, look(name)) for name in versions)
-    return {name: bad for name, bad in found if bad}
+    checked = run_in_processes(look, sorted(versions)) if hashes else ((name, look(name)) for name in versions)
+    return {name: bad for name, bad in checked if bad}
 
 
 def run_in_processes(work, names):  # type: (Callable[[str], Any], List[str]) -> Iterator[Tuple[str, Any]]
@@ -106,9 +106,9 @@ def run_in_processes(work, names):  # type: (Callable[[str], Any], List[str]) ->
             os.close(write)
             children.append((child, read))
         for _, read in children:
-            with open(read, closefd=False) as told:
-                for name, made in json.load(told):
-                    yield name, made
+            with open(read, closefd=False) as pipe:
+                for name, outcome in json.load(pipe):
+                    yield name, outcome
     except ValueError:
         raise OSError(errno.ECHILD, "a process of this installation was ended")
     finally:
@@ -121,13 +121,13 @@ def run_in_processes(work, names):  # type: (Callable[[str], Any], List[str]) ->
 def check_distribution(name, version, infos, records, hashes=True):
     # type: (str, str, List[str], Optional[Mapping[str, str]], bool) -> List[str]
     """What is missing or differs of one distribution that has these .dist-info folders."""
-    fits = [one for one in infos if _normalize_version(one[: -len(".dist-info")].rpartition("-")[2]) == _normalize_version(version)]
+    fits = [info for info in infos if _normalize_version(info[: -len(".dist-info")].rpartition("-")[2]) == _normalize_version(version)]
     listed = read_record(fits[0]) if len(infos) == 1 and fits else []
     # pip first unpacks the wheel's own RECORD; the one that it writes last lists INSTALLER
     if not listed or os.path.join(fits[0], "INSTALLER") not in [path for path, _ in listed]:
         return [name]
     record = os.path.join(fits[0], "RECORD")
-    bad = [path for path, wanted in listed if wanted and hashes and not _matches_record(path, wanted)]
+    bad = [path for path, digest in listed if digest and hashes and not _matches_record(path, digest)]
     return bad + ([record] if records and hash_small_file(record) != records.get(name, "") else [])
 
 
@@ -135,9 +135,9 @@ def _normalize_version(version):  # type: (str) -> str
     return re.sub(r"[-_.+]+", ".", version.lower())
 
 
-def _matches_record(path, wanted):  # type: (str, str) -> bool
+def _matches_record(path, expected):  # type: (str, str) -> bool
     """RECORD: the hash is the algorithm's name, =, and the urlsafe base64 digest without padding."""
-    kind, _, value = wanted.partition("=")
+    kind, _, value = expected.partition("=")
     try:
         digest = hashlib.sha256() if kind == "sha256" else hashlib.new(kind)
         handle = os.open(path, _READ_FLAGS)
@@ -156,18 +156,18 @@ def _matches_record(path, wanted):  # type: (str, str) -> bool
 
 def discard_distributions(root, names):  # type: (str, Iterable[str]) -> None
     """Forget distributions that are not whole, so that they are installed again."""
-    here = find_dist_infos(root)
-    for info in [one for name in names for one in here.get(name, [])]:
+    dist_infos = find_dist_infos(root)
+    for info in [info for name in names for info in dist_infos.get(name, [])]:
         shutil.rmtree(info)
 
 
 def remove_unowned_files(root, base):  # type: (str, Iterable[str]) -> None
     """Remove what an interrupted run left: all that neither a RECORD nor `base` (relative paths) lists."""
     root = os.path.realpath(root)
-    owned = [path for infos in find_dist_infos(root).values() for one in infos for path, _ in read_record(one)]
+    owned = [path for infos in find_dist_infos(root).values() for info in infos for path, _ in read_record(info)]
     keep = set(base) | {os.path.relpath(path, root) for path in owned}
     for folder, folders, files in os.walk(root, topdown=False):
-        for name in files + [one for one in folders if os.path.islink(os.path.join(folder, one))]:
+        for name in files + [name for name in folders if os.path.islink(os.path.join(folder, name))]:
             if os.path.relpath(os.path.join(folder, name), root) not in keep:
                 os.unlink(os.path.join(folder, name))
         if folder != root and os.path.relpath(folder, root) not in keep and not os.listdir(folder):
@@ -184,7 +184,7 @@ def mark_requested(root, requested):  # type: (str, Mapping[str, bool]) -> None
         if os.path.exists(path) == requested[name] or not os.path.exists(record):
             continue
         with open(record, encoding="utf-8", newline="") as source:
-            lines = [one for one in source.read().splitlines(True) if one.split(",")[0] != row]
+            lines = [line for line in source.read().splitlines(True) if line.split(",")[0] != row]
         if requested[name]:
             open(path, "wb").close()
             ending = "\r\n" if lines and lines[0].endswith("\r\n") else "\n"

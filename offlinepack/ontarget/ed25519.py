@@ -18,12 +18,12 @@ def verify_signature(key, message, value):  # type: (bytes, bytes, bytes) -> boo
         return False
     k = int.from_bytes(hashlib.sha512(value[:32] + key + message).digest(), "little") % _L
     b, minus = _decode_point(b"\x58" + b"\x66" * 31), (_P - a[0], a[1], a[2], _P - a[3])
-    both, point = _add_points(b, minus), (0, 1, 1, 0)
+    total, point = _add_points(b, minus), (0, 1, 1, 0)
     for bit in range(252, -1, -1):
         point = _add_points(point, point)
-        chosen = {(1, 0): b, (0, 1): minus, (1, 1): both}.get((s >> bit & 1, k >> bit & 1))
+        chosen = {(1, 0): b, (0, 1): minus, (1, 1): total}.get((s >> bit & 1, k >> bit & 1))
         point = _add_points(point, chosen) if chosen else point
-    x, y = (one * pow(point[2], _P - 2, _P) % _P for one in point[:2])
+    x, y = (coordinate * pow(point[2], _P - 2, _P) % _P for coordinate in point[:2])
     return (y | (x & 1) << 255).to_bytes(32, "little") == value[:32]
 
 
@@ -40,9 +40,9 @@ def _decode_point(data):  # type: (bytes) -> Any
     return x, y, 1, x * y % _P
 
 
-def _add_points(one, other):  # type: (Any, Any) -> Any
+def _add_points(first, other):  # type: (Any, Any) -> Any
     """5.1.4."""
-    a, b = (one[1] - one[0]) * (other[1] - other[0]) % _P, (one[1] + one[0]) * (other[1] + other[0]) % _P
-    c, d = 2 * one[3] * other[3] * _D % _P, 2 * one[2] * other[2] % _P
+    a, b = (first[1] - first[0]) * (other[1] - other[0]) % _P, (first[1] + first[0]) * (other[1] + other[0]) % _P
+    c, d = 2 * first[3] * other[3] * _D % _P, 2 * first[2] * other[2] % _P
     e, f, g, h = b - a, d - c, d + c, b + a
     return e * f % _P, g * h % _P, f * g % _P, e * h % _P

@@ -42,7 +42,7 @@ def _render_fact(value, words):  # type: (Any, Messages) -> str
     if isinstance(value, Text):
         return escape_unprintable(value.render(words))
     if isinstance(value, (list, tuple)):
-        return ", ".join(_render_fact(one, words) for one in value)
+        return ", ".join(_render_fact(member, words) for member in value)
     return escape_unprintable(str(value))
 
 
@@ -77,7 +77,7 @@ class Finding(NamedTuple):
 
     def to_json(self):  # type: () -> Dict[str, str]
         """Keys and code are English whatever the language of the console."""
-        found = {
+        plain = {
             "level": self.level,
             "code": self.code,
             "subject": self.subject,
@@ -85,8 +85,8 @@ class Finding(NamedTuple):
             "advice": self.advice.render(),
         }
         if self.log:
-            found["log"] = self.log
-        return found
+            plain["log"] = self.log
+        return plain
 
 
 def error(code, subject, sentence, advice="", log="", **facts):
@@ -119,7 +119,7 @@ class OfflinepackError(Exception):
     exit_code = EXIT_BUG
 
     def __init__(self, *findings):  # type: (Finding) -> None
-        super(OfflinepackError, self).__init__("; ".join(one.render() for one in findings))
+        super(OfflinepackError, self).__init__("; ".join(finding.render() for finding in findings))
         self.findings = findings  # type: Tuple[Finding, ...]
 
 
@@ -168,6 +168,6 @@ class PolicyError(OfflinepackError):
 def raise_on_errors(kind, findings):  # type: (type, Iterable[Finding]) -> List[Finding]
     """Raise one error of this kind with all findings where any of them is an error; else give them back."""
     findings = list(findings)
-    if any(one.level == "error" for one in findings):
+    if any(finding.level == "error" for finding in findings):
         raise kind(*findings)
     return findings

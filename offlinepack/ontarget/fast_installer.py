@@ -66,8 +66,8 @@ class InstallPaths(NamedTuple):
 
 def query_install_paths(python):  # type: (str) -> InstallPaths
     """Ask an environment's interpreter."""
-    told = subprocess.check_output([python, "-I", "-B", "-c", _PATHS_SCRIPT], stdin=subprocess.DEVNULL)
-    version, tag, launchers, prefix, paths = json.loads(told.decode("ascii"))
+    output = subprocess.check_output([python, "-I", "-B", "-c", _PATHS_SCRIPT], stdin=subprocess.DEVNULL)
+    version, tag, launchers, prefix, paths = json.loads(output.decode("ascii"))
     # pip's get_scheme: historically a special path for headers in virtual environments
     paths["headers"] = os.path.join(prefix, "include", "site", "python" + version)
     return InstallPaths(python, version, tag, launchers, paths)
@@ -82,9 +82,9 @@ def install_wheels(wheels, where, pip, requested=(), compiling=True, jobs=0, byt
     """
     (template, alone), names = _read_script_template(pip), set(requested)
     ready = dict(bytecode or {}) if compiling else {}
-    placings = [_WheelInstallation(one, where, one.name in names, compiling, ready.get(one.name)) for one in wheels]
+    placings = [_WheelInstallation(wheel, where, wheel.name in names, compiling, ready.get(wheel.name)) for wheel in wheels]
     # The largest wheels first, so that all processes end together. The end of the list is taken first.
-    tasks = [(one, task) for one in sorted(placings, key=lambda one: one.cost) for task in reversed(one.tasks)]
+    tasks = [(placing, task) for placing in sorted(placings, key=lambda placing: placing.cost) for task in reversed(placing.tasks)]
     answers, waiting = queue.Queue(), len(tasks)  # type: queue.Queue[Tuple[_WheelInstallation, Any]], int
     workers = [_Worker(where.python, alone, tasks, answers) for _ in range(min(jobs or _count_cores(), waiting))]
     try:
@@ -103,10 +103,10 @@ class _WheelInstallation:
     def __init__(self, wheel, where, requested, compiling, ready):
         # type: (CheckedWheel, InstallPaths, bool, bool, Optional[CheckedWheel]) -> None
         self.wheel, self.paths, self.is_requested, self.bytecode_path = wheel, where, requested, ready.path if ready else None
-        codes = {one.name[:-1]: (one[:7], one.digest) for one in ready.members} if ready else {}
+        codes = {member.name[:-1]: (member[:7], member.digest) for member in ready.members} if ready else {}
         self.failure = None  # type: Optional[Tuple[str, Dict[str, Any]]]
         folders = dict(where.schemes, headers=os.path.join(where.schemes["headers"], wheel.name))
-        self.site_packages = folders[next(one.scheme for one in wheel.members if one.name == wheel.dist_info + "/RECORD")]
+        self.site_packages = folders[next(member.scheme for member in wheel.members if member.name == wheel.dist_info + "/RECORD")]
         self.record_names = {}  # type: Dict[str, str]  # name in the wheel -> in RECORD
         self.rewritten_rows = {}  # type: Dict[str, Tuple[str, int]]
         self.bytecode_names = {}  # type: Dict[str, str]  # name in the wheel -> of its bytecode in RECORD
@@ -140,10 +140,10 @@ class _WheelInstallation:
         same_disk = os.path.splitdrive(path)[0].lower() == os.path.splitdrive(self.site_packages)[0].lower()
         return (os.path.relpath(path, self.site_packages) if same_disk else path).replace(os.sep, "/")
 
-    def add_answer(self, why, changed, uncompiled):
+    def add_answer(self, reason, changed, uncompiled):
         # type: (Optional[Tuple[str, Dict[str, Any]]], Dict[str, Tuple[str, int]], List[str]) -> bool
         """Take the answer to one task; whether it was the last."""
-        self.failure, self.pending_tasks = self.failure or why, self.pending_tasks - 1
+        self.failure, self.pending_tasks = self.failure or reason, self.pending_tasks - 1
         self.rewritten_rows.update(changed)
         for name in uncompiled:
             self.bytecode_names.pop(name, None)
@@ -165,28 +165,28 @@ class _WheelInstallation:
                 if row:
                     new = self.record_names.pop(row[0], row[0])
                     rows.append((new, *map(str, self.rewritten_rows.get(row[0], row[1:]))))
-            rows += [(one, "", "") for one in (*self.record_names.values(), *self.bytecode_names.values())]
+            rows += [(path, "", "") for path in (*self.record_names.values(), *self.bytecode_names.values())]
             out = io.StringIO()
             csv.writer(out).writerows(sorted(rows))
             path = os.path.join(self.site_packages, self.wheel.dist_info, "RECORD")
             _write_file(path, out.getvalue().encode("utf-8"))
-        except OSError as why:
-            facts = text("{file}: {why}", file=path, why=why.strerror or why)
+        except OSError as failure:
+            facts = text("{file}: {why}", file=path, why=failure.strerror or failure)
             return error("not-placed", self.wheel.name, _FAILED_SENTENCE, _ADVICE, why=facts)
         return None
 
     def _generate_files(self, template, pip):  # type: (str, CheckedWheel) -> Iterator[Tuple[str, bytes, bool]]
         for graphical in (False, True):
-            commands = {one: reference for one, reference, gui in self.wheel.scripts if gui is graphical}
-            for own, form in (("pip", "pip%s"), ("easy_install", "easy_install-%s")) if not graphical else ():
-                reference = commands.get(own)  # pip writes these for the Python it runs with, not as the wheel says
+            commands = {command: reference for command, reference, gui in self.wheel.scripts if gui is graphical}
+            for project, form in (("pip", "pip%s"), ("easy_install", "easy_install-%s")) if not graphical else ():
+                reference = commands.get(project)  # pip writes these for the Python it runs with, not as the wheel says
                 if reference:
-                    old = [one for one in commands if re.match(r"%s(-?\d+(\.\d+)?)?\Z" % own, one)]
-                    for one in old:
-                        del commands[one]
+                    old = [command for command in commands if re.match(r"%s(-?\d+(\.\d+)?)?\Z" % project, command)]
+                    for path in old:
+                        del commands[path]
                     version = self.paths.version
-                    commands.update({own: reference, form % version: reference})
-                    if own == "pip":
+                    commands.update({project: reference, form % version: reference})
+                    if project == "pip":
                         commands["pip" + version.partition(".")[0]] = reference
             for command, reference in commands.items():
                 yield self._generate_script(command, reference, graphical, template, pip)
@@ -226,7 +226,7 @@ def _write_file(path, content, script=False):  # type: (str, bytes, bool) -> Non
 
 def _read_member(wheel, name):  # type: (CheckedWheel, str) -> bytes
     with open(wheel.path, "rb", buffering=0) as source:
-        return b"".join(b"".join(unpack_entry(source, one, one.digest)) for one in wheel.members if one.name == name)
+        return b"".join(b"".join(unpack_entry(source, member, member.digest)) for member in wheel.members if member.name == name)
 
 
 def _read_script_template(pip):  # type: (CheckedWheel) -> Tuple[str, bool]
@@ -235,9 +235,9 @@ def _read_script_template(pip):  # type: (CheckedWheel) -> Tuple[str, bool]
     for name in ("pip/_internal/operations/install/wheel.py", "pip/_vendor/distlib/scripts.py"):
         source = _read_member(pip, name).decode("utf-8").replace("\r\n", "\n")
         alone = alone or "BlockedImportError" in source
-        found = re.search(r"(?is)\bscript_template = (?:textwrap\.dedent\()?(r?(\"\"\"|\'\'\').*?\2)", source)
-        if found:
-            return textwrap.dedent(str(ast.literal_eval(found.group(1)))), alone
+        match = re.search(r"(?is)\bscript_template = (?:textwrap\.dedent\()?(r?(\"\"\"|\'\'\').*?\2)", source)
+        if match:
+            return textwrap.dedent(str(ast.literal_eval(match.group(1)))), alone
     raise InstallError(error("unknown-pip", pip.filename, "{subject} has no text for scripts that is known here."))
 
 
@@ -260,11 +260,11 @@ class _Worker:
                 placing, members = self.tasks.pop()
             except IndexError:
                 return
-            names = [one[-1] for one in members]
+            names = [member[-1] for member in members]
             try:
-                task = placing.wheel.path, placing.bytecode_path, [one[:-1] for one in members]
-                why, changed, uncompiled = self._send_task(task)
-                answer = why, {names[at]: one for at, one in changed.items()}, [names[at] for at in uncompiled]
+                task = placing.wheel.path, placing.bytecode_path, [member[:-1] for member in members]
+                reason, changed, uncompiled = self._send_task(task)
+                answer = reason, {names[at]: path for at, path in changed.items()}, [names[at] for at in uncompiled]
             except (OSError, EOFError, ValueError, pickle.UnpicklingError):
                 self._kill_process()  # the next task starts another one
                 answer = tuple(text("a process ended before its work was done")), {}, []

@@ -29,29 +29,29 @@ def read_json(path):  # type: (str) -> Dict[str, Any]
     """An object that write_json wrote; empty where there is none. A file that is not whole is an error."""
     try:
         with open(path, encoding="utf-8") as source:
-            found = json.load(source)
+            document = json.load(source)
     except FileNotFoundError:
         return {}
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        document = None
+    if not isinstance(document, dict):
         raise ComputerError(error(
             "state-unreadable", path, "{subject} is not as offlinepack wrote it.", "Restore it, or move it away."))
-    return found
+    return document
 
 
 def write_json(path, value):  # type: (str, Any) -> None
     """Whole or not at all, and on disk when this returns."""
-    beside = path + ".new"
+    temporary = path + ".new"
     try:
-        with open(beside, "w", encoding="utf-8") as out:
+        with open(temporary, "w", encoding="utf-8") as out:
             json.dump(value, out, indent=1)
             out.write("\n")
             out.flush()
             os.fsync(out.fileno())
-        os.replace(beside, path)
+        os.replace(temporary, path)
     except BaseException:
-        remove_path(beside)
+        remove_path(temporary)
         raise
 
 
@@ -105,10 +105,10 @@ def sync_in_background(folder):  # type: (str) -> Iterator[None]
 
 def list_tree(root):  # type: (str) -> List[str]
     """Every file, link and folder below, as relative paths."""
-    found = []
+    results = []
     for folder, folders, files in os.walk(root):
-        found += [os.path.relpath(os.path.join(folder, name), root) for name in folders + files]
-    return sorted(found)
+        results += [os.path.relpath(os.path.join(folder, name), root) for name in folders + files]
+    return sorted(results)
 
 
 def hash_small_file(path):  # type: (str) -> str
@@ -131,10 +131,10 @@ def format_size(count):  # type: (float) -> str
 
 def write_file_atomically(path: Path, data: bytes) -> None:
     """The file with these bytes, or the file that was there before."""
-    beside = path.with_name(f".{path.name}.part")
+    temporary = path.with_name(f".{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        beside.write_bytes(data)
-        beside.replace(path)
+        temporary.write_bytes(data)
+        temporary.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

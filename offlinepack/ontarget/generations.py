@@ -53,8 +53,8 @@ class EnvironmentLocation(NamedTuple):
     def current_generation(self):  # type: () -> Optional[str]
         """The generation that the link leads to; of a foreign environment, what state.json says."""
         if self.is_foreign:
-            found = read_json(self.get_path("state.json")).get("current")
-            return found if isinstance(found, str) else None
+            current = read_json(self.get_path("state.json")).get("current")
+            return current if isinstance(current, str) else None
         leads = os.path.realpath(self.venv) if is_link(self.venv) else ""
         return os.path.basename(leads) if os.path.dirname(leads) == os.path.realpath(self.generations_dir) else None
 
@@ -81,10 +81,10 @@ def locate_environment(path):  # type: (str) -> EnvironmentLocation
 
 def compute_generation_id(manifest, target, python, options):  # type: (Manifest, TargetPlan, str, Mapping[str, Any]) -> str
     """12 hex digits of the digest of what is installed, so that the same command finds the same folder again."""
-    hashes = {one.path: one.sha256 for one in manifest.files}
-    what = [[one.name, one.version, hashes[one.file], one.requested] for one in target.install]
-    tools = [[one.name, one.version, hashes[one.file]] for one in target.tools]
-    plain = json.dumps([what, tools, target.facts.implementation, python, dict(options)], sort_keys=True)
+    hashes = {file.path: file.sha256 for file in manifest.files}
+    identity = [[distribution.name, distribution.version, hashes[distribution.file], distribution.requested] for distribution in target.install]
+    tools = [[tool.name, tool.version, hashes[tool.file]] for tool in target.tools]
+    plain = json.dumps([identity, tools, target.facts.implementation, python, dict(options)], sort_keys=True)
     return hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
@@ -94,7 +94,7 @@ def lock_environment(place):  # type: (EnvironmentLocation) -> Iterator[int]
     os.makedirs(place.generations_dir, exist_ok=True)
     handle = os.open(place.get_path("lock"), os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        for left in range(_LOCK_ATTEMPTS, -1, -1):
+        for attempt in range(_LOCK_ATTEMPTS, -1, -1):
             try:
                 if fcntl:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -105,7 +105,7 @@ def lock_environment(place):  # type: (EnvironmentLocation) -> Iterator[int]
             except OSError as refused:
                 if refused.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
                     raise
-                if not left:
+                if not attempt:
                     raise ComputerError(_make_locked_finding(place, handle))
                 time.sleep(0.1)
         os.lseek(handle, 0, os.SEEK_SET)
@@ -168,18 +168,18 @@ def switch_generation(place, generation):  # type: (EnvironmentLocation, str) ->
 def find_processes(place):  # type: (EnvironmentLocation) -> List[Tuple[int, str, Set[str]]]
     """Live processes that use this environment: id, name, the generations that their program, files or folder show."""
     pattern = b"(?:%s)/([0-9a-f]{12})(?=[/\\s\0]|$)" % b"|".join(
-        re.escape(os.fsencode(one)) for one in {place.generations_dir, os.path.realpath(place.generations_dir)}
+        re.escape(os.fsencode(folder)) for folder in {place.generations_dir, os.path.realpath(place.generations_dir)}
     )
-    found = []
-    for pid in sorted((int(one) for one in (os.listdir("/proc") if os.path.isdir("/proc") else []) if one.isdigit())):
-        seen = [_read_proc_file(pid, "cmdline"), _read_proc_file(pid, "maps")]
+    processes = []
+    for pid in sorted((int(name) for name in (os.listdir("/proc") if os.path.isdir("/proc") else []) if name.isdigit())):
+        contents = [_read_proc_file(pid, "cmdline"), _read_proc_file(pid, "maps")]
         for link in ("exe", "cwd"):
             with contextlib.suppress(OSError):
-                seen.append(os.fsencode(os.readlink("/proc/%d/%s" % (pid, link))))
-        shown = {one.decode("ascii") for one in re.findall(pattern, b"\n".join(seen))}
-        if pid not in (os.getpid(), os.getppid()) and (shown or seen[0].startswith(os.fsencode(place.venv) + b"/")):
-            found.append((pid, _read_proc_file(pid, "comm").decode("utf-8", "replace").strip(), shown))
-    return found
+                contents.append(os.fsencode(os.readlink("/proc/%d/%s" % (pid, link))))
+        shown = {match.decode("ascii") for match in re.findall(pattern, b"\n".join(contents))}
+        if pid not in (os.getpid(), os.getppid()) and (shown or contents[0].startswith(os.fsencode(place.venv) + b"/")):
+            processes.append((pid, _read_proc_file(pid, "comm").decode("utf-8", "replace").strip(), shown))
+    return processes
 
 
 def _read_proc_file(pid, name):  # type: (int, str) -> bytes
@@ -191,14 +191,14 @@ def _read_proc_file(pid, name):  # type: (int, str) -> bytes
 
 def prune_generations(place, keep):  # type: (EnvironmentLocation, Iterable[Optional[str]]) -> List[Finding]
     """Remove every generation but these and those that a live process uses; what could not be removed is a note."""
-    used = {one for _, _, shown in find_processes(place) for one in shown}
-    found = []
+    used = {generation for _, _, shown in find_processes(place) for generation in shown}
+    findings = []
     for name in sorted(os.listdir(place.generations_dir)):
         if _GENERATION_ID.match(name) and name not in keep and name not in used:
             try:
                 remove_path(place.get_path(name))
             except OSError as refused:
-                found.append(note(
+                findings.append(note(
                     "not-pruned", place.get_path(name), "{subject} could not be removed: {reason}.",
                     reason=refused.strerror))
-    return found
+    return findings

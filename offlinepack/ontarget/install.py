@@ -25,11 +25,11 @@ def main(argv):
     if sys.version_info < (3, 6):
         _say("This is Python %d.%d; 3.6 or newer is needed. Try sh install.sh." % sys.version_info[:2])
         return _say("需要 Python 3.6 或更新版本。请改用 sh install.sh，它会自动查找。", 10)
-    here, bundle = os.path.dirname(os.path.abspath(__file__)), None
+    folder, bundle = os.path.dirname(os.path.abspath(__file__)), None
     if not (sys.flags.isolated and sys.flags.dont_write_bytecode):
         if argv[:1] == ["--restarted"] or not sys.executable:
             return _say("This Python cannot be started isolated (-I -B). 这个 Python 无法以 -I -B 隔离启动。", 10)
-        start = here if os.path.isfile(here) else os.path.abspath(__file__)
+        start = folder if os.path.isfile(folder) else os.path.abspath(__file__)
         command = [sys.executable, "-I", "-B", start, "--restarted"] + argv
         if os.name != "nt":
             os.execv(sys.executable, command)
@@ -37,21 +37,21 @@ def main(argv):
 
         return subprocess.call(command)
     argv = argv[argv[:1] == ["--restarted"] :]
-    if os.path.basename(here) == "ontarget" and argv[:1] == ["--bundle"]:
-        listed = [(None, name) for name in os.listdir(here) if name.endswith((".py", ".json"))]
+    if os.path.basename(folder) == "ontarget" and argv[:1] == ["--bundle"]:
+        listed = [(None, name) for name in os.listdir(folder) if name.endswith((".py", ".json"))]
         bundle, argv = os.path.abspath(argv[1]), argv[2:]
-        sys.meta_path.insert(0, _Sources(here, listed))
-    elif not os.path.isfile(here):  # else it is offlinepack.pyz, from which Python imports by itself
-        bundle, sums = here, os.path.join(here, "SHA256SUMS")
+        sys.meta_path.insert(0, _Sources(folder, listed))
+    elif not os.path.isfile(folder):  # else it is offlinepack.pyz, from which Python imports by itself
+        bundle, sums = folder, os.path.join(folder, "SHA256SUMS")
         try:
             if not os.path.isfile(sums):
                 raise ValueError("SHA256SUMS")  # a pipe of that name would be waited for
             with io.open(sums, encoding="utf-8") as source:
                 listed = re.findall(r"^([0-9a-f]{64})  ontarget/(\w[\w.]*)$", source.read(1 << 24), re.M)
-            sys.meta_path.insert(0, _Sources(os.path.join(here, "ontarget"), listed))
-        except (EnvironmentError, ValueError) as why:
-            _say("The bundle is damaged or not complete (%s). Copy it again from where it was made." % why)
-            return _say("安装包已损坏或不完整（%s）。请从制作处重新拷贝。" % why, 7 if os.path.isfile(sums) else 9)
+            sys.meta_path.insert(0, _Sources(os.path.join(folder, "ontarget"), listed))
+        except (EnvironmentError, ValueError) as failure:
+            _say("The bundle is damaged or not complete (%s). Copy it again from where it was made." % failure)
+            return _say("安装包已损坏或不完整（%s）。请从制作处重新拷贝。" % failure, 7 if os.path.isfile(sums) else 9)
     from ontarget.command import main as install
 
     return install(argv, bundle)

@@ -41,8 +41,8 @@ def collect_facts():  # type: () -> Dict[str, Any]
     # Debian's distutils and ensurepip are packages of their own; an empty folder may be there without them.
     files = {"venv": "__init__.py", "ensurepip": "__init__.py", "distutils": "core.py"}
     has = {name: os.path.isfile(os.path.join(library, name, files[name])) for name in sorted(files)}
-    own, asked = sys.implementation.version, ("machine", "python_implementation", "release", "system", "version")
-    serial = "" if own.releaselevel == "final" else "%.1s%d" % (own.releaselevel, own.serial)
+    version, fields = sys.implementation.version, ("machine", "python_implementation", "release", "system", "version")
+    serial = "" if version.releaselevel == "final" else "%.1s%d" % (version.releaselevel, version.serial)
     return {
         "implementation": sys.implementation.name,
         "python": "%d.%d.%d" % sys.version_info[:3],
@@ -60,12 +60,12 @@ def collect_facts():  # type: () -> Dict[str, Any]
         "externally_managed": os.path.isfile(os.path.join(library, "EXTERNALLY-MANAGED")),
         "marker_environment": {
             "implementation_name": sys.implementation.name,
-            "implementation_version": "%d.%d.%d" % own[:3] + serial,
+            "implementation_version": "%d.%d.%d" % version[:3] + serial,
             "os_name": os.name,
             "python_full_version": platform.python_version(),
             "python_version": "%d.%d" % sys.version_info[:2],
             "sys_platform": sys.platform,
-            **{"platform_" + one: getattr(platform, one)() for one in asked},
+            **{"platform_" + field: getattr(platform, field)() for field in fields},
         },
     }
 
@@ -82,8 +82,8 @@ def _detect_machine(system):  # type: (str) -> str
 def _detect_macos_version():  # type: () -> str
     version = platform.mac_ver()[0]
     if version.startswith("10.16"):  # what a Python that was built against an older SDK is told
-        told = [sys.executable, "-c", "import platform; print(platform.mac_ver()[0])"]
-        version = _run_program(told, SYSTEM_VERSION_COMPAT="0")
+        command = [sys.executable, "-c", "import platform; print(platform.mac_ver()[0])"]
+        version = _run_program(command, SYSTEM_VERSION_COMPAT="0")
     return ".".join((version.strip().split(".") + ["0"])[:2])
 
 
@@ -109,58 +109,58 @@ def _detect_libc():  # type: () -> Tuple[Optional[str], Optional[str]]
 
 
 def _find_first(pattern, words):  # type: (str, str) -> Optional[str]
-    found = re.search(pattern, words)
-    return found.group(1) if found else None
+    match = re.search(pattern, words)
+    return match.group(1) if match else None
 
 
 def _run_program(command, **environment):  # type: (List[str], str) -> str
     """What a program says on either stream; '' where it cannot be run."""
-    told = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}  # type: Dict[str, Any]
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}  # type: Dict[str, Any]
     try:
-        said = subprocess.run(command, env=dict(os.environ, **environment), timeout=10, **told).stdout  # type: bytes
+        output = subprocess.run(command, env=dict(os.environ, **environment), timeout=10, **streams).stdout  # type: bytes
     except (OSError, subprocess.SubprocessError):
         return ""
-    return said.decode("utf-8", "replace")
+    return output.decode("utf-8", "replace")
 
 
-def probe_machine(known):  # type: (Dict[str, Any]) -> Dict[str, Any]
+def probe_machine(facts):  # type: (Dict[str, Any]) -> Dict[str, Any]
     """The machine besides: its names, what its loader finds, free bytes on disk, and pip's own list of tags."""
-    libraries, name = find_libraries(known), _read_os_release().get("PRETTY_NAME") or platform.platform()
-    told = dict(dict({"schema": 1}, **known), system=name, sonames=sorted(libraries), symbols=_find_symbol_versions(libraries))
+    libraries, name = find_libraries(facts), _read_os_release().get("PRETTY_NAME") or platform.platform()
+    answer = dict(dict({"schema": 1}, **facts), system=name, sonames=sorted(libraries), symbols=_find_symbol_versions(libraries))
     places = {"prefix": sys.prefix, "home": os.path.expanduser("~"), "here": os.curdir}
-    told["spoken"] = suggest_target(known)
-    told["disk_free"] = {name: shutil.disk_usage(path).free for name, path in places.items() if os.path.isdir(path)}
+    answer["spoken"] = suggest_target(facts)
+    answer["disk_free"] = {name: shutil.disk_usage(path).free for name, path in places.items() if os.path.isdir(path)}
     try:
         place, inside = importlib.util.find_spec("pip"), "_internal/utils/compatibility_tags.py"
         # before 20.1 it has no such module, and takes a second to say so
         if place and os.path.isfile(os.path.join(os.path.dirname(place.origin or ""), inside)):
             tags = importlib.import_module("pip._internal.utils.compatibility_tags").get_supported()
-            told["compatible_tags"] = [str(one) for one in tags]
+            answer["compatible_tags"] = [str(tag) for tag in tags]
     except Exception:  # a pip with other insides: the tags follow from the facts
         pass
-    return told
+    return answer
 
 
-def find_libraries(known):  # type: (Dict[str, Any]) -> Dict[str, str]
+def find_libraries(facts):  # type: (Dict[str, Any]) -> Dict[str, str]
     """soname -> path, for this process's machine alone; of Windows the runtimes of its C and C++ compilers."""
-    found = {}  # type: Dict[str, str]
-    wanted = {"x86_64": "x86-64", "aarch64": "AArch64", "armv7l": "hard-float"}.get(known["machine"], "")
-    for ldconfig in ("/sbin/ldconfig", "/usr/sbin/ldconfig", "ldconfig") if known["libc"] == "glibc" else ():
+    libraries = {}  # type: Dict[str, str]
+    machine_label = {"x86_64": "x86-64", "aarch64": "AArch64", "armv7l": "hard-float"}.get(facts["machine"], "")
+    for ldconfig in ("/sbin/ldconfig", "/usr/sbin/ldconfig", "ldconfig") if facts["libc"] == "glibc" else ():
         for name, flags, path in re.findall(r"\t(\S+) \((libc6[^)]*)\) => (\S+)", _run_program([ldconfig, "-p"])):
-            if wanted in flags and (known["bits"] == 64 or not re.search("64|x32", flags)):
-                found.setdefault(name, path)
-        if found:
-            return found
+            if machine_label in flags and (facts["bits"] == 64 or not re.search("64|x32", flags)):
+                libraries.setdefault(name, path)
+        if libraries:
+            return libraries
     pattern, folders = r"[^/]+\.so(\.[\d.]+)?\Z", ["/lib", "/usr/local/lib", "/usr/lib", "/lib64", "/usr/lib64"]
     folders.append("/usr/lib/%s" % (sysconfig.get_config_var("MULTIARCH") or ""))
-    if known["os"] == "windows":
+    if facts["os"] == "windows":
         pattern = r"(?i)(vcruntime|msvcp|concrt|vcomp|ucrtbase).*\.dll\Z"
         folders = [os.path.expandvars(r"%SystemRoot%\System32")]
     for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":") + folders:
         for name in os.listdir(folder) if os.path.isdir(folder) else ():
             if re.match(pattern, name):
-                found.setdefault(name, os.path.join(folder, name))
-    return found
+                libraries.setdefault(name, os.path.join(folder, name))
+    return libraries
 
 
 def _find_symbol_versions(libraries):  # type: (Dict[str, str]) -> Dict[str, str]
@@ -182,34 +182,34 @@ def _read_os_release():  # type: () -> Dict[str, str]
         return {}
 
 
-def suggest_target(known):  # type: (Dict[str, Any]) -> str
+def suggest_target(facts):  # type: (Dict[str, Any]) -> str
     """The shortest --target that means this machine: rhel8:3.11, else cp311-manylinux_2_28_x86_64."""
-    short = {"cpython": "", "pypy": "pp"}.get(known["implementation"], known["implementation"])
-    xy = short + ".".join(known["python"].split(".")[:2]) + ("t" if known["free_threaded"] else "")
-    level = [int(one) for one in (known["libc_version"] or known["macos_version"] or "0.0").split(".")]
+    short = {"cpython": "", "pypy": "pp"}.get(facts["implementation"], facts["implementation"])
+    xy = short + ".".join(facts["python"].split(".")[:2]) + ("t" if facts["free_threaded"] else "")
+    level = [int(part) for part in (facts["libc_version"] or facts["macos_version"] or "0.0").split(".")]
     kind, release = _read_os_release().get("ID", "").lower(), _read_os_release().get("VERSION_ID", "")
     name = _OS_IDS.get(kind, kind) + (_find_first(r"([\d.]+)", release) or "")
     while name not in _MINIMUM_LIBC and "." in name:  # rhel8.9 is rhel8
         name = name.rpartition(".")[0]
-    if known["os"] != "linux":
-        name = known["os"] + (str(level[0]) if level[0] else "")
-    if level[0] == 10 or (known["os"] == "linux" and level[1] < _MINIMUM_LIBC.get(name, 1000)):
-        kind = {"glibc": "manylinux", "musl": "musllinux"}.get(known["libc"], "macosx")
+    if facts["os"] != "linux":
+        name = facts["os"] + (str(level[0]) if level[0] else "")
+    if level[0] == 10 or (facts["os"] == "linux" and level[1] < _MINIMUM_LIBC.get(name, 1000)):
+        kind = {"glibc": "manylinux", "musl": "musllinux"}.get(facts["libc"], "macosx")
         nodot = (short or "cp") + xy[len(short) :].replace(".", "")
-        return "%s-%s_%d_%d_%s" % (nodot, kind, level[0], level[1], known["machine"])
-    usual = {"macos": "arm64", "windows": "amd64"}.get(known["os"], "x86_64")
-    return "%s%s:%s" % (name, "" if known["machine"] == usual else "-" + known["machine"], xy)
+        return "%s-%s_%d_%d_%s" % (nodot, kind, level[0], level[1], facts["machine"])
+    usual = {"macos": "arm64", "windows": "amd64"}.get(facts["os"], "x86_64")
+    return "%s%s:%s" % (name, "" if facts["machine"] == usual else "-" + facts["machine"], xy)
 
 
 def main():  # type: () -> None
     """Tell what is known here as JSON on stdout; on stderr, how to ask for it by word of mouth."""
-    known = collect_facts()
+    facts = collect_facts()
     if "--facts" in sys.argv[1:]:
-        print(json.dumps(known, sort_keys=True))
+        print(json.dumps(facts, sort_keys=True))
     else:
-        told = probe_machine(known)
-        print(json.dumps(told, indent=1), flush=True)
-        print("ask for: --target " + told["spoken"], file=sys.stderr)
+        answer = probe_machine(facts)
+        print(json.dumps(answer, indent=1), flush=True)
+        print("ask for: --target " + answer["spoken"], file=sys.stderr)
 
 if __name__ == "__main__":
     main()

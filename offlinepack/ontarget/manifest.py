@@ -128,8 +128,8 @@ class Manifest(NamedTuple):
 
     def list_files(self, target):  # type: (TargetPlan) -> List[File]
         """The tools, wheels and sdists of one target; tools first, then in install order."""
-        listed = {one.path: one for one in self.files}
-        return [listed[one.file] for one in target.tools] + [listed[one.file] for one in target.install]
+        listed = {file.path: file for file in self.files}
+        return [listed[tool.file] for tool in target.tools] + [listed[distribution.file] for distribution in target.install]
 
 
 def hash_file(path, buffer=1 << 20):  # type: (Any, int) -> Tuple[int, str]
@@ -154,12 +154,12 @@ def _to_plain(value):  # type: (Any) -> Any
         no_record = isinstance(value, File) and value.record_sha256 is None
         keys = [key for key in value._fields if not (no_record and key in _RECORD_SHAPE)]
         return {key: _to_plain(getattr(value, key)) for key in keys}
-    return [_to_plain(one) for one in value] if isinstance(value, tuple) else value
+    return [_to_plain(member) for member in value] if isinstance(value, tuple) else value
 
 
 def format_sums(files):  # type: (Iterable[File]) -> bytes
     """SHA256SUMS as `sha256sum -c` reads it."""
-    return "".join("%s  %s\n" % (one.sha256, one.path) for one in sorted(files) if one.path != SUMS).encode("utf-8")
+    return "".join("%s  %s\n" % (file.sha256, file.path) for file in sorted(files) if file.path != SUMS).encode("utf-8")
 
 
 class _InvalidValueError(Exception):
@@ -180,9 +180,9 @@ def parse_manifest(data):  # type: (bytes) -> Manifest
         plain = json.loads(
             data.decode("utf-8"), object_pairs_hook=_reject_duplicate_keys, parse_float=_parse_whole_number, parse_constant=_parse_whole_number, parse_int=_parse_whole_number
         )
-        found = plain.get("format") if isinstance(plain, dict) else None
-        if isinstance(found, int) and found > FORMAT:
-            raise BundleError(error("format-too-new", MANIFEST, _TOO_NEW, _USE_BUNDLED_INSTALLER, found=found, known=FORMAT))
+        version = plain.get("format") if isinstance(plain, dict) else None
+        if isinstance(version, int) and version > FORMAT:
+            raise BundleError(error("format-too-new", MANIFEST, _TOO_NEW, _USE_BUNDLED_INSTALLER, found=version, known=FORMAT))
         manifest = _check_consistency(_check_value(plain, MANIFEST, Manifest))
     except _InvalidValueError as bad:
         where, expected = bad.args
@@ -232,7 +232,7 @@ _is_path = lambda value: isinstance(value, str) and not find_path_problem(value)
 
 _is_bool = lambda value: isinstance(value, bool)  # noqa: E731
 
-_is_str_mapping = lambda value: isinstance(value, dict) and all(_is_text(one) for pair in value.items() for one in pair)  # noqa: E731
+_is_str_mapping = lambda value: isinstance(value, dict) and all(_is_text(text) for pair in value.items() for text in pair)  # noqa: E731
 
 _TOOL_SHAPE = {"name": _make_matcher(_NAME_PATTERN), "version": _make_matcher(_VERSION_PATTERN), "file": _is_path}  # type: Dict[str, Any]
 
@@ -280,7 +280,7 @@ def _check_value(value, where, shape):  # type: (Any, str, Any) -> Any
     if isinstance(shape, list):
         if not isinstance(value, list):
             raise _InvalidValueError(where, "a list")
-        return tuple(_check_value(one, "%s[%d]" % (where, index), shape[0]) for index, one in enumerate(value))
+        return tuple(_check_value(member, "%s[%d]" % (where, index), shape[0]) for index, member in enumerate(value))
     if shape in _SHAPES:
         keys = _SHAPES[shape]
         if shape is File and isinstance(value, dict) and value.get("kind") in ("wheel", "tool"):
@@ -295,36 +295,36 @@ def _check_value(value, where, shape):  # type: (Any, str, Any) -> Any
 
 def _check_consistency(manifest):  # type: (Manifest) -> Manifest
     """What must hold between the values: paths are distinct, what a target installs is listed."""
-    paths = [one.path for one in manifest.files]
+    paths = [file.path for file in manifest.files]
     names = [fold_path(path) for path in (MANIFEST, *SIGNATURES, *paths)]
     parents = set(names).intersection(name[:at] for name in names for at, sign in enumerate(name) if sign == "/")
     if len(set(names)) != len(names) or parents:
-        twice = min(parents or [one for one, count in Counter(names).items() if count > 1])
+        twice = min(parents or [name for name, count in Counter(names).items() if count > 1])
         raise _InvalidValueError("files, " + twice, "each path once, also where case is ignored, and not as a folder too")
     if paths != sorted(paths):
         raise _InvalidValueError("files", "the paths in order")
     tags = [target.tag for target in manifest.targets]
     if not 0 < len(tags) < 1000 or len(set(tags)) != len(tags):
         raise _InvalidValueError("targets", "one to 999, and each tag once")
-    kinds = {one.path: one.kind for one in manifest.files}
+    kinds = {file.path: file.kind for file in manifest.files}
     for target in manifest.targets:
-        here, facts = "targets, %s" % target.tag, target.facts
+        where, facts = "targets, %s" % target.tag, target.facts
         if (facts.os == "linux") != bool(facts.libc and facts.libc_version):
-            raise _InvalidValueError(here, "libc and its version on Linux, and there only")
-        installed = {one.name for one in target.install}
+            raise _InvalidValueError(where, "libc and its version on Linux, and there only")
+        installed = {distribution.name for distribution in target.install}
         if len(installed) != len(target.install) or not installed:
-            raise _InvalidValueError(here, "one distribution at least, and each once")
-        for one in target.install:
-            if kinds.get(one.file) not in ("wheel", "sdist"):
-                raise _InvalidValueError("%s, %s" % (here, one.name), "a file that is listed as wheel or sdist")
-            if not installed.issuperset(one.requires):
-                raise _InvalidValueError("%s, %s" % (here, one.name), "in requires only what is installed too")
+            raise _InvalidValueError(where, "one distribution at least, and each once")
+        for distribution in target.install:
+            if kinds.get(distribution.file) not in ("wheel", "sdist"):
+                raise _InvalidValueError("%s, %s" % (where, distribution.name), "a file that is listed as wheel or sdist")
+            if not installed.issuperset(distribution.requires):
+                raise _InvalidValueError("%s, %s" % (where, distribution.name), "in requires only what is installed too")
         for tool in target.tools:
             if kinds.get(tool.file) not in ("wheel", "tool", "sdist"):
-                raise _InvalidValueError("%s, %s" % (here, tool.name), "a file that is listed as tool or wheel or sdist")
+                raise _InvalidValueError("%s, %s" % (where, tool.name), "a file that is listed as tool or wheel or sdist")
         if target.python and kinds.get(target.python.file) != "python":
-            raise _InvalidValueError("%s, python" % here, "a file that is listed as python")
-    planned = {one.file for target in manifest.targets for one in target.install + target.tools}
+            raise _InvalidValueError("%s, python" % where, "a file that is listed as python")
+    planned = {step.file for target in manifest.targets for step in target.install + target.tools}
     planned.update(target.python.file for target in manifest.targets if target.python)
     idle = [path for path in paths if kinds[path] in ("wheel", "sdist", "tool", "python") and path not in planned]
     if idle:

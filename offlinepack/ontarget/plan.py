@@ -49,15 +49,15 @@ def check_machine(work, room):  # type: (InstallPlan, DiskUsage) -> List[Finding
     """What this machine should be told; an error where it, or this environment, cannot take so much, or this bundle."""
     if work.generation_id in read_state(work)["generations"] and not work.options.force:  # what it takes it has taken
         room = DiskUsage(0, 0, 0, 0, room.spare_bytes - SPARE_BYTES)
-    found = run_preflight(work.location, room, work.selection.facts, work.target.needs, work.options.engine or "auto")
-    broken = any(one.level == "error" and one.code in MACHINE_CODES for one in found)
-    return raise_on_errors(MachineError if broken else ComputerError, found)
+    findings = run_preflight(work.location, room, work.selection.facts, work.target.needs, work.options.engine or "auto")
+    broken = any(finding.level == "error" and finding.code in MACHINE_CODES for finding in findings)
+    return raise_on_errors(MachineError if broken else ComputerError, findings)
 
 
 def _choose_location(options, manifest):  # type: (Any, Manifest) -> EnvironmentLocation
     place = locate_environment(options.venv or manifest.install_to or os.environ.get("VIRTUAL_ENV") or ".venv")
-    above = os.path.join(os.path.realpath(os.path.dirname(place.venv)), "")
-    if above.startswith(os.path.join(os.path.realpath(options.folder), "")):
+    parent = os.path.join(os.path.realpath(os.path.dirname(place.venv)), "")
+    if parent.startswith(os.path.join(os.path.realpath(options.folder), "")):
         raise UsageError(error(
             "inside-bundle", place.venv, "{subject} lies inside the bundle.", "Choose another place with --venv."))
     return place
@@ -79,14 +79,14 @@ def _find_candidates(options, place, allowed):
 
 def read_state(work):  # type: (InstallPlan) -> Dict[str, Any]
     """The state of the place; a bundle older than the newest that it has seen is refused."""
-    state, own = load_state(work.location), work.manifest.sequence
-    seen = state["sequences"].get(work.manifest.name)
-    older = seen is not None and (own is None or own < seen)
+    state, sequence = load_state(work.location), work.manifest.sequence
+    highest = state["sequences"].get(work.manifest.name)
+    older = highest is not None and (sequence is None or sequence < highest)
     if older and state["current"] != work.generation_id and not work.options.allow_downgrade:
         raise PolicyError(error(
             "downgrade", work.title, "{subject} has sequence {own}; this environment has seen {seen}.",
             "rollback goes back to the release before; --allow-downgrade installs this one all the same.",
-            own="-" if own is None else own, seen=seen))
+            own="-" if sequence is None else sequence, seen=highest))
     return state
 
 
@@ -114,30 +114,30 @@ class InstallPlan(NamedTuple):
     @property
     def tools(self):  # type: () -> List[Tool]
         """pip; the other tools are what sources are built with, which pip does in environments of their own."""
-        return [one for one in self.target.tools if one.name == "pip"]
+        return [tool for tool in self.target.tools if tool.name == "pip"]
 
     @property
     def distributions(self):  # type: () -> List[Distribution]
         """Every distribution that must be in, pip first; a foreign environment may keep a newer pip of its own."""
-        install = {one.name for one in self.target.install}
-        tools = [Distribution(one.name, one.version, one.file, (), False, None) for one in self.tools]
-        return [one for one in tools if one.name not in install and not self.location.is_foreign] + list(self.target.install)
+        install = {distribution.name for distribution in self.target.install}
+        tools = [Distribution(tool.name, tool.version, tool.file, (), False, None) for tool in self.tools]
+        return [tool for tool in tools if tool.name not in install and not self.location.is_foreign] + list(self.target.install)
 
     @property
     def versions(self):  # type: () -> Dict[str, str]
         """Name -> version of the plan."""
-        return {one.name: one.version for one in self.distributions}
+        return {distribution.name: distribution.version for distribution in self.distributions}
 
     @property
     def hashes(self):  # type: () -> Dict[str, str]
         """Name -> sha256 of its file."""
-        files = {one.path: one.sha256 for one in self.manifest.files}
-        return {one.name: files[one.file] for one in self.distributions}
+        files = {file.path: file.sha256 for file in self.manifest.files}
+        return {distribution.name: files[distribution.file] for distribution in self.distributions}
 
     @property
     def title(self):  # type: () -> str
         """The release as people call it."""
-        return " ".join(one for one in (self.manifest.name, self.manifest.version) if one)
+        return " ".join(part for part in (self.manifest.name, self.manifest.version) if part)
 
     def locate_file(self, file):  # type: (str) -> str
         """Of a file of the bundle."""

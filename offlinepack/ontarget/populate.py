@@ -23,16 +23,16 @@ AUTO_ENGINE = "fast"
 """the engine that --engine auto means"""
 
 
-def populate_environment(work, programs, known, former):
+def populate_environment(work, programs, reusable, former):
     # type: (InstallPlan, ProgramRunner, Mapping[str, Any], Mapping[str, Any]) -> List[Finding]
     """Put all that is missing into the generation; what could not be installed, and what pip check says.
 
     `known`: its record, where it was whole once and may be in use. `former`: that of the release before. Else {}.
     """
     root, options, foreign = work.root, work.options, work.location.is_foreign
-    base = [] if known or foreign else _prepare_environment(work, programs)  # type: List[str]
-    if known and not foreign:
-        work.reporter.print_findings(repair_venv(root, known.get("base", {}), work.selection.facts, programs.run))
+    base = [] if reusable or foreign else _prepare_environment(work, programs)  # type: List[str]
+    if reusable and not foreign:
+        work.reporter.print_findings(repair_venv(root, reusable.get("base", {}), work.selection.facts, programs.run))
     bad = set(work.versions if options.force else find_altered_distributions(root, work.versions))
     if not foreign:
         discard_distributions(root, bad)
@@ -40,28 +40,28 @@ def populate_environment(work, programs, known, former):
         remove_unowned_files(root, base)
     work.reporter.facts["changed"] = foreign
     tries = {}  # type: Dict[str, List[Attempt]]
-    for attempt in _install_missing(work, programs, [one for one in work.distributions if one.name in bad], former if base else {}):
+    for attempt in _install_missing(work, programs, [distribution for distribution in work.distributions if distribution.name in bad], former if base else {}):
         tries.setdefault(attempt.name, []).append(attempt)
         work.reporter.print_progress(len(tries), len(bad))
-    rows = [_make_report_row(work, one, tries.get(one.name, [])) for one in work.distributions if one.name in tries or one.name not in bad]
+    rows = [_make_report_row(work, distribution, tries.get(distribution.name, [])) for distribution in work.distributions if distribution.name in tries or distribution.name not in bad]
     work.reporter.facts["distributions"] = rows
     if any(row["attempts"] > 1 for row in rows):
         _print_attempts(work.reporter, rows)
-    mark_requested(root, {one.name: one.requested for one in work.distributions})
+    mark_requested(root, {distribution.name: distribution.requested for distribution in work.distributions})
     failed = [all_ for all_ in tries.values() if not all_[-1].succeeded]
     if base and any(len(all_) > 1 for all_ in tries.values()):
         remove_unowned_files(root, base)
-    if not options.keep_going and any(is_disk_full(one[-1].log_tail) for one in failed):
-        raise InstallError(*[_make_failure_finding(work, one) for one in failed])
-    return [_make_failure_finding(work, one) for one in failed] or _run_pip_check(work, programs)
+    if not options.keep_going and any(is_disk_full(failure[-1].log_tail) for failure in failed):
+        raise InstallError(*[_make_failure_finding(work, failure) for failure in failed])
+    return [_make_failure_finding(work, failure) for failure in failed] or _run_pip_check(work, programs)
 
 
 def _prepare_environment(work, programs):  # type: (InstallPlan, ProgramRunner) -> List[str]
     """A virtual environment in its final place, new or of an interrupted run: the paths that it consists of."""
     journal, root = work.location.get_path("journal.json"), work.root
-    found = read_json(journal)
-    base = found.get("base", {})
-    if found.get("generation") == work.generation_id and base and hash_contents(root, base) == base:
+    journal_entries = read_json(journal)
+    base = journal_entries.get("base", {})
+    if journal_entries.get("generation") == work.generation_id and base and hash_contents(root, base) == base:
         work.reporter.print_message(text("Going on where the run before stopped."))
         return list(base)
     remove_path(root)
@@ -72,38 +72,38 @@ def _prepare_environment(work, programs):  # type: (InstallPlan, ProgramRunner) 
     return list(base)
 
 
-def _install_missing(work, programs, wanted, former):
+def _install_missing(work, programs, distributions, former):
     # type: (InstallPlan, ProgramRunner, List[Distribution], Mapping[str, Any]) -> Iterator[Attempt]
     """Each attempt at each distribution: linked from the release before, else placed, else by pip."""
     root, options, say = work.root, work.options, work.reporter.print_message
-    python, done = get_interpreter(root), set()  # type: str, Set[str]
+    python, installed = get_interpreter(root), set()  # type: str, Set[str]
     if former:
         files, hashes, before = former["files"], work.hashes, time.time()
-        same = {one.name: one.version for one in wanted if files.get(one.name) == hashes[one.name]}
-        for name, why in reuse_distributions(work.location.get_root(former["generation"]), root, same, former["records"]):
-            if why:
-                say(text("{name} is not taken from the release before: {why}", name=name, why=why))
+        same = {distribution.name: distribution.version for distribution in distributions if files.get(distribution.name) == hashes[distribution.name]}
+        for name, reason in reuse_distributions(work.location.get_root(former["generation"]), root, same, former["records"]):
+            if reason:
+                say(text("{name} is not taken from the release before: {why}", name=name, why=reason))
                 continue
-            done.add(name)
+            installed.add(name)
             yield Attempt(name, True, round(time.time() - before, 2), "", "", "linked")
             before = time.time()
-        if done:
-            say(text("{count} distributions are unchanged and come from the release before.", count=len(done)))
-    wanted = [one for one in wanted if one.name not in done]
-    wheels = [work.wheels[one.file] for one in wanted if one.file in work.wheels]
-    tools = [one for one in work.tools if one.file in work.wheels]
+        if installed:
+            say(text("{count} distributions are unchanged and come from the release before.", count=len(installed)))
+    distributions = [distribution for distribution in distributions if distribution.name not in installed]
+    wheels = [work.wheels[distribution.file] for distribution in distributions if distribution.file in work.wheels]
+    tools = [tool for tool in work.tools if tool.file in work.wheels]
     # what is in use already, or was made by somebody else, has files in the way: pip replaces them
     engine = AUTO_ENGINE if options.engine in (None, "auto") else options.engine
     fast = (engine == "fast" or lacks_distutils(work.selection.facts)) and not work.location.is_foreign
     if fast and wheels and tools and not options.force:
         say(text("{count} distributions, by the fast engine.", count=len(wheels)))
-        requested = [one.name for one in wanted if one.requested]
+        requested = [distribution.name for distribution in distributions if distribution.requested]
         before, compiling = time.time(), not options.no_compile
-        ready = dict(_read_bytecode_wheels(work, wanted)) if compiling else {}
+        ready = dict(_read_bytecode_wheels(work, distributions)) if compiling else {}
         where, jobs = query_install_paths(python), int(options.jobs or 0)
         for wheel, bad in install_wheels(wheels, where, work.wheels[tools[0].file], requested, compiling, jobs, ready):
             if bad is None:
-                done.add(wheel.name)
+                installed.add(wheel.name)
             elif bad.code == "wheel-contents":
                 raise IntegrityError(bad)
             else:
@@ -112,35 +112,35 @@ def _install_missing(work, programs, wanted, former):
             yield Attempt(wheel.name, bad is None, round(time.time() - before, 2), "", bad.render() if bad else "", "fast")
             before = time.time()
     # pip believes what is in a wheel whose hash is right
-    left = [work.wheels[one.file] for one in wanted if one.name not in done and one.file in work.wheels]
-    raise_on_errors(IntegrityError, [bad for wheel in left for bad in check_contents(wheel)])
+    remaining = [work.wheels[distribution.file] for distribution in distributions if distribution.name not in installed and distribution.file in work.wheels]
+    raise_on_errors(IntegrityError, [bad for wheel in remaining for bad in check_contents(wheel)])
     pip = PipEngine(python, root, options.folder, work.manifest, programs, not options.no_compile, False)
     pip = pip._replace(reinstalls=work.location.is_foreign or options.force)
-    wanted = [one for one in wanted if one.name not in done]
+    distributions = [distribution for distribution in distributions if distribution.name not in installed]
     for tool in work.tools:
-        if tool.name in [one.name for one in wanted] or (work.location.is_foreign and lacks_current_tool(root, tool)):
+        if tool.name in [distribution.name for distribution in distributions] or (work.location.is_foreign and lacks_current_tool(root, tool)):
             say(text("{name} {version} goes in first.", name=tool.name, version=tool.version))
             first = pip.install([tool], tool.name, [work.locate_file(tool.file) + "/pip"])
             if not first.succeeded:
                 raise InstallError(_make_failure_finding(work, [first]))
             yield first
-    wanted = [one for one in wanted if one.name not in [tool.name for tool in work.tools]]
-    if wanted:
-        say(text("{count} distributions, by pip.", count=len(wanted)))
-    for attempt in install_in_rounds(pip, wanted):
+    distributions = [distribution for distribution in distributions if distribution.name not in [tool.name for tool in work.tools]]
+    if distributions:
+        say(text("{count} distributions, by pip.", count=len(distributions)))
+    for attempt in install_in_rounds(pip, distributions):
         yield attempt
 
 
-def _read_bytecode_wheels(work, wanted):  # type: (InstallPlan, Iterable[Distribution]) -> Iterator[Tuple[str, CheckedWheel]]
+def _read_bytecode_wheels(work, distributions):  # type: (InstallPlan, Iterable[Distribution]) -> Iterator[Tuple[str, CheckedWheel]]
     """Of these the bytecode that came with the bundle; what is not sound is made here instead."""
-    listed = {one.path: one.sha256 for one in work.manifest.files}
-    for one in wanted:
-        path = make_bytecode_path(work.target.tag, one.file)
+    listed = {file.path: file.sha256 for file in work.manifest.files}
+    for distribution in distributions:
+        path = make_bytecode_path(work.target.tag, distribution.file)
         if path in listed:
             try:
-                yield one.name, read_wheel(work.locate_file(path), sha256=listed[path])
+                yield distribution.name, read_wheel(work.locate_file(path), sha256=listed[path])
             except IntegrityError as bad:
-                work.reporter.print_findings(each._replace(level="note") for each in bad.findings)
+                work.reporter.print_findings(finding._replace(level="note") for finding in bad.findings)
 
 
 def _run_pip_check(work, programs):  # type: (InstallPlan, ProgramRunner) -> List[Finding]
@@ -154,11 +154,11 @@ def _run_pip_check(work, programs):  # type: (InstallPlan, ProgramRunner) -> Lis
         "Have the bundle made again; --keep-going takes it as it is.", log=words)]
 
 
-def _make_report_row(work, one, tries):  # type: (InstallPlan, Distribution, Sequence[Attempt]) -> Dict[str, Any]
+def _make_report_row(work, distribution, tries):  # type: (InstallPlan, Distribution, Sequence[Attempt]) -> Dict[str, Any]
     """One distribution in the report; without tries it was in already."""
-    last = tries[-1] if tries else Attempt(one.name, True, 0, "", "", "kept")
-    seconds = round(sum(each.seconds for each in tries), 2)
-    row = {"name": one.name, "version": one.version, "file": one.file, "sha256": work.hashes[one.name]}
+    last = tries[-1] if tries else Attempt(distribution.name, True, 0, "", "", "kept")
+    seconds = round(sum(trie.seconds for trie in tries), 2)
+    row = {"name": distribution.name, "version": distribution.version, "file": distribution.file, "sha256": work.hashes[distribution.name]}
     state = "installed" if last.succeeded else "failed"
     return dict(row, engine=last.engine, state=state, attempts=len(tries), seconds=seconds, reason=last.log_tail)
 
@@ -175,10 +175,10 @@ def _print_attempts(voice, rows):  # type: (Reporter, Sequence[Mapping[str, Any]
 
 
 def _make_failure_finding(work, tries):  # type: (InstallPlan, Sequence[Attempt]) -> Finding
-    left = text(
+    outcome = text(
         "Nothing was changed; what is in is kept aside, and the same command goes on. --keep-going does without it.")
     if work.options.keep_going or work.location.is_foreign:
-        left = text("The others are in; the same command tries it again.")
+        outcome = text("The others are in; the same command tries it again.")
     return error(
         "not-installed", tries[-1].name, "{subject} could not be installed, attempts: {tries}. The whole log: {file}",
-        "{left}", log=tries[-1].log_tail, tries=len(tries), file=tries[-1].log_path or "-", left=left)
+        "{left}", log=tries[-1].log_tail, tries=len(tries), file=tries[-1].log_path or "-", left=outcome)

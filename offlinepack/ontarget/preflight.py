@@ -57,10 +57,10 @@ def estimate_disk_usage(wheels, sdists, compiled):  # type: (Iterable[Iterable[T
     return DiskUsage(files, bytecode, count + len(folders) * (2 if compiled else 1), longest, SPARE_BYTES)
 
 
-def run_preflight(place, wanted, facts, needs, engine="auto"):
+def run_preflight(place, disk_usage, facts, needs, engine="auto"):
     # type: (EnvironmentLocation, DiskUsage, Mapping[str, Any], Sequence[Need], str) -> List[Finding]
     """Every finding at once. `wanted`: what will be written."""
-    findings = check_permissions(place) + _check_system(place) + _check_disk(place, wanted) + _check_libraries(needs, facts)
+    findings = check_permissions(place) + _check_system(place) + _check_disk(place, disk_usage) + _check_libraries(needs, facts)
     if engine == "pip" and lacks_distutils(facts):
         findings.append(error(
             "no-distutils", facts["executable"], "{subject} has no distutils, without which its pip cannot run.",
@@ -83,37 +83,37 @@ def find_existing_parent(path):  # type: (str) -> str
 
 def check_permissions(place):  # type: (EnvironmentLocation) -> List[Finding]
     """Where this user may not write, and a place where that could be."""
-    found = []
+    findings = []
     folders = [find_existing_parent(place.generations_dir), find_existing_parent(os.path.dirname(place.venv))] + [place.venv] * place.is_foreign
     for path in dict.fromkeys(folders):
         if os.access(path, os.W_OK | os.X_OK):
             continue
         named = os.path.basename(place.venv)
-        others = [os.path.join(os.path.expanduser("~"), named), os.path.join(os.getcwd(), named)]
-        could = [one for one in others if not os.path.lexists(one) and os.access(os.path.dirname(one), os.W_OK)]
+        candidates = [os.path.join(os.path.expanduser("~"), named), os.path.join(os.getcwd(), named)]
+        could = [other for other in candidates if not os.path.lexists(other) and os.access(os.path.dirname(other), os.W_OK)]
         advice = text("Run this as a user who may write there, or choose another place with --venv.")
         if could:
             advice = text(
                 "Run this as a user who may write there, or choose a place that can be: --venv {venv}", venv=could[0])
-        found.append(error("not-writable", path, "{subject} cannot be written by this user.", "{do}", do=advice))
-    return found
+        findings.append(error("not-writable", path, "{subject} cannot be written by this user.", "{do}", do=advice))
+    return findings
 
 
 def _check_system(place):  # type: (EnvironmentLocation) -> List[Finding]
-    found, standing = [], find_existing_parent(place.generations_dir)
+    findings, standing = [], find_existing_parent(place.generations_dir)
     kind = _find_file_system_type(standing)
     if kind in _FAT_TYPES:
-        found.append(error(
+        findings.append(error(
             "fat", standing, "{subject} lies on a {kind} file system, which knows no links and no rights.",
             _CHOOSE_LOCATION, kind=kind))
     if hasattr(os, "statvfs") and os.statvfs(standing).f_flag & getattr(os, "ST_NOEXEC", 8):
-        found.append(error("noexec", standing, "Nothing may be executed at {subject}: it is mounted noexec.", _CHOOSE_LOCATION))
+        findings.append(error("noexec", standing, "Nothing may be executed at {subject}: it is mounted noexec.", _CHOOSE_LOCATION))
     if os.path.exists("/sys/fs/selinux/enforce") and _read_text("/sys/fs/selinux/enforce").strip() == "1":
-        found.append(note(
+        findings.append(note(
             "selinux", place.venv, "SELinux is enforcing.", "If a service is refused: restorecon -R {venv} {beside}",
             venv=place.venv, beside=place.generations_dir))
     if os.path.exists("/run/fapolicyd") or os.path.exists("/var/run/fapolicyd.pid"):
-        found.append(note(
+        findings.append(note(
             "fapolicyd", place.venv, "fapolicyd decides which programs may run here.",
             "Let it trust the new files: fapolicyd-cli --file add {beside}/ && fapolicyd-cli --update",
             beside=place.generations_dir))
@@ -121,12 +121,12 @@ def _check_system(place):  # type: (EnvironmentLocation) -> List[Finding]
         mask = os.umask(0o77)
         os.umask(mask)
         if mask & 0o55:
-            found.append(note(
+            findings.append(note(
                 "umask", place.venv,
                 "The umask is {mask}: other users, a service's among them, will not be able to read {subject}.",
                 "For them: umask 022 before this command; what is there already: chmod -R go+rX {beside}",
                 mask="%03o" % mask, beside=place.generations_dir))
-    return found
+    return findings
 
 _CHOOSE_LOCATION = "Choose another place with --venv."
 
@@ -135,10 +135,10 @@ def _find_file_system_type(path):  # type: (str) -> str
     """The type of the file system that a folder lies on; '' where that is not known."""
     best, kind, path = "", "", os.path.realpath(path)
     for line in _read_text("/proc/self/mounts").splitlines():
-        point, found = (line.split(" ") + ["", ""])[1:3]
+        point, mount_type = (line.split(" ") + ["", ""])[1:3]
         point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m.group(1), 8)), point)
         if (path + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(best):
-            best, kind = point, found
+            best, kind = point, mount_type
     return kind
 
 
@@ -150,16 +150,16 @@ def _read_text(path):  # type: (str) -> str
         return ""
 
 
-def _check_disk(place, wanted):  # type: (EnvironmentLocation, DiskUsage) -> List[Finding]
-    found, standing = [], find_existing_parent(place.generations_dir)
-    need = wanted.file_bytes + wanted.bytecode_bytes + wanted.spare_bytes
+def _check_disk(place, disk_usage):  # type: (EnvironmentLocation, DiskUsage) -> List[Finding]
+    findings, standing = [], find_existing_parent(place.generations_dir)
+    need = disk_usage.file_bytes + disk_usage.bytecode_bytes + disk_usage.spare_bytes
     if os.name == "nt":
         import shutil
 
         free, nodes = shutil.disk_usage(standing).free, 0
-        deepest = len(place.generations_dir) + len("\\0123456789ab\\Lib\\site-packages\\") + wanted.longest_path
+        deepest = len(place.generations_dir) + len("\\0123456789ab\\Lib\\site-packages\\") + disk_usage.longest_path
         if deepest > 259 and not _allows_long_paths():
-            found.append(error(
+            findings.append(error(
                 "path-too-long", place.venv,
                 "The longest path below {subject} would have {deepest} characters; Windows allows 259 here.",
                 "Choose a shorter place with --venv, or allow long paths.", deepest=deepest))
@@ -167,16 +167,16 @@ def _check_disk(place, wanted):  # type: (EnvironmentLocation, DiskUsage) -> Lis
         disk = os.statvfs(standing)
         free, nodes = disk.f_bavail * disk.f_frsize, disk.f_favail if disk.f_files else 0
     if free < need:
-        parts = {"files": format_size(wanted.file_bytes), "compiled": format_size(wanted.bytecode_bytes), "spare": format_size(wanted.spare_bytes)}  # type: Dict[str, Any]
-        found.append(error(
+        parts = {"files": format_size(disk_usage.file_bytes), "compiled": format_size(disk_usage.bytecode_bytes), "spare": format_size(disk_usage.spare_bytes)}  # type: Dict[str, Any]
+        findings.append(error(
             "disk-full", standing,
             "{subject} has {free} free; {need} are needed: {files} of files, {compiled} of bytecode, {spare} besides.",
             "Make room, or choose another place with --venv.", free=format_size(free), need=format_size(need), **parts))
-    if nodes and nodes < wanted.entry_count:
-        found.append(error(
+    if nodes and nodes < disk_usage.entry_count:
+        findings.append(error(
             "no-inodes", standing, "{subject} has room for {nodes} more files; {count} are needed (inodes, df -i).",
-            "Make room, or choose another place with --venv.", nodes=nodes, count=wanted.entry_count))
-    return found
+            "Make room, or choose another place with --venv.", nodes=nodes, count=disk_usage.entry_count))
+    return findings
 
 
 def _allows_long_paths():  # type: () -> bool
@@ -191,27 +191,27 @@ def _allows_long_paths():  # type: () -> bool
 
 def _check_libraries(needs, facts):  # type: (Sequence[Need], Mapping[str, Any]) -> List[Finding]
     """Shared libraries that the system has to bring, as the loader sees them, and the symbol versions in them."""
-    found, known = [], find_libraries(dict(facts)) if needs else {}
-    loaded = _find_loadable(facts["executable"], [one.soname for one in needs if one.soname not in known])
+    findings, libraries = [], find_libraries(dict(facts)) if needs else {}
+    loaded = _find_loadable(facts["executable"], [need.soname for need in needs if need.soname not in libraries])
     for need in needs:
         advice = need.help or text("Install the package of this system that brings it.")
-        if need.soname not in known and need.soname not in loaded:
-            found.append(error(
+        if need.soname not in libraries and need.soname not in loaded:
+            findings.append(error(
                 "library-missing", need.soname,
                 "{subject} is missing on this machine; {wanted_by} cannot work without it.",
                 "{do}", wanted_by=need.wanted_by, do=advice))
-        elif need.symbols and need.soname in known:
-            with open(known[need.soname], "rb") as source:
+        elif need.symbols and need.soname in libraries:
+            with open(libraries[need.soname], "rb") as source:
                 data = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
-            lacking = [one for one in need.symbols if data.find(one.encode("utf-8") + b"\0") < 0]
+            lacking = [symbol for symbol in need.symbols if data.find(symbol.encode("utf-8") + b"\0") < 0]
             data.close()
             if lacking:
                 facts_of = {"lacking": lacking, "wanted_by": need.wanted_by, "do": advice}  # type: Dict[str, Any]
-                found.append(error(
+                findings.append(error(
                     "symbol-missing", need.soname,
                     "{subject} on this machine is too old: it lacks {lacking}, which {wanted_by} need.",
                     "{do}", **facts_of))
-    return found
+    return findings
 
 
 def _find_loadable(python, sonames):  # type: (str, Sequence[str]) -> List[str]
@@ -220,7 +220,7 @@ def _find_loadable(python, sonames):  # type: (str, Sequence[str]) -> List[str]
         return []
     command = [python, "-I", "-c", _LOAD_SCRIPT] + list(sonames)
     try:
-        told = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60)
+        process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60)
     except (OSError, subprocess.SubprocessError):
         return []
-    return told.stdout.decode("utf-8", "replace").split()
+    return process.stdout.decode("utf-8", "replace").split()

@@ -21,11 +21,11 @@ _MAX_REPORTS = 20
 """reports that stay in <venv>.d/reports"""
 
 
-def load_messages(asked=None):  # type: (Optional[str]) -> Messages
+def load_messages(language=None):  # type: (Optional[str]) -> Messages
     """The table of sentences for a language: what was asked, OFFLINEPACK_LANG, else the locale's."""
-    names = [os.environ.get(one) for one in ("OFFLINEPACK_LANG", "LC_ALL", "LC_MESSAGES", "LANG")]
-    wanted = asked or next((one for one in names if one), "") or locale.getlocale()[0] or ""
-    if not wanted.lower().startswith(("zh", "chinese")):
+    names = [os.environ.get(variable) for variable in ("OFFLINEPACK_LANG", "LC_ALL", "LC_MESSAGES", "LANG")]
+    requested = language or next((name for name in names if name), "") or locale.getlocale()[0] or ""
+    if not requested.lower().startswith(("zh", "chinese")):
         return ENGLISH
     try:
         for stream in (sys.stdout, sys.stderr):
@@ -60,8 +60,8 @@ class Reporter:
             stream.flush()
         except OSError:  # nobody listens, or the disk is full; a result that is lost is told by close
             self.has_lost_output = self.has_lost_output or stream is sys.stdout
-            with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nobody:
-                os.dup2(nobody.fileno(), stream.fileno())
+            with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as null:
+                os.dup2(null.fileno(), stream.fileno())
 
     def print_message(self, sentence, loud=0):  # type: (Text, int) -> None
         """One line on stderr, where this run is loud enough."""
@@ -71,18 +71,18 @@ class Reporter:
     def print_findings(self, findings):  # type: (Iterable[Finding]) -> None
         """Each in its line, other programs' words indented below it."""
         labels = {"error": text("error"), "warning": text("warning"), "note": text("note")}
-        for one in findings:
-            self.recorded_messages.append(one)
-            if self.verbosity >= {"error": -9, "warning": -1, "note": 0}[one.level]:
-                self._write_line(sys.stderr, "%s: %s" % (labels[one.level].render(self.messages), one.render(self.messages)))
-                for line in one.log.splitlines():
+        for finding in findings:
+            self.recorded_messages.append(finding)
+            if self.verbosity >= {"error": -9, "warning": -1, "note": 0}[finding.level]:
+                self._write_line(sys.stderr, "%s: %s" % (labels[finding.level].render(self.messages), finding.render(self.messages)))
+                for line in finding.log.splitlines():
                     self._write_line(sys.stderr, "    " + line)
 
-    def print_progress(self, done, total):  # type: (int, int) -> None
+    def print_progress(self, count, total):  # type: (int, int) -> None
         """Progress, where somebody looks at a terminal."""
         if self.verbosity >= 0 and sys.stderr.isatty():
             with contextlib.suppress(OSError):
-                sys.stderr.write("\r%d/%d%s" % (done, total, "" if done < total else "\r\x1b[K"))
+                sys.stderr.write("\r%d/%d%s" % (count, total, "" if count < total else "\r\x1b[K"))
                 sys.stderr.flush()
 
     def print_result(self, *lines):  # type: (Text) -> None
@@ -90,10 +90,10 @@ class Reporter:
         for line in lines if not self.wants_json else ():
             self._write_line(sys.stdout, line.render(self.messages))
 
-    def close(self, code, asked=None):  # type: (int, Optional[str]) -> int
+    def close(self, code, path=None):  # type: (int, Optional[str]) -> int
         """Write the report where it is kept and where it was asked for, print it with --json; the exit code."""
         document = dict({"schema": 1, "ok": code == 0, "exit_code": code, "changed": False}, **self.facts)
-        document.update(seconds=self.elapsed_seconds, findings=[one.to_json() for one in self.recorded_messages])
+        document.update(seconds=self.elapsed_seconds, findings=[message.to_json() for message in self.recorded_messages])
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         document["time"] = stamp
         try:
@@ -102,11 +102,11 @@ class Reporter:
                 write_json(os.path.join(self.report_dir, name), document)
                 for old in sorted(os.listdir(self.report_dir))[:-_MAX_REPORTS]:
                     remove_path(os.path.join(self.report_dir, old))
-            if asked and (os.path.isdir(asked) or asked.endswith(("/", os.sep))):
-                os.makedirs(asked, exist_ok=True)
-                asked = os.path.join(asked, "%s-%s.json" % (platform.node(), document.get("bundle", "offlinepack")))
-            if asked:
-                write_json(asked, document)
+            if path and (os.path.isdir(path) or path.endswith(("/", os.sep))):
+                os.makedirs(path, exist_ok=True)
+                path = os.path.join(path, "%s-%s.json" % (platform.node(), document.get("bundle", "offlinepack")))
+            if path:
+                write_json(path, document)
         except OSError as refused:
             self.print_findings([warning(
                 "no-report", refused.filename, "The report could not be written to {subject}: {reason}.",

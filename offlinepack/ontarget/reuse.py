@@ -39,26 +39,26 @@ class _FileSharing:
         bad = check_distribution(name, version, self.dist_infos.get(name, []), self.records)
         if bad:
             return bad[0]
-        info, made, changed = self.dist_infos[name][0], [], {}  # type: str, List[str], Dict[str, List[str]]
+        info, new_files, changed = self.dist_infos[name][0], [], {}  # type: str, List[str], Dict[str, List[str]]
         record = os.path.join(info, "RECORD")
         try:
             for path, _ in read_record(info):
                 if path != record:
-                    made.append(self._prepare_target(path))
+                    new_files.append(self._prepare_target(path))
                     if os.path.dirname(path) == self.scripts_dir:
-                        changed[path] = self._rewrite_script(path, made[-1])
+                        changed[path] = self._rewrite_script(path, new_files[-1])
                     else:
-                        self._share_file(path, made[-1])
-            made.append(self._prepare_target(record))
+                        self._share_file(path, new_files[-1])
+            new_files.append(self._prepare_target(record))
             if changed:
-                self._rewrite_record(record, made[-1], changed)
+                self._rewrite_record(record, new_files[-1], changed)
             else:
-                self._share_file(record, made[-1])
-        except (OSError, ValueError) as why:
-            for path in made:
+                self._share_file(record, new_files[-1])
+        except (OSError, ValueError) as failure:
+            for path in new_files:
                 if os.path.lexists(path):
                     os.unlink(path)
-            return str(why)
+            return str(failure)
         return ""
 
     def _rewrite_record(self, record, target, changed):  # type: (str, str, Mapping[str, List[str]]) -> None
@@ -100,7 +100,7 @@ class _FileSharing:
         with open(path, "rb") as source:
             lines = source.read().split(b"\n", 2)
         old, new = os.fsencode(self.old_root) + os.fsencode(os.sep), os.fsencode(self.new_root) + os.fsencode(os.sep)
-        data = b"\n".join([one.replace(old, new) for one in lines[:2]] + lines[2:])
+        data = b"\n".join([line.replace(old, new) for line in lines[:2]] + lines[2:])
         with open(target, "xb") as out:
             out.write(data)
         shutil.copymode(path, target)

@@ -77,19 +77,19 @@ def check_signatures(data, signatures, keys, now=None):
     notes, bad = [], []  # type: List[Finding], List[Finding]
     today = time.time() if now is None else now
     for path in keys:
-        allowed, why = read_keys(path), text("there is no signature")
+        allowed, reason = read_keys(path), text("there is no signature")
         for name, raw in signatures:
             try:
-                found = parse_signature(raw)
-                who = _find_signer(found, allowed, today)
-                _verify_signature(found, data)
-                facts = {"who": who, "key": format_fingerprint(found.key), "file": name}
+                signature = parse_signature(raw)
+                signer = _find_signer(signature, allowed, today)
+                _verify_signature(signature, data)
+                facts = {"who": signer, "key": format_fingerprint(signature.key), "file": name}
                 notes.append(note("signed", path, "Signed by {who} ({key}), as {file} says.", **facts))
                 break
-            except _UnusableError as one:
-                why = text("{file}: {why}", file=name, why=one.args[0])
+            except _UnusableError as failure:
+                reason = text("{file}: {why}", file=name, why=failure.args[0])
         else:
-            bad.append(error("not-signed", path, "No key of {subject} has signed this bundle: {why}.", _ASK_FOR_SIGNATURE, why=why))
+            bad.append(error("not-signed", path, "No key of {subject} has signed this bundle: {why}.", _ASK_FOR_SIGNATURE, why=reason))
     if bad:
         raise IntegrityError(*bad)
     return notes
@@ -103,8 +103,8 @@ def check_embedded_signatures(data, signatures):  # type: (bytes, Sequence[Tuple
             _verify_signature(parse_signature(raw), data)
         except _UnsupportedKeyError:
             pass  # for a key that is asked for, check() says so
-        except _UnusableError as why:
-            facts = {"why": why.args[0]}
+        except _UnusableError as failure:
+            facts = {"why": failure.args[0]}
             bad.append(error("bad-signature", name, "{subject} is no signature of this bundle: {why}.", _ASK_FOR_SIGNATURE, **facts))
     if bad:
         raise IntegrityError(*bad)
@@ -117,28 +117,28 @@ def format_fingerprint(key):  # type: (bytes) -> str
 
 def read_keys(path):  # type: (str) -> List[AllowedSigner]
     """The keys of a .pub or allowed_signers file, or UsageError with each line that cannot be used."""
-    found, bad = [], []  # type: List[AllowedSigner], List[Finding]
+    signers, bad = [], []  # type: List[AllowedSigner], List[Finding]
     try:
         with open(path, "rb") as source:
             data = source.read(_MAX_KEY_FILE_SIZE + 1)
         if len(data) > _MAX_KEY_FILE_SIZE:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         lines = data.decode("utf-8-sig", "replace").split("\n")
-    except OSError as why:
-        raise UsageError(error("bad-key-file", path, "{subject} cannot be read: {why}.", _KEY_FILE_ADVICE, why=why.strerror))
+    except OSError as failure:
+        raise UsageError(error("bad-key-file", path, "{subject} cannot be read: {why}.", _KEY_FILE_ADVICE, why=failure.strerror))
     for number, line in enumerate(lines, 1):
         try:
             line = line.strip(" \t\r")
             if line and not line.startswith("#"):
-                found.append(_parse_allowed_signer(line))
+                signers.append(_parse_allowed_signer(line))
             if re.search("[\0-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]", line):  # other eyes see two lines there
                 raise _UnusableError(text("it holds characters that cannot be printed"))
-        except _UnusableError as why:
-            facts = {"line": str(number), "why": why.args[0]}
+        except _UnusableError as failure:
+            facts = {"line": str(number), "why": failure.args[0]}
             bad.append(error("bad-key-file", path, "{subject}, line {line}: {why}.", _KEY_FILE_ADVICE, **facts))
-    if bad or not found:
+    if bad or not signers:
         raise UsageError(*(bad or [error("bad-key-file", path, "{subject} holds no key.", _KEY_FILE_ADVICE)]))
-    return found
+    return signers
 
 
 def _parse_allowed_signer(line):  # type: (str) -> AllowedSigner
@@ -146,10 +146,10 @@ def _parse_allowed_signer(line):  # type: (str) -> AllowedSigner
 
     What ssh-keygen does not take is not taken; nor is what it would leave out in silence.
     """
-    who, options = "", ""
+    principals, options = "", ""
     if not _KEY_START.match(line):
         match = re.match(r'(?:"([^"]+)"|([^" \t]+))[ \t]+(.*)\Z', line)
-        who, line = (match.group(1) or match.group(2), match.group(3)) if match else (line, "")
+        principals, line = (match.group(1) or match.group(2), match.group(3)) if match else (line, "")
     if not _KEY_START.match(line):
         match = re.match(r'((?:"[^"]*"|[^" \t])+)[ \t]+(.*)\Z', line)
         options, line = match.groups() if match else (line, "")
@@ -163,10 +163,10 @@ def _parse_allowed_signer(line):  # type: (str) -> AllowedSigner
             raise _UnusableError(text("an option that is not known: {option}", option=options))
         named[match.group(1).lower()], options = match.group(2), options[match.end() :]
     blob = _decode_base64(key.encode("utf-8")) if _KEY_START.match(line) and "-cert-" not in kind else b""
-    if not blob or _read_strings(blob, 1)[0] != kind.encode("utf-8") or all(one[:1] == "!" for one in who.split(",")):
+    if not blob or _read_strings(blob, 1)[0] != kind.encode("utf-8") or all(part[:1] == "!" for part in principals.split(",")):
         raise _UnusableError(text("this is no public key, or nobody's"))
     after, before = _parse_timestamp(named.get("valid-after")), _parse_timestamp(named.get("valid-before"))
-    return AllowedSigner(who or comment or kind, blob, named.get("namespaces", "*"), after, before)
+    return AllowedSigner(principals or comment or kind, blob, named.get("namespaces", "*"), after, before)
 
 
 def _parse_timestamp(stamp):  # type: (Optional[str]) -> Optional[int]
@@ -186,26 +186,26 @@ def _parse_timestamp(stamp):  # type: (Optional[str]) -> Optional[int]
 
 def _decode_base64(data):  # type: (bytes) -> bytes
     try:
-        found = base64.b64decode(data, validate=True)
+        decoded = base64.b64decode(data, validate=True)
     except ValueError:
-        found = b""
-    if not found or base64.b64encode(found) != data:
+        decoded = b""
+    if not decoded or base64.b64encode(decoded) != data:
         raise _UnusableError(text("this is no base64"))
-    return found
+    return decoded
 
 
 def _read_strings(blob, count, whole=False):  # type: (bytes, int, bool) -> List[bytes]
     """RFC 4251: strings, each after its length in four bytes; `whole`: and nothing else."""
-    found, at = [], 0  # type: List[bytes], int
-    while len(found) < count:
+    strings, at = [], 0  # type: List[bytes], int
+    while len(strings) < count:
         length = int.from_bytes(blob[at : at + 4], "big")
-        found.append(blob[at + 4 : at + 4 + length])
+        strings.append(blob[at + 4 : at + 4 + length])
         at += 4 + length
         if at > len(blob) or at - length < 4:
             raise _UnusableError(text("it is cut off"))
     if whole and at != len(blob):
         raise _UnusableError(text("it is longer than it should be"))
-    return found
+    return strings
 
 
 def parse_signature(raw):  # type: (bytes) -> Signature
@@ -219,20 +219,20 @@ def parse_signature(raw):  # type: (bytes) -> Signature
     return Signature(raw, key, kind, namespace, reserved, hashed.decode("ascii", "replace"), value)
 
 
-def _find_signer(found, allowed, now):  # type: (Signature, List[AllowedSigner], float) -> str
+def _find_signer(signature, allowed, now):  # type: (Signature, List[AllowedSigner], float) -> str
     """Whose key made it, with the right to; whether it did is seen afterwards."""
-    if found.namespace != NAMESPACE.encode("ascii") or found.hash_name not in ("sha256", "sha512"):
-        raise _UnusableError(text("it was made for another purpose: {namespace}", namespace=repr(found.namespace)[2:-1]))
-    why = text("it was made with another key, {key}", key=format_fingerprint(found.key))
-    for one in allowed:
-        if one.key == found.key:
-            if not _matches_namespace(one.namespaces):
-                why = text("that key may not sign for the namespace offlinepack")
-            elif (one.valid_after is not None and now < one.valid_after) or (one.valid_before is not None and now > one.valid_before):
-                why = text("that key is not valid today")
+    if signature.namespace != NAMESPACE.encode("ascii") or signature.hash_name not in ("sha256", "sha512"):
+        raise _UnusableError(text("it was made for another purpose: {namespace}", namespace=repr(signature.namespace)[2:-1]))
+    reason = text("it was made with another key, {key}", key=format_fingerprint(signature.key))
+    for signer in allowed:
+        if signer.key == signature.key:
+            if not _matches_namespace(signer.namespaces):
+                reason = text("that key may not sign for the namespace offlinepack")
+            elif (signer.valid_after is not None and now < signer.valid_after) or (signer.valid_before is not None and now > signer.valid_before):
+                reason = text("that key is not valid today")
             else:
-                return one.principal
-    raise _UnusableError(why)
+                return signer.principal
+    raise _UnusableError(reason)
 
 
 def _matches_namespace(patterns):  # type: (str) -> bool
@@ -247,33 +247,33 @@ def _matches_namespace(patterns):  # type: (str) -> bool
     return matched
 
 
-def _verify_signature(found, data):  # type: (Signature, bytes) -> None
-    if found.hash_name not in ("sha256", "sha512"):  # "no other hash algorithms are supported"
-        raise _UnusableError(text("it was made for another purpose: {namespace}", namespace=repr(found.namespace)[2:-1]))
-    digest = hashlib.new(found.hash_name, data).digest()
-    parts = (found.namespace, found.reserved, found.hash_name.encode("ascii"), digest)
+def _verify_signature(signature, data):  # type: (Signature, bytes) -> None
+    if signature.hash_name not in ("sha256", "sha512"):  # "no other hash algorithms are supported"
+        raise _UnusableError(text("it was made for another purpose: {namespace}", namespace=repr(signature.namespace)[2:-1]))
+    digest = hashlib.new(signature.hash_name, data).digest()
+    parts = (signature.namespace, signature.reserved, signature.hash_name.encode("ascii"), digest)
     signed = b"SSHSIG" + b"".join(struct.pack(">I", len(part)) + part for part in parts)
-    if found.kind != "ssh-ed25519":
-        return _verify_with_ssh_keygen(found, data)
-    (kind, key), (how, value) = _read_strings(found.key, 2, whole=True), _read_strings(found.value, 2, whole=True)
-    if (kind, how) != (b"ssh-ed25519", b"ssh-ed25519") or not verify_signature(key, signed, value):
+    if signature.kind != "ssh-ed25519":
+        return _verify_with_ssh_keygen(signature, data)
+    (kind, key), (algorithm, value) = _read_strings(signature.key, 2, whole=True), _read_strings(signature.value, 2, whole=True)
+    if (kind, algorithm) != (b"ssh-ed25519", b"ssh-ed25519") or not verify_signature(key, signed, value):
         raise _UnusableError(text("it does not fit: manifest.json is not what was signed"))
     return None
 
 
-def _verify_with_ssh_keygen(found, data):  # type: (Signature, bytes) -> None
+def _verify_with_ssh_keygen(signature, data):  # type: (Signature, bytes) -> None
     """The same bytes that were looked at, as a file: Windows hands no pipe on, a bare root has no /dev/fd."""
     try:
         with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
             path = os.path.join(folder, "manifest.json.sig")
             with open(path, "wb") as out:
-                out.write(found.raw.replace(b"\r\n", b"\n"))
+                out.write(signature.raw.replace(b"\r\n", b"\n"))
             command = ["ssh-keygen", "-Y", "check-novalidate", "-n", NAMESPACE, "-s", path]
-            done = subprocess.run(command, input=data, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            process = subprocess.run(command, input=data, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     except OSError:
-        raise _UnsupportedKeyError(text("a key of kind {kind} needs ssh-keygen of OpenSSH 8.1 or newer here", kind=found.kind))
-    words = done.stdout.decode("utf-8", "replace").strip()
-    if done.returncode and ("option" in words or "usage" in words):
-        raise _UnsupportedKeyError(text("a key of kind {kind} needs ssh-keygen of OpenSSH 8.1 or newer here", kind=found.kind))
-    if done.returncode:
+        raise _UnsupportedKeyError(text("a key of kind {kind} needs ssh-keygen of OpenSSH 8.1 or newer here", kind=signature.kind))
+    words = process.stdout.decode("utf-8", "replace").strip()
+    if process.returncode and ("option" in words or "usage" in words):
+        raise _UnsupportedKeyError(text("a key of kind {kind} needs ssh-keygen of OpenSSH 8.1 or newer here", kind=signature.kind))
+    if process.returncode:
         raise _UnusableError(text("ssh-keygen does not accept it ({words})", words=words.partition("\n")[0]))

@@ -27,27 +27,27 @@ def find_mismatches(target, facts):  # type: (TargetPlan, Mapping[str, Any]) -> 
     Implementation, X.Y, threading, system, machine and libc family must be the same; patch release, libc's version and
     macOS at least what the target asks for.
     """
-    wanted, found = target.facts, []
+    expected, mismatches = target.facts, []
     threads = {True: text("free-threaded"), False: text("not free-threaded")}
     pairs = [
-        (_DISPLAY_NAMES[wanted.os], _DISPLAY_NAMES.get(facts["os"], facts["os"])),
-        (wanted.machine, facts["machine"]),
-        (_DISPLAY_NAMES[wanted.implementation], _DISPLAY_NAMES.get(facts["implementation"], facts["implementation"])),
-        ("Python " + _get_minor_version(wanted.python), "Python " + _get_minor_version(facts["python"])),
-        (threads[wanted.free_threaded], threads[bool(facts["free_threaded"])]),
-        (wanted.libc, facts["libc"] or "?"),
+        (_DISPLAY_NAMES[expected.os], _DISPLAY_NAMES.get(facts["os"], facts["os"])),
+        (expected.machine, facts["machine"]),
+        (_DISPLAY_NAMES[expected.implementation], _DISPLAY_NAMES.get(facts["implementation"], facts["implementation"])),
+        ("Python " + _get_minor_version(expected.python), "Python " + _get_minor_version(facts["python"])),
+        (threads[expected.free_threaded], threads[bool(facts["free_threaded"])]),
+        (expected.libc, facts["libc"] or "?"),
     ]  # type: List[Tuple[Any, Any]]
-    for need, here in pairs:
-        if need != here and need:
-            found.append(text("it needs {need}, this is {here}", need=need, here=here))
-    floors = [("Python", target.python_min, facts["python"]), ("macOS", wanted.macos_version, facts["macos_version"])]
-    if wanted.libc == facts["libc"]:
-        floors.append((wanted.libc or "", wanted.libc_version, facts["libc_version"]))
-    for what, least, here in floors:
-        if least and not found and _parse_version(here) < _parse_version(least):
-            found.append(text(
-                "it needs {what} {least} or newer, this is {here}", what=what, least=least, here=here or "?"))
-    return found
+    for need, actual in pairs:
+        if need != actual and need:
+            mismatches.append(text("it needs {need}, this is {here}", need=need, here=actual))
+    floors = [("Python", target.python_min, facts["python"]), ("macOS", expected.macos_version, facts["macos_version"])]
+    if expected.libc == facts["libc"]:
+        floors.append((expected.libc or "", expected.libc_version, facts["libc_version"]))
+    for label, least, actual in floors:
+        if least and not mismatches and _parse_version(actual) < _parse_version(least):
+            mismatches.append(text(
+                "it needs {what} {least} or newer, this is {here}", what=label, least=least, here=actual or "?"))
+    return mismatches
 
 
 def _get_minor_version(version):  # type: (str) -> str
@@ -55,19 +55,19 @@ def _get_minor_version(version):  # type: (str) -> str
 
 
 def _parse_version(version):  # type: (Optional[str]) -> Tuple[int, ...]
-    return tuple(int(one) for one in re.findall(r"\d+", version or "")[:3])
+    return tuple(int(match) for match in re.findall(r"\d+", version or "")[:3])
 
 
 def filter_targets(manifest, name):  # type: (Manifest, Optional[str]) -> List[TargetPlan]
     """The targets that --target allows: by tag, or by the name that was asked for when the bundle was made."""
-    found = [one for one in manifest.targets if name in (None, one.tag, one.name) or name in one.name.split("+")]
+    matches = [target for target in manifest.targets if name in (None, target.tag, target.name) or name in target.name.split("+")]
     if name and re.search(r"[/\\]", name):
         raise UsageError(error("target-is-a-place", name, "--target {subject} is a path.", "The place is --venv."))
-    if not found:
-        have = ["%s (%s)" % (one.name, one.tag) for one in manifest.targets]
+    if not matches:
+        have = ["%s (%s)" % (target.name, target.tag) for target in manifest.targets]
         raise UsageError(error(
             "no-such-target", name, "This bundle has no target {subject}.", "It has: {have}.", have=have))
-    return found
+    return matches
 
 
 def select_target(allowed, pythons):  # type: (Sequence[TargetPlan], Iterator[Dict[str, Any]]) -> TargetSelection
@@ -75,17 +75,17 @@ def select_target(allowed, pythons):  # type: (Sequence[TargetPlan], Iterator[Di
     findings = []
     for facts in pythons:
         for target in allowed:
-            why = find_mismatches(target, facts)
-            if not why:
+            reason = find_mismatches(target, facts)
+            if not reason:
                 return TargetSelection(target, facts)
             findings.append(error(
                 "does-not-fit", facts["executable"], "{subject} (Python {python}) does not fit {target}: {why}.",
-                python=facts["python"], target=target.tag, why=why))
-    fits = sorted({"%s %s" % (_DISPLAY_NAMES[one.facts.implementation], one.python_min) for one in allowed})
+                python=facts["python"], target=target.tag, why=reason))
+    fits = sorted({"%s %s" % (_DISPLAY_NAMES[target.facts.implementation], target.python_min) for target in allowed})
     raise MachineError(error(
         "nothing-fits", "python", "No Python on this machine fits this bundle.",
         "It is for {targets}. Name one that fits with --python ({fits}), or have a bundle made for this machine.",
-        targets=[one.tag for one in allowed], fits=fits), *findings)
+        targets=[target.tag for target in allowed], fits=fits), *findings)
 
 
 def query_interpreter(python):  # type: (str) -> Optional[Dict[str, Any]]
@@ -93,25 +93,25 @@ def query_interpreter(python):  # type: (str) -> Optional[Dict[str, Any]]
     source = interpreter.__loader__.get_data(interpreter.__file__)  # type: ignore[union-attr]
     command = [python, "-I", "-B", "-", "--facts"]
     try:
-        told = subprocess.run(command, input=source, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=30)
-        found = json.loads(told.stdout.decode("utf-8")) if told.returncode == 0 else None
+        process = subprocess.run(command, input=source, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=30)
+        facts = json.loads(process.stdout.decode("utf-8")) if process.returncode == 0 else None
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    return found if isinstance(found, dict) else None
+    return facts if isinstance(facts, dict) else None
 
 
 def find_interpreters(allowed):  # type: (Sequence[TargetPlan]) -> Iterator[Dict[str, Any]]
     """This Python, then those that can be found and may fit, each once; never the one inside a virtual environment."""
-    own = collect_facts()
-    told, looked = {get_base_executable(own)}, {get_base_executable(own)}
-    yield dict(own, executable=get_base_executable(own))
-    for path in _list_candidates([one.facts for one in allowed]):
+    own_facts = collect_facts()
+    reported, looked = {get_base_executable(own_facts)}, {get_base_executable(own_facts)}
+    yield dict(own_facts, executable=get_base_executable(own_facts))
+    for path in _list_candidates([target.facts for target in allowed]):
         real = os.path.realpath(path)
         if real not in looked and os.access(path, os.X_OK) and os.path.isfile(path):
             looked.add(real)
             facts = query_interpreter(path)
-            if facts and get_base_executable(facts) not in told:
-                told.add(get_base_executable(facts))
+            if facts and get_base_executable(facts) not in reported:
+                reported.add(get_base_executable(facts))
                 yield dict(facts, executable=get_base_executable(facts))
 
 
@@ -126,25 +126,25 @@ def get_base_executable(facts):  # type: (Mapping[str, Any]) -> str
     return os.path.realpath(str(facts["executable"]))
 
 
-def _list_candidates(wanted):  # type: (Sequence[Facts]) -> Iterator[str]
+def _list_candidates(facts_list):  # type: (Sequence[Facts]) -> Iterator[str]
     names = []  # type: List[str]
-    for facts in wanted:
+    for facts in facts_list:
         stem = "pypy" if facts.implementation == "pypy" else "python"
         names.append(stem + _get_minor_version(facts.python) + ("t" if facts.free_threaded else ""))
     names += ["python3", "python", "pypy3", "platform-python"]
     if os.name == "nt":
         names = ["python.exe"]
         try:
-            told = subprocess.run(["py", "-0p"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+            output = subprocess.run(["py", "-0p"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
         except OSError:
-            told = b""
-        for found in re.findall(r"([A-Za-z]:\\.*\.exe)", told.decode("utf-8", "replace")):
-            yield found
+            output = b""
+        for match in re.findall(r"([A-Za-z]:\\.*\.exe)", output.decode("utf-8", "replace")):
+            yield match
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
     folders += ["/usr/bin", "/usr/local/bin", "/usr/libexec", "/opt/homebrew/bin"]
     for parent in ("/opt", os.path.expanduser("~/.pyenv/versions"), "/Library/Frameworks/Python.framework/Versions"):
         if os.path.isdir(parent):
-            folders += [os.path.join(parent, one, "bin") for one in sorted(os.listdir(parent))]
+            folders += [os.path.join(parent, name, "bin") for name in sorted(os.listdir(parent))]
     for name in dict.fromkeys(names):
         for folder in folders:
             if os.path.isabs(folder):

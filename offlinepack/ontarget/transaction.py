@@ -41,9 +41,9 @@ def install_bundle(options, voice):  # type: (Any, Reporter) -> int
     collect_keys(options)
     work = plan_install(options, read_folder_manifest(options.folder), voice)
     work = work._replace(wheels=verify_bundle(options, work.manifest, voice, contents=options.dry_run))
-    files, held = work.manifest.list_files(work.target), work.wheels
-    inside = [[(each.path, each.size) for each in held[one.path].members] for one in files if one.path in held]
-    sdists = sum(one.size for one in files if one.path not in held)
+    files, wheels = work.manifest.list_files(work.target), work.wheels
+    inside = [[(member.path, member.size) for member in wheels[file.path].members] for file in files if file.path in wheels]
+    sdists = sum(file.size for file in files if file.path not in wheels)
     voice.print_findings(check_machine(work, estimate_disk_usage(inside, sdists, not options.no_compile)))
     if options.dry_run:
         voice.print_result(text("Everything fits; nothing was written (--dry-run)."))
@@ -75,25 +75,25 @@ def verify_bundle(options, manifest, voice, contents):  # type: (Any, Manifest, 
     Where keys are given, or demanded on this machine, each of them must have signed. Without `contents` the members of
     wheels are not unpacked: whoever places them compares them with RECORD while they are written.
     """
-    keys, paths = collect_keys(options), [os.path.join(options.folder, one) for one in SIGNATURES]
-    signed = [(one, read_small_file(one)) for one in paths if os.path.lexists(one)]
+    keys, paths = collect_keys(options), [os.path.join(options.folder, name) for name in SIGNATURES]
+    signed = [(path, read_small_file(path)) for path in paths if os.path.lexists(path)]
     check_embedded_signatures(serialize_manifest(manifest), signed)
     if options.signature:
         try:
             with open(options.signature, "rb") as source:
                 signed.append((options.signature, source.read(MAX_SIGNATURE_SIZE)))
-        except OSError as why:
+        except OSError as failure:
             raise UsageError(error(
-                "no-signature", options.signature, "The signature {subject} cannot be read: {why}.", why=why.strerror))
+                "no-signature", options.signature, "The signature {subject} cannot be read: {why}.", why=failure.strerror))
     if keys:
         voice.print_findings(check_signatures(serialize_manifest(manifest), signed, keys))
         voice.facts["signed"] = True
-    found, wheels = [], {}  # type: List[Finding], Dict[str, CheckedWheel]
+    findings, wheels = [], {}  # type: List[Finding], Dict[str, CheckedWheel]
     for checked in check_folder(options.folder, manifest, contents):
-        found += checked.findings
+        findings += checked.findings
         if checked.wheel and checked.file:
             wheels[checked.file.path] = checked.wheel
-    voice.print_findings(raise_on_errors(IntegrityError, found))
+    voice.print_findings(raise_on_errors(IntegrityError, findings))
     return wheels
 
 
@@ -109,25 +109,25 @@ def describe_outcome(voice):  # type: (Reporter) -> Text
 def _install_locked(work, programs):  # type: (InstallPlan, ProgramRunner) -> int
     """All that writes. Interrupted, or refused by this computer, it takes back what it began."""
     state, place, voice, new = read_state(work), work.location, work.reporter, work.generation_id
-    known, journal = state["generations"].get(new), place.get_path("journal.json")
-    bad = find_alterations(work.root, known) if known else {}
+    record, journal = state["generations"].get(new), place.get_path("journal.json")
+    bad = find_alterations(work.root, record) if record else {}
     failed = []  # type: List[Finding]
     voice.facts.update({"altered": bad} if bad else {})
-    for each in describe_alterations(bad):
-        voice.print_message(each)
-    if not known or bad or work.options.force or not known["whole"]:
+    for finding in describe_alterations(bad):
+        voice.print_message(finding)
+    if not record or bad or work.options.force or not record["whole"]:
         prune_generations(place, [state["current"], state["former"], new])
         remove_path(programs.log_dir)
         os.makedirs(programs.log_dir)
         try:
             with sync_in_background(place.generations_dir):
-                failed = populate_environment(work, programs, known or {}, _find_former_record(work, state))
+                failed = populate_environment(work, programs, record or {}, _find_former_record(work, state))
         except (KeyboardInterrupt, OSError, OfflinepackError) as ended:
             _ignore_signals()
-            if not known and not place.is_foreign:
+            if not record and not place.is_foreign:
                 remove_path(journal)
                 remove_path(work.root)
-            if isinstance(ended, InstallError) and any(is_disk_full(one.log) for one in ended.findings):
+            if isinstance(ended, InstallError) and any(is_disk_full(finding.log) for finding in ended.findings):
                 raise ComputerError(*ended.findings)
             raise
     elif state["current"] == new:
@@ -157,25 +157,25 @@ def _ignore_signals():  # type: () -> None
 
 def _find_former_record(work, state):  # type: (InstallPlan, Mapping[str, Any]) -> Mapping[str, Any]
     """The record of the generation that unchanged distributions may be taken from; {} where there is none."""
-    found = state["generations"].get(state["current"], {})
-    if work.location.is_foreign or found.get("python") != work.selection.facts["executable"]:
+    record = state["generations"].get(state["current"], {})
+    if work.location.is_foreign or record.get("python") != work.selection.facts["executable"]:
         return {}
-    same = found["compiled"] == (not work.options.no_compile) and state["current"] != work.generation_id
-    return dict(found, generation=state["current"]) if same else {}
+    same = record["compiled"] == (not work.options.no_compile) and state["current"] != work.generation_id
+    return dict(record, generation=state["current"]) if same else {}
 
 
 def _switch_and_report(work, state, partial):  # type: (InstallPlan, Dict[str, Any], bool) -> None
     """Write down what the generation is, lead people to it, say what is left to do."""
     place, new, voice = work.location, work.generation_id, work.reporter
     sync_file_system(work.root)
-    infos, known = find_dist_infos(work.root), state["generations"].get(new, {})
+    infos, record = find_dist_infos(work.root), state["generations"].get(new, {})
     state["generations"][new] = {
         "target": work.target.tag,
         "python": work.selection.facts["executable"],
         "installed": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "compiled": not work.options.no_compile,
         "whole": not partial,
-        "base": known.get("base") or read_json(place.get_path("journal.json")).get("base", {}),
+        "base": record.get("base") or read_json(place.get_path("journal.json")).get("base", {}),
         "distributions": work.versions,
         "files": work.hashes,
         "records": {name: hash_small_file(os.path.join(info[0], "RECORD")) for name, info in infos.items()},
@@ -196,7 +196,7 @@ def _switch_and_report(work, state, partial):  # type: (InstallPlan, Dict[str, A
     report_processes(voice, used, state)
     if state["former"]:
         words = [work.selection.facts["executable"], place.get_path(ZIPAPP_NAME), "rollback", "--venv", place.venv]
-        voice.facts["rollback"] = " ".join(shlex.quote(one) for one in words)
+        voice.facts["rollback"] = " ".join(shlex.quote(word) for word in words)
         voice.print_result(text("Back to the release before: {command}", command=voice.facts["rollback"]))
 
 
@@ -211,10 +211,10 @@ def _record_release(work, state):  # type: (InstallPlan, Dict[str, Any]) -> None
 def _clean_up(work, state):  # type: (InstallPlan, Dict[str, Any]) -> None
     """The state is written, the journal closed; what nobody needs is gone."""
     place = work.location
-    kept = [one for one in (state["current"], state["former"]) if one]
-    work.reporter.print_findings(prune_generations(place, kept))
-    there = {*kept, *os.listdir(place.generations_dir)}  # what a live process uses stays
-    state["generations"] = {one: record for one, record in state["generations"].items() if one in there}
+    retained = [name for name in (state["current"], state["former"]) if name]
+    work.reporter.print_findings(prune_generations(place, retained))
+    present = {*retained, *os.listdir(place.generations_dir)}  # what a live process uses stays
+    state["generations"] = {name: record for name, record in state["generations"].items() if name in present}
     if read_json(place.get_path("state.json")) != state:
         write_json(place.get_path("state.json"), state)
     remove_path(place.get_path("journal.json"))
@@ -228,7 +228,7 @@ def _save_zipapp(work):  # type: (InstallPlan) -> None
         data = read_bytes(os.path.dirname(folder))
     else:
         names = filter(is_code_file, getattr(loader, "files", None) or os.listdir(folder))
-        code = {one: loader.get_data(os.path.join(folder, one)) for one in names}
+        code = {name: loader.get_data(os.path.join(folder, name)) for name in names}
         if INSTALL_PY not in code:
             code[INSTALL_PY] = read_bytes(work.locate_file(INSTALL_PY))
         data = build_zipapp(code)
@@ -246,6 +246,6 @@ def report_processes(voice, used, state):
     for pid, name, shown in used:
         if state["current"] not in shown:
             other = state["generations"].get(min(shown) if shown else state["former"], {})
-            release = " ".join(one for one in (other.get("bundle"), other.get("version")) if one) or "?"
+            release = " ".join(part for part in (other.get("bundle"), other.get("version")) if part) or "?"
             voice.print_result(text(
                 "Process {pid} ({name}) still runs {release}: restart it.", pid=pid, name=name, release=release))

@@ -20,18 +20,18 @@ def required_keys(path):  # type: (str) -> List[str]
     try:
         with open(path, encoding="utf-8-sig") as source:
             parser.read_file(source)
-        known = {name: sorted(parser[name]) for name in parser.sections()}
-        if known != {"signature": ["verify-key"]}:
-            raise ValueError("verify-key in [signature] is all that it may hold, not %s" % known)
+        sections = {name: sorted(parser[name]) for name in parser.sections()}
+        if sections != {"signature": ["verify-key"]}:
+            raise ValueError("verify-key in [signature] is all that it may hold, not %s" % sections)
         lines = map(str.strip, parser["signature"]["verify-key"].splitlines())
         keys = [os.path.join(os.path.dirname(path), line) for line in lines if line]
         if not keys:
             raise ValueError("verify-key is empty")
-        for one in filter(os.path.exists, [path, *keys] if os.name == "posix" else []):
-            if os.stat(one).st_mode & 0o002:
-                raise ValueError("anybody may write to %s" % one)
+        for key in filter(os.path.exists, [path, *keys] if os.name == "posix" else []):
+            if os.stat(key).st_mode & 0o002:
+                raise ValueError("anybody may write to %s" % key)
         return keys
-    except (OSError, ValueError, configparser.Error) as why:
-        if isinstance(why, FileNotFoundError) and not os.path.lexists(path):
+    except (OSError, ValueError, configparser.Error) as failure:
+        if isinstance(failure, FileNotFoundError) and not os.path.lexists(path):
             return []
-        raise UsageError(error("trust-unreadable", path, _UNREADABLE, "Ask whoever looks after this machine.", why=why))
+        raise UsageError(error("trust-unreadable", path, _UNREADABLE, "Ask whoever looks after this machine.", why=failure))

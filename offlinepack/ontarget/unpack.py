@@ -61,17 +61,17 @@ def _run_task(parent, wheel, bytecode, members):
                 code = b"".join(unpack_entry(carried, ZipEntry(*ready[0]), ready[1])) if ready else b""
                 if name and not _write_bytecode(name, data, mtime, code):
                     uncompiled.append(number)
-    except ArchiveError as why:
-        return (why.args[1].template, dict(why.args[1].facts, unsound=why.args[0])), rewritten, uncompiled
-    except OSError as why:
-        return ("{file}: {why}", {"file": path, "why": why.strerror or str(why)}), rewritten, uncompiled
+    except ArchiveError as failure:
+        return (failure.args[1].template, dict(failure.args[1].facts, unsound=failure.args[0])), rewritten, uncompiled
+    except OSError as failure:
+        return ("{file}: {why}", {"file": path, "why": failure.strerror or str(failure)}), rewritten, uncompiled
     return None, rewritten, uncompiled
 
 
 def _write_member(path, blocks, executable, shebang, keep):
     # type: (str, Any, bool, bytes, bool) -> Tuple[bytes, float, Any]
     """The file's bytes where they are wanted, its time, and hash and size where it did not stay as it was."""
-    kept, changed, size = [], None, 0  # type: List[bytes], Any, int
+    chunks, changed, size = [], None, 0  # type: List[bytes], Any, int
     handle = create_file(path, executable)
     try:
         for block in blocks:
@@ -82,13 +82,13 @@ def _write_member(path, blocks, executable, shebang, keep):
             if changed:
                 changed.update(block)
             if keep:
-                kept.append(block)
+                chunks.append(block)
             while block:
                 block = block[os.write(handle, block) :]
         mtime = os.fstat(handle).st_mtime if keep else 0.0
     finally:
         os.close(handle)
-    return b"".join(kept), mtime, (format_record_hash(changed), size) if changed else None
+    return b"".join(chunks), mtime, (format_record_hash(changed), size) if changed else None
 
 
 def _write_bytecode(path, data, mtime, ready):  # type: (str, bytes, float, bytes) -> bool

@@ -32,12 +32,12 @@ def lacks_distutils(facts):  # type: (Mapping[str, Any]) -> bool
 
 def hash_contents(root, paths):  # type: (str, Iterable[str]) -> Dict[str, str]
     """Of these relative paths those that are there: sha256 of a file, where a link leads, '' of a folder."""
-    found = {}  # type: Dict[str, str]
-    for one in paths:
-        path = os.path.join(root, one)
+    digests = {}  # type: Dict[str, str]
+    for file in paths:
+        path = os.path.join(root, file)
         if os.path.lexists(path):
-            found[one] = os.readlink(path) if os.path.islink(path) else hash_small_file(path)
-    return found
+            digests[file] = os.readlink(path) if os.path.islink(path) else hash_small_file(path)
+    return digests
 
 
 def find_lost_files(root, base):  # type: (str, Mapping[str, str]) -> List[str]
@@ -45,27 +45,27 @@ def find_lost_files(root, base):  # type: (str, Mapping[str, str]) -> List[str]
 
     Without pyvenv.cfg its interpreter is the system's own: nobody may install with it then.
     """
-    here = hash_contents(root, base)
-    found = [os.path.join(root, one) for one in sorted(base) if here.get(one) != base[one]]
+    digests = hash_contents(root, base)
+    altered = [os.path.join(root, path) for path in sorted(base) if digests.get(path) != base[path]]
     needed = [get_interpreter(root), os.path.join(root, "pyvenv.cfg")]
-    return found + [one for one in needed if one not in found and not os.path.exists(one)]
+    return altered + [library for library in needed if library not in altered and not os.path.exists(library)]
 
 
-def find_alterations(root, known):  # type: (str, Mapping[str, Any]) -> Dict[str, List[str]]
+def find_alterations(root, record):  # type: (str, Mapping[str, Any]) -> Dict[str, List[str]]
     """Of a generation, by its record in state.json: each distribution, and `python`, itself, that is not whole."""
-    bad = find_altered_distributions(root, known["distributions"], known["records"])
-    gone = find_lost_files(root, known.get("base", {}))
-    return dict(bad, python=gone) if gone else bad
+    bad = find_altered_distributions(root, record["distributions"], record["records"])
+    missing = find_lost_files(root, record.get("base", {}))
+    return dict(bad, python=missing) if missing else bad
 
 
 def repair_venv(root, base, facts, run):
     # type: (str, Mapping[str, str], Mapping[str, Any], Callable[[str, List[str]], Tuple[int, str, str]]) -> List[Finding]
     """What is lost of the environment itself is made again; what it holds stays."""
-    gone = find_lost_files(root, base)
-    for path in gone:
+    missing = find_lost_files(root, base)
+    for path in missing:
         if os.path.islink(path) or not os.path.isdir(path):
             remove_path(path)
-    return create_venv(root, facts, run) if gone else []
+    return create_venv(root, facts, run) if missing else []
 
 
 def create_venv(root, facts, run):
@@ -74,13 +74,13 @@ def create_venv(root, facts, run):
 
     `run` starts a program: name of its log, command -> exit code, path of the log, its end.
     """
-    found = []  # type: List[Finding]
+    findings = []  # type: List[Finding]
     code, log, words = run("venv", [facts["executable"], "-I", "-m", "venv", "--without-pip", root])
     if code == 0 and needs_sysconfig(facts):
         path = os.path.join(find_site_packages(root)[0], SYSCONFIG_PTH)
         with open(path, "w") as out:
             out.write(_SYSCONFIG_LINE)
-        found.append(note(
+        findings.append(note(
             "no-distutils", path,
             "This Python has no distutils; {subject} tells pip to ask sysconfig instead, at every start."))
     if code == 0:
@@ -89,4 +89,4 @@ def create_venv(root, facts, run):
         raise InstallError(error(
             "no-environment", root, "{python} could not make a virtual environment at {subject}; the whole log: {file}",
             "Choose another Python with --python.", words, python=facts["executable"], file=log))
-    return found
+    return findings

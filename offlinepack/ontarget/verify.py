@@ -66,7 +66,7 @@ class UnpackBudget:
     """What the wheels of a bundle may unpack to, all together: each alone is bounded already."""
 
     def __init__(self, manifest):  # type: (Manifest) -> None
-        self.remaining_bytes = (1 << 30) + 100 * sum(one.size for one in manifest.files)
+        self.remaining_bytes = (1 << 30) + 100 * sum(file.size for file in manifest.files)
 
     def admit(self, wheel):  # type: (CheckedWheel) -> List[Finding]
         """Count this one; a finding from where it is too much."""
@@ -113,62 +113,62 @@ def read_small_file(path, most=MAX_SIGNATURE_SIZE):  # type: (str, int) -> bytes
 
 def pack_path_keys(wheel):  # type: (CheckedWheel) -> PathKeys
     """What `plans` wants to know of a wheel: 8 bytes for each place, however many targets there are."""
-    mine, above, strange = compute_path_keys(wheel)
-    return array("q", mine), array("q", above), strange
+    files, parents, strange = compute_path_keys(wheel)
+    return array("q", files), array("q", parents), strange
 
 
-def check_plans(manifest, known, places, wheel_at):
+def check_plans(manifest, identities, places, wheel_at):
     # type: (Manifest, Mapping[str, Tuple[str, str]], Mapping[str, PathKeys], Callable[[str], CheckedWheel]) -> List[Finding]
     """What is wrong with the targets' plans: other wheels than they say, or some that write the same place.
 
     Path of each sound wheel -> its name and version, its place_numbers; `wheel_at` reads it once more.
     """
-    found, seen, left = [], set(), _MAX_PATH_KEYS  # type: List[Finding], Set[Any], int
+    findings, visited, remaining_keys = [], set(), _MAX_PATH_KEYS  # type: List[Finding], Set[Any], int
     for target in manifest.targets:
         first, folders, suspects = {}, {}, set()  # type: Dict[int, str], Dict[int, str], Set[str]
         # what sources are built with is never beside the rest
-        apart = {one.file for one in target.tools if one.name != "pip"}.difference(one.file for one in target.install)
-        plan = frozenset((one.file, one.name, one.version) for one in target.tools + target.install)
-        if (plan, target.facts.os) in seen:
+        apart = {tool.file for tool in target.tools if tool.name != "pip"}.difference(distribution.file for distribution in target.install)
+        plan = frozenset((step.file, step.name, step.version) for step in target.tools + target.install)
+        if (plan, target.facts.os) in visited:
             continue
-        seen.add((plan, target.facts.os))
-        for one in sorted(plan):
-            name, version = known.get(one[0], one[1:])
-            if normalize_name(one[1]) != name or not is_same_version(one[2], version):
-                found.append(error("wheel-other", one[0], _OTHER_WHEEL, _COPY_AGAIN, found=(name, version), planned=one[1:]))
-            mine, above, strange = places.get(one[0] if one[0] not in apart else "", ((), (), False))
-            left -= len(mine) + len(above)
-            if left < 0:
-                return found[:_MAX_FINDINGS] + [error("plan-bomb", target.tag, _PLANS_TOO_LARGE, _COPY_AGAIN)]
-            suspects.update([one[0]] if strange and target.facts.os == "windows" else ())
-            pairs = ((mine, first), (mine, folders), (above, first))
-            met = [taken[key] for these, taken in pairs for key in these if key in taken]
-            suspects.update(met, one[:1] if met else ())
-            first.update((key, one[0]) for key in mine)
-            folders.update((key, one[0]) for key in above)
-        found += [one for one in find_clashes(map(wheel_at, sorted(suspects)), target.facts.os) if one not in found]
-    return found
+        visited.add((plan, target.facts.os))
+        for step in sorted(plan):
+            name, version = identities.get(step[0], step[1:])
+            if normalize_name(step[1]) != name or not is_same_version(step[2], version):
+                findings.append(error("wheel-other", step[0], _OTHER_WHEEL, _COPY_AGAIN, found=(name, version), planned=step[1:]))
+            files, parents, strange = places.get(step[0] if step[0] not in apart else "", ((), (), False))
+            remaining_keys -= len(files) + len(parents)
+            if remaining_keys < 0:
+                return findings[:_MAX_FINDINGS] + [error("plan-bomb", target.tag, _PLANS_TOO_LARGE, _COPY_AGAIN)]
+            suspects.update([step[0]] if strange and target.facts.os == "windows" else ())
+            pairs = ((files, first), (files, folders), (parents, first))
+            met = [owners[key] for these, owners in pairs for key in these if key in owners]
+            suspects.update(met, step[:1] if met else ())
+            first.update((key, step[0]) for key in files)
+            folders.update((key, step[0]) for key in parents)
+        findings += [clashe for clashe in find_clashes(map(wheel_at, sorted(suspects)), target.facts.os) if clashe not in findings]
+    return findings
 
 
 def check_folder(folder, manifest, contents=False):  # type: (Any, Manifest, bool) -> Iterator[CheckedFile]
     """Each file as it is done, the largest first; then the whole. `contents`: wheels are unpacked in memory, too."""
-    root, known, places = str(folder), {}, {}  # type: str, Dict[str, Tuple[str, str]], Dict[str, PathKeys]
-    found, files = list(islice(_check_names(root, manifest), _MAX_FINDINGS)), sorted(manifest.files, key=lambda one: -one.size)
+    root, identities, places = str(folder), {}, {}  # type: str, Dict[str, Tuple[str, str]], Dict[str, PathKeys]
+    findings, files = list(islice(_check_names(root, manifest), _MAX_FINDINGS)), sorted(manifest.files, key=lambda file: -file.size)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         bound = UnpackBudget(manifest)
-        for checked in pool.map(lambda one: _check_file(root, one, contents, bound), files):
+        for checked in pool.map(lambda file: _check_file(root, file, contents, bound), files):
             if checked.wheel and checked.file:
-                known[checked.file.path] = checked.wheel.name, checked.wheel.version
+                identities[checked.file.path] = checked.wheel.name, checked.wheel.version
                 places[checked.file.path] = pack_path_keys(checked.wheel)
             yield checked
-    found += check_plans(manifest, known, places, lambda path: read_wheel(os.path.join(root, path)))
-    yield CheckedFile(None, None, tuple(found))
+    findings += check_plans(manifest, identities, places, lambda path: read_wheel(os.path.join(root, path)))
+    yield CheckedFile(None, None, tuple(findings))
 
 
 def _check_names(root, manifest):  # type: (str, Manifest) -> Iterator[Finding]
     """What is there and not listed, listed and not there, or no plain file; SHA256SUMS against the manifest."""
-    files = {one.path: one for one in manifest.files}
-    wanted, ordered = set(files).union((MANIFEST,)), sorted(files)
+    files = {file.path: file for file in manifest.files}
+    expected, ordered = set(files).union((MANIFEST,)), sorted(files)
     inodes = {}  # type: Dict[Tuple[int, int], Tuple[int, List[str]]]
     waiting = [""]
     while waiting:
@@ -181,15 +181,15 @@ def _check_names(root, manifest):  # type: (str, Manifest) -> Iterator[Finding]
             special = getattr(facts, "st_file_attributes", 0) & 0x400  # Windows: a junction or its like
             if stat.S_ISDIR(facts.st_mode) and not special and is_parent_folder(ordered, path):
                 waiting.append(path)
-            elif path not in wanted and path not in SIGNATURES:
+            elif path not in expected and path not in SIGNATURES:
                 yield error("not-listed", path, "{subject} is not part of this bundle.", "Remove it, or copy again.")
             elif not stat.S_ISREG(facts.st_mode) or special or facts.st_mode & 0o6000:
                 yield error("not-a-file", path, "{subject} is a link or another special file.", _COPY_AGAIN)
             else:
-                wanted.discard(path)
+                expected.discard(path)
                 if facts.st_nlink > 1:
                     inodes.setdefault((facts.st_dev, facts.st_ino), (facts.st_nlink, []))[1].append(path)
-    for path in sorted(wanted):
+    for path in sorted(expected):
         yield error("file-missing", path, "{subject} is missing.", _COPY_AGAIN)
     for links, paths in inodes.values():
         if links > len(paths):
@@ -216,22 +216,22 @@ def get_listed_path(root, path):  # type: (str, str) -> str
 
 
 def _check_file(root, file, contents, bound):  # type: (str, File, bool, UnpackBudget) -> CheckedFile
-    path, wheel, found = os.path.join(root, file.path), None, []  # type: str, Optional[CheckedWheel], List[Finding]
+    path, wheel, findings = os.path.join(root, file.path), None, []  # type: str, Optional[CheckedWheel], List[Finding]
     try:
         facts = os.lstat(path)
         if not stat.S_ISREG(facts.st_mode):
             return CheckedFile(file, None, ())  # said already
         if facts.st_size != file.size:
-            found.append(error("wrong-size", file.path, _WRONG_SIZE, _COPY_AGAIN, found=facts.st_size, expected=file.size))
+            findings.append(error("wrong-size", file.path, _WRONG_SIZE, _COPY_AGAIN, found=facts.st_size, expected=file.size))
         elif must_be_wheel(file) and (contents or file.kind != "bytecode"):
             wheel = read_wheel(path, sha256=file.sha256)
-            found += [*wheel.notes, *check_record(file, wheel), *(bound.admit(wheel) or (check_contents(wheel) if contents else ()))]
+            findings += [*wheel.notes, *check_record(file, wheel), *(bound.admit(wheel) or (check_contents(wheel) if contents else ()))]
         elif hash_file(path)[1] != file.sha256:
-            found.append(error("hash-mismatch", file.path, "{subject} is not as it was packed: altered.", _COPY_AGAIN))
+            findings.append(error("hash-mismatch", file.path, "{subject} is not as it was packed: altered.", _COPY_AGAIN))
     except IntegrityError as bad:
-        found += bad.findings
+        findings += bad.findings
     except FileNotFoundError:
         pass  # said already
-    except OSError as why:
-        found.append(error("unreadable", file.path, "{subject} cannot be read: {why}.", _COPY_AGAIN, why=why.strerror))
-    return CheckedFile(file, wheel, tuple(found))
+    except OSError as failure:
+        findings.append(error("unreadable", file.path, "{subject} cannot be read: {why}.", _COPY_AGAIN, why=failure.strerror))
+    return CheckedFile(file, wheel, tuple(findings))

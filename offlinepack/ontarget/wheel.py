@@ -37,41 +37,41 @@ def read_wheel(path, filename=None, sha256=None):
     with open(str(path), "rb", buffering=0) as source:
         archive = ZipArchive(source)
 
-        def refuse(code, why):  # type: (str, Text) -> None
-            bad.append((code, why))
+        def refuse(code, reason):  # type: (str, Text) -> None
+            bad.append((code, reason))
             if len(bad) == _MAX_REASONS:
-                raise ArchiveError(code, why)
+                raise ArchiveError(code, reason)
 
         try:
             wheel = _parse_wheel(archive, str(path), filename, refuse)
-        except ArchiveError as why:
-            bad.append((why.args[0], why.args[1]))
+        except ArchiveError as failure:
+            bad.append((failure.args[0], failure.args[1]))
         if sha256 and archive.compute_sha256() != sha256:
             bad = [("hash", text("its bytes are not those that were packed"))]
     if bad or wheel is None:
         raise IntegrityError(*[
-            error("wheel-" + code, filename, "{subject}: {why}.", _BUILD_ADVICE if code == "record" else _ADVICE, why=why)
-            for code, why in bad
+            error("wheel-" + code, filename, "{subject}: {why}.", _BUILD_ADVICE if code == "record" else _ADVICE, why=reason)
+            for code, reason in bad
         ])
     return wheel
 
 
 def check_contents(wheel):  # type: (CheckedWheel) -> List[Finding]
     """Every member unpacked and compared with RECORD; what differs."""
-    found = []  # type: List[Finding]
+    findings = []  # type: List[Finding]
     with open(wheel.path, "rb", buffering=0) as source:
         for member in wheel.members:
             try:
                 for _ in unpack_entry(source, member, member.digest):
                     pass
-            except ArchiveError as why:
-                found.append(make_contents_finding(wheel, why.args[1]))
-    return found[:_MAX_REASONS]
+            except ArchiveError as failure:
+                findings.append(make_contents_finding(wheel, failure.args[1]))
+    return findings[:_MAX_REASONS]
 
 
-def make_contents_finding(wheel, why):  # type: (CheckedWheel, Text) -> Finding
+def make_contents_finding(wheel, reason):  # type: (CheckedWheel, Text) -> Finding
     """A member is not what the wheel itself says that it is."""
-    return error("wheel-contents", wheel.filename, "{subject}: {why}.", _ADVICE, why=why)
+    return error("wheel-contents", wheel.filename, "{subject}: {why}.", _ADVICE, why=reason)
 
 
 def _parse_wheel(archive, path, filename, refuse):  # type: (ZipArchive, str, str, RefuseCallback) -> CheckedWheel
@@ -82,7 +82,7 @@ def _parse_wheel(archive, path, filename, refuse):  # type: (ZipArchive, str, st
     files = archive.read_entries(refuse)
     tops = {name.partition("/")[0] for name in files if "/" in name}
     infos = sorted(top for top in tops if top.lower().endswith(".dist-info"))
-    if [one[-10:] for one in infos] != [".dist-info"]:
+    if [info[-10:] for info in infos] != [".dist-info"]:
         raise ArchiveError("metadata", text("it has to have one .dist-info folder, and has: {found}", found=infos or "-"))
     info, content = infos[0], {}  # type: str, Dict[str, bytes]
     for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt"):
@@ -94,9 +94,9 @@ def _parse_wheel(archive, path, filename, refuse):  # type: (ZipArchive, str, st
         elif entry is not None or name != "entry_points.txt":
             raise ArchiveError("metadata", text("{member} is missing, or too large", member="%s/%s" % (info, name)))
     distribution, version = (_read_field(content["METADATA"], key, refuse) for key in ("Name", "Version"))
-    for found in (info[:-10].rpartition("-")[::2], (distribution, version)):
-        if normalize_name(found[0]) != normalize_name(parts[0]) or not is_same_version(found[1], parts[1]):
-            refuse("metadata", text("it says it is {found}, its file name {wanted}", found=found, wanted=parts[:2]))
+    for identity in (info[:-10].rpartition("-")[::2], (distribution, version)):
+        if normalize_name(identity[0]) != normalize_name(parts[0]) or not is_same_version(identity[1], parts[1]):
+            refuse("metadata", text("it says it is {found}, its file name {wanted}", found=identity, wanted=parts[:2]))
     # A wheel installer should warn if Wheel-Version is greater than the version it supports, and must fail if
     # Wheel-Version has a greater major version than the version it supports.
     form = _read_field(content["WHEEL"], "Wheel-Version", refuse)
@@ -105,12 +105,12 @@ def _parse_wheel(archive, path, filename, refuse):  # type: (ZipArchive, str, st
     root = "purelib" if _read_field(content["WHEEL"], "Root-Is-Purelib", refuse).lower() == "true" else "platlib"
     digests, members = _check_record(content["RECORD"], info, files, archive.folders, parts[-1][:3] == "win", refuse), []
     for entry in files.values():
-        scheme, below, top = root, entry.name, entry.name.partition("/")[0]
+        scheme, relative, top = root, entry.name, entry.name.partition("/")[0]
         if top.endswith(".data") and top in tops:
-            scheme, _, below = below[len(top) + 1 :].partition("/")
-            if scheme not in SCHEMES or not below or normalize_name(top[:-5]) != normalize_name(info[:-10]):
+            scheme, _, relative = relative[len(top) + 1 :].partition("/")
+            if scheme not in SCHEMES or not relative or normalize_name(top[:-5]) != normalize_name(info[:-10]):
                 refuse("name", text("{member} belongs to none of the places of a wheel", member=entry.name))
-        members.append(WheelMember(*entry, scheme=scheme, path=below, digest=digests.get(entry.name, "")))
+        members.append(WheelMember(*entry, scheme=scheme, path=relative, digest=digests.get(entry.name, "")))
     three = [part.split(".") for part in parts[-3:]]
     wheel = CheckedWheel(
         path,
@@ -124,7 +124,7 @@ def _parse_wheel(archive, path, filename, refuse):  # type: (ZipArchive, str, st
         content["RECORD"],
         tuple(_parse_scripts(content.get("entry_points.txt", b""), refuse)),
         tuple(_find_startup_files(members, filename)),
-        sum(one.size for one in members),
+        sum(member.size for member in members),
     )
     # Of what lands in site-packages the top decides; the rest is looked at one by one, also for two in one place.
     for top in tops.union(name for name in files if "/" not in name):
@@ -132,11 +132,11 @@ def _parse_wheel(archive, path, filename, refuse):  # type: (ZipArchive, str, st
             refuse("overwrites", text("{member} would write over a part of the environment itself", member=top))
     if wheel.scripts or any(top.endswith(".data") for top in tops):
         places = set()  # type: Set[str]
-        for place, what, _ in iter_destinations(wheel):
+        for place, destination, _ in iter_destinations(wheel):
             if overwrites_environment(place, wheel):
-                refuse("overwrites", text("{member} would write over a part of the environment itself", member=what))
+                refuse("overwrites", text("{member} would write over a part of the environment itself", member=destination))
             if fold_path(place) in places:
-                refuse("overwrites", text("{member} would write over another file of the same wheel", member=what))
+                refuse("overwrites", text("{member} would write over another file of the same wheel", member=destination))
             places.add(fold_path(place))
     return wheel
 
@@ -145,10 +145,10 @@ def _read_field(data, key, refuse):  # type: (bytes, str, RefuseCallback) -> str
     # a reader of mail takes any line that is no header for the end of them, and ends lines at a carriage return as well
     header = re.findall(rb"\A(?:(?:[!-9;-~]*:|[ \t])[^\n]*\n?)*", data)[0]
     field = r"(?:^|\r)%s[ \t]*:[ \t]*(.*?)[ \t\r]*$(\n[ \t])?" % key
-    found = re.findall(field.encode("ascii"), header, re.I | re.M)
-    if len(found) > 1 or any(more for _, more in found) or (not found and key != "Root-Is-Purelib"):
+    values = re.findall(field.encode("ascii"), header, re.I | re.M)
+    if len(values) > 1 or any(more for _, more in values) or (not values and key != "Root-Is-Purelib"):
         refuse("metadata", text("{key} has to be given once", key=key))
-    return found[0][0].decode("utf-8", "replace") if found else ""
+    return values[0][0].decode("utf-8", "replace") if values else ""
 
 
 def _check_record(data, info, files, folders, windows, refuse):
@@ -188,15 +188,15 @@ def _check_record(data, info, files, folders, windows, refuse):
 
 def _parse_scripts(data, refuse):  # type: (bytes, RefuseCallback) -> Iterator[Tuple[str, str, bool]]
     """Entry points: in [console_scripts] and [gui_scripts] each line is `name = module:object [extras]`."""
-    section, seen = "", set()  # type: str, Set[str]
+    section, visited = "", set()  # type: str, Set[str]
     for line in data.decode("utf-8", "replace").splitlines():
         line = line.strip()
         if line.startswith("["):
             section, letters = line, re.sub("[^a-z_]", "", line.lower())
             # readers differ in what they make of other spellings, of two of them, and of DEFAULT, which stands for all
-            if letters in ("console_scripts", "gui_scripts", "default") and (line != "[%s]" % letters or line in seen):
+            if letters in ("console_scripts", "gui_scripts", "default") and (line != "[%s]" % letters or line in visited):
                 refuse("entry-point", text("its section {line} is read in more than one way", line=line[:200]))
-            seen.add(line)
+            visited.add(line)
         elif line and line[0] not in "#;" and section in ("[console_scripts]", "[gui_scripts]"):
             command, _, reference = (part.strip() for part in line.partition("="))
             plain = _COMMAND_NAME.match(command) and command.isprintable() and command not in (".", "..")
@@ -206,7 +206,7 @@ def _parse_scripts(data, refuse):  # type: (bytes, RefuseCallback) -> Iterator[T
 
 
 def _find_startup_files(members, filename):  # type: (Iterable[WheelMember], str) -> Iterator[Finding]
-    for one in members:
-        path, top = one.path.lower(), one.scheme.endswith("lib") and "/" not in one.path
+    for member in members:
+        path, top = member.path.lower(), member.scheme.endswith("lib") and "/" not in member.path
         if top and (path.endswith(".pth") or path in ("sitecustomize.py", "usercustomize.py")):
-            yield note("wheel-startup", filename, "{subject}: {file} runs at every start of Python.", file=one.path)
+            yield note("wheel-startup", filename, "{subject}: {file} runs at every start of Python.", file=member.path)

@@ -50,9 +50,9 @@ def normalize_name(name):  # type: (str) -> str
     return re.sub("[-_.]+", "-", name).lower()
 
 
-def is_same_version(one, other):  # type: (str, str) -> bool
+def is_same_version(first, other):  # type: (str, str) -> bool
     """PEP 440: 1.0.0-beta.1 and 1.0b1 are the same; what is no such version is compared as it stands."""
-    return bool(_parse_version(one) == _parse_version(other))
+    return bool(_parse_version(first) == _parse_version(other))
 
 
 def _parse_version(version):  # type: (str) -> Any
@@ -60,8 +60,8 @@ def _parse_version(version):  # type: (str) -> Any
     if not match:
         return version.lower().replace("_", "-")
     epoch, release, pre, pre_number, post_alone, post, post_number, dev, dev_number, local = match.groups()
-    numbers = re.sub(r"(\.0)+\Z", "", ".".join(str(int(one)) for one in release.split(".")))
+    numbers = re.sub(r"(\.0)+\Z", "", ".".join(str(int(part)) for part in release.split(".")))
     pre = {"alpha": "a", "beta": "b", "c": "rc", "pre": "rc", "preview": "rc"}.get(pre, pre)
     after = int(post_alone or post_number or 0) if post_alone or post else None
-    local = [str(int(one)) if one.isdigit() else one for one in re.split("[-_.]", local)] if local else None
+    local = [str(int(part)) if part.isdigit() else part for part in re.split("[-_.]", local)] if local else None
     return int(epoch or 0), numbers, pre, int(pre_number or 0), after, dev, int(dev_number or 0), local

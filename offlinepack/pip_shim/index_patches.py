@@ -72,7 +72,7 @@ class IndexPatches:
         collector = import_pip_module("_internal.index.collector")
         finder_class = import_pip_module("_internal.index.package_finder").PackageFinder
         parse, process = collector.parse_links, finder_class.process_project_url
-        now, known, tags = threading.local(), dict[str, bool](), set(self.tags)
+        now, rank_of, tags = threading.local(), dict[str, bool](), set(self.tags)
         system = re.match(r"[^-]+-[^-]+-(?:many|musl)?([a-z]+)", self.tags[0])
         compiled = re.compile(rf"-(?!none-)[^-]+-[^-]*{system[1] if system else 'linux'}[^-]*\.whl\Z")
 
@@ -87,12 +87,12 @@ class IndexPatches:
             end = "-".join(name[:-4].rsplit("-", 3)[-3:])
             if not name.endswith(".whl") or "%" in end:
                 return True
-            if end not in known:
+            if end not in rank_of:
                 parts = [part.lower().split(".") for part in end.split("-")]
-                known[end] = len(parts) != 3 or not tags.isdisjoint(map("-".join, itertools.product(*parts)))
-            return "binary" in now.formats and known[end]
+                rank_of[end] = len(parts) != 3 or not tags.isdisjoint(map("-".join, itertools.product(*parts)))
+            return "binary" in now.formats and rank_of[end]
 
-        def taken(address: str, uploaded: str, entry: PageEntry) -> bool:
+        def is_accepted(address: str, uploaded: str, entry: PageEntry) -> bool:
             before = self.rules["before"]
             if before and not (uploaded and _normalize_time(uploaded) < _normalize_time(before)):
                 return False
@@ -106,11 +106,11 @@ class IndexPatches:
             self.listed_files[unquote(name)] = (size if isinstance(size, int) else None, uploaded or None)
             return True
 
-        def anchor(found: re.Match[bytes]) -> bytes:
-            address = found[1].decode("utf-8", "replace")
-            time = _UPLOAD_TIME_PATTERN.search(found[0])
+        def anchor(match: re.Match[bytes]) -> bytes:
+            address = match[1].decode("utf-8", "replace")
+            time = _UPLOAD_TIME_PATTERN.search(match[0])
             uploaded = time[1].decode("ascii", "replace") if time else ""
-            return found[0] if taken(address, uploaded, found[0]) else b""
+            return match[0] if is_accepted(address, uploaded, match[0]) else b""
 
         def parse_fitting(page: Any) -> Any:
             if page.url.startswith("file:") or not hasattr(now, "left"):
@@ -119,7 +119,9 @@ class IndexPatches:
                 return parse(dataclasses.replace(page, content=_ANCHOR_PATTERN.sub(anchor, page.content)))
             data = json.loads(page.content)
             entries = [
-                one for one in data.get("files", ()) if taken(one.get("url", ""), one.get("upload-time") or "", one)
+                file
+                for file in data.get("files", ())
+                if is_accepted(file.get("url", ""), file.get("upload-time") or "", file)
             ]
             return parse(dataclasses.replace(page, content=json.dumps({**data, "files": entries}).encode()))
 
@@ -135,7 +137,9 @@ class IndexPatches:
             import_pip_module("_internal.index.package_finder"),
         )
         names = [f"stone-1-{self.tags[0]}.whl", "stone-2-xx1-none-any.whl"]
-        entries = [{"filename": one, "url": one, "hashes": {}, "upload-time": "0001-01-01T00:00:00Z"} for one in names]
+        entries = [
+            {"filename": name, "url": name, "hashes": {}, "upload-time": "0001-01-01T00:00:00Z"} for name in names
+        ]
         content = json.dumps({"files": entries, "meta": {"api-version": "1.0"}}).encode()
         kind, url = "application/vnd.pypi.simple.v1+json", "https://index.invalid/stone/"
         page = collector.IndexContent(content, kind, None, url, cache_link_parsing=False)
@@ -143,8 +147,8 @@ class IndexPatches:
         python = import_pip_module("_internal.models.target_python").TargetPython()
         finder = finders.PackageFinder(links, python, allow_yanked=True)
         link = import_pip_module("_internal.models.link").Link(url)
-        found = finder.process_project_url(link, finder.make_link_evaluator("stone"))
-        expect([one.link.filename for one in found], names[:1], "process_project_url")
+        candidates = finder.process_project_url(link, finder.make_link_evaluator("stone"))
+        expect([candidate.link.filename for candidate in candidates], names[:1], "process_project_url")
         expect(set(self.rejected_files.pop("stone")), {"2"}, "process_project_url")
 
     # -------------------------------------------------------------------------------------- by our rules, ahead, kept
@@ -163,13 +167,13 @@ class IndexPatches:
         pool = ThreadPoolExecutor(MAX_THREADS)
 
         def search(finder: Any, name: str) -> Any:
-            found = find(finder, name)
-            if found or not self.rules["eager"] or name in self.allow_sdist or name in self.rules["wheels"]:
-                return found
+            candidates = find(finder, name)
+            if candidates or not self.rules["eager"] or name in self.allow_sdist or name in self.rules["wheels"]:
+                return candidates
             if not self.rules["builds"] and name in self.compiled_projects:
                 self.unsatisfiable_since = self.unsatisfiable_since if self.unsatisfiable else time.monotonic()
                 self.unsatisfiable.add(name)
-                return found
+                return candidates
             # a project without any wheel for the target: what pip remembers of it is forgotten
             self.allow_sdist.add(name)
             getattr(finder, "_all_candidates", {}).pop(name, None)
@@ -178,35 +182,39 @@ class IndexPatches:
 
         def read(factory: Any, name: str, best: Any) -> None:
             if best is not None and best.link.is_wheel and best.link.url not in metadata:
-                asked = import_pip_module("_vendor.packaging.requirements").Requirement(f"{name}=={best.version}")
-                one = import_pip_module("_internal.req.req_install").InstallRequirement(asked, None, link=best.link)
-                metadata[best.link.url] = pool.submit(self.read_metadata, prepare, factory.preparer, one)
+                requirement = import_pip_module("_vendor.packaging.requirements").Requirement(f"{name}=={best.version}")
+                install_requirement = import_pip_module("_internal.req.req_install").InstallRequirement(
+                    requirement, None, link=best.link
+                )
+                metadata[best.link.url] = pool.submit(
+                    self.read_metadata, prepare, factory.preparer, install_requirement
+                )
 
         def look(factory: Any, name: str, specifier: Any) -> Any:
-            found = search(factory._finder, name)
+            best = search(factory._finder, name)
             evaluator = factory._finder.make_candidate_evaluator(name, specifier=specifier)
-            read(factory, name, evaluator.compute_best_candidate(found).best_candidate)
-            return found
+            read(factory, name, evaluator.compute_best_candidate(best).best_candidate)
+            return best
 
         def prefetch(factory: Any, name: str, files: Sequence[Any]) -> None:
             evaluator = factory._finder.make_candidate_evaluator(name)
-            for version in sorted({one.version for one in files}, reverse=True):
-                mine = [one for one in files if one.version == version]
-                read(factory, name, evaluator.compute_best_candidate(mine).best_candidate)
+            for version in sorted({file.version for file in files}, reverse=True):
+                matching = [file for file in files if file.version == version]
+                read(factory, name, evaluator.compute_best_candidate(matching).best_candidate)
 
         def ahead(factory: Any, requirements: Iterable[Any]) -> None:
-            for one in requirements:
-                name, asked = one.project_name, one.get_candidate_lookup()[1]
-                if asked is not None and asked.link is None and name not in candidates:
-                    candidates[name] = pool.submit(look, factory, name, asked.specifier)
+            for line in requirements:
+                name, install_requirement = line.project_name, line.get_candidate_lookup()[1]
+                if install_requirement is not None and install_requirement.link is None and name not in candidates:
+                    candidates[name] = pool.submit(look, factory, name, install_requirement.specifier)
 
         def find_all_candidates(finder: Any, name: str) -> Any:
             return candidates[name].result() if name in candidates else search(finder, name)
 
-        def fetch_metadata_only(preparer: Any, asked: Any) -> Any:
-            if asked.link.url in metadata:
-                return metadata[asked.link.url].result()
-            return self.read_metadata(prepare, preparer, asked)
+        def fetch_metadata_only(preparer: Any, requirement: Any) -> Any:
+            if requirement.link.url in metadata:
+                return metadata[requirement.link.url].result()
+            return self.read_metadata(prepare, preparer, requirement)
 
         def collect_root_requirements(factory: Any, *rest: Any, **named: Any) -> Any:
             collected = roots(factory, *rest, **named)
@@ -216,7 +224,9 @@ class IndexPatches:
         def get_dependencies(provider: Any, candidate: Any) -> Any:
             excluded = self.rules["excluded"]
             self._check_extras(candidate)
-            needed = [one for one in depend(provider, candidate) if one.project_name not in excluded]
+            needed = [
+                requirement for requirement in depend(provider, candidate) if requirement.project_name not in excluded
+            ]
             self._stop_after_timeout(f"{candidate.name} {candidate.version}", needed)
             ahead(provider._factory, needed)
             return needed
@@ -231,8 +241,8 @@ class IndexPatches:
 
     def _stop_after_timeout(self, by: str, needed: Iterable[Any]) -> None:
         """pip would look through all releases of whatever needs a project that has no file at all for the target."""
-        for one in needed:
-            self.dependents.setdefault(one.project_name, set()).add(by)
+        for library in needed:
+            self.dependents.setdefault(library.project_name, set()).add(by)
         if self.unsatisfiable and time.monotonic() - self.unsatisfiable_since > self.rules["patience"]:
             self.stop(barren=self.list_unsatisfiable(), after=self.rules["patience"])
 
@@ -242,12 +252,12 @@ class IndexPatches:
 
     def _check_extras(self, candidate: Any) -> None:
         """An older release without an extra that a newer one has is no way out: pip would silently install less."""
-        if asked := getattr(candidate, "extras", None):
+        if extras := getattr(candidate, "extras", None):
             provided = set(candidate.base.dist.iter_provided_extras())
-            known = self.known_extras.setdefault(candidate.project_name, set())
-            if lacking := (asked - provided) & known:
+            known_extras = self.known_extras.setdefault(candidate.project_name, set())
+            if lacking := (extras - provided) & known_extras:
                 self.stop(lacks=[candidate.project_name, str(candidate.version), min(lacking)])
-            known |= provided
+            known_extras |= provided
 
     def _replace_fetching(self, collector: Any) -> None:
         links_class, session_class = collector.LinkCollector, import_pip_module("_internal.network.session").PipSession
@@ -264,7 +274,7 @@ class IndexPatches:
             absent = [
                 404,
                 410,
-                *itertools.chain(*(one for at, one in rules["missing"].items() if belongs_to_index(link.url, at))),
+                *itertools.chain(*(codes for at, codes in rules["missing"].items() if belongs_to_index(link.url, at))),
             ]
             if rules["indexes"] is not None and status not in absent:
                 self.stop(index={"url": strip_credentials(link.url), "why": str(reason)})
@@ -296,12 +306,12 @@ class IndexPatches:
             if rules["indexes"] is None:
                 return sources
             only = rules["sources"].get(normalised(project_name))
-            wanted = [only] if only else rules["indexes"]
-            for at, index in enumerate(wanted):
+            selected = [only] if only else rules["indexes"]
+            for at, index in enumerate(selected):
                 for source in sources.index_urls:
                     if source is None or not belongs_to_index(source.link.url, index):
                         continue
-                    if at < len(wanted) - 1:
+                    if at < len(selected) - 1:
                         page = links.fetch_response(source.link)
                         if page is None:
                             continue
@@ -331,36 +341,36 @@ class IndexPatches:
             session, scope.create(find_links=[], index_urls=addresses, no_index=False)
         )
         links.__dict__["fetch_response"] = lambda *_, **__: True
-        for name, wanted in [("no-such-project", self.rules["indexes"][:1]), *sources.items()]:
-            found = links.collect_sources(name, lambda _: []).index_urls
-            places = [index for index in wanted if found and belongs_to_index(found[0].link.url, index)]
-            expect((len(found), places), (len(wanted), list(wanted)), f"collect_sources({name})")
+        for name, expected in [("no-such-project", self.rules["indexes"][:1]), *sources.items()]:
+            urls = links.collect_sources(name, lambda _: []).index_urls
+            places = [index for index in expected if urls and belongs_to_index(urls[0].link.url, index)]
+            expect((len(urls), places), (len(expected), list(expected)), f"collect_sources({name})")
 
     # -------------------------------------------------------------------------------------- metadata
 
-    def read_metadata(self, prepare: Callable[..., Any], preparer: Any, asked: Any) -> Any:
+    def read_metadata(self, prepare: Callable[..., Any], preparer: Any, requirement: Any) -> Any:
         """What pip's own way to metadata gives, else METADATA by ranges, or PKG-INFO; None: pip is to take the file.
 
         A wheel's METADATA that lies beside it (PEP 658) goes first; what is known by the file's hash is kept.
         """
-        link = asked.link
+        link = requirement.link
         if link.is_vcs or link.is_existing_dir():
-            return prepare(preparer, asked)
+            return prepare(preparer, requirement)
         key = link.hash if link.hash_name == "sha256" else ""
         content = self.cache.get("metadata", key)
         if content is None and not link.is_wheel:
             content = self.cache.get(_BUILT_METADATA_KIND, key)
         if content is None:
-            beside = prepare(preparer, asked) if link.is_wheel and not link.is_file else None
-            if beside is not None:
-                content = (beside.read_text("METADATA") or "").encode("utf-8", "surrogateescape")
+            distribution = prepare(preparer, requirement) if link.is_wheel and not link.is_file else None
+            if distribution is not None:
+                content = (distribution.read_text("METADATA") or "").encode("utf-8", "surrogateescape")
                 self.cache.put("metadata", key, content)
-                return beside
+                return distribution
             content = read_static_metadata(preparer._session, link)
             if content is None:
                 return None
             self.cache.put("metadata", key, content)
-        name = asked.req.name if asked.req else link.filename.partition("-")[0]
+        name = requirement.req.name if requirement.req else link.filename.partition("-")[0]
         headers = (
             re.split(rb"\r?\n\r?\n", content, maxsplit=1)[0] + b"\n\n"
         )  # pip parses it thrice; the description is long
@@ -371,9 +381,9 @@ class IndexPatches:
         prepare = import_pip_module("_internal.operations.prepare")
         build = prepare._get_prepared_distribution
 
-        def get_prepared_distribution(asked: Any, *rest: Any, **named: Any) -> Any:
-            built, link = build(asked, *rest, **named), asked.link
-            if link is not None and not link.is_wheel and not asked.is_direct and link.hash_name == "sha256":
+        def get_prepared_distribution(requirement: Any, *rest: Any, **named: Any) -> Any:
+            built, link = build(requirement, *rest, **named), requirement.link
+            if link is not None and not link.is_wheel and not requirement.is_direct and link.hash_name == "sha256":
                 content = (built.read_text("METADATA") or "").encode("utf-8", "surrogateescape")
                 self.cache.put(_BUILT_METADATA_KIND, link.hash if content else "", content)
             return built
@@ -416,7 +426,7 @@ class IndexPatches:
                 if yanked or (other.is_prerelease and not version.is_prerelease):
                     continue
                 admitted = specifier_sets.SpecifierSet(python).contains(".".join(map(str, self.version)))
-                if admitted and all(one.contains(other, prereleases=True) for one in specifiers):
+                if admitted and all(specifier.contains(other, prereleases=True) for specifier in specifiers):
                     newest = other
         return str(newest) if newest != version else None
 

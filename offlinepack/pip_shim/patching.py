@@ -11,10 +11,10 @@ class PatchError(Exception):
     """A part of pip is not there, or does not do what was expected."""
 
 
-def expect(found: object, expected: object, where: str) -> None:
+def expect(actual: object, expected: object, where: str) -> None:
     """Unexpected where they differ."""
-    if found != expected:
-        raise PatchError(f"{where}: {found!r} instead of {expected!r}")
+    if actual != expected:
+        raise PatchError(f"{where}: {actual!r} instead of {expected!r}")
 
 
 def import_pip_module(name: str) -> Any:
@@ -24,6 +24,6 @@ def import_pip_module(name: str) -> Any:
 
 def replace_everywhere(name: str, original: Any, other: Any) -> None:
     """Put `other` in the place of `original` in every module of pip that holds it under this name."""
-    for one in [one for key, one in sys.modules.items() if key.startswith("pip.")]:
-        if getattr(one, "__dict__", {}).get(name) is original:
-            setattr(one, name, other)
+    for module in [module for key, module in sys.modules.items() if key.startswith("pip.")]:
+        if getattr(module, "__dict__", {}).get(name) is original:
+            setattr(module, name, other)

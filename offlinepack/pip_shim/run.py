@@ -94,8 +94,8 @@ class PipOutput:
 
     def get_last_lines(self, lines: int = 20) -> str:
         """The last lines that were said, for a finding's log."""
-        said = [line.rstrip() for line in (self.stdout + self.stderr).splitlines() if line.strip()]
-        return "\n".join(said[-lines:])
+        output_lines = [line.rstrip() for line in (self.stdout + self.stderr).splitlines() if line.strip()]
+        return "\n".join(output_lines[-lines:])
 
 
 START = """
@@ -125,19 +125,19 @@ def run_pip(
     nothing. ResolutionError: pip cannot be shown the target.
     """
     with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
-        given, told = Path(folder, "given.json"), Path(folder, "told.json")
+        job_path, answer_path = Path(folder, "given.json"), Path(folder, "told.json")
         facts = {
             "arguments": list(arguments),
             "environment": dict(target.environment),
             "tags": [str(tag) for tag in target.tags],
-            "path": [str(Path(one).absolute()) for one in sys.path if one],
+            "path": [str(Path(folder).absolute()) for folder in sys.path if folder],
             "rules": (rules or PipRules()).to_json(),
-            "told": str(told),
+            "told": str(answer_path),
         }
-        given.write_text(json.dumps(facts), "utf-8")
+        job_path.write_text(json.dumps(facts), "utf-8")
         try:
-            done = subprocess.run(
-                [sys.executable, "-I", "-X", "utf8", "-c", START, str(given)],
+            process = subprocess.run(
+                [sys.executable, "-I", "-X", "utf8", "-c", START, str(job_path)],
                 env=_move_logins_to_netrc({**clean_environment(), **environment}, Path(folder, "netrc")),
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
@@ -149,30 +149,30 @@ def run_pip(
             )
         except subprocess.TimeoutExpired:
             return PipOutput(1, "", "", {})
-        seen = json.loads(told.read_text("utf-8")) if told.exists() else {}
-    if done.returncode == PATCHING_FAILED:
+        pip_facts = json.loads(answer_path.read_text("utf-8")) if answer_path.exists() else {}
+    if process.returncode == PATCHING_FAILED:
         raise ResolutionError(
             error(
                 "pip-not-replaceable",
-                "pip " + seen["pip"],
+                "pip " + pip_facts["pip"],
                 "{subject} cannot be made to see {target}: {part} is not as in the versions that were tried.",
                 "Install pip {bound} beside offlinepack.",
-                log=seen["why"],
+                log=pip_facts["why"],
                 target=target.name,
-                part=seen["part"],
+                part=pip_facts["part"],
                 bound=SUPPORTED_PIP_VERSIONS,
             )
         )
-    return PipOutput(done.returncode, redact_output(done.stdout), redact_output(done.stderr), seen)
+    return PipOutput(process.returncode, redact_output(process.stdout), redact_output(process.stderr), pip_facts)
 
 
 def clean_environment() -> dict[str, str]:
     """This process's environment without what speaks to pip or Python; pip's own configuration files are off."""
     foreign = ("PIP_", "PYTHON", "_PIP_", "VIRTUAL_ENV", "__PYVENV_")
-    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(foreign)}
+    environment = {name: value for name, value in os.environ.items() if not name.upper().startswith(foreign)}
     fixed = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "NO_COLOR": "1"}
     # one reader of metadata, whatever Python the host has: that of Python 3.11 and newer
-    return {**kept, **fixed, "_PIP_USE_IMPORTLIB_METADATA": "1"}
+    return {**environment, **fixed, "_PIP_USE_IMPORTLIB_METADATA": "1"}
 
 
 def _move_logins_to_netrc(environment: dict[str, str], netrc: Path) -> dict[str, str]:
@@ -184,9 +184,9 @@ def _move_logins_to_netrc(environment: dict[str, str], netrc: Path) -> dict[str,
             if parts.hostname:
                 logins.setdefault(parts.hostname, set()).add((parts.username or "", parts.password or ""))
     lines = []
-    for host, known in logins.items():
-        user, password = (unquote(one) for one in min(known))
-        if len(known) != 1 or not (user and password) or re.search(r"[\s\"'#\\]", user + password):
+    for host, host_logins in logins.items():
+        user, password = (unquote(part) for part in min(host_logins))
+        if len(host_logins) != 1 or not (user and password) or re.search(r"[\s\"'#\\]", user + password):
             continue  # of two accounts on one host .netrc can tell but one
         lines.append(f"machine {host} login {user} password {password}\n")
         for name in names:
@@ -195,9 +195,9 @@ def _move_logins_to_netrc(environment: dict[str, str], netrc: Path) -> dict[str,
                 strip_credentials(url) if urlsplit(url).hostname == host else url for url in urls
             )
     if lines:
-        own = Path(environment.get("NETRC") or Path("~/.netrc").expanduser())
+        netrc_path = Path(environment.get("NETRC") or Path("~/.netrc").expanduser())
         with contextlib.suppress(OSError):
-            lines.append(own.read_text("utf-8"))
+            lines.append(netrc_path.read_text("utf-8"))
         netrc.touch(0o600)
         netrc.write_text("".join(lines), "utf-8")
         environment["NETRC"] = str(netrc)

@@ -26,11 +26,11 @@ REQUEST_VARIABLES = {"extra", "extras", "dependency_groups"}
 class Script:
     """What this process was given, and what it tells."""
 
-    def __init__(self, given: dict[str, Any]) -> None:
-        self.job = given
-        self.rules: dict[str, Any] = given["rules"]
+    def __init__(self, job: dict[str, Any]) -> None:
+        self.job = job
+        self.rules: dict[str, Any] = job["rules"]
         self.facts: dict[str, Any] = {}
-        self.version = tuple(int(part) for part in given["environment"]["python_full_version"].split(".")[:3])
+        self.version = tuple(int(part) for part in job["environment"]["python_full_version"].split(".")[:3])
 
     def main(self) -> NoReturn:
         """Show pip the target, prove it, run the command."""
@@ -55,8 +55,8 @@ class Script:
                 part = name
                 replace()
                 prove()
-        except Exception as why:
-            self.stop(PATCHING_FAILED, pip=pip, part=part, why=f"{type(why).__name__}: {why}")
+        except Exception as failure:
+            self.stop(PATCHING_FAILED, pip=pip, part=part, why=f"{type(failure).__name__}: {failure}")
         program, *arguments = self.job["arguments"]
         runs, first = PROGRAMS[program]
         sys.argv = [program, *first, *arguments]
@@ -76,7 +76,7 @@ class Script:
 
     def write_exception(self, raised: Exception) -> None:
         """What ended the command: the exception's classes and words."""
-        self.write_facts(raised=[one.__name__ for one in type(raised).__mro__], why=str(raised))
+        self.write_facts(raised=[class_.__name__ for class_ in type(raised).__mro__], why=str(raised))
 
     def stop(self, code: int = COMMAND_STOPPED, **facts: Any) -> NoReturn:
         """End the whole process here, from any thread: pip would take an exception for one file's fault and go on."""
@@ -91,28 +91,34 @@ class Script:
         """The target's values; where one is not known, a marker is an error only if its truth depends on it."""
         import_pip_module("_internal.models.installation_report")
         markers = import_pip_module("_vendor.packaging.markers")
-        known = self.job["environment"]
-        replace_everywhere("default_environment", markers.default_environment, lambda: dict(known))
+        environment = self.job["environment"]
+        replace_everywhere("default_environment", markers.default_environment, lambda: dict(environment))
         evaluate = markers.Marker.evaluate
 
         def settled(part: Any, value: bool) -> Any:
             # (left, operator, right) with a variable that is not known for the target: as if it were true, or false
             if isinstance(part, list):
-                return [settled(one, value) for one in part]
-            names = {one.value for one in part if isinstance(one, markers.Variable)} if type(part) is tuple else set()
-            if not names - set(known) - REQUEST_VARIABLES:
+                return [settled(inner, value) for inner in part]
+            names = (
+                {inner.value for inner in part if isinstance(inner, markers.Variable)} if type(part) is tuple else set()
+            )
+            if not names - set(environment) - REQUEST_VARIABLES:
                 return part
-            return markers.Variable("os_name"), markers.Op("==" if value else "!="), markers.Value(known["os_name"])
+            return (
+                markers.Variable("os_name"),
+                markers.Op("==" if value else "!="),
+                markers.Value(environment["os_name"]),
+            )
 
-        def three_valued(marker: Any, *given: Any, **named: Any) -> bool:
-            both = [settled(marker._markers, value) for value in (True, False)]
-            if both[0] == both[1]:
-                return bool(evaluate(marker, *given, **named))
+        def three_valued(marker: Any, *arguments: Any, **named: Any) -> bool:
+            outcomes = [settled(marker._markers, value) for value in (True, False)]
+            if outcomes[0] == outcomes[1]:
+                return bool(evaluate(marker, *arguments, **named))
             results = set()
-            for one in both:
+            for outcome in outcomes:
                 other = object.__new__(markers.Marker)
-                other._markers = one
-                results.add(bool(evaluate(other, *given, **named)))
+                other._markers = outcome
+                results.add(bool(evaluate(other, *arguments, **named)))
             if len(results) > 1:
                 self.stop(marker=str(marker))
             return results.pop()
@@ -134,9 +140,9 @@ class Script:
         import_pip_module("_internal.models.target_python")
         import_pip_module("_internal.resolution.resolvelib.factory")
         tag = import_pip_module("_vendor.packaging.tags").Tag
-        tags = [tag(*one.split("-")) for one in self.job["tags"]]
-        own = import_pip_module("_internal.utils.compatibility_tags").get_supported
-        replace_everywhere("get_supported", own, lambda *_, **__: list(tags))
+        tags = [tag(*tag_name.split("-")) for tag_name in self.job["tags"]]
+        own_tags = import_pip_module("_internal.utils.compatibility_tags").get_supported
+        replace_everywhere("get_supported", own_tags, lambda *_, **__: list(tags))
 
     def prove_tags(self) -> None:
         """Both that ask have them."""
@@ -165,13 +171,15 @@ class Script:
         expect(target_python.py_version_info, self.version, "TargetPython")
         expect(candidates.RequiresPythonCandidate(None).version.release, self.version, "RequiresPythonCandidate")
 
-    def replace_formats(self, either: set[str]) -> None:
+    def replace_formats(self, allow_sdist: set[str]) -> None:
         """`either`: pip's options know only-wheels, only-sdists, and everything for everyone."""
         control = import_pip_module("_internal.models.format_control").FormatControl
         allowed = control.get_allowed_formats
 
         def get_allowed_formats(formats: Any, canonical_name: str) -> Any:
-            return frozenset({"binary", "source"}) if canonical_name in either else allowed(formats, canonical_name)
+            return (
+                frozenset({"binary", "source"}) if canonical_name in allow_sdist else allowed(formats, canonical_name)
+            )
 
         control.get_allowed_formats = get_allowed_formats
 
@@ -194,13 +202,13 @@ class Script:
             ends = reading.dead_ends
             causes = [
                 leaf
-                for one in conflict.causes
-                for leaf in ends.find_unsatisfied(self_, constraints, *one) or [tuple(one)]
+                for cause in conflict.causes
+                for leaf in ends.find_unsatisfied(self_, constraints, *cause) or [tuple(cause)]
             ]
             barren = ends.filter_unsatisfiable(self_, causes)
             self.write_facts(
                 either=sorted(reading.allow_sdist),
-                causes=[describe_cause(one, self_, constraints) for one in barren or causes],
+                causes=[describe_cause(cause, self_, constraints) for cause in barren or causes],
             )
             if not barren and reading.unsatisfiable:
                 self.write_facts(barren=reading.list_unsatisfiable())
@@ -208,12 +216,12 @@ class Script:
 
         def resolve_and_tell(self_: Any, *rest: Any, **named: Any) -> Any:
             try:
-                done = resolve(self_, *rest, **named)
+                resolution = resolve(self_, *rest, **named)
             except Exception as raised:
                 self.write_exception(raised)
                 raise
             self.write_facts(pins=list(list_pins(self_, reading)), either=sorted(reading.allow_sdist))
-            return done
+            return resolution
 
         factory.get_installation_error, resolver.resolve = get_installation_error, resolve_and_tell
         arguments = set(self.job["arguments"])

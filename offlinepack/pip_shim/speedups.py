@@ -37,12 +37,14 @@ class DeadEnds:
         find, depend = factory_class.find_candidates, provider_class.get_dependencies
 
         def find_candidates(factory: Any, identifier: str, *rest: Any, **named: Any) -> Any:
-            found = find(factory, identifier, *rest, **named)
+            candidates = find(factory, identifier, *rest, **named)
             dead = self._get_dead_releases(identifier)
-            if any(dead) and hasattr(found, "_get_infos"):
-                infos = found._get_infos
-                found._get_infos = lambda: (one for one in infos() if not any(one[0] in each for each in dead))
-            return found
+            if any(dead) and hasattr(candidates, "_get_infos"):
+                infos = candidates._get_infos
+                candidates._get_infos = lambda: (
+                    info for info in infos() if not any(info[0] in versions for versions in dead)
+                )
+            return candidates
 
         def get_dependencies(provider: Any, candidate: Any) -> Any:
             needed, self.follow_dependencies = list(depend(provider, candidate)), not provider._ignore_dependencies
@@ -50,28 +52,34 @@ class DeadEnds:
             goes_back = version < self._first_versions.setdefault(name, version)
             dead = self._record_if_dead(provider._factory, provider._constraints, candidate, needed)
             if (dead or goes_back) and version <= self._prefetched_versions.get(name, version):
-                files = [one for one in provider._factory._finder.find_all_candidates(name) if one.version < version]
-                ahead = sorted({one.version for one in files}, reverse=True)[:PREFETCH_COUNT]
+                files = [
+                    candidate
+                    for candidate in provider._factory._finder.find_all_candidates(name)
+                    if candidate.version < version
+                ]
+                ahead = sorted({file.version for file in files}, reverse=True)[:PREFETCH_COUNT]
                 self._prefetched_versions[name] = ahead[-1] if ahead else version
-                prefetch(provider._factory, name, [one for one in files if one.version in ahead])
+                prefetch(provider._factory, name, [file for file in files if file.version in ahead])
             return needed
 
         factory_class.find_candidates, provider_class.get_dependencies = find_candidates, get_dependencies
 
-    def find_unsatisfied(self, factory: Any, constraints: Any, wanted: Any, by: Any) -> list[UnsatisfiedRequirement]:
+    def find_unsatisfied(
+        self, factory: Any, constraints: Any, requirement: Any, by: Any
+    ) -> list[UnsatisfiedRequirement]:
         """Why nothing can satisfy this requirement, by the newest release that it admits; nothing: something may."""
-        explicit, asked = wanted.get_candidate_lookup()
-        name = wanted.project_name
+        explicit, install_requirement = requirement.get_candidate_lookup()
+        name = requirement.project_name
         if explicit is not None:
             if _is_direct(explicit) and name not in self.direct_projects:
                 self.direct_projects.add(name)
                 self.dead_releases.clear()
             return self.dead_releases.get(explicit.name, {}).get(explicit.version, [])
-        if _is_python_requirement(wanted):  # another than the target's
-            return [(wanted, by)]
-        if name in self.direct_projects or asked.link is not None:
+        if _is_python_requirement(requirement):  # another than the target's
+            return [(requirement, by)]
+        if name in self.direct_projects or install_requirement.link is not None:
             return []
-        specifier = asked.specifier
+        specifier = install_requirement.specifier
         if name in constraints:
             if constraints[name].links:
                 return []
@@ -80,29 +88,34 @@ class DeadEnds:
         evaluator = finder.make_candidate_evaluator(name, specifier=specifier)
         admitted = evaluator.get_applicable_candidates(finder.find_all_candidates(name))
         if not admitted:
-            return [(wanted, by)]
-        dead = self._get_dead_releases(wanted.name)
-        alive = [one for one in admitted if not any(one.version in each for each in dead)]
+            return [(requirement, by)]
+        dead = self._get_dead_releases(requirement.name)
+        alive = [candidate for candidate in admitted if not any(candidate.version in versions for versions in dead)]
         # of what was withdrawn pip may look at nothing
-        if not all(one.link.is_yanked for one in alive) or any(
-            self._is_alive(factory, constraints, wanted, asked, one) for one in {one.version for one in alive}
+        if not all(candidate.link.is_yanked for candidate in alive) or any(
+            self._is_alive(factory, constraints, requirement, install_requirement, version)
+            for version in {version.version for version in alive}
         ):
             return []
 
-        def why(version: Any) -> list[UnsatisfiedRequirement]:
-            return _remove_duplicates(leaf for each in dead for leaf in each.get(version, []))
+        def reason(version: Any) -> list[UnsatisfiedRequirement]:
+            return _remove_duplicates(leaf for leaves in dead for leaf in leaves.get(version, []))
 
         # a release for another Python is as good as none
-        by_files = [one for one in admitted if not all(_is_python_requirement(each) for each, _ in why(one.version))]
-        newest = max(by_files or admitted, key=lambda one: (not one.link.is_yanked, one.version)).version
-        return why(newest) + ([] if by_files else [(wanted, by)])
+        by_files = [
+            candidate
+            for candidate in admitted
+            if not all(_is_python_requirement(leaf) for leaf, _ in reason(candidate.version))
+        ]
+        newest = max(by_files or admitted, key=lambda file: (not file.link.is_yanked, file.version)).version
+        return reason(newest) + ([] if by_files else [(requirement, by)])
 
     def filter_unsatisfiable(
         self, factory: Any, leaves: Iterable[UnsatisfiedRequirement]
     ) -> list[UnsatisfiedRequirement]:
         """Of these the projects without any file: that says more than that of one release among many there is none."""
-        named = [one for one in leaves if not _is_python_requirement(one[0])]
-        return [one for one in named if not factory._finder.find_all_candidates(one[0].project_name)]
+        named = [leave for leave in leaves if not _is_python_requirement(leave[0])]
+        return [pair for pair in named if not factory._finder.find_all_candidates(pair[0].project_name)]
 
     def find_held_back(
         self, name: str, version: Any, specifiers: Iterable[Any]
@@ -110,41 +123,51 @@ class DeadEnds:
         """The newest release above this one that is dead though it is admitted, and why."""
         specifiers = list(specifiers)
         dead = {
-            one: why
-            for identifier, known in self.dead_releases.items()
-            for one, why in known.items()
-            if identifier.partition("[")[0] == name and one > version and not one.is_prerelease
-            if all(each.contains(one, prereleases=True) for each in specifiers)
+            release: reason
+            for identifier, releases in self.dead_releases.items()
+            for release, reason in releases.items()
+            if identifier.partition("[")[0] == name and release > version and not release.is_prerelease
+            if all(specifier.contains(release, prereleases=True) for specifier in specifiers)
         }
         return (str(max(dead)), dead[max(dead)]) if dead else None
 
     def _get_dead_releases(self, identifier: str) -> list[dict[Any, list[UnsatisfiedRequirement]]]:
         """What is known of a project, and of it with an extra."""
-        return [self.dead_releases.setdefault(one, {}) for one in {identifier, identifier.partition("[")[0]}]
+        return [self.dead_releases.setdefault(name, {}) for name in {identifier, identifier.partition("[")[0]}]
 
-    def _is_alive(self, factory: Any, constraints: Any, wanted: Any, asked: Any, version: Any) -> bool:
+    def _is_alive(
+        self, factory: Any, constraints: Any, requirement: Any, install_requirement: Any, version: Any
+    ) -> bool:
         """A release that pip has not looked at: whether it is dead too; one that is being asked about may live."""
-        if (wanted.name, version) in self._pending_releases:
+        if (requirement.name, version) in self._pending_releases:
             return True
-        self._pending_releases.add((wanted.name, version))
+        self._pending_releases.add((requirement.name, version))
         finder = factory._finder
-        files = [one for one in finder.find_all_candidates(wanted.project_name) if one.version == version]
-        best = finder.make_candidate_evaluator(wanted.project_name).compute_best_candidate(files).best_candidate
+        files = [
+            candidate
+            for candidate in finder.find_all_candidates(requirement.project_name)
+            if candidate.version == version
+        ]
+        best = finder.make_candidate_evaluator(requirement.project_name).compute_best_candidate(files).best_candidate
         try:
             candidate = best and factory._make_candidate_from_link(
-                best.link, extras=frozenset(asked.extras), template=asked, name=wanted.project_name, version=version
+                best.link,
+                extras=frozenset(install_requirement.extras),
+                template=install_requirement,
+                name=requirement.project_name,
+                version=version,
             )
         except self.invalid_metadata_error:  # which pip passes over
             return False
         if candidate is None:
             return True
         needed = [
-            one
-            for one in candidate.iter_dependencies(self.follow_dependencies)
-            if one is not None and one.project_name not in self.excluded_projects
+            dependency
+            for dependency in candidate.iter_dependencies(self.follow_dependencies)
+            if dependency is not None and dependency.project_name not in self.excluded_projects
         ]
         lives = not self._record_if_dead(factory, constraints, candidate, needed)
-        self._pending_releases.discard((wanted.name, version))
+        self._pending_releases.discard((requirement.name, version))
         return lives
 
     def _record_if_dead(self, factory: Any, constraints: Any, candidate: Any, needed: Iterable[Any]) -> bool:
@@ -152,22 +175,24 @@ class DeadEnds:
         if _is_direct(candidate):
             return False
         leaves = _remove_duplicates(
-            leaf for one in needed for leaf in self.find_unsatisfied(factory, constraints, one, candidate)
+            leaf for library in needed for leaf in self.find_unsatisfied(factory, constraints, library, candidate)
         )
         if leaves:
             self.dead_releases.setdefault(candidate.name, {})[candidate.version] = leaves
         return bool(leaves)
 
 
-def _is_python_requirement(wanted: Any) -> bool:
-    return bool(wanted.get_candidate_lookup() == (None, None))
+def _is_python_requirement(requirement: Any) -> bool:
+    return bool(requirement.get_candidate_lookup() == (None, None))
 
 
 def _is_direct(candidate: Any) -> bool:
-    asked = candidate.get_install_requirement() or getattr(candidate, "base", candidate).get_install_requirement()
-    return asked is not None and bool(asked.is_direct)
+    install_requirement = (
+        candidate.get_install_requirement() or getattr(candidate, "base", candidate).get_install_requirement()
+    )
+    return install_requirement is not None and bool(install_requirement.is_direct)
 
 
 def _remove_duplicates(leaves: Iterable[UnsatisfiedRequirement]) -> list[UnsatisfiedRequirement]:
     """One of each requirement and release."""
-    return list({(str(wanted), str(by)): (wanted, by) for wanted, by in leaves}.values())
+    return list({(str(requirement), str(by)): (requirement, by) for requirement, by in leaves}.values())

@@ -34,9 +34,9 @@ class ReadCache:
         """Keep it."""
         if path := self._path(kind, key):
             path.parent.mkdir(parents=True, exist_ok=True)
-            beside = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
-            beside.write_bytes(content)
-            beside.replace(path)
+            temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
+            temporary.write_bytes(content)
+            temporary.replace(path)
 
     def _path(self, kind: str, key: str) -> Path | None:
         return Path(self.folder, kind, hashlib.sha256(key.encode()).hexdigest()) if self.folder and key else None
@@ -65,15 +65,15 @@ def read_static_metadata(session: Any, link: Any) -> bytes | None:
 
 def _read_sdist_metadata(content: bytes) -> bytes | None:
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        found = {}
+        contents = {}
         for member in archive.getmembers():
             if re.fullmatch(r"[^/]+/(PKG-INFO|pyproject\.toml)", member.name) and (file := archive.extractfile(member)):
-                found[member.name.partition("/")[2]] = file.read()
-    told = found["PKG-INFO"]
-    return told if is_metadata_static(told, found.get("pyproject.toml", b"")) else None
+                contents[member.name.partition("/")[2]] = file.read()
+    metadata = contents["PKG-INFO"]
+    return metadata if is_metadata_static(metadata, contents.get("pyproject.toml", b"")) else None
 
 
-def is_metadata_static(told: bytes, project: bytes) -> bool:
+def is_metadata_static(metadata: bytes, project: bytes) -> bool:
     """Whether an sdist's PKG-INFO says of needs what every wheel of it will say; `project`: its pyproject.toml."""
     # pyproject.toml: a field of [project] that is not listed as dynamic must not be changed by a build backend
     table = _parse_toml(project).get("project")
@@ -82,8 +82,8 @@ def is_metadata_static(told: bytes, project: bytes) -> bool:
     ):
         return True
     # Core metadata 2.2: a field that an sdist's PKG-INFO does not call Dynamic is the same in every wheel built from it
-    headers = BytesHeaderParser().parsebytes(told)
-    dynamic = {one.strip().lower() for one in headers.get_all("Dynamic", [])}
+    headers = BytesHeaderParser().parsebytes(metadata)
+    dynamic = {field.strip().lower() for field in headers.get_all("Dynamic", [])}
     version = tuple(int(part) for part in headers.get("Metadata-Version", "1.0").split(".")[:2])
     return version >= (2, 2) and not dynamic & {"requires-dist", "requires-python", "provides-extra"}
 

@@ -88,7 +88,12 @@ def _read_inputs(
     parts += _read_files(
         inputs.files,
         lambda path: read_requirements_file(
-            path, extras=inputs.extras, groups=inputs.groups, locked=inputs.locked, project_wheels=own_wheels, page=fetch
+            path,
+            extras=inputs.extras,
+            groups=inputs.groups,
+            locked=inputs.locked,
+            project_wheels=own_wheels,
+            page=fetch,
         ),
     )
     if inputs.venv:
@@ -96,7 +101,11 @@ def _read_inputs(
     if inputs.project:
         parts.append(
             read_project(
-                inputs.project, extras=inputs.extras, groups=inputs.groups, locked=inputs.locked, project_wheels=own_wheels
+                inputs.project,
+                extras=inputs.extras,
+                groups=inputs.groups,
+                locked=inputs.locked,
+                project_wheels=own_wheels,
             )
         )
     environment = inputs.venv

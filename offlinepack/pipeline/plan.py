@@ -129,7 +129,9 @@ def make_install_plans(
         reports = [files.reports[wheel.file.name] for wheel in files.wheels]
         clashes += find_file_clashes(reports, target.facts.os, store)
         tools = tuple(Tool(tool.name, str(files.read_metadata(tool).version), tool.file.name) for tool in files.tools)
-        plan = TargetPlan(target.name, target.tag, target.facts, closure.python_min, None, None, install, tools, needs.needs)
+        plan = TargetPlan(
+            target.name, target.tag, target.facts, closure.python_min, None, None, install, tools, needs.needs
+        )
         plans.append((target, plan))
     raise_on_errors(SelectionError, findings)
     raise_on_errors(IntegrityError, clashes)

@@ -24,7 +24,7 @@ from offlinepack.targets.parse import get_running_target, probe_interpreter
 def find_default_target(environment: Path | None) -> Target:
     """The machine's own target; conda and virtualenv keep their interpreter in the environment."""
     place = environment or next(
-        (Path(os.environ[one]) for one in ("VIRTUAL_ENV", "CONDA_PREFIX") if os.environ.get(one)), None
+        (Path(os.environ[variable]) for variable in ("VIRTUAL_ENV", "CONDA_PREFIX") if os.environ.get(variable)), None
     )
     python = find_environment_python(place) if place else None
     return (probe_interpreter(python) if python else get_running_target()).generic()

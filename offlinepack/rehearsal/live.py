@@ -342,15 +342,15 @@ def _list_limitations(target: TargetPlan, stage: _RehearsalStage, smoke: Sequenc
 @cache
 def _load_templates() -> list[tuple[int, str, re.Pattern[str]]]:
     """The sentences of the target side, with what each looks like when it is filled; the most telling first."""
-    found = []
+    matches = []
     for template in json.loads(Path(ontarget.__file__).with_name(MESSAGES_FILE).read_text("utf-8")):
-        parts, seen = re.split(r"\{(\w+)\}", template), set[str]()
+        parts, visited = re.split(r"\{(\w+)\}", template), set[str]()
         pattern = ""
         for at, part in enumerate(parts):
-            pattern += re.escape(part) if at % 2 == 0 else f"(?P={part})" if part in seen else f"(?P<{part}>.*?)"
-            seen |= {part} if at % 2 else set()
-        found.append((sum(map(len, parts[::2])), template, re.compile(pattern, re.S)))
-    return sorted(found, key=lambda one: (-one[0], one[1]))
+            pattern += re.escape(part) if at % 2 == 0 else f"(?P={part})" if part in visited else f"(?P<{part}>.*?)"
+            visited |= {part} if at % 2 else set()
+        matches.append((sum(map(len, parts[::2])), template, re.compile(pattern, re.S)))
+    return sorted(matches, key=lambda match: (-match[0], match[1]))
 
 
 def _restore_text(words: str) -> Text:
@@ -358,7 +358,8 @@ def _restore_text(words: str) -> Text:
     for literal, template, pattern in _load_templates():
         if literal >= 8 and (match := pattern.fullmatch(words)):
             return Text(
-                template, {name: _restore_text(one) if " " in one else one for name, one in match.groupdict().items()}
+                template,
+                {name: _restore_text(fact) if " " in fact else fact for name, fact in match.groupdict().items()},
             )
     return Text("{words}" if words else "", {"words": words})
 

@@ -95,9 +95,9 @@ def _build_or_reuse(
     log = workshop.log_dir / f"{re.sub(r'[^A-Za-z0-9._+-]', '_', name)}-{target.tag}.log"
     if isinstance(source, StoredFile):
         origin = {"name": source.name, "sha256": source.sha256, **origin}
-        known = _load_built_wheel(source, target, workshop, subdirectory, log)
-        if known:
-            return known
+        cached = _load_built_wheel(source, target, workshop, subdirectory, log)
+        if cached:
+            return cached
     interpreter = next(find_build_interpreters(target, workshop.pythons, workshop.root), None)
     if interpreter is None:
         raise SelectionError(_report_no_interpreter(name, target, workshop))
@@ -118,18 +118,18 @@ def _build_or_reuse(
         except (BuildException, BuildBackendException, subprocess.SubprocessError, OSError) as failure:
             written.flush()
             raise BuildError(_report_failure(name, target, interpreter, log, failure, fits)) from failure
-        made = repair_wheel(wheel, target, interpreter, work, {**os.environ, **environment})
+        repaired = repair_wheel(wheel, target, interpreter, work, {**os.environ, **environment})
         written.flush()
-        _check_wheel(name, made.wheel, target, interpreter, fits, workshop)
-        stored = workshop.store.add_file(made.wheel)
+        _check_wheel(name, repaired.wheel, target, interpreter, fits, workshop)
+        stored = workshop.store.add_file(repaired.wheel)
     origin |= {
         "python": f"{interpreter.target.facts.implementation} {interpreter.target.facts.python}",
         "platform": interpreter.target.platform_tag,
         "requires": _join_shortened(bench.installed_distributions),
     }
     if isinstance(source, StoredFile):
-        _save_built_wheel(source, target, workshop, subdirectory, stored, origin, made.grafted_libraries)
-    return BuiltWheel(stored, origin, log, made.grafted_libraries, made.findings)
+        _save_built_wheel(source, target, workshop, subdirectory, stored, origin, repaired.grafted_libraries)
+    return BuiltWheel(stored, origin, log, repaired.grafted_libraries, repaired.findings)
 
 
 def _join_shortened(names: Sequence[str]) -> str:
@@ -188,8 +188,8 @@ def _check_wheel(
     )
 
 
-def _is_same_system(one: Target, other: Target) -> bool:
-    return all(getattr(one.facts, key) == getattr(other.facts, key) for key in ("os", "machine", "libc"))
+def _is_same_system(target: Target, other: Target) -> bool:
+    return all(getattr(target.facts, key) == getattr(other.facts, key) for key in ("os", "machine", "libc"))
 
 
 def _find_too_new_symbols(wheel: Path, target: Target) -> list[tuple[str, str]]:
@@ -204,7 +204,7 @@ def _find_too_new_symbols(wheel: Path, target: Target) -> list[tuple[str, str]]:
         for version in versions
         if re.fullmatch(r"GLIBC_\d+(\.\d+)+", version) and tuple(map(int, version[6:].split("."))) > has
     }
-    ordered = sorted(levels, key=lambda one: tuple(map(int, one[6:].split("."))), reverse=True)
+    ordered = sorted(levels, key=lambda level: tuple(map(int, level[6:].split("."))), reverse=True)
     return [(file, f"{symbol}@{level}") for level in ordered for file, symbol in find_undefined_symbols(wheel, level)]
 
 
@@ -235,13 +235,13 @@ def _report_no_interpreter(name: str, target: Target, workshop: BuildConfig) -> 
 
 
 def _report_failure(name: str, target: Target, by: Interpreter, log: Path, failure: Exception, fits: bool) -> Finding:
-    said = log.read_text("utf-8", "replace")
+    output = log.read_text("utf-8", "replace")
     inner = failure.exception if isinstance(failure, BuildBackendException) else failure
     if not isinstance(inner, subprocess.CalledProcessError):  # the frontend's own words are not in the log
-        said += f"\n{inner or failure}\n"
+        output += f"\n{inner or failure}\n"
         with log.open("a", encoding="utf-8") as written:
             written.write(f"\n{inner or failure}\n")
-    reason = explain_failure(said, ".".join(target.facts.python.split(".")[:2]), by.root or Path("/"))
+    reason = explain_failure(output, ".".join(target.facts.python.split(".")[:2]), by.root or Path("/"))
     project = parse_sdist_filename(name)[0] if name.endswith((".tar.gz", ".zip")) else name.partition(" ")[0]
     if not fits:  # what the build lacked would not help, were it here
         return error(
@@ -252,7 +252,7 @@ def _report_failure(name: str, target: Target, by: Interpreter, log: Path, failu
             "Name one with --build-python PY, or a root file system of the target with --root DIR; --sdist include "
             "leaves the building to the target, --only-binary {project} looks for releases that do without it. "
             "The whole log is {path}.",
-            log=get_last_lines(said),
+            log=get_last_lines(output),
             target=target.name,
             here=by.target.platform_tag,
             project=project,
@@ -265,7 +265,7 @@ def _report_failure(name: str, target: Target, by: Interpreter, log: Path, failu
         if reason
         else "{subject} could not be built for {target}.",
         "--only-binary {project} looks for releases that do without this build. The whole log is {path}.",
-        log=get_last_lines(said),
+        log=get_last_lines(output),
         target=target.name,
         reason=reason,
         project=project,
@@ -274,13 +274,13 @@ def _report_failure(name: str, target: Target, by: Interpreter, log: Path, failu
 
 
 def _hash_options(workshop: BuildConfig, subdirectory: str) -> str:
-    told = [
+    facts = [
         sorted(workshop.config_settings.items()),
         workshop.build_constraints,
         subdirectory,
         str(workshop.root or ""),
     ]
-    return hashlib.sha256(json.dumps([_BUILD_VERSION, *told]).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([_BUILD_VERSION, *facts]).encode()).hexdigest()[:16]
 
 
 def _get_cache_kinds(target: Target, workshop: BuildConfig, subdirectory: str) -> tuple[str, str]:
@@ -309,7 +309,7 @@ def _save_built_wheel(
     origin: Mapping[str, str],
     grafted: Sequence[str],
 ) -> None:
-    pure, own = _get_cache_kinds(target, workshop, subdirectory)
+    pure, own_kind = _get_cache_kinds(target, workshop, subdirectory)
     fact = {"sha256": wheel.sha256, "name": wheel.name, "origin": dict(origin), "grafted": list(grafted)}
-    kind = pure if wheel.name.endswith("-none-any.whl") else own
+    kind = pure if wheel.name.endswith("-none-any.whl") else own_kind
     workshop.store.set_cached(source.sha256, kind, fact)

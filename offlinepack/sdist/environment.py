@@ -59,8 +59,8 @@ class BuildEnvironment:
         self.interpreter, self.work_dir, self.log, self.provide = interpreter, work, log, provide
         self.venv_dir = work / "env"
         programs = str(self.venv_dir / ("Scripts" if os.name == "nt" else "bin"))
-        known = DEFAULT_PATH if interpreter.root else os.environ.get("PATH", os.defpath)
-        self.variables = {**environment, "PATH": os.pathsep.join([programs, known])}
+        search_path = DEFAULT_PATH if interpreter.root else os.environ.get("PATH", os.defpath)
+        self.variables = {**environment, "PATH": os.pathsep.join([programs, search_path])}
         self.installed_distributions: list[str] = []
         """names and versions of what the build required"""
 
@@ -72,21 +72,21 @@ class BuildEnvironment:
 
     def list_requirements(self, folder: Path, settings: Mapping[str, str | list[str]]) -> list[str]:
         """All that its build requires; as said with no program in reach, where its backend can do without."""
-        known, programs = self.variables["PATH"], self.variables["PATH"].split(os.pathsep)[0]
+        search_path, programs = self.variables["PATH"], self.variables["PATH"].split(os.pathsep)[0]
         self.variables["PATH"] = programs
         try:
             required = self._prepare(folder, settings)
         except BuildBackendException:
-            self.variables["PATH"] = known
+            self.variables["PATH"] = search_path
             required = self._prepare(folder, settings)
-        self.variables["PATH"] = known
+        self.variables["PATH"] = search_path
         return required
 
     def prepare_metadata(self, folder: Path, settings: Mapping[str, str | list[str]]) -> str:
         """METADATA of the wheel, from an environment that is prepared."""
         with _suppress_warnings():
-            found = self._open_project(folder).prepare("wheel", self.work_dir / "made", settings)
-            place = found or self._open_project(folder).metadata_path(self.work_dir / "made")
+            metadata = self._open_project(folder).prepare("wheel", self.work_dir / "made", settings)
+            place = metadata or self._open_project(folder).metadata_path(self.work_dir / "made")
         return (Path(place) / "METADATA").read_text("utf-8")
 
     def build_sdist(self, folder: Path) -> Path:
@@ -122,14 +122,14 @@ class BuildEnvironment:
         files = self.provide(["pip", *requirements], self.interpreter.target)
         place = self.work_dir / "wheels"
         place.mkdir(exist_ok=True)
-        paths: dict[str, Path] = {canonicalize_name(one.name.split("-")[0]): one.link_into(place) for one in files}
-        wanted = [
+        paths: dict[str, Path] = {canonicalize_name(file.name.split("-")[0]): file.link_into(place) for file in files}
+        missing = [
             path
             for name, path in sorted(paths.items())
             if name != "pip" or "pip" in map(_parse_project_name, requirements)
         ]
-        self.installed_distributions = sorted("-".join(path.name.split("-")[:2]) for path in wanted)
-        if not wanted:
+        self.installed_distributions = sorted("-".join(path.name.split("-")[:2]) for path in missing)
+        if not missing:
             return
         # sysconfig._PIP_USE_SYSCONFIG: Debian's 3.7 to 3.9 come without distutils, which pip would ask for the folders.
         start = (
@@ -138,14 +138,14 @@ class BuildEnvironment:
         start += "runpy.run_module('pip', run_name='__main__', alter_sys=True)"
         options = ["--isolated", "install", "--no-index", "--no-deps", "--no-compile", "--quiet"]
         options += ["--disable-pip-version-check", "--no-warn-script-location", "--ignore-installed"]
-        self._run([self._python, "-I", "-c", start, str(paths["pip"]), *options, *map(str, wanted)])
+        self._run([self._python, "-I", "-c", start, str(paths["pip"]), *options, *map(str, missing)])
 
     def _run(self, command: Sequence[str], folder: Path | None = None) -> None:
-        done = self.interpreter.run(
+        process = self.interpreter.run(
             command, folder=folder or self.work_dir, output=self.log, environment=self.variables
         )
-        if done.returncode:
-            raise subprocess.CalledProcessError(done.returncode, list(command))
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, list(command))
 
     def _run_hook(
         self, cmd: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None
@@ -153,14 +153,16 @@ class BuildEnvironment:
         """What pyproject_hooks calls: [python, its script, name of the hook, folder for in- and output]."""
         self.log.write(f"offlinepack: {cmd[2]}\n".encode())
         self.log.flush()
-        there = self.work_dir / "tmp" / "hook"
-        shutil.rmtree(there, ignore_errors=True)
-        shutil.copytree(cmd[3], there)
+        hook_folder = self.work_dir / "tmp" / "hook"
+        shutil.rmtree(hook_folder, ignore_errors=True)
+        shutil.copytree(cmd[3], hook_folder)
         script = Path(pyproject_hooks.__file__).parent / "_in_process" / "_in_process.py"
         shutil.copy(script, self.work_dir / "tmp" / script.name)
         self.variables |= extra_environ or {}
-        self._run([cmd[0], str(self.work_dir / "tmp" / script.name), cmd[2], str(there)], Path(cwd or self.work_dir))
-        shutil.copytree(there, cmd[3], dirs_exist_ok=True)
+        self._run(
+            [cmd[0], str(self.work_dir / "tmp" / script.name), cmd[2], str(hook_folder)], Path(cwd or self.work_dir)
+        )
+        shutil.copytree(hook_folder, cmd[3], dirs_exist_ok=True)
 
 
 @contextlib.contextmanager

@@ -62,13 +62,13 @@ def get_last_lines(log: str, count: int = 20) -> str:
     return "\n".join(lines[-count:])
 
 
-def _describe_missing(what: Text, packages: dict[str, Any], python: str, system: Path) -> Text:
+def _describe_missing(reason: Text, packages: dict[str, Any], python: str, system: Path) -> Text:
     manager = _detect_package_manager(system)
     package = packages.get(_PACKAGE_KINDS.get(manager, ""))
     if not package:
-        return what
+        return reason
     command = _INSTALL_COMMANDS[manager].format(package.format(python=python))
-    return text("{what}: {command}", what=what, command=command)
+    return text("{what}: {command}", what=reason, command=command)
 
 
 def _find_packages(name: str) -> dict[str, Any]:
@@ -76,9 +76,9 @@ def _find_packages(name: str) -> dict[str, Any]:
     parts = name.split("/")
     for at in range(len(parts)):
         short = "/".join(parts[at:])
-        found = headers.get(short) or headers.get(f"{parts[at]}/*" if at + 1 < len(parts) else "")
-        if found:
-            return found
+        package = headers.get(short) or headers.get(f"{parts[at]}/*" if at + 1 < len(parts) else "")
+        if package:
+            return package
     return {}
 
 
@@ -87,11 +87,11 @@ def _detect_package_manager(system: Path) -> str:
         if any((system / folder / name).exists() for folder in ("usr/bin", "sbin", "bin")):
             return name
     release = system / "etc/os-release"
-    said = release.read_text("utf-8", "replace") if release.is_file() else ""
+    content = release.read_text("utf-8", "replace") if release.is_file() else ""
     for word, name in (("debian", "apt"), ("ubuntu", "apt"), ("suse", "zypper"), ("alpine", "apk"), ("rhel", "dnf")):
-        if word in said:
+        if word in content:
             return name
-    return "dnf" if "fedora" in said else ""
+    return "dnf" if "fedora" in content else ""
 
 
 @cache

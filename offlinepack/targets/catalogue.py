@@ -52,37 +52,39 @@ def load_catalogue() -> tuple[System, ...]:
     """Every system that is known by name, in the order of the data file."""
     entries: list[dict[str, Any]] = load_data_file("catalogue.toml")["system"]
     lists = ("machines", "pythons", "synonyms")
-    return tuple(System(**{**one, **{key: tuple(one.get(key, ())) for key in lists}}) for one in entries)
+    return tuple(System(**{**entry, **{key: tuple(entry.get(key, ())) for key in lists}}) for entry in entries)
 
 
 def find_newest_patch(python: str, implementation: str) -> str:
     """X.Y.Z for X.Y: the newest patch release that is known, or X.Y.0; X.Y.Z stays what it is."""
-    known = [
-        one for one in load_data_file("pythons.toml")[implementation]["versions"] if one.rpartition(".")[0] == python
+    versions = [
+        version
+        for version in load_data_file("pythons.toml")[implementation]["versions"]
+        if version.rpartition(".")[0] == python
     ]
-    return known[0] if known else python if python.count(".") == 2 else python + ".0"
+    return versions[0] if versions else python if python.count(".") == 2 else python + ".0"
 
 
 @cache
 def load_pypy_releases() -> dict[str, str]:
     """The Python that each release of PyPy follows -> the version of PyPy itself."""
-    known = load_data_file("pythons.toml")["pypy"]
-    return dict(zip(known["versions"], known["own"], strict=True))
+    pypy = load_data_file("pythons.toml")["pypy"]
+    return dict(zip(pypy["versions"], pypy["own"], strict=True))
 
 
 def find_system(written: str) -> tuple[System, str] | None:
     """The system of this name and the machine that is meant; None where there is no such system."""
-    found = re.fullmatch(r"([a-z]+)[-_]?([\d.]*)(?:-(\w+))?", written.strip().lower())
-    if not found:
+    match = re.fullmatch(r"([a-z]+)[-_]?([\d.]*)(?:-(\w+))?", written.strip().lower())
+    if not match:
         return None
-    family, version = load_data_file("catalogue.toml")["families"].get(found[1], found[1]), found[2]
+    family, version = load_data_file("catalogue.toml")["families"].get(match[1], match[1]), match[2]
     names = {name: system for system in load_catalogue() for name in (system.name, *system.synonyms)}
     while family + version not in names and "." in version:  # rocky8.9 is rhel8
         version = version.rpartition(".")[0]
     system = names.get(family + version)
     if system is None:
         return None
-    machine = normalize_machine(system.os, found[3]) if found[3] else system.machines[0]
+    machine = normalize_machine(system.os, match[3]) if match[3] else system.machines[0]
     if machine not in system.machines:
         raise UsageError(
             error(
@@ -91,7 +93,7 @@ def find_system(written: str) -> tuple[System, str] | None:
                 "{title} is not known on a machine called {machine}.",
                 "Known are {machines}; for another one write the platform, as in cp311-manylinux_2_28_x86_64.",
                 title=system.title,
-                machine=found[3],
+                machine=match[3],
                 machines=list(system.machines),
             )
         )

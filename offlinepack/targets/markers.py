@@ -37,24 +37,24 @@ def evaluate_with_unknown(marker: str, environment: Mapping[str, Any], unknown: 
     """A marker by Kleene's logic: None where its value hangs on one of the unknown names."""
     tokens = re.findall(r"\"[^\"]*\"|'[^']*'|[()]|[^\s()\"']+", marker)
 
-    def either() -> bool | None:
-        answers = [both()]
+    def evaluate_or() -> bool | None:
+        answers = [evaluate_and()]
         while tokens[:1] == ["or"]:
             del tokens[0]
-            answers.append(both())
+            answers.append(evaluate_and())
         return True if True in answers else None if None in answers else False
 
-    def both() -> bool | None:
-        answers = [one()]
+    def evaluate_and() -> bool | None:
+        answers = [evaluate_comparison()]
         while tokens[:1] == ["and"]:
             del tokens[0]
-            answers.append(one())
+            answers.append(evaluate_comparison())
         return False if False in answers else None if None in answers else True
 
-    def one() -> bool | None:
+    def evaluate_comparison() -> bool | None:
         if tokens[0] == "(":
             del tokens[0]
-            answer = either()
+            answer = evaluate_or()
             del tokens[0]
             return answer
         end = next((at for at, token in enumerate(tokens) if token in ("and", "or", ")")), len(tokens))
@@ -64,4 +64,4 @@ def evaluate_with_unknown(marker: str, environment: Mapping[str, Any], unknown: 
             return None
         return Marker(" ".join(words)).evaluate(environment, context="requirement")
 
-    return either()
+    return evaluate_or()

@@ -66,8 +66,8 @@ class Target:
     @property
     def python_full_version(self) -> str:
         """X.Y.Z: the patch release that is meant or that the machine told, else the newest that is known."""
-        told = dict(self.marker_overrides).get("python_full_version")
-        return told or find_newest_patch(self.facts.python, self.facts.implementation)
+        override = dict(self.marker_overrides).get("python_full_version")
+        return override or find_newest_patch(self.facts.python, self.facts.implementation)
 
     @property
     def _version_digits(self) -> str:
@@ -94,22 +94,26 @@ class Target:
         """What it takes, best first, as pip on that machine says it."""
         version = parse_version_numbers(self.facts.python)[:2]
         if self.facts.implementation == "pypy":
-            own = f"pp{self._version_digits}"
-            tags = generic_tags(own, [f"pypy{self._version_digits}_{self._pypy_abi}"], self.platform_tags)
+            pypy_tag = f"pp{self._version_digits}"
+            tags = generic_tags(pypy_tag, [f"pypy{self._version_digits}_{self._pypy_abi}"], self.platform_tags)
         else:
-            own = f"cp{self._version_digits}"
+            pypy_tag = f"cp{self._version_digits}"
             # PEP 3149: the m of pymalloc was there until 3.7. PEP 703: t marks a free-threaded build.
-            abi = own + ("t" if self.facts.free_threaded else "m" if version < (3, 8) else "")
+            abi = pypy_tag + ("t" if self.facts.free_threaded else "m" if version < (3, 8) else "")
             tags = cpython_tags(version, [abi], self.platform_tags)
-        return (*tags, *compatible_tags(version, own, self.platform_tags))
+        return (*tags, *compatible_tags(version, pypy_tag, self.platform_tags))
 
     @property
     def _pypy_abi(self) -> str:
         """pp73 of PyPy 7.3: as it was told, else of the last known PyPy for that Python that is no newer."""
         full = parse_version_numbers(self.python_full_version)
-        known = sorted((parse_version_numbers(one), own) for one, own in load_pypy_releases().items())
-        same = [(release, own) for release, own in known if release[:2] == full[:2]] or known[-1:]
-        version = ([own for release, own in same if release <= full] or [same[0][1]])[-1]
+        releases = sorted(
+            (parse_version_numbers(version), pypy_version) for version, pypy_version in load_pypy_releases().items()
+        )
+        same = [(release, pypy_version) for release, pypy_version in releases if release[:2] == full[:2]] or releases[
+            -1:
+        ]
+        version = ([pypy_version for release, pypy_version in same if release <= full] or [same[0][1]])[-1]
         return "pp" + "".join(dict(self.marker_overrides).get("implementation_version", version).split(".")[:2])
 
     @cached_property
@@ -144,15 +148,15 @@ class Target:
 
     def evaluate(self, marker: Marker | str, extras: Iterable[str] = (), groups: Iterable[str] = ()) -> bool:
         """Whether the marker holds, with these extras and groups; UnknownMarker where an unknown value decides it."""
-        parsed, asked = Marker(marker) if isinstance(marker, str) else marker, frozenset(extras)
+        parsed, extra_names = Marker(marker) if isinstance(marker, str) else marker, frozenset(extras)
         written = str(parsed)
         unknown = [name for name in self._unknown_markers if name in written]
         answers = []
-        for extra in sorted(asked) or [""]:
-            values: dict[str, Any] = {**self.environment, "extra": extra, "extras": asked}
+        for extra in sorted(extra_names) or [""]:
+            values: dict[str, Any] = {**self.environment, "extra": extra, "extras": extra_names}
             values["dependency_groups"] = frozenset(groups)
-            known = not unknown and parsed.evaluate(values, context="requirement")
-            answers.append(evaluate_with_unknown(written, values, unknown) if unknown else known)
+            is_certain = not unknown and parsed.evaluate(values, context="requirement")
+            answers.append(evaluate_with_unknown(written, values, unknown) if unknown else is_certain)
         if None in answers and True not in answers:
             raise UnknownMarkerError(written, unknown, self.name)
         return True in answers
@@ -167,11 +171,11 @@ class Target:
 
     def filter_tags(self, filenames: Iterable[str]) -> list[Tag]:
         """Of its tags those that any of these wheels has, best first; the others decide nothing between them."""
-        found: set[Tag] = set()
-        for one in filenames:
+        tags: set[Tag] = set()
+        for filename in filenames:
             with contextlib.suppress(InvalidWheelFilename):
-                found |= parse_wheel_filename(one)[3]
-        return sorted(found & self._tag_ranks.keys(), key=self._tag_ranks.__getitem__)
+                tags |= parse_wheel_filename(filename)[3]
+        return sorted(tags & self._tag_ranks.keys(), key=self._tag_ranks.__getitem__)
 
     def explain_mismatch(self, filename: str) -> Text | None:
         """Why the nearest of its tags does not fit, to follow the wheel's name in a sentence; None where one fits."""
@@ -180,8 +184,8 @@ class Target:
 
     def find_nearest(self, filenames: Iterable[str]) -> str | None:
         """Of wheels that do not fit, the one that misses by least; of several the first."""
-        missed = [(found.distance, name) for name in filenames if (found := self._find_mismatch(name))]
-        return min(missed, key=lambda one: one[0])[1] if missed else None
+        missed = [(mismatch.distance, name) for name in filenames if (mismatch := self._find_mismatch(name))]
+        return min(missed, key=lambda pair: pair[0])[1] if missed else None
 
     def _find_mismatch(self, filename: str) -> Mismatch | None:
         if self.rank_wheel(filename) is not None:
@@ -194,7 +198,7 @@ class Target:
 
     def _compare_tag(self, tag: Tag) -> Mismatch:
         """How far and why one tag misses: of what does not fit, that which is hardest to change."""
-        reasons = [one for one in (self._compare_platform(tag.platform), self._compare_python(tag)) if one]
+        reasons = [reason for reason in (self._compare_platform(tag.platform), self._compare_python(tag)) if reason]
         worst = max(
             reasons, key=lambda missed: missed.distance, default=Mismatch((8,), text("has tags that do not fit"))
         )
@@ -203,19 +207,19 @@ class Target:
     def _compare_platform(self, tag: str) -> Mismatch | None:
         if tag == "any" or tag in self.platform_tags:
             return None
-        mine, other = self.facts, self._parse_platform(tag)
-        if other is None or other.os != mine.os:
+        facts, other = self.facts, self._parse_platform(tag)
+        if other is None or other.os != facts.os:
             return Mismatch((5,), text("is for {system}", system=SYSTEM_NAMES[other.os] if other else tag))
-        if other.machine != mine.machine:
+        if other.machine != facts.machine:
             return Mismatch(
-                (4,), text("is for {machine}, this target is {own}", machine=other.machine, own=mine.machine)
+                (4,), text("is for {machine}, this target is {own}", machine=other.machine, own=facts.machine)
             )
-        if other.libc != mine.libc:
-            return Mismatch((3,), text("is for {libc}, this target has {own}", libc=other.libc, own=mine.libc))
+        if other.libc != facts.libc:
+            return Mismatch((3,), text("is for {libc}, this target has {own}", libc=other.libc, own=facts.libc))
         need = other.libc_version or other.macos_version or "0"
-        what = mine.libc or "macOS"
-        why = text("needs {what} {need}, this target has {have}", what=what, need=need, have=self._platform_version)
-        return Mismatch((0, *parse_version_numbers(need)), why)
+        label = facts.libc or "macOS"
+        reason = text("needs {what} {need}, this target has {have}", what=label, need=need, have=self._platform_version)
+        return Mismatch((0, *parse_version_numbers(need)), reason)
 
     def _compare_python(self, tag: Tag) -> Mismatch | None:
         if (tag.interpreter, tag.abi) in self._python_tags:
@@ -273,8 +277,8 @@ class Target:
         """What a platform tag asks for; `linux_ARCH` is of an unknown machine, taken to be as new as this one."""
         if platform == "any":
             return lowest
-        found = None if platform.startswith("linux_") else self._parse_platform(platform)
-        level = found and (found.libc_version or found.macos_version)
+        other = None if platform.startswith("linux_") else self._parse_platform(platform)
+        level = other and (other.libc_version or other.macos_version)
         return level or self._platform_version
 
     def generic(self) -> Target:
@@ -313,8 +317,10 @@ class Target:
             return "riscv64-unknown-linux"
         if machine in ("x86_64", "aarch64") and (facts.libc, facts.libc_version) == ("musl", "1.2"):
             return f"{machine}-unknown-linux-musl"
-        known = machine in ("x86_64", "aarch64") and facts.libc == "glibc" and facts.libc_version in _UV_GLIBC_VERSIONS
-        return f"{machine}-manylinux_{self._platform_version.replace('.', '_')}" if known else None
+        is_known = (
+            machine in ("x86_64", "aarch64") and facts.libc == "glibc" and facts.libc_version in _UV_GLIBC_VERSIONS
+        )
+        return f"{machine}-manylinux_{self._platform_version.replace('.', '_')}" if is_known else None
 
     @property
     def description(self) -> Text:
@@ -326,13 +332,13 @@ class Target:
             return text("{python}, Windows {machine}", python=python, machine=machine)
         if facts.os == "macos":
             return text("{python}, macOS {level} or newer, {machine}", python=python, level=version, machine=machine)
-        known: dict[str, str] = {}
-        for system in sorted(load_catalogue(), key=lambda one: parse_version_numbers(one.libc_version or "0")):
+        system_names: dict[str, str] = {}
+        for system in sorted(load_catalogue(), key=lambda system: parse_version_numbers(system.libc_version or "0")):
             new_enough = parse_version_numbers(system.libc_version or "0") >= parse_version_numbers(version)
             if system.libc == libc and machine in system.machines and new_enough:
-                known.setdefault(re.sub(r"[\d.]+\Z", "", system.name), system.title)
+                system_names.setdefault(re.sub(r"[\d.]+\Z", "", system.name), system.title)
         values = {"python": python, "machine": machine, "libc": libc, "version": version}
-        if not known:
+        if not system_names:
             return text("{python}, Linux {machine}, {libc} {version} or newer", **values)
-        systems = list(known.values())
+        systems = list(system_names.values())
         return text("{python}, Linux {machine}, {libc} {version} or newer: {systems}", systems=systems, **values)

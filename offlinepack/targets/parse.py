@@ -55,11 +55,11 @@ class _TargetSpec(NamedTuple):
 
     def make_target(self, python: Python, name: str) -> Target:
         """Its target with this Python; the system's own X.Y means the patch release that it comes with."""
-        made = _make_target(self.platform, python, name)
+        target = _make_target(self.platform, python, name)
         if self.system_python is None or python != _parse_python(self.system_python.rpartition(".")[0]):
-            return made
+            return target
         return replace(
-            made,
+            target,
             marker_overrides=(
                 ("implementation_version", self.system_python),
                 ("python_full_version", self.system_python),
@@ -67,12 +67,12 @@ class _TargetSpec(NamedTuple):
         )
 
 
-def parse_target(asked: str, python_version: str = "") -> Target:
+def parse_target(spec: str, python_version: str = "") -> Target:
     """The target that is written so: tag form, NAME[-ARCH][:X.Y], a platform, a JSON file; UsageError or SourceError.
 
     `python_version` (X.Y[.Z][t]) holds where the text itself names no Python.
     """
-    return _parse_targets(asked, [_parse_python(python_version)] if python_version else [])[0]
+    return _parse_targets(spec, [_parse_python(python_version)] if python_version else [])[0]
 
 
 def combine_targets(
@@ -89,25 +89,27 @@ def combine_targets(
     Python of its own, else to the platform of `default` (the running interpreter), which also brings the Python where
     only platforms are named. UsageError with all that was not understood, and where two that differ would have one tag.
     """
-    here = cache(default or get_running_target)
-    pythons = _combine_pythons(python_versions, implementations, abis, here)
-    found: list[Target] = []
+    get_default = cache(default or get_running_target)
+    pythons = _combine_pythons(python_versions, implementations, abis, get_default)
+    targets: list[Target] = []
     problems: list[Finding] = []
     for name in platforms:
         try:
-            found += [_make_target(_find_platform(name), one) for one in pythons or [_get_python(here())]]
+            targets += [
+                _make_target(_find_platform(name), python) for python in pythons or [_get_python(get_default())]
+            ]
         except UsageError as wrong:
             problems += wrong.findings
     for name in names:
         try:
-            found += _parse_targets(name, [] if platforms else pythons)
+            targets += _parse_targets(name, [] if platforms else pythons)
         except UsageError as wrong:
             problems += wrong.findings
     if problems:
         raise UsageError(*problems)
     if not platforms and not names:
-        found = [_make_target(Platform(*here().facts[3:]), one) for one in pythons]
-    return _merge_duplicates(found)
+        targets = [_make_target(Platform(*get_default().facts[3:]), python) for python in pythons]
+    return _merge_duplicates(targets)
 
 
 def report_unused_abis(abis: Iterable[str]) -> tuple[Finding, ...]:
@@ -119,13 +121,13 @@ def report_unused_abis(abis: Iterable[str]) -> tuple[Finding, ...]:
     )
 
 
-def make_target_from_facts(told: Mapping[str, Any], name: str = "") -> Target:
+def make_target_from_facts(answer: Mapping[str, Any], name: str = "") -> Target:
     """The target that a probe's output, pex's complete platform or a mapping of Facts describes, or SourceError."""
-    markers = told.get("marker_environment")
+    markers = answer.get("marker_environment")
     markers = markers if isinstance(markers, dict) else {}
     try:
-        named = bool(told.get("implementation"))
-        facts = _parse_facts(told) if named else _derive_facts(told["compatible_tags"], markers)
+        named = bool(answer.get("implementation"))
+        facts = _parse_facts(answer) if named else _derive_facts(answer["compatible_tags"], markers)
         level = facts.macos_version if facts.os == "macos" else facts.libc_version
         if facts.machine not in MACHINES.get(facts.os, ()):
             raise ValueError(f"{facts.os} {facts.machine}")
@@ -147,9 +149,9 @@ def make_target_from_facts(told: Mapping[str, Any], name: str = "") -> Target:
                 reason=wrong.findings[0].sentence if isinstance(wrong, UsageError) else f"{wrong}",
             )
         ) from wrong
-    given = {key: str(markers[key]) for key in MARKER_NAMES if key in markers}
-    differ = {key: value for key, value in given.items() if target.environment.get(key) != value}
-    return replace(target, marker_overrides=tuple(sorted(differ.items())), probe_output=told)
+    markers_given = {key: str(markers[key]) for key in MARKER_NAMES if key in markers}
+    differ = {key: value for key, value in markers_given.items() if target.environment.get(key) != value}
+    return replace(target, marker_overrides=tuple(sorted(differ.items())), probe_output=answer)
 
 
 def serialize_facts(facts: Facts) -> dict[str, Any]:
@@ -166,17 +168,17 @@ def serialize_facts(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _parse_facts(told: Mapping[str, Any]) -> Facts:
-    said: Callable[[str], Any] = told.get
+def _parse_facts(answer: Mapping[str, Any]) -> Facts:
+    get: Callable[[str], Any] = answer.get
     return Facts(
-        implementation=said("implementation"),
-        python=said("python"),
-        free_threaded=said("free_threaded"),
-        os=said("os"),
-        machine=said("machine"),
-        libc=said("libc"),
-        libc_version=said("libc_version"),
-        macos_version=said("macos_version"),
+        implementation=get("implementation"),
+        python=get("python"),
+        free_threaded=get("free_threaded"),
+        os=get("os"),
+        machine=get("machine"),
+        libc=get("libc"),
+        libc_version=get("libc_version"),
+        macos_version=get("macos_version"),
     )
 
 
@@ -189,8 +191,10 @@ def probe_interpreter(path: str | Path) -> Target:
     """Another interpreter of this machine, likewise, asked by running it; UsageError where it does not answer."""
     command = [str(path), "-I", "-B", interpreter.__file__, "--facts"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, stdin=subprocess.DEVNULL)
-        return _make_host_target(json.loads(done.stdout))
+        process = subprocess.run(
+            command, capture_output=True, text=True, timeout=60, check=True, stdin=subprocess.DEVNULL
+        )
+        return _make_host_target(json.loads(process.stdout))
     except (OSError, subprocess.SubprocessError, ValueError) as wrong:
         raise UsageError(
             error(
@@ -203,42 +207,42 @@ def probe_interpreter(path: str | Path) -> Target:
         ) from wrong
 
 
-def _make_host_target(told: Mapping[str, Any]) -> Target:
-    markers = {key: value for key, value in told["marker_environment"].items() if key not in _KERNEL_MARKERS}
-    return make_target_from_facts({**told, "marker_environment": markers})
+def _make_host_target(answer: Mapping[str, Any]) -> Target:
+    markers = {key: value for key, value in answer["marker_environment"].items() if key not in _KERNEL_MARKERS}
+    return make_target_from_facts({**answer, "marker_environment": markers})
 
 
-def _parse_targets(asked: str, pythons: Sequence[Python]) -> list[Target]:
+def _parse_targets(spec: str, pythons: Sequence[Python]) -> list[Target]:
     """The targets of one text: with its own Python, else with each of these, else with its default."""
-    asked = asked.strip()
-    written = _parse_spec(asked)
+    spec = spec.strip()
+    written = _parse_spec(spec)
     if isinstance(written, Target):
         return [written]
     if written.python or not pythons:
         python = written.python or written.default_python
         if python is None:
-            known = written.offered_pythons or [
-                one.rpartition(".")[0] for one in load_data_file("pythons.toml")["cpython"]["versions"]
+            versions = written.offered_pythons or [
+                version.rpartition(".")[0] for version in load_data_file("pythons.toml")["cpython"]["versions"]
             ]
             raise UsageError(
                 error(
                     "target-without-python",
-                    asked,
+                    spec,
                     "{subject} says no Python, and none comes with it by default.",
                     "Write {subject}:X.Y or add --python-version X.Y. Known are {known}.",
-                    known=list(known),
+                    known=list(versions),
                 )
             )
-        return [written.make_target(python, asked)]
-    return [written.make_target(one, f"{asked}:{one.short_name}") for one in pythons]
+        return [written.make_target(python, spec)]
+    return [written.make_target(python, f"{spec}:{python.short_name}") for python in pythons]
 
 
-def _parse_spec(asked: str) -> _TargetSpec | Target:
-    if tag_form := re.fullmatch(r"((?:cp|pp)\d\d{1,2}t?)-(\w+)", asked, re.I):
+def _parse_spec(spec: str) -> _TargetSpec | Target:
+    if tag_form := re.fullmatch(r"((?:cp|pp)\d\d{1,2}t?)-(\w+)", spec, re.I):
         return _TargetSpec(_find_platform(tag_form[2]), _parse_python(tag_form[1].lower()))
-    if asked.endswith(".json") or "/" in asked or "\\" in asked:
-        return _read_probe_file(Path(asked))
-    base, _, version = asked.partition(":")
+    if spec.endswith(".json") or "/" in spec or "\\" in spec:
+        return _read_probe_file(Path(spec))
+    base, _, version = spec.partition(":")
     if entry := find_system(base):
         system, machine = entry
         default = _parse_python(system.default) if system.default else None
@@ -246,14 +250,14 @@ def _parse_spec(asked: str) -> _TargetSpec | Target:
         return _TargetSpec(system.make_platform(machine), python, default, system.pythons, system.own_python)
     if platform := parse_platform(base):
         return _TargetSpec(platform, _parse_python(version) if version else None)
-    if Path(asked).is_file():
-        return _read_probe_file(Path(asked))
+    if Path(spec).is_file():
+        return _read_probe_file(Path(spec))
     raise _make_unknown_error(base, "target")
 
 
 def _read_probe_file(path: Path) -> Target:
     try:
-        told = json.loads(path.read_bytes())  # also in UTF-16, which PowerShell's > writes
+        document = json.loads(path.read_bytes())  # also in UTF-16, which PowerShell's > writes
     except FileNotFoundError:
         raise UsageError(
             error("facts-missing", path, "There is no file {subject}.", "Check the path that was given as --target.")
@@ -263,17 +267,17 @@ def _read_probe_file(path: Path) -> Target:
             error("facts-unreadable", path, "{subject} cannot be read as JSON: {reason}.", reason=str(wrong))
         ) from wrong
     name = re.sub(r"[^A-Za-z0-9._-]", "-", path.stem)[:99].lstrip("._-")
-    return make_target_from_facts(told if isinstance(told, dict) else {}, name)
+    return make_target_from_facts(document if isinstance(document, dict) else {}, name)
 
 
 def _derive_facts(tags: Sequence[str], markers: Mapping[str, str]) -> Facts:
     """The facts behind pex's list of tags: its first tag says which Python, its highest level which system."""
-    own, abi = tags[0].split("-")[:2]
+    python_tag, abi = tags[0].split("-")[:2]
     platforms = {platform for tag in tags if (platform := tag.split("-")[2]) != "any"}
-    leveled = [one for one in platforms if not one.startswith("linux_")] or platforms
-    systems = [found for one in leveled if (found := parse_platform(one))]
-    system = max(systems, key=lambda one: parse_version_numbers(one.libc_version or one.macos_version or "0"))
-    python = _parse_python(own + "t" * bool(re.search(r"\dt\Z", abi)))
+    leveled = [platform for platform in platforms if not platform.startswith("linux_")] or platforms
+    systems = [parsed for tag in leveled if (parsed := parse_platform(tag))]
+    system = max(systems, key=lambda system: parse_version_numbers(system.libc_version or system.macos_version or "0"))
+    python = _parse_python(python_tag + "t" * bool(re.search(r"\dt\Z", abi)))
     full = re.match(r"\d+\.\d+\.\d+", markers.get("python_full_version", ""))
     return Facts(python.implementation, full[0] if full else python.version, python.free_threaded, *system)
 
@@ -300,10 +304,10 @@ def _make_target(platform: Platform, python: Python, name: str = "") -> Target:
     return target if name else replace(target, name=target.tag)
 
 
-def _merge_duplicates(found: Sequence[Target]) -> tuple[Target, ...]:
+def _merge_duplicates(targets: Sequence[Target]) -> tuple[Target, ...]:
     """Each once; what was asked for by several names bears them all."""
     distinct: dict[str, Target] = {}
-    for target in found:
+    for target in targets:
         same = distinct.setdefault(target.tag, target)
         if same.facts == target.facts and not (same.marker_overrides and target.marker_overrides):
             # any patch release, and the one that a system comes with: what suits that one suits a newer one too
@@ -327,17 +331,17 @@ def _merge_duplicates(found: Sequence[Target]) -> tuple[Target, ...]:
 
 def _parse_python(written: str) -> Python:
     """A Python by its version: 3.11, 311, 3.11.4, 3.13t, pp3.10; UsageError for what is none or too old."""
-    found = re.fullmatch(r"(cp|pp)?([23])\.?(\d{1,2})(\.\d{1,3})?(t?)", written.strip().lower())
-    if not found:
+    match = re.fullmatch(r"(cp|pp)?([23])\.?(\d{1,2})(\.\d{1,3})?(t?)", written.strip().lower())
+    if not match:
         raise UsageError(
             error("python-version", written, "{subject} is no Python version.", "Write it as 3.11, 3.11.4 or 3.13t.")
         )
-    if (int(found[2]), int(found[3])) < _MIN_PYTHON_VERSION:
+    if (int(match[2]), int(match[3])) < _MIN_PYTHON_VERSION:
         raise UsageError(
             error("python-too-old", written, "Python {subject} is too old to install on.", "The oldest is 3.6.")
         )
-    version = f"{found[2]}.{int(found[3])}{found[4] or ''}"
-    return Python(IMPLEMENTATIONS_BY_TAG[found[1] or "cp"], version, bool(found[5]))
+    version = f"{match[2]}.{int(match[3])}{match[4] or ''}"
+    return Python(IMPLEMENTATIONS_BY_TAG[match[1] or "cp"], version, bool(match[5]))
 
 
 def _get_python(target: Target) -> Python:
@@ -346,22 +350,22 @@ def _get_python(target: Target) -> Python:
 
 
 def _combine_pythons(
-    versions: Sequence[str], implementations: Sequence[str], abis: Sequence[str], here: Callable[[], Target]
+    versions: Sequence[str], implementations: Sequence[str], abis: Sequence[str], get_default: Callable[[], Target]
 ) -> list[Python]:
     """Each version in each implementation. An ABI says which build of its version; alone, also which version."""
-    wanted = {abi: _parse_abi(abi) for abi in abis if abi not in _SHARED_ABIS}
-    asked = [_parse_python(version) for version in versions]
-    kinds = [IMPLEMENTATIONS_BY_TAG.get(one, one) for one in implementations]
+    abi_facts = {abi: _parse_abi(abi) for abi in abis if abi not in _SHARED_ABIS}
+    requested = [_parse_python(version) for version in versions]
+    kinds = [IMPLEMENTATIONS_BY_TAG.get(implementation, implementation) for implementation in implementations]
     if wrong := [_report_unknown_implementation(kind) for kind in kinds if kind not in IMPLEMENTATION_NAMES]:
         raise UsageError(*wrong)
-    if not asked:
-        asked = list(wanted.values()) or ([_get_python(here())] if kinds else [])
-    found: list[Python] = []
-    unused = dict(wanted)
-    for python, kind in product(asked, kinds or [""]):
-        one = python._replace(implementation=kind or python.implementation)
-        builds = {abi: same for abi, build in wanted.items() if (same := _match_build(one, build))}
-        found += builds.values() or [one]
+    if not requested:
+        requested = list(abi_facts.values()) or ([_get_python(get_default())] if kinds else [])
+    pythons: list[Python] = []
+    unused = dict(abi_facts)
+    for python, kind in product(requested, kinds or [""]):
+        variant = python._replace(implementation=kind or python.implementation)
+        builds = {abi: same for abi, build in abi_facts.items() if (same := _match_build(variant, build))}
+        pythons += builds.values() or [variant]
         unused = {abi: build for abi, build in unused.items() if abi not in builds}
     if unused:
         raise UsageError(
@@ -375,27 +379,31 @@ def _combine_pythons(
                 for abi in unused
             )
         )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(pythons))
 
 
-def _match_build(asked: Python, build: Python) -> Python | None:
+def _match_build(requested: Python, build: Python) -> Python | None:
     """The Python that is both of this version and this build of an ABI; None where they exclude each other."""
-    more, less = sorted((asked.version, build.version), key=len, reverse=True)
-    alike = asked.implementation == build.implementation and (more == less or more.startswith(less + "."))
-    return build._replace(version=more) if alike and asked.free_threaded <= build.free_threaded else None
+    more, less = sorted((requested.version, build.version), key=len, reverse=True)
+    alike = requested.implementation == build.implementation and (more == less or more.startswith(less + "."))
+    return build._replace(version=more) if alike and requested.free_threaded <= build.free_threaded else None
 
 
 def _parse_abi(abi: str) -> Python:
     """The Python of an ABI; of PyPy the release that has it, where that is not the one that is meant anyway."""
-    found = re.fullmatch(r"cp(\d{2,3}t?)m?|pypy(\d{2,3})_pp(\d+)", abi)
-    if not found:
+    match = re.fullmatch(r"cp(\d{2,3}t?)m?|pypy(\d{2,3})_pp(\d+)", abi)
+    if not match:
         raise UsageError(
             error("abi-unknown", abi, "{subject} is no ABI of a target.", "Write it as cp311, cp313t or pypy310_pp73.")
         )
-    python = _parse_python(found[1] or "pp" + found[2])
-    releases = {one: own for one, own in load_pypy_releases().items() if one.rpartition(".")[0] == python.version}
-    same = [one for one, own in releases.items() if "".join(own.split(".")[:2]) == found[3]]
-    return python if found[1] or same[:1] == list(releases)[:1] or not same else python._replace(version=same[0])
+    python = _parse_python(match[1] or "pp" + match[2])
+    releases = {
+        release: pypy_version
+        for release, pypy_version in load_pypy_releases().items()
+        if release.rpartition(".")[0] == python.version
+    }
+    same = [release for release, pypy_version in releases.items() if "".join(pypy_version.split(".")[:2]) == match[3]]
+    return python if match[1] or same[:1] == list(releases)[:1] or not same else python._replace(version=same[0])
 
 
 def _report_unknown_implementation(name: str) -> Finding:
@@ -405,26 +413,28 @@ def _report_unknown_implementation(name: str) -> Finding:
 def _find_platform(written: str) -> Platform:
     """The platform of --platform; a name of the catalogue will do, too."""
     entry = find_system(written)
-    found = entry[0].make_platform(entry[1]) if entry else parse_platform(written)
-    if found is None:
+    platform = entry[0].make_platform(entry[1]) if entry else parse_platform(written)
+    if platform is None:
         raise _make_unknown_error(written, "platform")
-    return found
+    return platform
 
 
-def _make_unknown_error(written: str, what: str) -> UsageError:
+def _make_unknown_error(written: str, label: str) -> UsageError:
     """No such target or platform, with the nearest that there are."""
     names = [name for system in load_catalogue() for name in (system.name, *system.synonyms)]
     families: dict[str, str] = load_data_file("catalogue.toml")["families"]
-    names += [one + name[len(own) :] for one, own in families.items() for name in names if name.startswith(own)]
+    names += [
+        family + name[len(prefix) :] for family, prefix in families.items() for name in names if name.startswith(prefix)
+    ]
     levels = ("manylinux_2_17", "manylinux_2_28", "manylinux2014", "musllinux_1_2", "linux")
     names += [f"{level}_{machine}" for level in levels for machine in ("x86_64", "aarch64")]
     names += ["win_amd64", "win_arm64", "macosx_11_0_arm64", "macosx_13_0_x86_64"]
     near = difflib.get_close_matches(written.lower(), names, n=3)
     near = near or difflib.get_close_matches(written.lower().partition("-")[0], names, n=3)
     if near:
-        code = f"unknown-{what}"
+        code = f"unknown-{label}"
         problem = error(code, written, "No machine is known as {subject}.", "Did you mean {near}?", near=near)
-    elif what == "platform":
+    elif label == "platform":
         problem = error(
             "unknown-platform",
             written,

@@ -118,12 +118,12 @@ def parse_platform(written: str) -> Platform | None:
     for pattern, form in _PLATFORM_SPELLINGS:
         if spelled := pattern.fullmatch(tag):
             tag = spelled.expand(form)
-    found = _PLATFORM_PATTERN.fullmatch(tag)
-    if not found:
+    match = _PLATFORM_PATTERN.fullmatch(tag)
+    if not match:
         return None
-    kind, level = found[1] or found[5], f"{found[2]}.{found[3]}"
+    kind, level = match[1] or match[5], f"{match[2]}.{match[3]}"
     system = {"macosx": "macos", "win": "windows"}.get(kind, "linux")
-    machine = normalize_machine(system, found[4] or found[6])
+    machine = normalize_machine(system, match[4] or match[6])
     if machine is None:
         return None
     if system != "linux":
