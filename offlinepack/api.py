@@ -46,6 +46,7 @@ from offlinepack.pipeline.inputs import BuildInputs, make_request
 from offlinepack.pipeline.lock import format_lock, lock_and_close
 from offlinepack.pipeline.request import BuildOptions, BuildRequest, BundleName
 from offlinepack.report.policy import PolicyCheck, read_policy
+from offlinepack.requirements.policy import FormatControl, ResolutionPolicy
 from offlinepack.signing import verify_signatures
 from offlinepack.store import Store
 from offlinepack.targets.parse import combine_targets
@@ -179,12 +180,18 @@ def _make_request(requirements: Iterable[str], name: BundleName, options: Reques
         extras=tuple(options.get("extras", ())),
         groups=tuple(options.get("groups", ())),
         exclude=tuple(options.get("exclude", ())),
-        pre=options.get("pre", False),
-        no_deps=options.get("no_deps", False),
-        require_hashes=options.get("require_hashes", False),
-        only_binary=tuple(options.get("only_binary", ())),
-        no_binary=tuple(options.get("no_binary", ())),
-        uploaded_prior_to=options.get("uploaded_prior_to"),
+        policy=ResolutionPolicy(
+            no_deps=options.get("no_deps", False),
+            pre=options.get("pre", False),
+            require_hashes=options.get("require_hashes", False),
+            format_control=FormatControl(
+                (
+                    *(("only-binary", name) for name in options.get("only_binary", ())),
+                    *(("no-binary", name) for name in options.get("no_binary", ())),
+                )
+            ),
+            uploaded_prior_to=options.get("uploaded_prior_to"),
+        ),
         locked=options.get("locked", False),
     )
     targets = combine_targets(

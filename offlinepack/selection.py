@@ -205,8 +205,8 @@ def _filter_by_format(package: Package, requirements: Requirements) -> Package:
     wheels = sorted(package.wheels or (), key=lambda wheel: _parse_build_tag(wheel.filename), reverse=True)
     return dataclasses.replace(
         package,
-        wheels=wheels if requirements.allows_wheel(package.name) else None,
-        sdist=package.sdist if requirements.allows_source(package.name) else None,
+        wheels=wheels if requirements.policy.format_control.allows_wheel(package.name) else None,
+        sdist=package.sdist if requirements.policy.format_control.allows_source(package.name) else None,
     )
 
 
@@ -258,7 +258,10 @@ def _report_missing_file(
     """Package, target, why, and what would help."""
     facts: dict[str, Any] = {"version": package.version or "", "target": target.name}
     if not filenames:
-        if not (requirements.allows_wheel(package.name) and requirements.allows_source(package.name)):
+        if not (
+            requirements.policy.format_control.allows_wheel(package.name)
+            and requirements.policy.format_control.allows_source(package.name)
+        ):
             return error(
                 "only-excluded-files",
                 package.name,

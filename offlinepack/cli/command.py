@@ -17,11 +17,20 @@ COMPLETION_VARIABLE = "_OFFLINEPACK_COMPLETE"
 """the variable with which a shell asks for completion, as click has it: bash_source, zsh_source, fish_source"""
 
 
+ARGUMENTS = "offlinepack.arguments"
+"""the key of ctx.meta for the arguments of the command as they were given"""
+
+
 class Command(click.Command):
     """A command that accepts the global options after its name too, and hides its rarer options from --help."""
 
     start_hook: Callable[[], None] = staticmethod(lambda: None)
     """called before the body of a command runs"""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; keep them in their order for options that depend on it."""
+        ctx.meta[ARGUMENTS] = tuple(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the body of the command."""

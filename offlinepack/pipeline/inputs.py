@@ -16,6 +16,7 @@ from offlinepack.pipeline.provider import fetch_page, make_own_wheels
 from offlinepack.pipeline.request import BuildOptions, BuildRequest, BundleName, find_default_target
 from offlinepack.requirements.discover import find_inputs, list_inputs
 from offlinepack.requirements.model import Requirements
+from offlinepack.requirements.policy import ResolutionPolicy
 from offlinepack.requirements.read import (
     find_project_lock,
     parse_arguments,
@@ -39,12 +40,8 @@ class BuildInputs:
     extras: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    pre: bool = False
-    no_deps: bool = False
-    require_hashes: bool = False
-    only_binary: tuple[str, ...] = ()
-    no_binary: tuple[str, ...] = ()
-    uploaded_prior_to: str | None = None
+    policy: ResolutionPolicy = ResolutionPolicy()
+    """added to the policies that the files set"""
     locked: bool = False
     is_from_settings: bool = False
     """whether [tool.offlinepack] names the inputs"""
@@ -67,7 +64,7 @@ def make_request(
     requirements, environment, summary = _read_inputs(inputs, indexes, options, folder)
     on_read(summary)
     _check_requirements(requirements, inputs)
-    requirements = _apply_resolution_policy(requirements, inputs)
+    requirements = replace(requirements, policy=requirements.policy + inputs.policy)
     return BuildRequest(
         requirements,
         targets or (find_default_target(environment),),
@@ -179,19 +176,6 @@ def _check_requirements(requirements: Requirements, inputs: BuildInputs) -> None
                 "Make one with `offlinepack lock` or `uv lock`, and give it with -r.",
             )
         )
-
-
-def _apply_resolution_policy(requirements: Requirements, inputs: BuildInputs) -> Requirements:
-    """Add the options of the command line to those that the files set."""
-    return replace(
-        requirements,
-        pre=requirements.pre or inputs.pre,
-        no_deps=requirements.no_deps or inputs.no_deps,
-        require_hashes=requirements.require_hashes or inputs.require_hashes,
-        only_binary=(*requirements.only_binary, *inputs.only_binary),
-        no_binary=(*requirements.no_binary, *inputs.no_binary),
-        uploaded_prior_to=inputs.uploaded_prior_to or requirements.uploaded_prior_to,
-    )
 
 
 def _describe_inputs(inputs: BuildInputs, folder: Path | None) -> Text:

@@ -19,6 +19,7 @@ from offlinepack.pipeline.provider import make_download_requests
 from offlinepack.pipeline.request import BuildRequest
 from offlinepack.progress import ProgressCallback, no_progress
 from offlinepack.requirements.model import Requirements
+from offlinepack.requirements.policy import FormatControl, ResolutionPolicy
 from offlinepack.requirements.read import parse_arguments
 from offlinepack.resolve.choose import complete_names, resolve
 from offlinepack.resolve.dependencies import check_closure, next_requirements
@@ -131,7 +132,10 @@ def _make_tool_requirements() -> Requirements:
     """Return the requirement of the newest pip that the Python of a target supports."""
     (pip,) = parse_arguments(["pip"]).requirements
     pip = dataclasses.replace(pip, origin="the bundle itself")
-    return Requirements(requirements=(pip,), no_deps=True, only_binary=(":all:",), name=None)
+    return Requirements(
+        requirements=(pip,),
+        policy=ResolutionPolicy(no_deps=True, format_control=FormatControl((("only-binary", ":all:"),))),
+    )
 
 
 def _lock_tools(tools: Requirements, target: Target, request: BuildRequest) -> tuple[Pylock, Selection]:

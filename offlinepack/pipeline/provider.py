@@ -24,7 +24,7 @@ from offlinepack.net.urls import redact_url
 from offlinepack.pipeline.concurrency import collect_results, run_in_order
 from offlinepack.pipeline.request import BuildOptions
 from offlinepack.progress import ProgressCallback, no_progress
-from offlinepack.requirements.model import ProjectWheels, Requirements
+from offlinepack.requirements.model import ProjectIdentity, ProjectWheels, Requirements
 from offlinepack.requirements.read import parse_arguments, read_constraints
 from offlinepack.resolve.choose import resolve
 from offlinepack.selection import SelectedFile, Selection, select_files
@@ -277,7 +277,7 @@ class DistributionProvider:
         return [file.file for file in files]
 
     def _parse_build_requirements(self, requirements: Sequence[str]) -> Requirements:
-        build_requirements = replace(parse_arguments(requirements), name=None)
+        build_requirements = replace(parse_arguments(requirements), identity=ProjectIdentity())
         for path in self.options.build_constraints:
             build_requirements = build_requirements + read_constraints(path)
         return build_requirements

@@ -57,7 +57,9 @@ class BundleName:
 
     def complete(self, requirements: Requirements) -> BundleName:
         """With what the sources suggest where nothing was said; `app` where nobody knows better."""
-        name = re.sub(r"[-_.\s]+", "-", self.name).strip("-").lower() if self.name else requirements.name or "app"
+        name = (
+            re.sub(r"[-_.\s]+", "-", self.name).strip("-").lower() if self.name else requirements.identity.name or "app"
+        )
         if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", name):
             raise UsageError(
                 error(
@@ -68,7 +70,7 @@ class BundleName:
                     name=self.name,
                 )
             )
-        version = self.version or (requirements.version if name == requirements.name else None)
+        version = self.version or (requirements.identity.version if name == requirements.identity.name else None)
         if version and not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.!+_-]{0,126}[A-Za-z0-9])?", version):
             raise UsageError(
                 error(

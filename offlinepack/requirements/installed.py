@@ -45,6 +45,7 @@ def is_environment(folder: Path) -> bool:
 
 
 def find_site_packages(folder: Path) -> Iterator[Path]:
+    """Yield the site-packages folders of a virtual environment."""
     visited: set[Path] = set()
     for pattern in (
         "lib/python*/site-packages",
@@ -64,6 +65,7 @@ def is_conda_base(folder: Path) -> bool:
 
 
 def list_distributions(place: Path) -> Iterator[InstalledDistribution]:
+    """Yield the distributions that are installed in a folder."""
     for distribution in distributions(path=[str(place)]):
         installed = _read_distribution(distribution)
         if installed:

@@ -60,6 +60,7 @@ def find_foreign_files(folder: Path) -> list[str]:
 
 
 def read_pylock(path: Path, extras: Sequence[str], groups: Sequence[str], locked: bool) -> Requirements:
+    """Read a pylock file (PEP 751) with the extras and groups that are requested of it."""
     pylock = parse_pylock(path)
     unknown = [f"--extra {extra}" for extra in extras if canonicalize_name(extra) not in (pylock.extras or ())]
     unknown += [f"--group {group}" for group in groups if group not in (pylock.dependency_groups or ())]
@@ -84,6 +85,7 @@ def read_pylock(path: Path, extras: Sequence[str], groups: Sequence[str], locked
 
 
 def parse_pylock(path: Path, content: str | None = None) -> Pylock:
+    """Parse a pylock file (PEP 751); raise SourceError if it is invalid."""
     try:
         return Pylock.from_dict(tomllib.loads(path.read_text("utf-8") if content is None else content))
     except PylockUnsupportedVersionError as bad:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from packaging.pylock import Pylock
 from packaging.requirements import Requirement
@@ -15,12 +15,14 @@ from packaging.utils import NormalizedName, canonicalize_name
 from offlinepack.errors import Finding
 from offlinepack.index.model import IndexOptions, merge_unique
 from offlinepack.net.urls import redact_text
+from offlinepack.requirements.policy import ResolutionPolicy
 
 if TYPE_CHECKING:
     from offlinepack.targets.model import Target
 
 
 def applies_to(line: RequirementLine, target: Target) -> bool:
+    """Check whether the marker of a requirement holds for a target."""
     marker = line.requirement.marker if line.requirement else None
     return marker is None or target.evaluate(marker)
 
@@ -103,6 +105,13 @@ class RequirementLine:
         return f"Asked({self.redacted_line!r}, {self.origin!r})"
 
 
+class ProjectIdentity(NamedTuple):
+    """The name and version of a project; None if it states none."""
+
+    name: str | None = None
+    version: str | None = None
+
+
 @dataclass(frozen=True)
 class Requirements:
     """What was asked: requirements and constraints with file and line, and the policies that go with them."""
@@ -115,49 +124,31 @@ class Requirements:
     """extras of the given lock"""
     groups: tuple[str, ...] | None = None
     """dependency groups of the given lock; None: its own default"""
-    name: str | None = None
-    """a name for the bundle"""
-    version: str | None = None
+    identity: ProjectIdentity = ProjectIdentity()
+    """the project that the bundle is named after"""
     is_locked: bool = False
     """the given lock is used as it is, or not at all"""
-    no_deps: bool = False
-    pre: bool = False
-    require_hashes: bool = False
-    only_binary: tuple[str, ...] = ()
-    """normalised names, or :all:"""
-    no_binary: tuple[str, ...] = ()
-    uploaded_prior_to: str | None = None
-    """only what was uploaded before this time (RFC 3339); a bare date is the beginning of that day, UTC"""
+    policy: ResolutionPolicy = ResolutionPolicy()
     index_options: IndexOptions = IndexOptions()
     notes: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
-        # uv takes a bare date for the end of that day, pip for its beginning in the local zone
-        if self.name is None and self._has_single_name:
-            object.__setattr__(self, "name", self.requirements[0].name)
-        if self.uploaded_prior_to and re.fullmatch(r"\d{4}-\d{2}-\d{2}", self.uploaded_prior_to):
-            object.__setattr__(self, "uploaded_prior_to", f"{self.uploaded_prior_to}T00:00:00Z")
+        if self.identity.name is None and self._has_single_name:
+            object.__setattr__(self, "identity", ProjectIdentity(self.requirements[0].name))
 
     def __add__(self, other: Requirements) -> Requirements:
         """Both together; what the second says of a single value wins, of policies the stricter."""
-        named = [side for side in (self, other) if side.name and not side._has_single_name]
-        name = named[0] if len({side.name for side in named}) == 1 else None  # two applications: the name of neither
-        before, theirs = self.uploaded_prior_to, other.uploaded_prior_to
+        named = [side.identity for side in (self, other) if side.identity.name and not side._has_single_name]
         return Requirements(
             requirements=merge_unique(self.requirements, other.requirements),
             constraints=merge_unique(self.constraints, other.constraints),
             pylocks=merge_unique(self.pylocks, other.pylocks),
             extras=merge_unique(self.extras, other.extras),
             groups=self.groups if other.groups is None else merge_unique(self.groups or (), other.groups),
-            name=name.name if name else None,
-            version=name.version if name else None,
+            # two applications: the name of neither
+            identity=named[0] if len({identity.name for identity in named}) == 1 else ProjectIdentity(),
             is_locked=self.is_locked or other.is_locked,
-            no_deps=self.no_deps or other.no_deps,
-            pre=self.pre or other.pre,
-            require_hashes=self.require_hashes or other.require_hashes,
-            only_binary=merge_unique(self.only_binary, other.only_binary),
-            no_binary=merge_unique(self.no_binary, other.no_binary),
-            uploaded_prior_to=before if theirs is None else theirs,
+            policy=self.policy + other.policy,
             index_options=self.index_options + other.index_options,
             notes=merge_unique(self.notes, other.notes),
         )
@@ -169,22 +160,9 @@ class Requirements:
             len(self.requirements) == 1
             and not self.pylocks
             and not self.requirements[0].is_frozen
-            and self.name in (None, self.requirements[0].name)
-            and self.version is None
+            and self.identity in (ProjectIdentity(), ProjectIdentity(self.requirements[0].name))
             and not self.requirements[0].origin.startswith("pyproject.toml")
         )
-
-    def allows_source(self, name: str) -> bool:
-        """Whether an sdist of this project may be used; a project's own line wins over :all:, as with pip."""
-        if name in self.only_binary:
-            return False
-        return name in self.no_binary or ":all:" not in self.only_binary
-
-    def allows_wheel(self, name: str) -> bool:
-        """Whether a ready-made wheel of this project may be used."""
-        if name in self.no_binary:
-            return False
-        return name in self.only_binary or ":all:" not in self.no_binary
 
     def with_requirements(self, *more: RequirementLine) -> Requirements:
         """The same, with more asked for."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -16,15 +16,14 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from packaging.version import InvalidVersion, Version
 
 from offlinepack.errors import Finding, SourceError, error, note
-from offlinepack.requirements.model import NO_PROJECT_WHEELS, ProjectWheels, RequirementLine, Requirements
+from offlinepack.requirements.model import (
+    NO_PROJECT_WHEELS,
+    ProjectIdentity,
+    ProjectWheels,
+    RequirementLine,
+    Requirements,
+)
 from offlinepack.requirements.requirements_txt import parse_line
-
-
-class ProjectIdentity(NamedTuple):
-    """What a project calls itself."""
-
-    name: str | None
-    version: str | None
 
 
 def read_pyproject(
@@ -63,7 +62,7 @@ def read_pyproject(
         wrong += bad.findings
     if wrong:
         raise SourceError(*wrong)
-    return Requirements(requirements=lines, name=identity.name, version=identity.version, notes=notes)
+    return Requirements(requirements=lines, identity=identity, notes=notes)
 
 
 def check_names(folder: Path, extras: Sequence[str], groups: Sequence[str]) -> None:

@@ -8,7 +8,9 @@ import io
 import logging
 import os
 import re
+import shlex
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from offlinepack.errors import Finding, SourceError, error, note, warning
 from offlinepack.index.model import IndexOptions
 from offlinepack.net.urls import redact_text
 from offlinepack.requirements.model import PageFetcher, RequirementLine, Requirements
+from offlinepack.requirements.policy import FORMATS, Format, FormatControl, ResolutionPolicy
 
 _FORMAT_ADVICE = "See pip's page on the requirements file format."
 
@@ -38,7 +41,7 @@ class _ParseState:
     findings: list[Finding] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
     index_options: IndexOptions = field(default_factory=IndexOptions)
-    policies: Requirements = field(default_factory=Requirements)
+    policy: ResolutionPolicy = ResolutionPolicy()
 
 
 def read_requirements_txt(
@@ -49,8 +52,8 @@ def read_requirements_txt(
     _read_file(str(path), str(path), constraint, (), state)
     if state.findings:
         raise SourceError(*state.findings)
-    return replace(
-        state.policies,
+    return Requirements(
+        policy=state.policy,
         requirements=tuple(state.requirements),
         constraints=tuple(state.constraints),
         index_options=state.index_options,
@@ -141,7 +144,7 @@ def _read_file(path: str, origin: str, constraint: bool, inside: tuple[str, ...]
             _read_file(nested, at, constraint if options.requirements else True, (*inside, location), state)
         else:
             state.index_options += _make_index_options(options, path)
-            state.policies += _read_policies(options)
+            state.policy += _read_policy(options, expanded)
 
 
 def parse_line(text: str, origin: str, *, editable: bool = False, shown: str | None = None) -> RequirementLine:
@@ -401,12 +404,20 @@ def _make_index_options(options: Any, path: str) -> IndexOptions:
     )
 
 
-def _read_policies(options: Any) -> Requirements:
-    control = options.format_control
+def _read_policy(options: Any, line: str) -> ResolutionPolicy:
     releases = getattr(options, "release_control", None)
-    return Requirements(
+    return ResolutionPolicy(
         pre=bool(options.pre or (releases and ":all:" in releases.all_releases)),
         require_hashes=bool(options.require_hashes),
-        only_binary=tuple(sorted(control.only_binary)) if control else (),
-        no_binary=tuple(sorted(control.no_binary)) if control else (),
+        format_control=FormatControl(tuple(_list_format_options(line))),
     )
+
+
+def _list_format_options(line: str) -> Iterator[tuple[Format, str]]:
+    """Yield --only-binary and --no-binary of a line in their order, which the result of pip's parser does not keep."""
+    words = iter(shlex.split(req_file.break_args_options(line)[1]))
+    for word in words:
+        option, equals, value = word.partition("=")
+        for name in FORMATS:
+            if len(option) > 4 and f"--{name}".startswith(option):  # optparse accepts unique prefixes
+                yield name, value if equals else next(words)

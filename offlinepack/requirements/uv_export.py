@@ -15,14 +15,8 @@ from packaging.version import Version
 from offlinepack.errors import Finding, ResolutionError, SourceError, error, warning
 from offlinepack.ontarget.manifest import hash_file
 from offlinepack.requirements.lockfiles import parse_pylock, resolve_paths
-from offlinepack.requirements.model import ProjectWheels, Requirements
-from offlinepack.requirements.pyproject import (
-    ProjectIdentity,
-    check_names,
-    find_release,
-    is_packaged,
-    read_dependencies,
-)
+from offlinepack.requirements.model import ProjectIdentity, ProjectWheels, Requirements
+from offlinepack.requirements.pyproject import check_names, find_release, is_packaged, read_dependencies
 
 
 def _replace_with_wheels(pylock: Pylock, project: ProjectIdentity, wheels: Sequence[Path]) -> Pylock:
@@ -43,6 +37,7 @@ def _replace_with_wheels(pylock: Pylock, project: ProjectIdentity, wheels: Seque
 def read_uv_lock(
     path: Path, extras: Sequence[str], groups: Sequence[str], locked: bool, project_wheels: ProjectWheels
 ) -> Requirements:
+    """Read uv.lock through `uv export`, checked against its project."""
     folder = path.parent.resolve()
     check_names(folder, extras, groups)
     fits = _export_lock(folder, extras, groups, "--locked")
@@ -83,8 +78,7 @@ def read_uv_lock(
     return Requirements(
         requirements=dependencies,
         pylocks=(_replace_with_wheels(resolve_paths(fits, folder), identity, wheels),),
-        name=identity.name,
-        version=identity.version,
+        identity=identity,
         is_locked=locked,
         notes=tuple(notes),
     )

@@ -1,52 +1,74 @@
-"""State that the resolvers pass from one attempt to the next."""
+"""State that a resolver passes from one attempt to the next, and the severity of its failures."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
-from offlinepack.errors import Finding, OfflinepackError
+from offlinepack.errors import (
+    BuildError,
+    FetchError,
+    Finding,
+    IntegrityError,
+    OfflinepackError,
+    ResolutionError,
+    SelectionError,
+    SourceError,
+)
 
-MAX_PIP_ROUNDS = 60
-"""after so many unknown projects and gaps the rest is left for the next run"""
-
-
-@dataclass
-class PipBacktrackState:
-    """What is passed from one run of pip to the next."""
-
-    allow_sdist: set[str] = field(default_factory=set)
-    """projects whose sources may be used, beyond those of --no-binary"""
-    excluded_projects: set[str] = field(default_factory=set)
-    """projects that were found wrong; the next run does without them and finds the next"""
-    sdist_fallback: bool = True
-    """whether a project without any wheel may come as its source at once"""
-    lower_bounds: dict[str, str] = field(default_factory=dict)
-    """project -> the version that lacks an extra which newer ones have"""
-    findings: list[Finding] = field(default_factory=list)
-    error_types: set[type[OfflinepackError]] = field(default_factory=set)
-
-    def add_findings(self, kind: type[OfflinepackError], *findings: Finding) -> bool:
-        """Keep what went wrong; False, which is: no further round."""
-        self.error_types.add(kind)
-        self.findings += findings
-        return False
-
+T = TypeVar("T")
 
 MAX_ROUNDS = 60
-"""after so many unknown projects and gaps the rest is left for the next run"""
+"""attempts of one resolution; further unknown projects and missing files are left for the next run"""
+
+SEVERITY: tuple[type[OfflinepackError], ...] = (
+    IntegrityError,
+    SourceError,
+    FetchError,
+    BuildError,
+    ResolutionError,
+    SelectionError,
+)
+"""Error types by severity: a resolution that failed for several reasons raises the first of them."""
 
 
 @dataclass
 class BacktrackState:
-    """What is passed from one run of uv to the next."""
+    """What the attempts so far found out; the next attempt starts from it."""
 
     allow_sdist: set[str] = field(default_factory=set)
-    """projects whose sources may be used, beyond those of --no-binary"""
+    """projects whose sdists may be used, besides those of --no-binary"""
     excluded_projects: set[str] = field(default_factory=set)
-    """projects that were found wrong; the next run does without them and finds the next"""
+    """projects with an error; the next attempt leaves them out to find the next error"""
+    sdist_fallback: bool = True
+    """whether a project without any wheel may be used as an sdist at once (pip only)"""
     lower_bounds: dict[str, str] = field(default_factory=dict)
-    """project -> the version that lacks an extra which newer ones have"""
+    """project -> its version without an extra that newer versions have"""
     projects_with_index: set[str] = field(default_factory=set)
-    """projects that came along and that have an index of their own: uv heeds that for what is named"""
+    """dependencies with an index of their own: uv applies such an index only to projects that are named (uv only)"""
     findings: list[Finding] = field(default_factory=list)
     error_types: set[type[OfflinepackError]] = field(default_factory=set)
+
+    def add_findings(self, kind: type[OfflinepackError], *findings: Finding) -> None:
+        """Record errors of one kind."""
+        self.error_types.add(kind)
+        self.findings += findings
+
+    def make_error(self) -> OfflinepackError:
+        """Return one error with all findings, of the most severe type."""
+        findings = sorted(self.findings, key=lambda finding: (finding.code, finding.subject))
+        kind = min(self.error_types, key=SEVERITY.index, default=ResolutionError)
+        return kind(*findings)
+
+
+def minimize_sdists(
+    solution: T, state: BacktrackState, names: Iterable[str], attempt: Callable[[BacktrackState], T | None]
+) -> T:
+    """Forbid the sdists of each of these projects again if `attempt` finds a solution without them."""
+    for name in names:
+        smaller = attempt(replace(state, allow_sdist=state.allow_sdist - {name}))
+        if smaller is not None:
+            state.allow_sdist.discard(name)
+            solution = smaller
+    return solution

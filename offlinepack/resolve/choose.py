@@ -35,12 +35,12 @@ def resolve(
         requirements = subtract_locked(requirements, given_packages, target)
         if not requirements.requirements:
             return normalize_lock(merge_packages(given_packages, ()), target)
-    if requirements.require_hashes:
+    if requirements.policy.require_hashes:
         _check_requirement_hashes(requirements, target)
     pylock = _run_resolver(requirements, target, indexes, means, resolver)
     if not means.offline:
         pylock = _note_other_indexes(pylock, requirements, target, indexes, means)
-    if requirements.require_hashes:
+    if requirements.policy.require_hashes:
         _check_dependency_hashes(pylock, requirements, target)
     return normalize_lock(
         merge_packages(given_packages, pylock.packages) if given_packages is not None else pylock, target

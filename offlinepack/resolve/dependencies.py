@@ -69,7 +69,7 @@ def check_closure(chosen: Iterable[WheelMetadata], requirements: Requirements, t
     """
     chosen_by_name = {metadata.name: metadata for metadata in chosen}
     roots = _find_roots(requirements, chosen_by_name, target)
-    whole = requirements.no_deps or bool(requirements.pylocks)
+    whole = requirements.policy.no_deps or bool(requirements.pylocks)
     reached: dict[NormalizedName, set[str]] = {}
     edges: dict[NormalizedName, set[NormalizedName]] = {}
     missing: dict[tuple[str, str], MissingDependency] = {}
@@ -144,7 +144,7 @@ def next_requirements(requirements: Requirements, closed: Closure) -> Requiremen
         for dependency in closed.missing_dependencies
         if dependency.selected_version is None and dependency.required_by and not dependency.requirement.url
     ]
-    if requirements.no_deps:
+    if requirements.policy.no_deps:
         bounds, added_lines = [], []
     constraints = tuple(bound for bound in (*excluded, *bounds) if bound not in requirements.constraints)
     new_lines = tuple(line for line in added_lines if line not in requirements.requirements)
@@ -318,7 +318,7 @@ def _report_missing(missing: Iterable[MissingDependency], requirements: Requirem
                 )
             )
     # --no-deps: as asked, and each thing that is missing is said
-    return [finding._replace(level="warning") for finding in findings] if requirements.no_deps else findings
+    return [finding._replace(level="warning") for finding in findings] if requirements.policy.no_deps else findings
 
 
 def format_requirement(requirement: Requirement) -> str:

@@ -57,18 +57,13 @@ def find_saved_lock(folder: Path, target: Target, mark: str) -> Pylock | None:
 
 def compute_fingerprint(requirements: Requirements, target: Target, indexes: Indexes, resolver: str) -> str:
     """A digest of all that decides on versions, but for what the indexes have; 64 hex digits. No secret goes in."""
+    policy = requirements.policy
     facts = {
         "asked": [_list_line_facts(line) for line in requirements.requirements],
         "constraints": [_list_line_facts(line) for line in requirements.constraints],
         "policies": [
-            *(
-                requirements.extras,
-                requirements.groups,
-                requirements.no_deps,
-                requirements.pre,
-                requirements.require_hashes,
-            ),
-            *(requirements.only_binary, requirements.no_binary, requirements.uploaded_prior_to),
+            *(requirements.extras, requirements.groups, policy.no_deps, policy.pre, policy.require_hashes),
+            *(policy.format_control.only_binary, policy.format_control.no_binary, policy.uploaded_prior_to),
         ],
         "indexes": [[(index.url, index.is_explicit, index.name) for index in indexes.indexes], indexes.no_index],
         "sources": [sorted(indexes.sources.items()), sorted(indexes.conditional_sources.items())],

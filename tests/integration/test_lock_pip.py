@@ -13,6 +13,7 @@ from packaging.pylock import Package, Pylock
 
 from offlinepack.errors import BuildError, FetchError, OfflinepackError, ResolutionError, SelectionError
 from offlinepack.index.settings import read_settings
+from offlinepack.requirements.policy import ResolutionPolicy
 from offlinepack.requirements.read import parse_arguments
 from offlinepack.resolve.choose import resolve
 from offlinepack.resolve.context import ResolverContext
@@ -52,7 +53,9 @@ def index(tmp_path: Path) -> Iterator[ServedIndex]:
 def locked(index: ServedIndex | None, *asked: str, target: str = POWER, policy: Any = None, **how: Any) -> Pylock:
     settings = how.pop("settings", {"index_url": index.url if index else None})
     means = ResolverContext(**{"retries": 0, **how})
-    wanted = replace(parse_arguments(asked), **(policy or {}))
+    policy = dict(policy or {})
+    constraints = policy.pop("constraints", ())
+    wanted = replace(parse_arguments(asked), constraints=constraints, policy=ResolutionPolicy(**policy))
     return resolve(wanted, parse_target(target), read_settings(**settings), means, "pip")
 
 

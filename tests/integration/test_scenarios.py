@@ -17,6 +17,7 @@ import pytest
 from offlinepack.errors import OfflinepackError
 from offlinepack.index.settings import read_settings
 from offlinepack.requirements.model import Requirements
+from offlinepack.requirements.policy import FORMATS, FormatControl, ResolutionPolicy
 from offlinepack.requirements.read import read_constraints, read_requirements_file
 from offlinepack.resolve.choose import resolve
 from offlinepack.resolve.context import ResolverContext
@@ -77,8 +78,10 @@ def requirements(scenario: dict[str, Any], index: ServedIndex) -> Requirements:
         text = re.sub(r"\{sha256:([^}]+)\}", lambda found: f"sha256:{index.files[found[1]].sha256}", text)
         Path(file).write_text(text, "utf-8")
     asked = read_requirements_file(Path("requirements.txt")) + read_constraints(Path("constraints.txt"))
-    options = scenario.get("options", {}).items()
-    return replace(asked, **{key: tuple(value) if isinstance(value, list) else value for key, value in options})
+    options = dict(scenario.get("options", {}))
+    formats = [(option, name) for option in FORMATS for name in options.pop(option.replace("-", "_"), ())]
+    policy = ResolutionPolicy(**options, format_control=FormatControl(tuple(formats)))
+    return replace(asked, policy=asked.policy + policy)
 
 
 class Outcome:

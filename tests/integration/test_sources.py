@@ -204,7 +204,7 @@ def test_uv_lock_keeps_its_pins(index: ServedIndex, uv_locked: Path, tmp_path: P
     index.add(make_wheel(tmp_path / "later", "click", "9.0"))
     before = sorted(path.name for path in uv_locked.iterdir())
     asked = read_requirements_file(uv_locked / "uv.lock", extras=["web"])
-    assert (asked.name, asked.version, asked.notes) == ("mine", "4.0", ())
+    assert (*asked.identity, asked.notes) == ("mine", "4.0", ())
     assert names(locked(index, asked)) == ["click==8.1", "flask==3.0", "mine==None", "stone==2.0", "uvloop==1.0"]
     assert names(locked(index, asked, WINDOWS)) == [
         "click==8.1",

@@ -6,6 +6,7 @@ import pytest
 
 from offlinepack.errors import SelectionError
 from offlinepack.requirements.model import Requirements
+from offlinepack.requirements.policy import ResolutionPolicy
 from offlinepack.requirements.read import parse_arguments
 from offlinepack.resolve.dependencies import Closure, check_closure
 from offlinepack.targets.parse import parse_target
@@ -26,7 +27,7 @@ def made(
 def closed(*chosen: WheelMetadata, asked: list[str], target: str = LINUX, **more: bool) -> Closure:
     from dataclasses import replace
 
-    return check_closure(chosen, replace(parse_arguments(asked), **more), parse_target(target))
+    return check_closure(chosen, replace(parse_arguments(asked), policy=ResolutionPolicy(**more)), parse_target(target))
 
 
 def names(found: Closure) -> list[str]:

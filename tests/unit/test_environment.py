@@ -148,7 +148,9 @@ def test_a_link_to_a_foreign_environment_is_foreign(tmp_path: Path) -> None:
 def manifest_of(wheel: str = "a" * 64, **changed: object) -> tuple[Manifest, TargetPlan]:
     facts = Facts("cpython", "3.11", False, "linux", "x86_64", "glibc", "2.17", None)
     install = (Distribution("stone", "1.0", "wheels/s.whl", (), bool(changed.get("requested", True)), None),)
-    target = TargetPlan("here", "cp311-x", facts, "3.11", None, None, install, (Tool("pip", "26.3", "tools/p.whl"),), ())
+    target = TargetPlan(
+        "here", "cp311-x", facts, "3.11", None, None, install, (Tool("pip", "26.3", "tools/p.whl"),), ()
+    )
     files = [File("tools/p.whl", 1, "b" * 64, "tool", "c" * 64), File("wheels/s.whl", 1, wheel, "wheel", "c" * 64)]
     if "included" in changed:
         files.append(File("files/x", 1, str(changed["included"]), "included"))

@@ -57,7 +57,7 @@ def codes(run: object) -> list[str]:
 def test_the_project_itself_is_asked_for(folder: Path) -> None:
     found = read_project(project(folder))
     assert lines(found) == [f"my-app @ {folder.as_uri()}"]
-    assert (found.name, found.version) == ("my-app", "1.2.0")
+    assert (found.identity.name, found.identity.version) == ("my-app", "1.2.0")
 
 
 def test_extras_and_groups(folder: Path) -> None:
@@ -70,10 +70,14 @@ def test_a_wheel_of_the_same_version_is_taken(folder: Path, tmp_path: Path) -> N
     dist = tmp_path / "dist"
     dist.mkdir()
     (dist / "my_app-1.1.0-py3-none-any.whl").touch()
-    assert lines(read_project(project(folder), project_wheels=ProjectWheels([str(dist)]))) == [f"my-app @ {folder.as_uri()}"]
+    assert lines(read_project(project(folder), project_wheels=ProjectWheels([str(dist)]))) == [
+        f"my-app @ {folder.as_uri()}"
+    ]
     (dist / "my_app-1.2.0-py3-none-any.whl").touch()
     for place in (str(dist), dist.as_uri()):
-        found = read_project(project(folder), extras=["web"], project_wheels=ProjectWheels([place, "https://host.example/"]))
+        found = read_project(
+            project(folder), extras=["web"], project_wheels=ProjectWheels([place, "https://host.example/"])
+        )
         assert lines(found) == ["my-app[web]==1.2.0"]
 
 
@@ -93,10 +97,10 @@ def test_a_version_that_only_the_build_knows_is_asked_for_where_a_wheel_lies_rea
     assert not asked
     (tmp_path / "my_app-1.1-py3-none-any.whl").touch()
     found = read_project(folder, project_wheels=own)
-    assert (lines(found), found.version) == ([f"my-app @ {folder.as_uri()}"], "1.2")
+    assert (lines(found), found.identity.version) == ([f"my-app @ {folder.as_uri()}"], "1.2")
     (tmp_path / "my_app-1.2-py3-none-any.whl").touch()
     found = read_project(folder, project_wheels=own)
-    assert (lines(found), found.version) == (["my-app==1.2"], "1.2")
+    assert (lines(found), found.identity.version) == (["my-app==1.2"], "1.2")
     assert asked == [folder, folder]
 
 
@@ -104,7 +108,7 @@ def test_a_project_that_is_no_package(folder: Path) -> None:
     found = read_project(project(folder, VIRTUAL), extras=["all"], groups=["lint"])
     assert lines(found) == ["flask>=3", 'click ; python_version >= "3.8"', "psycopg[binary]", "gunicorn", "ruff>=0.6"]
     assert [one.code for one in found.notes] == ["not-packaged"]
-    assert found.name == "my-app"
+    assert found.identity.name == "my-app"
 
 
 def test_uv_s_word_on_being_a_package(folder: Path) -> None:
@@ -116,7 +120,7 @@ def test_a_project_with_setup_py_only(folder: Path) -> None:
     (folder / "setup.py").write_text("")
     found = read_project(folder, extras=["x"])
     assert lines(found) == [f"{folder.as_uri()}[x]"]
-    assert found.requirements[0].requirement is None and found.name is None
+    assert found.requirements[0].requirement is None and found.identity.name is None
 
 
 def test_unknown_extras_and_groups_all_at_once(folder: Path) -> None:
@@ -140,7 +144,7 @@ def test_a_pyproject_that_is_no_toml(folder: Path) -> None:
 def test_a_version_that_the_build_computes(folder: Path) -> None:
     text = PROJECT.replace('version = "1.2.0"', 'dynamic = ["version"]')
     found = read_project(project(folder, text))
-    assert (found.name, found.version) == ("my-app", None)
+    assert (found.identity.name, found.identity.version) == ("my-app", None)
 
 
 def test_dependencies_that_only_a_build_knows(folder: Path) -> None:

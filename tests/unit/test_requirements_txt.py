@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from offlinepack.errors import SourceError
-from offlinepack.requirements.model import Requirements
+from offlinepack.requirements.policy import ResolutionPolicy
 from offlinepack.requirements.read import parse_arguments, read_constraints, read_requirements_file
 from offlinepack.requirements.requirements_txt import read_requirements_txt
 
@@ -113,8 +113,10 @@ def test_options_about_indexes_are_collected() -> None:
     assert options.find_links == (str(Path("wheels").resolve()), "https://flat.example/")
     assert options.trusted_hosts == ("mirror.example",)
     assert "secret" not in repr(found)
-    assert found.pre and found.require_hashes
-    assert found.no_binary == ("uwsgi",) and found.only_binary == ("pebble", "stone")
+    policy = found.policy
+    assert policy.pre and policy.require_hashes
+    control = policy.format_control
+    assert control.no_binary == ("uwsgi",) and control.only_binary == ("pebble", "stone")
 
 
 def test_no_index() -> None:
@@ -123,8 +125,19 @@ def test_no_index() -> None:
 
 def test_policies_of_a_project_win_over_all() -> None:
     found = read_requirements_file(write("r.txt", "--only-binary :all:\n--no-binary uwsgi\nuwsgi\n"))
-    assert found.allows_source("uwsgi") and not found.allows_source("stone")
-    assert not found.allows_wheel("uwsgi") and found.allows_wheel("stone")
+    control = found.policy.format_control
+    assert control.allows_source("uwsgi") and not control.allows_source("stone")
+    assert not control.allows_wheel("uwsgi") and control.allows_wheel("stone")
+
+
+def test_the_last_format_option_wins_across_files() -> None:
+    write("other.txt", "--no-binary stone --only-binary pebble\nstone\n")
+    first = read_requirements_file(write("r.txt", "--only-binary stone --no-b=pebble\n-r other.txt\nstone\n"))
+    assert first.policy.format_control.no_binary == ("stone",)
+    assert first.policy.format_control.only_binary == ("pebble",)
+    second = read_requirements_file(write("s.txt", "--no-binary :none:\n--only-binary stone\nstone\n"))
+    assert (first + second).policy.format_control.no_binary == ()
+    assert (first + second).policy.format_control.only_binary == ("pebble", "stone")
 
 
 def test_variables_are_filled_in_but_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,8 +310,8 @@ def test_a_file_on_the_network_comes_by_the_caller() -> None:
 
 def test_arguments() -> None:
     found = parse_arguments(["Flask>=3"])
-    assert (found.requirements[0].origin, found.name) == ("argument 1", "flask")
-    assert parse_arguments(["flask", "stone"]).name is None
+    assert (found.requirements[0].origin, found.identity.name) == ("argument 1", "flask")
+    assert parse_arguments(["flask", "stone"]).identity.name is None
     with pytest.raises(SourceError) as caught:
         parse_arguments(["flask", "a b", "stone", "x=1"])
     assert [one.subject for one in caught.value.findings] == ["argument 2", "argument 4"]
@@ -323,14 +336,14 @@ def test_a_folder_without_a_project() -> None:
 def test_together() -> None:
     both = parse_arguments(["stone"]) + read_requirements_file(write("r.txt", "--pre\npebble\n"))
     assert [one.line for one in both.requirements] == ["stone", "pebble"]
-    assert both.pre and both.name is None
+    assert both.policy.pre and both.identity.name is None
 
 
 def test_a_single_requirement_gives_its_name() -> None:
-    assert parse_arguments(["Stone[x]>=1"]).name == "stone"
-    assert read_requirements_file(write("r.txt", "--pre\nStone\n")).name == "stone"
-    assert (parse_arguments(["stone"]) + read_constraints(write("c.txt", "pebble<2\n"))).name == "stone"
-    assert read_requirements_file(write("r.txt", "stone\npebble\n")).name is None
+    assert parse_arguments(["Stone[x]>=1"]).identity.name == "stone"
+    assert read_requirements_file(write("r.txt", "--pre\nStone\n")).identity.name == "stone"
+    assert (parse_arguments(["stone"]) + read_constraints(write("c.txt", "pebble<2\n"))).identity.name == "stone"
+    assert read_requirements_file(write("r.txt", "stone\npebble\n")).identity.name is None
 
 
 def test_a_hash_in_an_address() -> None:
@@ -345,5 +358,5 @@ def test_a_constraint_has_a_name() -> None:
 
 
 def test_a_bare_date_is_the_beginning_of_that_day() -> None:
-    assert Requirements(uploaded_prior_to="2026-01-31").uploaded_prior_to == "2026-01-31T00:00:00Z"
-    assert Requirements(uploaded_prior_to="2026-01-31T12:00:00+08:00").uploaded_prior_to.endswith("+08:00")  # type: ignore[union-attr]
+    assert ResolutionPolicy(uploaded_prior_to="2026-01-31").uploaded_prior_to == "2026-01-31T00:00:00Z"
+    assert ResolutionPolicy(uploaded_prior_to="2026-01-31T12:00:00+08:00").uploaded_prior_to.endswith("+08:00")  # type: ignore[union-attr]

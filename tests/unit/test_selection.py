@@ -9,6 +9,7 @@ from packaging.pylock import Pylock
 
 from offlinepack.errors import IntegrityError, SelectionError
 from offlinepack.requirements.model import Requirements
+from offlinepack.requirements.policy import Format, FormatControl, ResolutionPolicy
 from offlinepack.requirements.read import parse_arguments
 from offlinepack.selection import Selection, select_files
 from offlinepack.targets.parse import combine_targets, parse_target
@@ -31,6 +32,10 @@ def package(name: str, version: str, *tags: str, sdist: bool = False, **more: An
 
 def lock(*packages: dict[str, Any], **more: Any) -> Pylock:
     return Pylock.from_dict({"lock-version": "1.0", "created-by": "test", "packages": list(packages), **more})
+
+
+def make_format_requirements(*options: tuple[Format, str]) -> Requirements:
+    return Requirements(policy=ResolutionPolicy(format_control=FormatControl(options)))
 
 
 def chosen(pylock: Pylock, target: str = LINUX, requirements: Requirements | None = None) -> list[str]:
@@ -103,7 +108,7 @@ def test_an_sdist_is_taken_only_where_no_wheel_fits() -> None:
 
 def test_only_binary_makes_a_gap_of_it() -> None:
     made = lock(package("pebble", "1.0", sdist=True), package("stone", "1.0", "cp311-cp311-win_amd64", sdist=True))
-    wanted = Requirements(only_binary=(":all:",))
+    wanted = make_format_requirements(("only-binary", ":all:"))
     assert gaps(made, requirements=wanted) == [("only-excluded-files", "pebble"), ("no-wheel", "stone")]
 
 
@@ -111,11 +116,11 @@ def test_no_binary_takes_the_sdist_and_a_project_wins_over_all() -> None:
     made = lock(
         package("pebble", "1.0", "py3-none-any", sdist=True), package("stone", "1.0", "py3-none-any", sdist=True)
     )
-    assert chosen(made, requirements=Requirements(no_binary=("stone",))) == [
+    assert chosen(made, requirements=make_format_requirements(("no-binary", "stone"))) == [
         "pebble-1.0-py3-none-any.whl",
         "stone-1.0.tar.gz",
     ]
-    both = Requirements(no_binary=(":all:",), only_binary=("pebble",))
+    both = make_format_requirements(("no-binary", ":all:"), ("only-binary", "pebble"))
     assert chosen(made, requirements=both) == ["pebble-1.0-py3-none-any.whl", "stone-1.0.tar.gz"]
 
 

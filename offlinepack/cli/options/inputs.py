@@ -9,22 +9,27 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from offlinepack.cli.command import ARGUMENTS
 from offlinepack.cli.options.base import FILE, group_options, make_option
 from offlinepack.pipeline.inputs import BuildInputs
+from offlinepack.requirements.policy import FORMATS, Format, FormatControl, ResolutionPolicy
 
 
-def _parse_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Parse project names like pip: repeated or separated by commas, :all: and :none: unchanged."""
-    from packaging.utils import canonicalize_name
-
-    projects: list[str] = []
-    for name in ",".join(names).split(","):
-        name = name.strip()
-        if name == ":none:":
-            projects.clear()
-        elif name:
-            projects.append(name if name.startswith(":") else canonicalize_name(name))
-    return tuple(dict.fromkeys(projects))
+def _make_format_control(ctx: click.Context, values: dict[str, Any]) -> FormatControl:
+    """Return the values of --only-binary and --no-binary: variables and settings first, then the command line."""
+    options: list[tuple[Format, str]] = []
+    for option in FORMATS:
+        name = option.replace("-", "_")
+        if ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            options += [(option, value) for value in values[name]]
+    arguments = iter(ctx.meta[ARGUMENTS])  # click keeps the order of values within one option only
+    for argument in arguments:
+        option, equals, value = argument.removeprefix("--").partition("=")
+        if argument == "--":
+            break
+        if argument.startswith("--") and option in FORMATS:
+            options.append((option, value if equals else next(arguments)))
+    return FormatControl(tuple(options))
 
 
 def _make_input_options(**values: Any) -> BuildInputs:
@@ -49,12 +54,13 @@ def _make_input_options(**values: Any) -> BuildInputs:
         extras=values["extra"],
         groups=values["group"],
         exclude=values["exclude"],
-        pre=values["pre"],
-        no_deps=values["no_deps"],
-        require_hashes=values["require_hashes"],
-        only_binary=_parse_names(values["only_binary"]),
-        no_binary=_parse_names(values["no_binary"]),
-        uploaded_prior_to=values["uploaded_prior_to"],
+        policy=ResolutionPolicy(
+            no_deps=values["no_deps"],
+            pre=values["pre"],
+            require_hashes=values["require_hashes"],
+            format_control=_make_format_control(ctx, values),
+            uploaded_prior_to=values["uploaded_prior_to"],
+        ),
         locked=values["locked"],
         is_from_settings=wins is ParameterSource.DEFAULT_MAP,
     )

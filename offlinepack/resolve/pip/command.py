@@ -13,7 +13,7 @@ from offlinepack.index.simple_api import find_project
 from offlinepack.net.client import open_client
 from offlinepack.pip_shim.run import PipOutput, PipRules, run_pip
 from offlinepack.requirements.model import Requirements
-from offlinepack.resolve.backtracking import PipBacktrackState
+from offlinepack.resolve.backtracking import BacktrackState
 from offlinepack.resolve.context import ResolverContext
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ class PipInvocation:
     folder: Path
     context: ResolverContext
 
-    def __call__(self, rounds: PipBacktrackState, timeout: float | None = None) -> PipOutput:
+    def __call__(self, rounds: BacktrackState, timeout: float | None = None) -> PipOutput:
+        """Run pip-compile, or pip where dependencies are left out."""
         requirements = self.requirements
         lines = [line.line for line in requirements.requirements if line.name not in rounds.excluded_projects]
         (self.folder / "requirements.in").write_text("".join(f"{line}\n" for line in lines), "utf-8")
@@ -38,13 +39,13 @@ class PipInvocation:
         bounds += [f"{name}>{version}" for name, version in sorted(rounds.lower_bounds.items())]
         (self.folder / "constraints.txt").write_text("".join(f"{line}\n" for line in bounds), "utf-8")
         pip = [
-            *_make_format_options(requirements),
+            *requirements.policy.format_control.format_options(()),  # pip excepts addresses and paths
             "--prefer-binary",
             "--cache-dir",
             str(self.context.get_cache_folder("pip")),
         ]
-        files = ["--constraint", "constraints.txt", *(["--pre"] if requirements.pre else [])]
-        if requirements.no_deps:  # which pip-compile does not know
+        files = ["--constraint", "constraints.txt", *(["--pre"] if requirements.policy.pre else [])]
+        if requirements.policy.no_deps:  # which pip-compile does not know
             command = ["pip", "install", "--dry-run", "--ignore-installed", "--break-system-packages", "--quiet"]
             command += ["--no-deps", *pip, *files, "-r", "requirements.in"]
         else:
@@ -60,7 +61,7 @@ class PipInvocation:
             self.target, [*command, *arguments], environment=environment, cwd=self.folder, rules=rules, timeout=timeout
         )
 
-    def make_rules(self, rounds: PipBacktrackState) -> PipRules:
+    def make_rules(self, rounds: BacktrackState) -> PipRules:
         """What pip's options cannot say."""
         ways = self.indexes
         url_of = {index.name: index.url for index in reversed(ways.indexes) if index.name}
@@ -71,13 +72,17 @@ class PipInvocation:
             allow_sdist=tuple(sorted(rounds.allow_sdist)),
             # a project without any wheel is no reason to go back to older releases of what needs it
             sdist_fallback=rounds.sdist_fallback
-            and ":all:" not in (*self.requirements.only_binary, *self.requirements.no_binary),
+            and ":all:"
+            not in (
+                *self.requirements.policy.format_control.only_binary,
+                *self.requirements.policy.format_control.no_binary,
+            ),
             can_build=self.context.can_build(self.target),
             # once there is no solution only the other gaps are looked for
             search_seconds=10.0 if rounds.findings else 60.0,
-            only_wheels=self.requirements.only_binary,
+            only_wheels=self.requirements.policy.format_control.only_binary,
             excluded_projects=tuple(sorted(rounds.excluded_projects)),
-            uploaded_before=self.requirements.uploaded_prior_to,
+            uploaded_before=self.requirements.policy.uploaded_prior_to,
             offline=self.context.offline,
             cache_folder=self.context.get_cache_folder("read"),
         )
@@ -88,14 +93,3 @@ class PipInvocation:
         with open_client(self.indexes, retries=means.retries, timeout=means.timeout, offline=means.offline) as client:
             project = find_project(name, self.indexes, client)
         return list(project.files) if project else []
-
-
-def _make_format_options(requirements: Requirements) -> list[str]:
-    """Wheels first: sources only where --no-binary or an earlier round says so. pip excepts addresses and paths."""
-    if ":all:" in requirements.no_binary:
-        return [
-            "--no-binary",
-            ":all:",
-            *(part for name in requirements.only_binary for part in ("--only-binary", name)),
-        ]
-    return ["--only-binary", ":all:", *(part for name in requirements.no_binary for part in ("--no-binary", name))]

@@ -6,7 +6,6 @@ import re
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +15,12 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from offlinepack.errors import BuildError, FetchError, IntegrityError, ResolutionError, SelectionError, SourceError
+from offlinepack.errors import BuildError
 from offlinepack.index.model import Indexes
 from offlinepack.net.urls import get_local_path
 from offlinepack.pip_shim.run import PipOutput
 from offlinepack.requirements.model import Requirements
-from offlinepack.resolve.backtracking import MAX_PIP_ROUNDS, PipBacktrackState
+from offlinepack.resolve.backtracking import MAX_ROUNDS, BacktrackState, minimize_sdists
 from offlinepack.resolve.context import ResolverContext
 from offlinepack.resolve.pip.command import PipInvocation
 from offlinepack.resolve.pip.errors import handle_pip_failure
@@ -35,11 +34,11 @@ def resolve_with_pip(requirements: Requirements, target: Target, indexes: Indexe
 
     `means.python` is not heeded: pip reads the metadata of sources with the interpreter that it runs in.
     """
-    rounds = PipBacktrackState()
+    rounds = BacktrackState()
     with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
         folder_path, ways = Path(folder), indexes.evaluate_sources(target.evaluate)
         run = PipInvocation(requirements, target, ways, folder_path, means)
-        for _ in range(MAX_PIP_ROUNDS):
+        for _ in range(MAX_ROUNDS):
             begun = time.monotonic()
             answer = run(rounds)
             rounds.allow_sdist |= set(answer.facts.get("either", ()))
@@ -51,32 +50,29 @@ def resolve_with_pip(requirements: Requirements, target: Target, indexes: Indexe
             if "pins" in answer.facts or not handle_pip_failure(answer, run, rounds):
                 if not rounds.sdist_fallback or rounds.error_types != {BuildError}:
                     break
-                rounds = PipBacktrackState(
+                rounds = BacktrackState(
                     sdist_fallback=False
                 )  # where a source cannot be read, older releases may do without it
-    findings = sorted(rounds.findings, key=lambda finding: (finding.code, finding.subject))
-    # what has no solution at all outweighs what merely has no file
-    for kind in (IntegrityError, SourceError, FetchError, BuildError, ResolutionError, SelectionError):
-        if kind in rounds.error_types:
-            raise kind(*findings)
-    raise ResolutionError(*findings)
+    raise rounds.make_error()
 
 
-def _minimize_sdists(answer: PipOutput, run: PipInvocation, rounds: PipBacktrackState, seconds: float) -> PipOutput:
-    """Of several projects whose sources were allowed on the way, only those that the solution cannot do without."""
-    if len(rounds.allow_sdist) > 1:
-        used = {pin["name"] for pin in answer.facts["pins"] if not any(_is_wheel(file) for file in pin["files"])}
-        for name in sorted(rounds.allow_sdist & used):
-            if not any(
-                file.is_wheel and run.target.rank_wheel(file.filename) is not None for file in run.list_files(name)
-            ):
-                continue
-            # a way that is so much longer leads back to releases that nobody wants
-            other = run(replace(rounds, allow_sdist=rounds.allow_sdist - {name}), timeout=max(15.0, 2 * seconds))
-            if "pins" in other.facts:
-                rounds.allow_sdist.discard(name)
-                answer = other
-    return answer
+def _minimize_sdists(answer: PipOutput, run: PipInvocation, rounds: BacktrackState, seconds: float) -> PipOutput:
+    """Keep, of several projects whose sdists were allowed, only those that the solution needs."""
+    if len(rounds.allow_sdist) < 2:
+        return answer
+    used = {pin["name"] for pin in answer.facts["pins"] if not any(_is_wheel(file) for file in pin["files"])}
+    names = [
+        name
+        for name in sorted(rounds.allow_sdist & used)
+        if any(file.is_wheel and run.target.rank_wheel(file.filename) is not None for file in run.list_files(name))
+    ]
+
+    def attempt(state: BacktrackState) -> PipOutput | None:
+        # a solution that takes so much longer uses old releases that nobody wants
+        other = run(state, timeout=max(15.0, 2 * seconds))
+        return other if "pins" in other.facts else None
+
+    return minimize_sdists(answer, rounds, names, attempt)
 
 
 def _is_wheel(file: Mapping[str, Any]) -> bool:

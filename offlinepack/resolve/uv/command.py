@@ -19,6 +19,7 @@ from offlinepack.requirements.model import Requirements
 from offlinepack.requirements.uv_export import run_uv
 from offlinepack.resolve.backtracking import BacktrackState
 from offlinepack.resolve.context import PAGE_LIFETIME, ResolverContext
+from offlinepack.resolve.diagnosis import can_use_sdist
 
 if TYPE_CHECKING:
     from offlinepack.index.model import Indexes, IndexFile
@@ -51,18 +52,23 @@ class UvInvocation:
         """Run uv in this folder, where its pylock.toml then lies; its words are in `stderr`."""
         arguments, index_environment = make_uv_arguments(self.indexes)
         requirements = self.requirements
+        sdists = _list_sdist_projects(requirements, rounds.allow_sdist)
         command = [
             *("pip", "compile", "--format", "pylock.toml", "-o", "pylock.toml"),
             *("--color", "never", "--no-progress", "--no-python-downloads", "--no-header"),
             *("--python", str(self.context.python or sys.executable)),
             *(_make_target_options(self.uv_target) if self.uv_target else []),
             *_write_index_settings(arguments, folder),
-            *(_make_format_options(requirements, rounds.allow_sdist) if self.target else []),
+            *(requirements.policy.format_control.format_options(sdists) if self.target else []),
             *("--cache-dir", str(self.context.get_cache_folder("uv"))),
             *(["--offline"] if self.context.offline else []),
-            *(["--no-deps"] if requirements.no_deps else []),
-            *(["--prerelease", "allow"] if requirements.pre else []),
-            *(["--exclude-newer", requirements.uploaded_prior_to] if requirements.uploaded_prior_to else []),
+            *(["--no-deps"] if requirements.policy.no_deps else []),
+            *(["--prerelease", "allow"] if requirements.policy.pre else []),
+            *(
+                ["--exclude-newer", requirements.policy.uploaded_prior_to]
+                if requirements.policy.uploaded_prior_to
+                else []
+            ),
         ]
         lines = [line.line for line in requirements.requirements if line.name not in rounds.excluded_projects]
         (folder / "requirements.in").write_text("".join(f"{line}\n" for line in lines), "utf-8")
@@ -126,20 +132,10 @@ def _make_target_options(target: Target) -> list[str]:
     ]
 
 
-def _make_format_options(requirements: Requirements, allowed: Iterable[str]) -> list[str]:
-    """Wheels first: sources only where --no-binary or an earlier round says so."""
-    if ":all:" in requirements.no_binary:
-        names = ["--no-binary", ":all:"]
-        for name in requirements.only_binary:
-            names += ["--only-binary", name]
-        return names
-    names = ["--only-binary", ":all:"]
-    direct = {
-        line.name for line in requirements.requirements if line.name and line.url and not line.url.endswith(".whl")
-    }
-    for name in sorted({*requirements.no_binary, *allowed, *direct}):
-        names += ["--no-binary", name]
-    return names
+def _list_sdist_projects(requirements: Requirements, allowed: Iterable[str]) -> set[str]:
+    """Return the projects that uv may build: those of earlier attempts, and addresses other than wheels."""
+    lines = requirements.requirements
+    return {*allowed, *(line.name for line in lines if line.name and line.url and not line.url.endswith(".whl"))}
 
 
 def read_resolved_lock(path: Path, subject: str) -> Pylock:
@@ -176,10 +172,5 @@ def list_index_files(name: str, run: UvInvocation) -> list[IndexFile]:
 
 
 def allows_sdist(name: str, run: UvInvocation) -> bool:
-    """Whether the source of a project may be taken, and can become a wheel for the target."""
-    requirements = run.requirements
-    if not requirements.allows_source(name):
-        return False
-    if name in requirements.no_binary or run.target is None or run.context.can_build(run.target):
-        return True
-    return not any(file.is_compiled(run.target.facts.os) for file in list_index_files(name, run))
+    """Check whether the sdist of a project may be used and can become a wheel for the target."""
+    return can_use_sdist(name, run.requirements, run.target, run.context, lambda: list_index_files(name, run))

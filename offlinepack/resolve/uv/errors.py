@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName, canonicalize_name
@@ -24,14 +24,33 @@ from offlinepack.errors import (
     text,
 )
 from offlinepack.net.urls import redact_text
-from offlinepack.requirements.model import RequirementLine
 from offlinepack.resolve.backtracking import MAX_ROUNDS, BacktrackState
-from offlinepack.resolve.diagnosis import find_offered_versions, keep_hardest, shorten_releases
+from offlinepack.resolve.diagnosis import (
+    ask_indexes,
+    find_dependents,
+    keep_missing_projects,
+    list_origins,
+    report_broken_index,
+    report_conflict,
+    report_failed_checkout,
+    report_failed_metadata_build,
+    report_missing_address,
+    report_missing_file,
+    report_no_such_version,
+    report_not_in_store,
+    report_not_on_index,
+    report_other_name,
+    report_too_new,
+    report_unknown_project,
+    report_wrong_python,
+)
 from offlinepack.resolve.uv.command import UvInvocation, allows_sdist, list_index_files
 from offlinepack.resolve.uv.trace import NO_WHEEL_PATTERN, PROJECT_PATTERN, flatten_text, shorten_output, strip_log
+from offlinepack.targets.parse import get_running_target
 
 if TYPE_CHECKING:
     from offlinepack.index.model import IndexFile
+    from offlinepack.targets.model import Target
 
 
 _UNKNOWN_PROJECT_PATTERN = re.compile(
@@ -58,39 +77,23 @@ _PYTHON_DEPENDENCY_PATTERN = re.compile(
 
 
 def handle_uv_failure(output: str, run: UvInvocation, rounds: BacktrackState) -> bool:
-    """Turn one failure into findings or into an allowance; whether another round can find more."""
+    """Turn one failure into findings or into an allowance; return whether another attempt can find more."""
     output = strip_log(output)
     flat = flatten_text(output)
     if findings := _diagnose_index(flat, output, run):
-        rounds.error_types.add(FetchError)
-        rounds.findings += findings
+        rounds.add_findings(FetchError, *findings)
         return False
-    if (
-        sources := {
-            canonicalize_name(name)
-            for name in _SDIST_DISABLED_PATTERN.findall(flat)
-            if allows_sdist(canonicalize_name(name), run) or _is_direct(name, run)
-        }
-        - rounds.allow_sdist
-    ):
+    if sources := _find_allowed_sdists(_SDIST_DISABLED_PATTERN, flat, run) - rounds.allow_sdist:
         rounds.allow_sdist |= sources
         return True
     if finding := _diagnose_build(flat, output):
-        rounds.error_types.add(BuildError)
-        rounds.findings.append(finding)
+        rounds.add_findings(BuildError, finding)
         return False
-    if (
-        sources := {
-            canonicalize_name(name)
-            for name in _NEEDS_SDIST_PATTERN.findall(flat)
-            if allows_sdist(canonicalize_name(name), run)
-        }
-        - rounds.allow_sdist
-    ):
+    if sources := _find_allowed_sdists(_NEEDS_SDIST_PATTERN, flat, run) - rounds.allow_sdist:
         rounds.allow_sdist |= sources
         return True
     unknown = {canonicalize_name(name) for name in _UNKNOWN_PROJECT_PATTERN.findall(flat)} - rounds.excluded_projects
-    without = {canonicalize_name(name): versions for name, versions in NO_WHEEL_PATTERN.findall(flat)}
+    without = {canonicalize_name(name) for name, _ in NO_WHEEL_PATTERN.findall(flat)}
     requested_names = {line.name for line in run.requirements.requirements}
     pins = {canonicalize_name(name): pin for name, pin in _NO_VERSION_PATTERN.findall(flat)}
     # where it is a pin by one of several releases that lead nowhere the others say more
@@ -98,44 +101,51 @@ def handle_uv_failure(output: str, run: UvInvocation, rounds: BacktrackState) ->
     if _has_unavailable_indexes(run):  # what was never read is no proof that an index lacks it
         unread = {canonicalize_name(name) for name in _NOT_CACHED_PATTERN.findall(flat)}
         unknown |= (unread | set(pins)) - rounds.excluded_projects
-    absent = {**dict.fromkeys(unknown, ""), **pins}
-    if any(_is_frozen(name, run) for name in absent):
-        rounds.findings += _find_projects_not_on_index(run)
-        rounds.error_types.add(SourceError)
+    if any(_is_frozen(name, run) for name in {*unknown, *pins}):
+        rounds.add_findings(SourceError, *_find_projects_not_on_index(run))
         return False
     if unknown:
-        rounds.findings += [_report_unknown_project(name, flat, run) for name in sorted(unknown)]
-        rounds.error_types.add(FetchError if _has_unavailable_indexes(run) else ResolutionError)
+        offline = _has_unavailable_indexes(run)
+        report = report_not_in_store if offline else report_unknown_project
+        for name in sorted(unknown):
+            rounds.add_findings(
+                FetchError if offline else ResolutionError, report(name, _find_dependents(name, flat, run))
+            )
         rounds.excluded_projects |= unknown
         return True
-    if set(pins) - rounds.excluded_projects:
-        rounds.findings += [
-            _report_no_such_version(name, pins[name], flat, run)
-            for name in sorted(set(pins) - rounds.excluded_projects)
-        ]
-        rounds.error_types.add(ResolutionError)
-        rounds.excluded_projects |= set(pins)
+    if new := set(pins) - rounds.excluded_projects:
+        for name in sorted(new):
+            by = _find_dependents(name, flat, run)
+            finding = report_no_such_version(name, pins[name], list_index_files(name, run), by)
+            rounds.add_findings(ResolutionError, finding)
+        rounds.excluded_projects |= new
         return True
     pythons = {canonicalize_name(name): specifier for name, _, specifier in _PYTHON_DEPENDENCY_PATTERN.findall(flat)}
     if not pythons and "does not satisfy" in flat:
         pythons = _find_wrong_pythons(flat, run)
-    if set(pythons) - rounds.excluded_projects:
-        for name in sorted(set(pythons) - rounds.excluded_projects):
-            rounds.findings.append(_report_wrong_python(name, pythons[name].rstrip(","), flat, run))
-        rounds.error_types.add(SelectionError)
-        rounds.excluded_projects |= set(pythons)
+    if new := set(pythons) - rounds.excluded_projects:
+        for name in sorted(new):
+            by, specifier = _find_dependents(name, flat, run), pythons[name].rstrip(",")
+            rounds.add_findings(SelectionError, report_wrong_python(name, by, specifier, _get_target(run)))
+        rounds.excluded_projects |= new
         return True
-    if set(without) - rounds.excluded_projects:
-        gaps = keep_hardest(
-            [_report_missing_file(name, flat, output, run) for name in sorted(set(without) - rounds.excluded_projects)]
-        )
-        rounds.findings += gaps
-        rounds.error_types.add(SelectionError)
-        rounds.excluded_projects |= {finding.subject for finding in gaps}
+    if new := without - rounds.excluded_projects:
+        missing_files = keep_missing_projects([_report_missing_file(name, flat, output, run) for name in sorted(new)])
+        rounds.add_findings(SelectionError, *missing_files)
+        rounds.excluded_projects |= {finding.subject for finding in missing_files}
         return True
-    rounds.error_types.add(ResolutionError)
-    rounds.findings.append(_report_conflict(flat, output, run))
+    rounds.add_findings(ResolutionError, _report_conflict(flat, output, run))
     return False
+
+
+def _get_target(run: UvInvocation) -> Target:
+    return run.target or get_running_target()
+
+
+def _find_allowed_sdists(pattern: re.Pattern[str], flat: str, run: UvInvocation) -> set[str]:
+    """Find the projects that uv names and whose sdists may be used."""
+    names = {canonicalize_name(name) for name in pattern.findall(flat)}
+    return {name for name in names if _is_direct(name, run) or allows_sdist(name, run)}
 
 
 def _has_unavailable_indexes(run: UvInvocation) -> bool:
@@ -168,95 +178,33 @@ def _diagnose_index(flat: str, output: str, run: UvInvocation) -> list[Finding]:
     names += [
         canonicalize_name(address.rstrip("/").rpartition("/")[2]) for address in addresses if address.endswith("/")
     ]
-    if not run.context.offline:
-        from offlinepack.index.simple_api import check_indexes
-        from offlinepack.net.client import open_client
-
-        try:
-            with open_client(run.indexes, retries=0, timeout=run.context.timeout) as client:
-                check_indexes(dict.fromkeys(names), run.indexes, client)
-        except FetchError as failure:
-            return list(failure.findings)
+    if not run.context.offline and (findings := ask_indexes(names, run.indexes, run.context)):
+        return findings
     if not hard:
         return []
-    return [
-        error(
-            "index-broken",
-            redact_text(addresses[0]),
-            "{subject} could not be read.",
-            "Try again later, or check the address of the index.",
-            log=shorten_output(output),
-        )
-    ]
+    return [report_broken_index(addresses[0], shorten_output(output))]
 
 
 def _diagnose_build(flat: str, output: str) -> Finding | None:
-    """Sources whose metadata could not be had: a build that failed, an address or a path with nothing behind it."""
+    """Explain why the metadata of an sdist could not be read: a failed build, or an address with nothing behind it."""
     if match := re.search(r"Distribution not found at: (\S+)", flat):
-        return error(
-            "nothing-there", redact_text(match[1]), "There is nothing at {subject}.", "Correct the path or the address."
-        )
+        return report_missing_address(redact_text(match[1]))
     match = re.search(r"Failed to (?:download and build|build|prepare|get metadata for|download) `([^`]+)`", flat)
     if not match:
         return None
+    subject, log = redact_text(match[1]), shorten_output(output)
     if other := re.search(r"metadata name `([^`]+)` does not match given name `([^`]+)`", flat):
-        return error(
-            "other-name",
-            redact_text(match[1]),
-            "{subject}: the project there is called {name}, not {given}.",
-            "Ask for it under its own name.",
-            name=other[1],
-            given=other[2],
-        )
+        return report_other_name(subject, other[1], other[2])
     if "Git operation failed" in flat:
-        return error(
-            "no-checkout",
-            redact_text(match[1]),
-            "{subject} could not be fetched with git.",
-            "Check the address, the branch, tag or commit, and your access to it.",
-            log=shorten_output(output),
-        )
-    return error(
-        "metadata-build-failed",
-        redact_text(match[1]),
-        "{subject} has to be built to know what it needs, and that failed.",
-        "The words below say what its build misses. A version with a wheel needs no build.",
-        log=shorten_output(output),
-    )
+        return report_failed_checkout(subject, log)
+    return report_failed_metadata_build(subject, log)
 
 
 def _find_dependents(name: str, flat: str, run: UvInvocation) -> list[str]:
-    """Who asked for a project: lines of the user with their place, else the releases whose metadata name it."""
-    origins = [_format_origin(line) for line in run.requirements.requirements if line.name == name]
-    if origins:
-        return origins
+    """Return the requirement lines that name a project, otherwise the releases that need it."""
     needs = _DEPENDENCY_PATTERN.findall(flat)
-    return shorten_releases(
-        f"{by}{versions}".strip(", ") for by, versions, dependency, _ in needs if canonicalize_name(dependency) == name
-    )
-
-
-def _format_origin(line: RequirementLine) -> str:
-    return line.origin if line.redacted_line == line.name else f"{line.origin} ({line.redacted_line})"
-
-
-def _report_unknown_project(name: str, flat: str, run: UvInvocation) -> Finding:
-    by = _find_dependents(name, flat, run) or ["?"]
-    if _has_unavailable_indexes(run):
-        return error(
-            "not-in-the-store",
-            name,
-            "{subject}, asked for by {by}, has not been read before, and --offline forbids to ask an index.",
-            "Run once without --offline.",
-            by=by,
-        )
-    return error(
-        "unknown-project",
-        name,
-        "No index has a project {subject}, asked for by {by}.",
-        "Look for a spelling mistake, or name the index that has it with --extra-index-url.",
-        by=by,
-    )
+    releases = [f"{by}{versions}".strip(", ") for by, versions, needed, _ in needs if canonicalize_name(needed) == name]
+    return find_dependents(name, run.requirements, releases)
 
 
 def _is_frozen(name: str, run: UvInvocation) -> bool:
@@ -268,7 +216,8 @@ def _is_frozen(name: str, run: UvInvocation) -> bool:
 def _find_projects_not_on_index(run: UvInvocation) -> list[Finding]:
     """All that stands in a frozen environment and on no index; what merely has no file for the target is not meant."""
     lines = tuple(line for line in (*run.requirements.requirements, *run.requirements.constraints) if line.is_frozen)
-    alone = replace(run, requirements=replace(run.requirements, requirements=lines, constraints=(), no_deps=True))
+    policy = replace(run.requirements.policy, no_deps=True)
+    alone = replace(run, requirements=replace(run.requirements, requirements=lines, constraints=(), policy=policy))
     rounds, absent = BacktrackState(), set[str]()
     for _ in range(MAX_ROUNDS):
         with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
@@ -282,101 +231,20 @@ def _find_projects_not_on_index(run: UvInvocation) -> list[Finding]:
             break
         absent |= missing
         rounds.excluded_projects |= missing | named_projects
-    return [
-        error(
-            "not-on-an-index",
-            line.name,
-            "{line} is installed in the environment, and no index has it.",
-            "Name what has it (--extra-index-url, --find-links), or leave it out: --exclude {subject}.",
-            line=line.redacted_line,
-        )
-        for line in lines
-        if line.name in absent
-    ]
+    return [report_not_on_index(line) for line in lines if line.name in absent]
 
 
-def _report_no_such_version(name: str, pin: str, flat: str, run: UvInvocation) -> Finding:
-    versions = sorted(
-        {file.version for file in list_index_files(name, run) if file.version and not file.is_yanked}, reverse=True
-    )
-    return error(
-        "no-such-version",
+def _report_missing_file(name: NormalizedName, flat: str, output: str, run: UvInvocation) -> Finding:
+    files, target = list_index_files(name, run), _get_target(run)
+    return report_missing_file(
         name,
-        "No index has {subject}{pin}, asked for by {by}; the newest that there are: {versions}.",
-        "Ask for a version that exists.",
-        pin=pin,
-        by=_find_dependents(name, flat, run) or ["?"],
-        versions=[str(version) for version in versions[:5]] or "-",
-    )
-
-
-def _report_missing_file(name: str, flat: str, output: str, run: UvInvocation) -> Finding:
-    """A project of which no version that may be taken has a file for the target: why, and what there is."""
-    by = _find_dependents(name, flat, run) or ["?"]
-    facts: dict[str, Any] = {"by": by, "target": run.target_name}
-    files = list_index_files(name, run)
-    versions, nearest = (
-        find_offered_versions(files, _find_accepted_versions(name, files, flat, run), run.target)
-        if run.target
-        else ([], None)
-    )
-    if nearest and run.target:
-        facts.update(nearest=nearest, why=run.target.explain_mismatch(nearest) or "")
-    if versions:
-        return error(
-            "no-wheel-of-version",
-            name,
-            "{subject}, asked for by {by}, has no wheel for {target} in a version that may be taken; "
-            "the nearest versions that have one: {versions}.",
-            "Ask for one of those, or choose another target.",
-            versions=versions,
-            **facts,
-        )
-    sourced, forbidden = _has_sdist(name, run), not run.requirements.allows_source(canonicalize_name(name))
-    if nearest and not (sourced and forbidden):
-        return error(
-            "no-wheel",
-            name,
-            "{subject}, asked for by {by}, has no wheel for {target}; the nearest is {nearest}, which {why}.",
-            "Have its source built: there, by --sdist include, or here, by the target's own Python (--build-python PY, "
-            "--root DIR)."
-            if sourced
-            else "Choose a target that it fits, or another project.",
-            **facts,
-        )
-    if forbidden:
-        return error(
-            "only-a-source",
-            name,
-            "{subject}, asked for by {by}, has no wheel for {target}, and --only-binary forbids its source.",
-            "Take {subject} out of --only-binary.",
-            **facts,
-        )
-    return error(
-        "no-file",
-        name,
-        "{subject}, asked for by {by}, has no file for {target}.",
-        "Ask for another version.",
-        log=shorten_output(output),
-        **facts,
-    )
-
-
-def _has_sdist(name: str, run: UvInvocation) -> bool:
-    python_version = run.target.python_full_version if run.target else ""
-    return any(not file.is_wheel and file.supports_python(python_version) for file in list_index_files(name, run))
-
-
-def _report_wrong_python(name: str, specifier: str, flat: str, run: UvInvocation) -> Finding:
-    return error(
-        "wrong-python-for-version",
-        name,
-        "{subject}, asked for by {by}, wants Python {wanted}; {target} has {python}.",
-        "Ask for a version of {subject} that admits this Python, or drop the target.",
-        by=_find_dependents(name, flat, run) or ["?"],
-        wanted=specifier,
-        target=run.target_name,
-        python=run.target.environment["python_full_version"] if run.target else "",
+        _find_dependents(name, flat, run),
+        run.requirements,
+        target,
+        files,
+        _find_accepted_versions(name, files, flat, run),
+        any(not file.is_wheel and file.supports_python(target.python_full_version) for file in files),
+        shorten_output(output),
     )
 
 
@@ -414,51 +282,22 @@ def _find_wrong_pythons(flat: str, run: UvInvocation) -> dict[NormalizedName, st
 
 
 def _report_conflict(flat: str, output: str, run: UvInvocation) -> Finding:
-    """Versions that exclude each other: who asked for what, as far as uv's words tell."""
-    words = set(re.findall(PROJECT_PATTERN, flat.lower()))
-    origins = [
-        f"{line.redacted_line} ({line.origin})"
-        for line in (*run.requirements.requirements, *run.requirements.constraints)
-        if line.name in words
-    ]
+    """Report versions that exclude each other, as far as uv's output names them."""
+    subject, log = run.target_name, shorten_output(output)
+    if "No solution found" not in flat:
+        return error(
+            "resolver-failed",
+            subject,
+            "uv found no versions for {subject}, for a reason that offlinepack does not know.",
+            "The words below are uv's. --resolver pip may say more.",
+            log=log,
+        )
+    origins = list_origins(run.requirements, set(re.findall(PROJECT_PATTERN, flat.lower())))
+    if run.requirements.policy.uploaded_prior_to and "exclude-newer" in flat:
+        return report_too_new(subject, run.requirements, origins, log)
     pairs = {
         (f"{by}{versions.rstrip(', ')}", f"{dependency}{specifier.rstrip(', ')}")
         for by, versions, dependency, specifier in _DEPENDENCY_PATTERN.findall(flat)
     }
     needs = [text("{by} needs {wanted}", by=by, wanted=specifier) for by, specifier in sorted(pairs)]
-    if "No solution found" not in flat:
-        return error(
-            "resolver-failed",
-            run.target_name,
-            "uv found no versions for {subject}, for a reason that offlinepack does not know.",
-            "The words below are uv's. --resolver pip may say more.",
-            log=shorten_output(output),
-        )
-    if run.requirements.uploaded_prior_to and "exclude-newer" in flat:
-        return error(
-            "all-too-new",
-            run.target_name,
-            "For {subject} nothing was uploaded early enough (--uploaded-prior-to {date}) that satisfies {asked}.",
-            "Choose a later date. An index that gives no upload times cannot be used with a date.",
-            log=shorten_output(output),
-            date=run.requirements.uploaded_prior_to,
-            asked=origins,
-        )
-    if needs:
-        return error(
-            "conflict",
-            run.target_name,
-            "For {subject} no versions satisfy all that was asked: {asked}, while {needs}.",
-            "Loosen one of them; --no-deps packs what is asked and nothing else.",
-            log=shorten_output(output),
-            asked=origins,
-            needs=needs,
-        )
-    return error(
-        "no-version",
-        run.target_name,
-        "For {subject} there is no version that satisfies {asked}.",
-        "Ask for a version that exists; --pre admits pre-releases.",
-        log=shorten_output(output),
-        asked=origins,
-    )
+    return report_conflict(subject, origins, needs, log)

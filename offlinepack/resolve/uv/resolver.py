@@ -17,10 +17,11 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from offlinepack.errors import BuildError, FetchError, Finding, ResolutionError, SelectionError, SourceError, error
+from offlinepack.errors import FetchError, Finding, ResolutionError, error
 from offlinepack.requirements.model import RequirementLine, Requirements
+from offlinepack.requirements.policy import ResolutionPolicy
 from offlinepack.requirements.uv_export import TIMEOUT_EXIT_CODE
-from offlinepack.resolve.backtracking import MAX_ROUNDS, BacktrackState
+from offlinepack.resolve.backtracking import MAX_ROUNDS, BacktrackState, minimize_sdists
 from offlinepack.resolve.context import ResolverContext
 from offlinepack.resolve.uv.command import UvInvocation, allows_sdist, list_index_files, read_resolved_lock
 from offlinepack.resolve.uv.errors import handle_uv_failure
@@ -94,12 +95,7 @@ def resolve_with_uv(requirements: Requirements, target: Target, indexes: Indexes
     if before is not None and FetchError not in rounds.error_types:
         return _add_remarks(*before, run)
     _check_uv_coverage(run, [finding.subject for finding in rounds.findings])
-    findings = sorted(rounds.findings, key=lambda finding: (finding.code, finding.subject))
-    # what has no solution at all outweighs what merely has no file
-    for kind in (FetchError, BuildError, SourceError, ResolutionError, SelectionError):
-        if kind in rounds.error_types:
-            raise kind(*findings)
-    raise ResolutionError(*findings)
+    raise rounds.make_error()
 
 
 def _exclude_other_pythons(run: UvInvocation) -> UvInvocation:
@@ -164,7 +160,7 @@ def resolve_names(requirements: Requirements, indexes: Indexes, means: ResolverC
         return requirements
 
     def name_of(line: RequirementLine) -> RequirementLine:
-        alone = Requirements(requirements=(line,), no_deps=True)
+        alone = Requirements(requirements=(line,), policy=ResolutionPolicy(no_deps=True))
         rounds = BacktrackState()
         with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
             run = UvInvocation(alone, None, None, indexes, means)
@@ -223,22 +219,24 @@ def _has_only_sdists(name: str, run: UvInvocation) -> bool:
 
 
 def _minimize_sdists(pylock: Pylock, run: UvInvocation, rounds: BacktrackState, folder: Path) -> Pylock:
-    """Of several projects whose sources were allowed on the way, only those that the solution cannot do without."""
+    """Keep, of several projects whose sdists were allowed, only those that the solution needs."""
+    if len(rounds.allow_sdist) < 2:
+        return pylock
     pinned = {
         line.name
         for line in run.requirements.requirements
         if line.requirement and "==" in str(line.requirement.specifier)
     }
-    if len(rounds.allow_sdist) < 2:
-        return pylock
-    for name in sorted(rounds.allow_sdist - pinned):
-        if _has_only_sdists(name, run):  # an older release of what needs it is no better way
-            continue
-        (folder / "pylock.toml").unlink(missing_ok=True)  # else uv prefers what stands there
-        if run(folder, replace(rounds, allow_sdist=rounds.allow_sdist - {name})).returncode == 0:
-            rounds.allow_sdist.discard(name)
-            pylock = read_resolved_lock(folder / "pylock.toml", run.target_name)
-    return pylock
+
+    def attempt(state: BacktrackState) -> Pylock | None:
+        (folder / "pylock.toml").unlink(missing_ok=True)  # otherwise uv prefers its versions
+        return (
+            read_resolved_lock(folder / "pylock.toml", run.target_name) if run(folder, state).returncode == 0 else None
+        )
+
+    # where no release has a wheel, an older release of what needs it is no better
+    names = [name for name in sorted(rounds.allow_sdist - pinned) if not _has_only_sdists(name, run)]
+    return minimize_sdists(pylock, rounds, names, attempt)
 
 
 def _add_remarks(pylock: Pylock, output: str, run: UvInvocation) -> Pylock:
@@ -323,7 +321,10 @@ def _find_newer_without_wheel(pylock: Pylock, output: str, run: UvInvocation) ->
     def newest(package: Package) -> str | None:
         line = f"{package.name}>{package.version}"
         alone = replace(
-            run.requirements, requirements=(RequirementLine(line, "", Requirement(line)),), constraints=(), no_deps=True
+            run.requirements,
+            requirements=(RequirementLine(line, "", Requirement(line)),),
+            constraints=(),
+            policy=replace(run.requirements.policy, no_deps=True),
         )
         with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
             # what it has just read is in its cache
