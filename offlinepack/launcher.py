@@ -17,6 +17,7 @@ from offlinepack.bundle.reader import Bundle, open_bundle
 from offlinepack.errors import MachineError, OfflinepackError, error, text
 from offlinepack.ontarget.by_pip import UNPACKED_PREFIX
 from offlinepack.ontarget.command import parse_options
+from offlinepack.ontarget.errors import explain_os_error
 from offlinepack.ontarget.generations import EnvironmentLocation
 from offlinepack.ontarget.plan import check_machine, plan_install
 from offlinepack.ontarget.preflight import estimate_disk_usage, find_existing_parent
@@ -50,7 +51,7 @@ def run_install_script(
                     words[0],
                     "{subject} cannot be started: {words}.",
                     "Name a Python with --python.",
-                    words=refused.strerror,
+                    words=explain_os_error(refused),
                 )
             ) from refused
 

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +28,17 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _EXIT_REFUSED, _EXIT_NOT_STARTED = 125, 126
 """exit codes of the script itself: the namespaces could not be made; the command could not be started"""
+
+
+_STEERING_VARIABLES = re.compile(
+    r"_?(PYTHON|(PIP|UV|VIRTUALENV|CONDA|OFFLINEPACK|__PYVENV|PIPENV|POETRY|PDM|HATCH|TOX|NOX|PYENV)_|VIRTUAL_ENV)",
+    re.I,
+)
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the variables of this process without those that steer Python, pip, uv or an active environment."""
+    return {name: value for name, value in os.environ.items() if not _STEERING_VARIABLES.match(name)}
 
 
 class BindMount(NamedTuple):

@@ -90,11 +90,6 @@ class Selection:
     findings: tuple[Finding, ...] = ()
     """warnings and notes: yanked releases, older versions taken because they have a wheel"""
 
-    @property
-    def unbuilt_files(self) -> tuple[SelectedFile, ...]:
-        """What is no wheel yet."""
-        return tuple(file for file in self.files if not file.is_wheel)
-
 
 def select_files(pylock: Pylock, target: Target, requirements: Requirements) -> Selection:
     """Choose each package's file as pip would on the target; SelectionError with all gaps, IntegrityError with all

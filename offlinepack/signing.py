@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from offlinepack.bundle.reader import Bundle
 from offlinepack.errors import ComputerError, Finding, UsageError, error
+from offlinepack.ontarget.errors import explain_os_error
 from offlinepack.ontarget.signature import check_embedded_signatures, check_signatures
 from offlinepack.ontarget.trust_policy import POLICY_PATH, required_keys
 
@@ -92,9 +92,7 @@ def write_signature(bundle: Path, signature: bytes) -> Path:
     except OSError as failed:
         part.unlink(missing_ok=True)
         raise ComputerError(
-            error(
-                "not-writable", place, "{subject} cannot be written: {reason}.", reason=os.strerror(failed.errno or 0)
-            )
+            error("not-writable", place, "{subject} cannot be written: {reason}.", reason=explain_os_error(failed))
         ) from failed
     return place
 
@@ -108,7 +106,7 @@ def read_signatures(bundle: Bundle, paths: Sequence[Path] = ()) -> list[tuple[st
             with place.open("rb") as file:
                 signatures.append((str(place), file.read(_MAX_SIGNATURE_SIZE)))
         except OSError as failed:
-            reason = os.strerror(failed.errno or 0)
+            reason = explain_os_error(failed)
             raise UsageError(
                 error("no-signature", place, "The signature {subject} cannot be read: {reason}.", reason=reason)
             ) from failed

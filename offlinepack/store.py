@@ -30,6 +30,7 @@ from typing import Any, BinaryIO
 import platformdirs
 
 from offlinepack.errors import ComputerError, Finding, IntegrityError, error
+from offlinepack.ontarget.errors import explain_os_error
 from offlinepack.ontarget.manifest import hash_file
 
 STORED_MTIME = 1_000_000_000
@@ -480,6 +481,6 @@ def _translate_disk_errors(path: Path) -> Iterator[None]:
                 path,
                 "{subject} could not be read or written: {words}.",
                 "Look at the disk, or name another place with --cache-dir.",
-                words=problem.strerror or problem,
+                words=explain_os_error(problem),
             )
         raise ComputerError(finding) from problem

@@ -12,7 +12,7 @@ import click
 from offlinepack.bundle.volumes import Archive
 from offlinepack.cli.command import Command, get_console
 from offlinepack.cli.config import find_misnamed_variables, has_config, read_config, render_template
-from offlinepack.cli.console import Console, format_size
+from offlinepack.cli.console import Console
 from offlinepack.cli.options.base import FILE, add_option
 from offlinepack.cli.options.build_options import build_options
 from offlinepack.cli.options.bundle_name import name_options
@@ -24,7 +24,7 @@ from offlinepack.cli.options.targets import TargetOptions, target_options
 from offlinepack.cli.summary import check_summary_path
 from offlinepack.errors import Text, UsageError, error, text
 from offlinepack.index.model import Indexes
-from offlinepack.ontarget.files import write_file_atomically
+from offlinepack.ontarget.files import format_size, write_file_atomically
 from offlinepack.pipeline.assemble import WrittenBundle
 from offlinepack.pipeline.build import BuildResult, build_bundles
 from offlinepack.pipeline.inputs import BuildInputs, make_request

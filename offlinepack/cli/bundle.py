@@ -15,12 +15,13 @@ from offlinepack.bundle.merge import merge_bundles
 from offlinepack.bundle.reader import Bundle, open_bundle
 from offlinepack.bundle.writer import write_bundle
 from offlinepack.cli.command import Command, Option, get_console
-from offlinepack.cli.console import Console, format_size
+from offlinepack.cli.console import Console
 from offlinepack.cli.options.base import FILE, make_option
 from offlinepack.cli.options.policy import POLICY_OPTION, VULNERABILITIES_OPTION
 from offlinepack.cli.summary import check_summary_path
 from offlinepack.errors import Finding, InstallError, IntegrityError, MachineError, error, raise_on_errors, text
 from offlinepack.launcher import run_install_script
+from offlinepack.ontarget.files import format_size
 from offlinepack.ontarget.manifest import MANIFEST, BundledPython, File, Manifest, TargetPlan
 from offlinepack.ontarget.target_selection import filter_targets
 from offlinepack.sandbox import check_root

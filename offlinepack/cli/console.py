@@ -77,15 +77,6 @@ def choose_language(requested: str | None, stream: Any) -> str:
     return "zh"
 
 
-def format_size(count: float) -> str:
-    """Format a number of bytes in units of 1000."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1000
-    return ""
-
-
 class Console:
     """Output of one run; `verbosity` is the number of -v minus the number of -q."""
 

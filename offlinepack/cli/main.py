@@ -16,6 +16,7 @@ import click
 
 from offlinepack.cli.command import COMPLETION_VARIABLE, Command, get_console, make_global_options, make_help_all_option
 from offlinepack.errors import ComputerError, Finding, OfflinepackError, error, text
+from offlinepack.ontarget.errors import explain_os_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -276,9 +277,9 @@ def describe_os_error(failure: OSError) -> Finding:
             place,
             "{subject} may not be read or written: {words}.",
             _PATH_ADVICE,
-            words=failure.strerror,
+            words=explain_os_error(failure),
         )
-    return error("computer", place, "{subject}: {words}.", _PATH_ADVICE, words=failure.strerror or str(failure))
+    return error("computer", place, "{subject}: {words}.", _PATH_ADVICE, words=explain_os_error(failure))
 
 
 _PATH_ADVICE = "Choose another place, or ask for the right to use this one."

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import html.parser
 import json
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import unquote, urljoin, urlsplit
 
-from mousebender import simple
 from packaging.utils import canonicalize_name
 
 from offlinepack.errors import FetchError, Finding, error, text
@@ -19,6 +16,13 @@ from offlinepack.index.model import Index, Indexes, IndexFile, Project, parse_pr
 from offlinepack.net.client import Client
 from offlinepack.net.model import Page
 from offlinepack.net.urls import get_local_path, redact_url
+
+_JSON_TYPES = ("application/vnd.pypi.simple.v1+json", "application/json")
+
+_HTML_TYPES = ("application/vnd.pypi.simple.v1+html", "text/html", "application/xhtml+xml")
+
+ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
+"""PEP 691"""
 
 
 def find_project_files(name: str, indexes: Indexes, client: Client) -> list[IndexFile]:
@@ -44,7 +48,7 @@ def find_project_files(name: str, indexes: Indexes, client: Client) -> list[Inde
 def find_project(name: str, indexes: Indexes, client: Client, only: Collection[str] = ()) -> Project | None:
     """As `project_files`, with the index that has it and its status; None where none has it.
 
-    `only`: names of the files that are asked about; others may be left out, which is a good deal faster.
+    `only`: names of the files that are needed; others are left out.
     """
     project = canonicalize_name(name)
     linked = tuple(file for file in list_linked_files(indexes, client) if file.project == project)
@@ -112,7 +116,7 @@ def _read_link(link: str, indexes: Indexes, client: Client) -> Iterator[IndexFil
     if path is not None and (owner := parse_project_name(path.name)):
         yield IndexFile(path.name, path.absolute().as_uri(), owner, None, size=path.stat().st_size)
         return
-    page = client.fetch_page(link, simple.ACCEPT_SUPPORTED)
+    page = client.fetch_page(link, ACCEPT)
     if page is None:
         raise FetchError(
             error(
@@ -128,16 +132,16 @@ def _read_link(link: str, indexes: Indexes, client: Client) -> Iterator[IndexFil
 def _read_project(
     project: str, index: Index, indexes: Indexes, client: Client, only: Collection[str] = ()
 ) -> Project | None:
-    url = simple.create_project_url(index.url, project)
+    url = f"{index.url}{project}/"
     try:
-        page = client.fetch_page(url, simple.ACCEPT_SUPPORTED)
+        page = client.fetch_page(url, ACCEPT)
     except FetchError as failure:
         if any(finding.sentence.facts.get("status") in index.missing_statuses for finding in failure.findings):
             return None
         raise
     if page is None:
         return None
-    files, details = _parse_page(_filter_page(page, only) if only else page, project, index, url, indexes)
+    files, details = _parse_page(page, project, index, url, indexes, only)
     meta = details.get("meta", {})
     status = details.get("project-status") or {}  # PEP 792: a table of its own; early drafts had it in meta
     if not isinstance(status, Mapping):
@@ -147,83 +151,31 @@ def _read_project(
     return Project(project, index, tuple(files), str(state), str(reason), str(meta.get("api-version", "")))
 
 
-def _filter_page(page: Page, names: Collection[str]) -> Page:
-    """A page of PEP 691 with these files only; the page as it is where they are not found at once.
-
-    Some pages tell of ten thousand files: parsing those would take more memory and time than fetching ours.
-    """
-    if "json" not in page.content_type:
-        return page
-    files = [_find_json_object(page.text, "filename", name) for name in names]
-    rest = {key: _find_json_value(page.text, key) for key in ("meta", "project-status")}
-    if None in files or not isinstance(rest["meta"], dict):
-        return page
-    known_fields = {key: value for key, value in rest.items() if value is not None}
-    return page._replace(text=json.dumps({**known_fields, "name": "", "versions": [], "files": files}))
-
-
-_JSON_DECODER = json.JSONDecoder()
-
-
-def _find_json_value(content: str, key: str) -> Any:
-    match = re.search(rf'"{key}"\s*:\s*', content)
-    try:
-        return _JSON_DECODER.raw_decode(content, match.end())[0] if match else None
-    except ValueError:
-        return None
-
-
-def _find_json_object(content: str, key: str, value: str) -> dict[str, Any] | None:
-    """The object of a JSON text that has this string under this key: of the braces before it the first that fits."""
-    match = re.search(rf'"{key}"\s*:\s*{re.escape(json.dumps(value))}', content)
-    start = match.start() if match else -1
-    for _ in range(8):
-        start = content.rfind("{", 0, start) if start > 0 else -1
-        with contextlib.suppress(ValueError):
-            decoded, _ = _JSON_DECODER.raw_decode(content, start) if start >= 0 else (None, 0)
-            if isinstance(decoded, dict) and decoded.get(key) == value:
-                return decoded
-    return None
-
-
 def _parse_page(
-    page: Page, project: str, index: Index | None, shown: str, indexes: Indexes
+    page: Page, project: str, index: Index | None, shown: str, indexes: Indexes, only: Collection[str] = ()
 ) -> tuple[list[IndexFile], Mapping[str, Any]]:
-    """A page's files (of `project`, or of all), and the page as PEP 691 would have it."""
-    kind = simple.ACCEPT_JSON_V1 if page.content_type == "application/json" else page.content_type
-    base, status = page.url, dict[str, str]()
-    extras, attested = list[str | None](), list[str | None]()
-    content = page.text
-    if kind != simple.ACCEPT_JSON_V1:
-        # what is no hash after the #, mousebender does not understand
-        content = re.sub(r"""(href\s*=\s*["'][^"'#]*)#[^"'=]*(?=["'])""", r"\1", content)
-        if _EXTRA_DATA_PATTERN.search(content) or not _LINK_PATTERN.search(content):
-            look = _PageParser()
-            look.feed(content)
-            base, extras, attested = urljoin(page.url, look.base), look.upload_times, look.provenances
-            status = look.status
-            if not (look.upload_times or look.has_version or (look.is_html and not look.has_form)):
-                raise FetchError(_make_not_an_index_finding(shown, page.content_type))
+    """Parse a page of the Simple API (PEP 503, PEP 691) into the files of `project`, or all files, and its details."""
+    parse = _parse_json if page.content_type in _JSON_TYPES else _parse_html
     try:
-        details: Mapping[str, Any] = simple.parse_project_details(content, kind, project or "any")
-        major = str(details["meta"]["api-version"]).partition(".")[0]
+        details, base = parse(page)
         listed = details["files"]
+        major = str(details["meta"]["api-version"]).partition(".")[0]
         if major != "1" or not all(isinstance(entry["filename"] + entry["url"], str) for entry in listed):
             raise ValueError(major)
-    except (ValueError, KeyError, TypeError, AttributeError, simple.UnsupportedMIMEType, simple.UnsupportedAPIVersion):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise FetchError(_make_not_an_index_finding(shown, page.content_type)) from None
     files = []
-    for at, entry in enumerate(listed):
-        # thousands of files on some pages: no more is read of each than is needed to tell whose it is
+    for entry in listed:
+        # some pages list thousands of files: read no more of each than is needed to tell whose it is
         owner = parse_project_name(entry["filename"])
-        if not owner or (project and owner != project):
+        if not owner or (project and owner != project) or (only and entry["filename"] not in only):
             continue
         url = entry["url"] if entry["url"].startswith(("https://", "http://")) else urljoin(base, entry["url"])
         url = indexes.hide_secrets(url.partition("#")[0]) if "@" in url or "?" in url else url.partition("#")[0]
         core_metadata = entry.get("core-metadata", entry.get("dist-info-metadata", False))
         hashes = entry.get("hashes") or {}
         size, yanked, requires = entry.get("size"), entry.get("yanked", False), entry.get("requires-python")
-        uploaded = entry.get("upload-time") or (extras[at] if at < len(extras) else None)
+        uploaded = entry.get("upload-time")
         files.append(
             IndexFile(
                 entry["filename"],
@@ -238,12 +190,28 @@ def _parse_page(
                 uploaded if isinstance(uploaded, str) else None,
                 bool(core_metadata),
                 core_metadata.get("sha256") if isinstance(core_metadata, Mapping) else None,
-                _make_provenance_url(
-                    entry.get("provenance") or (attested[at] if at < len(attested) else None), base, indexes
-                ),
+                _make_provenance_url(entry.get("provenance"), base, indexes),
             )
         )
-    return files, {**details, "project-status": status} if status else details
+    return files, details
+
+
+def _parse_json(page: Page) -> tuple[Mapping[str, Any], str]:
+    return json.loads(page.text), page.url
+
+
+def _parse_html(page: Page) -> tuple[Mapping[str, Any], str]:
+    """Return an HTML page as the details of PEP 691, and the address that its relative links start from."""
+    if page.content_type not in _HTML_TYPES:
+        raise ValueError(page.content_type)
+    parser = _PageParser()
+    parser.feed(page.text)
+    if not (parser.files or parser.version or (parser.is_html and not parser.has_form)):
+        raise ValueError("no page of an index")
+    details = {"meta": {"api-version": parser.version or "1.0"}, "files": parser.files}
+    if parser.status:
+        details["project-status"] = parser.status
+    return details, urljoin(page.url, parser.base)
 
 
 def _make_provenance_url(url: Any, base: str, indexes: Indexes) -> str | None:
@@ -252,38 +220,51 @@ def _make_provenance_url(url: Any, base: str, indexes: Indexes) -> str | None:
     return indexes.hide_secrets(urljoin(base, url))
 
 
-_EXTRA_DATA_PATTERN = re.compile(r"<base\b|data-(upload-time|provenance)|pypi:project-status", re.I)
-
-_LINK_PATTERN = re.compile(r"<a\s[^>]*href", re.I)
-
-
 class _PageParser(html.parser.HTMLParser):
-    """What mousebender leaves out of an HTML page: <base>, times, attestations, status; whether it is such a page."""
+    """Read the anchors of a project page (PEP 503, 592, 658, 700, 714, 740, 792) and see whether it is such a page."""
 
     def __init__(self) -> None:
         super().__init__()
         self.base = ""
-        self.upload_times: list[str | None] = []
-        """one for each link, in order"""
-        self.provenances: list[str | None] = []
+        self.version = ""
+        self.files: list[dict[str, Any]] = []
         self.status: dict[str, str] = {}
         """PEP 792: status and reason"""
-        self.has_version = self.is_html = self.has_form = False
+        self.is_html = self.has_form = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Each tag."""
-        attributes = dict(attrs)
+        """Read one tag."""
+        attributes = {name: value or "" for name, value in attrs}
         if tag == "a" and attributes.get("href"):
-            self.upload_times.append(attributes.get("data-upload-time"))
-            self.provenances.append(attributes.get("data-provenance"))
+            self.files.append(_parse_anchor(attributes))
         elif tag == "base" and not self.base:
-            self.base = attributes.get("href") or ""
-        self.has_version |= tag == "meta" and attributes.get("name") == "pypi:repository-version"
-        if tag == "meta" and (attributes.get("name") or "").startswith("pypi:project-status"):
-            field = "reason" if (attributes["name"] or "").endswith("-reason") else "status"
-            self.status[field] = attributes.get("content") or ""
+            self.base = attributes.get("href", "")
+        elif tag == "meta":
+            name, content = attributes.get("name", ""), attributes.get("content", "")
+            if name == "pypi:repository-version":
+                self.version = content
+            elif name.startswith("pypi:project-status"):
+                self.status["reason" if name.endswith("-reason") else "status"] = content
         self.is_html |= tag in ("html", "body", "head")
         self.has_form |= tag in ("form", "input", "script", "iframe")
+
+
+def _parse_anchor(attributes: Mapping[str, str]) -> dict[str, Any]:
+    """Return an anchor as a file of PEP 691."""
+    url, _, fragment = attributes["href"].strip().partition("#")
+    entry: dict[str, Any] = {"url": url, "filename": unquote(urlsplit(url).path.rpartition("/")[2])}
+    algorithm, _, digest = fragment.partition("=")
+    entry["hashes"] = {algorithm.lower(): digest} if digest else {}
+    for key in ("requires-python", "upload-time", "provenance"):
+        if f"data-{key}" in attributes:
+            entry[key] = attributes[f"data-{key}"]
+    if "data-yanked" in attributes:
+        entry["yanked"] = attributes["data-yanked"] or True
+    for key in ("core-metadata", "dist-info-metadata"):
+        if f"data-{key}" in attributes:
+            algorithm, _, digest = attributes[f"data-{key}"].partition("=")
+            entry[key] = {algorithm: digest} if digest else algorithm.lower() != "false"
+    return entry
 
 
 def _make_not_an_index_finding(shown: str, kind: str) -> Finding:

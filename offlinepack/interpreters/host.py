@@ -18,14 +18,9 @@ from python_discovery import iter_interpreters
 from offlinepack.errors import BuildError, UsageError, error
 from offlinepack.ontarget import interpreter
 from offlinepack.ontarget.manifest import Facts
-from offlinepack.sandbox import BindMount, run_in_root
+from offlinepack.sandbox import BindMount, clean_environment, run_in_root
 from offlinepack.targets.model import Target
 from offlinepack.targets.parse import get_running_target, make_target_from_facts, probe_interpreter
-
-# What belongs to the Python that runs this, to pip's, uv's and our own settings, or to an active environment.
-_FOREIGN_VARIABLES = re.compile(
-    r"(PIP|PYTHON|UV|VIRTUALENV|CONDA|OFFLINEPACK|__PYVENV|PIPENV|POETRY|PDM|HATCH|TOX|NOX|PYENV)_?|VIRTUAL_ENV"
-)
 
 _SYSTEM_FACTS = ("os", "machine", "libc")
 
@@ -53,7 +48,7 @@ class Interpreter:
         """Run this command where the interpreter lies, in `folder`, which it may write."""
         extra = dict(environment or {})
         if self.root is None:
-            environment = {**_scrub_environment(os.environ), **extra}
+            environment = {**clean_environment(), **extra}
             return subprocess.run(
                 command,
                 cwd=folder,
@@ -176,7 +171,3 @@ def _find_in_root(root: Path, named: tuple[str, ...]) -> tuple[Interpreter, ...]
             )
         )
     return tuple(interpreters.values())
-
-
-def _scrub_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if not _FOREIGN_VARIABLES.match(name)}

@@ -7,12 +7,10 @@ import functools
 import logging
 import random
 import re
-import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
@@ -20,7 +18,6 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 import truststore
 import urllib3
 from urllib3 import exceptions as http
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from offlinepack._version import __version__
 from offlinepack.errors import FetchError, Finding, UsageError, error
@@ -37,7 +34,7 @@ from offlinepack.net.errors import (
     make_scheme_finding,
     parse_retry_after,
 )
-from offlinepack.net.model import DEFAULT_RETRIES, DEFAULT_TIMEOUT, MAX_PAGE_SIZE, Access, CachedPage, Login, Page
+from offlinepack.net.model import DEFAULT_RETRIES, DEFAULT_TIMEOUT, MAX_PAGE_SIZE, Access, Login, Page
 from offlinepack.net.urls import get_host, get_local_path, read_local_page, redact_url, split_credentials
 from offlinepack.store import BLOCK_SIZE
 
@@ -61,13 +58,11 @@ def open_client(
     offline: bool = False,
     *,
     pause: float = 0.3,
-    pages: Path | None = None,
 ) -> Client:
     """A client for all requests of a run; close it, or use it as a context.
 
     Where `retries` and `timeout` (seconds of silence) are None, the settings' count, else 5 and 15 seconds. `pause` is
-    the first wait between two tries, in seconds; each further one is about twice as long. `pages` is a folder in which
-    pages are kept between runs.
+    the first wait between two tries, in seconds; each further one is about twice as long.
     """
     return Client(
         access,
@@ -75,84 +70,19 @@ def open_client(
         timeout or access.timeout or DEFAULT_TIMEOUT,
         offline,
         pause,
-        pages,
     )
-
-
-class _AddressCache:
-    """Each host's name is looked up once for all connections: many a resolver drops what comes in a burst.
-
-    Then the whole run stands for the 5 s until it is asked again.
-    """
-
-    LIFETIME, FAILURE_LIFETIME = 60.0, 1.0
-    """seconds that an answer counts, and that none does: those who waited for it need not ask too"""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._entries: dict[str, tuple[float, tuple[str, ...]]] = {}
-
-    def resolve(self, name: str, port: int) -> tuple[str, ...]:
-        """In the system's order; none where the name cannot be looked up."""
-        with self._lock:
-            until, addresses = self._entries.get(name, (0.0, ()))
-            if time.monotonic() >= until:
-                try:
-                    answers = socket.getaddrinfo(name.strip("[]"), port, type=socket.SOCK_STREAM)
-                    addresses = tuple(dict.fromkeys(str(answer[4][0]) for answer in answers))
-                except (OSError, UnicodeError):
-                    addresses = ()
-                self._entries[name] = (
-                    time.monotonic() + (self.LIFETIME if addresses else self.FAILURE_LIFETIME),
-                    addresses,
-                )
-            return addresses
-
-
-_ADDRESS_CACHE = _AddressCache()
-
-
-class _HTTPConnection(HTTPConnection):
-    def _new_conn(self) -> socket.socket:
-        name = self._dns_host
-        unknown = socket.gaierror(socket.EAI_NONAME, "the name cannot be looked up")
-        failure: http.HTTPError = http.NameResolutionError(name, self, unknown)
-        for address in _ADDRESS_CACHE.resolve(name, self.port):
-            self._dns_host = address
-            try:
-                return super()._new_conn()
-            except (http.NewConnectionError, http.ConnectTimeoutError) as problem:
-                failure = problem
-            finally:
-                self._dns_host = name
-        raise failure
-
-
-class _HTTPSConnection(_HTTPConnection, HTTPSConnection):
-    pass
-
-
-class _HTTPPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _HTTPConnection
-
-
-class _HTTPSPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _HTTPSConnection
 
 
 class Client:
     """Asks servers, as politely as they want it; made by `open_client`."""
 
-    def __init__(
-        self, access: Access, retries: int, timeout: float, offline: bool, pause: float, pages: Path | None
-    ) -> None:
+    def __init__(self, access: Access, retries: int, timeout: float, offline: bool, pause: float) -> None:
         self.is_offline = offline
         self.received_bytes = 0
         """bytes of files that came so far; for who draws progress inside a large file"""
         self._access, self._retries, self._timeout, self._retry_delay = access, retries, timeout, pause
         self._pools: dict[tuple[str | None, bool], urllib3.PoolManager] = {}
         self._logins: dict[str, Login] = {}
-        self._page_folder = pages
         self._resume_times: dict[str, float] = {}
         self._unreachable_hosts: set[str] = set()
         self._lock = threading.RLock()
@@ -181,27 +111,19 @@ class Client:
                 pool.clear()
 
     def fetch_page(self, url: str, accept: str = "*/*") -> Page | None:
-        """The page at this address (http, https or file), None where there is none (404); else FetchError.
+        """Return the page at this address (http, https or file), or None if there is none (404).
 
-        It is kept in the folder `pages`, where there is one: the server is then asked whether it changed; offline, it
-        is taken as it was.
+        Raises FetchError if the server cannot be asked.
         """
         local = get_local_path(url)
         if local is not None:
             return read_local_page(local, url)
-        subject, cached = redact_url(url), CachedPage(self._page_folder, url, accept)
-        if self.is_offline:
-            if cached.page is None:
-                raise FetchError(make_offline_finding(subject))
-            return cached.page
-        headers = {"Accept": accept, "Accept-Encoding": "gzip, deflate", **cached.conditions}
+        subject = redact_url(url)
+        headers = {"Accept": accept, "Accept-Encoding": "gzip, deflate"}
 
         def ask() -> Page | None:
             with self.open_response(url, subject, headers) as (response, final):
-                if response.status == 304 and cached.page is not None:
-                    return cached.page
                 if response.status in (404, 410):
-                    cached.remove()
                     return None
                 kind, blocks, size = response.headers.get("Content-Type", ""), [], 0
                 with translate_network_errors(subject, url, self):
@@ -215,9 +137,7 @@ class Client:
                     decoded = b"".join(blocks).decode(charset[1] if charset else "utf-8", "replace")
                 except LookupError:
                     decoded = b"".join(blocks).decode("utf-8", "replace")
-                page = Page(final, kind.partition(";")[0].strip().lower(), decoded)
-                cached.save(page, response.headers)
-                return page
+                return Page(final, kind.partition(";")[0].strip().lower(), decoded)
 
         return self.retry(url, subject, ask)
 
@@ -384,7 +304,6 @@ class Client:
                     pools = urllib3.ProxyManager(
                         address, 32, proxy_headers=headers, maxsize=64, ssl_context=context, proxy_ssl_context=context
                     )
-                pools.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
                 self._pools[key] = pools
             return self._pools[key]
 

@@ -25,6 +25,7 @@ from offlinepack.net.errors import (
 )
 from offlinepack.net.model import DEFAULT_JOBS, DownloadRequest
 from offlinepack.net.urls import get_local_path, redact_url
+from offlinepack.ontarget.errors import explain_os_error
 from offlinepack.store import BLOCK_SIZE, PartialFile, Store, StoredFile
 
 _CHUNK_SIZE = 1 << 16
@@ -284,6 +285,6 @@ def _copy_local_file(path: Path, request: DownloadRequest, store: Store) -> Stor
                 "{subject} cannot be read at {path}: {words}.",
                 "Put the file there, or mend the address.",
                 path=path,
-                words=problem.strerror or problem,
+                words=explain_os_error(problem),
             )
         ) from problem

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,39 +83,3 @@ class Page(NamedTuple):
     """where it was in the end; relative links start from here"""
     content_type: str
     text: str
-
-
-class CachedPage:
-    """A page of a former run, and how to ask whether it still is that one."""
-
-    def __init__(self, folder: Path | None, url: str, accept: str) -> None:
-        self._path = folder / f"{hashlib.sha256(f'{accept} {url}'.encode()).hexdigest()}.json" if folder else None
-        self.page: Page | None = None
-        self.conditions: dict[str, str] = {}
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            stored = json.loads(self._path.read_bytes()) if self._path else {}
-            self.page = Page(stored["url"], stored["content_type"], stored["text"])
-            self.conditions = dict(stored["conditions"])
-
-    def save(self, page: Page, headers: Mapping[str, str]) -> None:
-        """For the next run, with what the server gave to tell it apart from a newer one."""
-        if self._path is None:
-            return
-        conditions = {"If-None-Match": headers.get("ETag"), "If-Modified-Since": headers.get("Last-Modified")}
-        stored = {
-            "url": page.url,
-            "content_type": page.content_type,
-            "text": page.text,
-            "conditions": {name: value for name, value in conditions.items() if value},
-        }
-        temporary = self._path.with_name(f"{self._path.stem}.{secrets.token_hex(4)}")
-        with contextlib.suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            temporary.write_text(json.dumps(stored), "utf-8")
-            temporary.replace(self._path)
-
-    def remove(self) -> None:
-        """It is no longer there."""
-        if self._path is not None:
-            with contextlib.suppress(OSError):
-                self._path.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from urllib.request import url2pathname
 
 from offlinepack.errors import FetchError, error, text
 from offlinepack.net.model import Login, Page
+from offlinepack.ontarget.errors import explain_os_error
 
 
 def redact_url(url: str) -> str:
@@ -52,7 +53,7 @@ def read_local_page(path: Path, url: str) -> Page | None:
                 "{subject} cannot be read at {path}: {words}.",
                 "Put the file there, or mend the address.",
                 path=page,
-                words=problem.strerror or problem,
+                words=explain_os_error(problem),
             )
         ) from problem
 
@@ -87,12 +88,6 @@ def expand_home(path: str) -> Path:
 def strip_credentials(url: str) -> str:
     """The address without user, password and fragment."""
     return re.sub(r"(?<=://)[^/@\s]*@", "", url.partition("#")[0])
-
-
-def redact_output(output: str) -> str:
-    """Words without the user, password and query of addresses in them."""
-    output = re.sub(r"(?<=://)[^/@\s]*@(?=[^/\s])", "", output)
-    return re.sub(r"(://[^\s?#]*)\?[^\s#]*", r"\1", output)
 
 
 def redact_text(text: str) -> str:

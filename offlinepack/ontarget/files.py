@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import threading
-from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
 from .errors import ComputerError, error
@@ -40,19 +39,24 @@ def read_json(path):  # type: (str) -> Dict[str, Any]
     return document
 
 
-def write_json(path, value):  # type: (str, Any) -> None
-    """Whole or not at all, and on disk when this returns."""
-    temporary = path + ".new"
+def write_file_atomically(path, data):  # type: (Any, bytes) -> None
+    """Write a file completely, with its bytes on disk, or leave the former file as it was."""
+    temporary = "%s.new" % path
+    os.makedirs(os.path.dirname(temporary) or ".", exist_ok=True)
     try:
-        with open(temporary, "w", encoding="utf-8") as out:
-            json.dump(value, out, indent=1)
-            out.write("\n")
+        with open(temporary, "wb") as out:
+            out.write(data)
             out.flush()
             os.fsync(out.fileno())
-        os.replace(temporary, path)
+        os.replace(temporary, str(path))
     except BaseException:
         remove_path(temporary)
         raise
+
+
+def write_json(path, value):  # type: (str, Any) -> None
+    """Write a JSON document completely or not at all."""
+    write_file_atomically(path, (json.dumps(value, indent=1) + "\n").encode("ascii"))
 
 
 def remove_path(path):  # type: (str) -> None
@@ -121,20 +125,9 @@ def hash_small_file(path):  # type: (str) -> str
 
 
 def format_size(count):  # type: (float) -> str
-    """Bytes as people read them, in units of 1000."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return "%.0f %s" % (count, unit)
+    """Format a number of bytes in units of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            break
         count /= 1000.0
-    return "%.1f GB" % count
-
-
-def write_file_atomically(path: Path, data: bytes) -> None:
-    """The file with these bytes, or the file that was there before."""
-    temporary = path.with_name(f".{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return "%.*f %s" % (0 if unit == "B" or count >= 100 else 1, count, unit)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from offlinepack.errors import ResolutionError, error
-from offlinepack.net.urls import redact_output, strip_credentials
+from offlinepack.net.urls import redact_text, strip_credentials
+from offlinepack.sandbox import clean_environment
 
 if TYPE_CHECKING:
     from offlinepack.targets.model import Target
@@ -138,7 +139,7 @@ def run_pip(
         try:
             process = subprocess.run(
                 [sys.executable, "-I", "-X", "utf8", "-c", START, str(job_path)],
-                env=_move_logins_to_netrc({**clean_environment(), **environment}, Path(folder, "netrc")),
+                env=_move_logins_to_netrc({**make_pip_environment(), **environment}, Path(folder, "netrc")),
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -163,16 +164,14 @@ def run_pip(
                 bound=SUPPORTED_PIP_VERSIONS,
             )
         )
-    return PipOutput(process.returncode, redact_output(process.stdout), redact_output(process.stderr), pip_facts)
+    return PipOutput(process.returncode, redact_text(process.stdout), redact_text(process.stderr), pip_facts)
 
 
-def clean_environment() -> dict[str, str]:
-    """This process's environment without what speaks to pip or Python; pip's own configuration files are off."""
-    foreign = ("PIP_", "PYTHON", "_PIP_", "VIRTUAL_ENV", "__PYVENV_")
-    environment = {name: value for name, value in os.environ.items() if not name.upper().startswith(foreign)}
+def make_pip_environment() -> dict[str, str]:
+    """Return the environment of pip: without variables that steer pip or Python and without configuration files."""
     fixed = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "NO_COLOR": "1"}
     # one reader of metadata, whatever Python the host has: that of Python 3.11 and newer
-    return {**environment, **fixed, "_PIP_USE_IMPORTLIB_METADATA": "1"}
+    return {**clean_environment(), **fixed, "_PIP_USE_IMPORTLIB_METADATA": "1"}
 
 
 def _move_logins_to_netrc(environment: dict[str, str], netrc: Path) -> dict[str, str]:

@@ -37,7 +37,13 @@ from offlinepack.ontarget.manifest import (
 from offlinepack.ontarget.report import MESSAGES_FILE
 from offlinepack.rehearsal.import_errors import classify_failure, get_log_end, report_failures
 from offlinepack.rehearsal.verdict import Verdict
-from offlinepack.sandbox import BindMount, run_in_root, run_without_network, supports_network_isolation
+from offlinepack.sandbox import (
+    BindMount,
+    clean_environment,
+    run_in_root,
+    run_without_network,
+    supports_network_isolation,
+)
 
 IMPORT_TIMEOUT, COMMAND_TIMEOUT = 60.0, 600.0
 """seconds for one import, and for one command of --smoke"""
@@ -47,8 +53,6 @@ EMULATION_FACTOR = 4
 
 _BUNDLE_PATH, _WORK_PATH, _SCRIPT_PATH = "/media/bundle", "/srv/rehearsal", "/run/offlinepack/inside.py"
 """paths of the bundle, the temporary folder and the script in a root file system"""
-
-PYTHON_ENV_PREFIXES = ("PYTHON", "PIP_", "UV_", "VIRTUAL_ENV", "CONDA_", "OFFLINEPACK_", "__PYVENV")
 
 
 def run_install(
@@ -169,9 +173,7 @@ class _RehearsalStage:
                 BindMount(Path(__file__).with_name("inside.py"), _SCRIPT_PATH),
             ]
             return run_in_root(self.root, command, binds=binds, folder=_WORK_PATH)
-        environment = {
-            name: value for name, value in os.environ.items() if not name.upper().startswith(PYTHON_ENV_PREFIXES)
-        }
+        environment = clean_environment()
         if supports_network_isolation():
             return run_without_network(command, environment=environment, folder=self.work_dir)
         return subprocess.run(

@@ -22,7 +22,6 @@ from offlinepack.ontarget.manifest import (
     WHEELS,
     Manifest,
     TargetPlan,
-    serialize_manifest,
 )
 from offlinepack.wheels.contents import WheelTraits, collect_traits
 
@@ -79,11 +78,6 @@ class Difference:
         summed = [states_found.pop() if len(states_found) == 1 else "changed" for states_found in states.values()]
         counted = {state: summed.count(state) for state in ("changed", "new", "removed", "same")}
         return {**counted, "all": len(summed) - counted["removed"]}
-
-    @property
-    def has_changes(self) -> bool:
-        """Whether anything is to be told at all."""
-        return serialize_manifest(self.old) != serialize_manifest(self.new)
 
     def format_lines(self) -> Iterator[Text]:
         """The difference for a person: one line that sums it up, then what changed, for each target."""

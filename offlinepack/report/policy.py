@@ -30,6 +30,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from offlinepack.errors import Finding, PolicyError, SourceError, Text, error, note, raise_on_errors, text
+from offlinepack.ontarget.errors import explain_os_error
 from offlinepack.report.facts import BundleFacts, compute_age, map_releases
 from offlinepack.report.vulnerabilities import SEVERITY_LEVELS, VulnerabilityLookup, look_up_releases
 from offlinepack.wheels.contents import WheelContents
@@ -62,7 +63,7 @@ def read_policy(path: Path) -> Policy:
         document: dict[str, Any] = tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as problem:
         raise SourceError(
-            error("no-policy", path, "The policy {subject} cannot be read: {words}.", words=problem.strerror or problem)
+            error("no-policy", path, "The policy {subject} cannot be read: {words}.", words=explain_os_error(problem))
         ) from problem
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
         raise SourceError(

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from offlinepack.errors import Text, text
+from offlinepack.ontarget.files import format_size
 from offlinepack.report.page import Badge, Code, Link, Section, Table
 
 
@@ -38,7 +39,7 @@ def make_tiles(report: Mapping[str, Any]) -> list[tuple[Text, str, str]]:
     return [
         (text("projects"), str(len(report["projects"])), "fine"),
         (text("kinds of machines"), str(len(report["targets"])), "fine"),
-        (text("in all"), _format_size(report["bundle"]["size"]), "fine"),
+        (text("in all"), format_size(report["bundle"]["size"]), "fine"),
         (
             text("releases known to be vulnerable"),
             str(vulnerable) if looked else "?",
@@ -202,7 +203,7 @@ def _make_targets_section(report: Mapping[str, Any]) -> Section:
                 target["machines"],
                 f"{target['python_min']}+",
                 str(target["distributions"]),
-                _format_size(target["size"]),
+                format_size(target["size"]),
                 target["tools"],
                 mark,
             )
@@ -356,7 +357,7 @@ def _make_projects_section(report: Mapping[str, Any]) -> Section:
                 reason,
                 release["licences"] or "-",
                 _format_upload_date(release),
-                _format_size(release["size"]),
+                format_size(release["size"]),
                 origin,
                 marks,
             )
@@ -421,7 +422,7 @@ def _make_builds_section(report: Mapping[str, Any]) -> Section | None:
 def _make_files_section(report: Mapping[str, Any]) -> Section:
     listed = [(release["file"], release["size"], release["sha256"]) for _, release, _ in _list_releases(report)]
     listed += [(file["path"], file["size"], file["sha256"]) for file in report["included"]]
-    rows = tuple((Code(name), _format_size(size), Code(sum_)) for name, size, sum_ in listed)
+    rows = tuple((Code(name), format_size(size), Code(sum_)) for name, size, sum_ in listed)
     lead = (
         text(
             "The bundle's manifest.json has the sha256 {sum}; it holds the hash of every file.",
@@ -433,14 +434,6 @@ def _make_files_section(report: Mapping[str, Any]) -> Section:
     )
     table = Table(text("Files"), (text("File"), text("Size"), "sha256"), rows, (1,), is_small=True)
     return Section("files", text("Files and their hashes"), lead, (), (table,))
-
-
-def _format_size(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
 
 
 def format_title(report: Mapping[str, Any]) -> str:

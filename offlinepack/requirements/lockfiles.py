@@ -11,6 +11,7 @@ from packaging.pylock import Package, Pylock, PylockUnsupportedVersionError, Pyl
 from packaging.utils import canonicalize_name
 
 from offlinepack.errors import SourceError, error
+from offlinepack.ontarget.errors import explain_os_error
 from offlinepack.requirements.model import Requirements
 
 # File name -> the command that turns it into something that can be read, and the file that then results.
@@ -111,7 +112,7 @@ def parse_pylock(path: Path, content: str | None = None) -> Pylock:
             "{file} cannot be read: {reason}.",
             "Give your account the right to read it.",
             file=path,
-            reason=bad.strerror or str(bad),
+            reason=explain_os_error(bad),
         )
     raise SourceError(finding)
 

@@ -25,6 +25,7 @@ from pip._internal.req.constructors import RequirementParts, parse_req_from_edit
 from offlinepack.errors import Finding, SourceError, error, note, warning
 from offlinepack.index.model import IndexOptions
 from offlinepack.net.urls import redact_text
+from offlinepack.ontarget.errors import explain_os_error
 from offlinepack.requirements.model import PageFetcher, RequirementLine, Requirements
 from offlinepack.requirements.policy import FORMATS, Format, FormatControl, ResolutionPolicy
 
@@ -322,7 +323,7 @@ def _read_content(path: str, origin: str, page: PageFetcher | None) -> str:
                 origin,
                 "{file} cannot be read: {reason}.",
                 "Give your account the right to read it.",
-                reason=bad.strerror or str(bad),
+                reason=explain_os_error(bad),
                 **facts,
             )
         ) from bad

@@ -17,6 +17,7 @@ from offlinepack.ontarget.manifest import hash_file
 from offlinepack.requirements.lockfiles import parse_pylock, resolve_paths
 from offlinepack.requirements.model import ProjectIdentity, ProjectWheels, Requirements
 from offlinepack.requirements.pyproject import check_names, find_release, is_packaged, read_dependencies
+from offlinepack.sandbox import clean_environment
 
 
 def _replace_with_wheels(pylock: Pylock, project: ProjectIdentity, wheels: Sequence[Path]) -> Pylock:
@@ -97,18 +98,6 @@ def _export_lock(folder: Path, extras: Sequence[str], groups: Sequence[str], loc
     return parse_pylock(folder / "uv.lock", process.stdout) if process.returncode == 0 else process.stderr.strip()
 
 
-# Index settings of these are read by Indexes and handed on; the rest belongs to other work on this machine.
-_REMOVED_PREFIXES = (
-    "UV_",
-    "PIP_",
-    "PYTHON",
-    "VIRTUAL_ENV",
-    "CONDA_",
-    "MACOSX_DEPLOYMENT_TARGET",
-    "RUST_LOG",
-    "NO_COLOR",
-)
-
 TIMEOUT_EXIT_CODE = 124
 """the exit code of a uv that took too long"""
 
@@ -126,8 +115,10 @@ def find_uv() -> str:
 
 
 def make_uv_environment() -> dict[str, str]:
-    """The caller's variables without settings of uv, pip, Python or an active environment."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(_REMOVED_PREFIXES)}
+    """Return the environment of uv: no settings of uv, pip, Python or an active environment."""
+    environment = clean_environment()  # index settings of uv are read by index.settings and passed as arguments
+    for name in ("MACOSX_DEPLOYMENT_TARGET", "RUST_LOG", "NO_COLOR"):
+        environment.pop(name, None)
     return {**environment, "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1"}
 
 

@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
-from offlinepack.errors import Finding, SelectionError, error, note, raise_on_errors, warning
+from offlinepack.errors import Finding, error, note, warning
 from offlinepack.requirements.model import RequirementLine, Requirements
 from offlinepack.wheels.metadata import WheelMetadata
 
@@ -54,11 +54,6 @@ class Closure:
     python_min: str
     """X.Y, or X.Y.Z where a Requires-Python asks for that patch release"""
     findings: tuple[Finding, ...]
-
-    def raise_on_errors(self) -> Closure:
-        """Itself, or SelectionError with all findings where something is missing or does not fit."""
-        raise_on_errors(SelectionError, self.findings)
-        return self
 
 
 def check_closure(chosen: Iterable[WheelMetadata], requirements: Requirements, target: Target) -> Closure:

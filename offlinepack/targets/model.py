@@ -296,16 +296,6 @@ class Target:
             self.tag,
         )
 
-    def pip_platform_args(self) -> list[str]:
-        """pip's options for this target, with the whole ladder, which pip itself does not climb."""
-        short = "pp" if self.facts.implementation == "pypy" else "cp"
-        abis = dict.fromkeys((*(tag.abi for tag in self.tags if tag.abi != "none"), "none"))
-        return [
-            *(part for platform in self.platform_tags for part in ("--platform", platform)),
-            *("--python-version", self.python_full_version, "--implementation", short),
-            *(part for abi in abis for part in ("--abi", abi)),
-        ]
-
     def get_uv_platform(self) -> str | None:
         """uv's --python-platform for exactly this target, or None; MACOSX_DEPLOYMENT_TARGET says which macOS."""
         facts, machine = self.facts, MACHINE_ALIASES.get(self.facts.machine, self.facts.machine)

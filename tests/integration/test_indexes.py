@@ -183,18 +183,6 @@ def test_a_folder_of_pages_as_index(tmp_path: Path, wheels: Path, index: ServedI
     all_three(read_settings((tmp_path / "simple").as_uri()), tmp_path)
 
 
-def test_pages_are_kept_and_asked_for_by_etag(index: ServedIndex, tmp_path: Path) -> None:
-    indexes = read_settings(index.url)
-    for offline in (False, False, True):
-        assert filenames(indexes, pages=tmp_path / "pages", offline=offline) == ["stone-1.0-py3-none-any.whl"]
-    assert index.count("stone") == 2
-    assert "if-none-match" in index.log[-1][2]
-    assert "not in the store" in finding(indexes, "mortar", pages=tmp_path / "pages", offline=True)
-    del index.files["stone-1.0-py3-none-any.whl"]
-    assert "No index has a project stone" in finding(indexes, pages=tmp_path / "pages")
-    assert "not in the store" in finding(indexes, pages=tmp_path / "pages", offline=True)
-
-
 # ------------------------------------------------------------------------------------------------ several
 
 

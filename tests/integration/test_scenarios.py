@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from offlinepack.errors import OfflinepackError
+from offlinepack.errors import OfflinepackError, SelectionError, raise_on_errors
 from offlinepack.index.settings import read_settings
 from offlinepack.requirements.model import Requirements
 from offlinepack.requirements.policy import FORMATS, FormatControl, ResolutionPolicy
@@ -102,7 +102,8 @@ def run(asked: Requirements, target: Target, index: ServedIndex, folder: Path, r
         closed = check_closure(metadata, asked, target)
         more = next_requirements(asked, closed)
         if more is None:
-            return Outcome(selection, closed.raise_on_errors(), asked)
+            raise_on_errors(SelectionError, closed.findings)
+            return Outcome(selection, closed, asked)
         asked = more
 
 

@@ -172,6 +172,7 @@ def test_the_report_goes_to_a_file_or_into_a_folder(asked: list[Any], tmp_path: 
 def test_a_report_that_cannot_be_written_is_a_warning(
     capsys: pytest.CaptureFixture[str], asked: list[Any], tmp_path: Path
 ) -> None:
+    (tmp_path / "no").write_text("a file, not a folder")
     code, _, err = run(capsys, "--report", str(tmp_path / "no" / "r.json"))
     assert code == 0 and "warning" in err and "r.json" in err
 

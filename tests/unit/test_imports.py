@@ -40,7 +40,6 @@ LIBRARIES = {
     "keyring": {"net"},
     "requests": set(),
     "httpx": set(),
-    "mousebender": {"index"},
     "uv": {"resolve", "requirements"},
     "piptools": {"resolve"},
     "elftools": {"native"},

@@ -10,9 +10,57 @@ import offlinepack
 
 PACKAGE = Path(offlinepack.__file__).parent
 FORBIDDEN = frozenset(
-    "one each its mine it they them he she we us what how why who which here there of told said asked found kept made seen "
-    "left known given taken own both another others either neither beside above below again gone done held wanted wished "
-    "meant nobody somebody whatever".split()
+    [
+        "one",
+        "each",
+        "its",
+        "mine",
+        "it",
+        "they",
+        "them",
+        "he",
+        "she",
+        "we",
+        "us",
+        "what",
+        "how",
+        "why",
+        "who",
+        "which",
+        "here",
+        "there",
+        "of",
+        "told",
+        "said",
+        "asked",
+        "found",
+        "kept",
+        "made",
+        "seen",
+        "left",
+        "known",
+        "given",
+        "taken",
+        "own",
+        "both",
+        "another",
+        "others",
+        "either",
+        "neither",
+        "beside",
+        "above",
+        "below",
+        "again",
+        "gone",
+        "done",
+        "held",
+        "wanted",
+        "wished",
+        "meant",
+        "nobody",
+        "somebody",
+        "whatever",
+    ]
 )
 LIMIT = 0
 """The number of such names in offlinepack/. It may only fall."""
@@ -25,9 +73,9 @@ def list_bindings(tree: ast.Module) -> Iterator[str]:
             yield node.id
         elif isinstance(node, ast.arg):
             yield node.arg
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield node.name
-        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or (
+            isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name
+        ):
             yield node.name
 
 

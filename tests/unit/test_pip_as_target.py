@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from offlinepack.net.remote_zip import read_wheel_metadata
-from offlinepack.net.urls import redact_output, strip_credentials
+from offlinepack.net.urls import redact_text, strip_credentials
 from offlinepack.pip_shim.index_patches import _normalize_time, _parse_file_version, _read_entry, belongs_to_index
 from offlinepack.pip_shim.run import (
     SUPPORTED_PIP_VERSIONS,
     PipOutput,
     PipRules,
     _move_logins_to_netrc,
-    clean_environment,
+    make_pip_environment,
 )
 from offlinepack.pip_shim.static_metadata import ReadCache, _read_sdist_metadata, is_metadata_static
 from tests.making import make_sdist, make_wheel
@@ -38,7 +38,7 @@ def test_nothing_that_speaks_to_pip_or_python_is_passed_on(monkeypatch: pytest.M
     for name in ("PIP_INDEX_URL", "PIP_REQUIRE_VIRTUALENV", "PYTHONPATH", "PYTHONHASHSEED", "VIRTUAL_ENV", "pip_pre"):
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid")
-    made = clean_environment()
+    made = make_pip_environment()
     assert made["HTTPS_PROXY"] == "http://proxy.invalid"
     assert made["PIP_CONFIG_FILE"] == os.devnull
     assert {name for name in made if name.upper().startswith(("PIP_", "PYTHON", "VIRTUAL"))} == {
@@ -80,8 +80,8 @@ def test_what_netrc_cannot_say_stays_in_the_address(urls: str, tmp_path: Path) -
 
 
 def test_words_are_without_secrets() -> None:
-    assert redact_output("at https://u:p@x.invalid/a?token=1 no") == "at https://x.invalid/a no"
-    assert redact_output("git+ssh://git@x.invalid/a") == "git+ssh://x.invalid/a"
+    assert redact_text("at https://u:p@x.invalid/a?token=1 no") == "at https://x.invalid/a no"
+    assert redact_text("git+ssh://git@x.invalid/a") == "git+ssh://x.invalid/a"
     assert strip_credentials("https://u:p@x.invalid/a/#sha256=1") == "https://x.invalid/a/"
 
 

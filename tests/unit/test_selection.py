@@ -103,7 +103,7 @@ def test_an_sdist_is_taken_only_where_no_wheel_fits() -> None:
     )
     assert chosen(made) == ["pebble-1.0-py3-none-any.whl", "stone-1.0.tar.gz"]
     found = select_files(made, parse_target(LINUX), Requirements())
-    assert [one.name for one in found.unbuilt_files] == ["stone"]
+    assert [one.name for one in found.files if not one.is_wheel] == ["stone"]
 
 
 def test_only_binary_makes_a_gap_of_it() -> None:

@@ -507,13 +507,6 @@ def test_the_most_demanding_comes_first() -> None:
     assert parse_target("debian12:3.9.2").sort_key < parse_target("debian12:3.9").sort_key
 
 
-def test_what_pip_is_told() -> None:
-    said = parse_target("cp37-manylinux_2_17_x86_64").pip_platform_args()
-    assert said[:4] == ["--platform", "linux_x86_64", "--platform", "manylinux_2_17_x86_64"]
-    assert " ".join(said).endswith("--python-version 3.7.17 --implementation cp --abi cp37m --abi abi3 --abi none")
-    assert "--abi pypy310_pp73" in " ".join(parse_target("pp310-win_amd64").pip_platform_args())
-
-
 @pytest.mark.parametrize(
     ("target", "triple"),
     [

@@ -69,6 +69,7 @@ _BUILD_EXCEPTIONS = {
     "MetadataGenerationFailed",
     "BuildBackendException",
     "BackendUnavailable",
+    "FailedToPrepareCandidate",
 }
 
 _ClassifiedFinding = tuple[type[OfflinepackError], Finding]

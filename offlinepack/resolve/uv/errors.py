@@ -98,14 +98,15 @@ def handle_uv_failure(output: str, run: UvInvocation, rounds: BacktrackState) ->
     pins = {canonicalize_name(name): pin for name, pin in _NO_VERSION_PATTERN.findall(flat)}
     # where it is a pin by one of several releases that lead nowhere the others say more
     pins = {name: pin for name, pin in pins.items() if name not in without or name in requested_names}
-    if _has_unavailable_indexes(run):  # what was never read is no proof that an index lacks it
+    # offline: an index may have a project that was never read from it
+    offline = _has_unavailable_indexes(run)
+    if offline:
         unread = {canonicalize_name(name) for name in _NOT_CACHED_PATTERN.findall(flat)}
         unknown |= (unread | set(pins)) - rounds.excluded_projects
-    if any(_is_frozen(name, run) for name in {*unknown, *pins}):
+    if not offline and any(_is_frozen(name, run) for name in {*unknown, *pins}):
         rounds.add_findings(SourceError, *_find_projects_not_on_index(run))
         return False
     if unknown:
-        offline = _has_unavailable_indexes(run)
         report = report_not_in_store if offline else report_unknown_project
         for name in sorted(unknown):
             rounds.add_findings(

@@ -167,7 +167,7 @@ def resolve_names(requirements: Requirements, indexes: Indexes, means: ResolverC
             process = run(Path(folder), rounds)
             if process.returncode:
                 handle_uv_failure(process.stderr, run, rounds)
-                raise next(iter(rounds.error_types))(*rounds.findings)
+                raise rounds.make_error()
             (package,) = read_resolved_lock(Path(folder) / "pylock.toml", line.redacted_line).packages
         return line.with_name(package.name)
 
