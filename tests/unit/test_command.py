@@ -174,7 +174,7 @@ def test_a_report_that_cannot_be_written_is_a_warning(
 ) -> None:
     (tmp_path / "no").write_text("a file, not a folder")
     code, _, err = run(capsys, "--report", str(tmp_path / "no" / "r.json"))
-    assert code == 0 and "warning" in err and "r.json" in err
+    assert code == 0 and "warning" in err and str(tmp_path / "no") in err
 
 
 def test_lists_of_generations(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
