@@ -22,7 +22,6 @@ from offlinepack.errors import (
     BundleError,
     ComputerError,
     FetchError,
-    Finding,
     InstallError,
     IntegrityError,
     MachineError,
@@ -33,7 +32,7 @@ from offlinepack.errors import (
     SourceError,
     UsageError,
     error,
-    text,
+    parse_finding,
 )
 from offlinepack.index.settings import read_settings
 from offlinepack.launcher import run_installer
@@ -328,10 +327,6 @@ _KINDS: dict[int, type[OfflinepackError]] = {
 
 
 def _make_error(code: int, report: dict[str, Any], log: str) -> OfflinepackError:
-    """The error that the target side told, with its findings."""
-    findings_json = report.get("findings", [])
-    findings = [
-        Finding(entry["level"], entry["code"], entry["subject"], text(entry["sentence"]), text(entry["advice"]))
-        for entry in findings_json
-    ]
+    """Return the error that the target side reported, with its findings."""
+    findings = [parse_finding(entry) for entry in report.get("findings", [])]
     return _KINDS.get(code, OfflinepackError)(*findings or [error("bug", "install", "{log}", log=log.strip())])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from offlinepack.ontarget.errors import (
     BundleError,
@@ -42,6 +44,7 @@ __all__ = [
     "UsageError",
     "error",
     "note",
+    "parse_finding",
     "raise_on_errors",
     "text",
     "warning",
@@ -76,6 +79,19 @@ class BuildError(OfflinepackError):
     """An sdist could not be made into a wheel."""
 
     exit_code = 8
+
+
+def parse_finding(plain: Mapping[str, Any]) -> Finding:
+    """Parse a finding that the target side wrote with Finding.to_json; it is rendered in any language again."""
+    facts = {name: _parse_fact(value) for name, value in plain["facts"].items()}
+    sentence, advice = (Text(plain["templates"][part], facts) for part in ("sentence", "advice"))
+    return Finding(plain["level"], plain["code"], plain["subject"], sentence, advice, plain.get("log", ""))
+
+
+def _parse_fact(value: Any) -> Any:
+    if isinstance(value, dict):
+        return Text(value["template"], {name: _parse_fact(fact) for name, fact in value["facts"].items()})
+    return [_parse_fact(member) for member in value] if isinstance(value, list) else value
 
 
 def make_read_error(path: Path, failed: OSError) -> OfflinepackError:

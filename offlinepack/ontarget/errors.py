@@ -46,6 +46,14 @@ def _render_fact(value, words):  # type: (Any, Messages) -> str
     return escape_unprintable(str(value))
 
 
+def _serialize_fact(value):  # type: (Any) -> Any
+    if isinstance(value, Text):
+        return {"template": value.template, "facts": {name: _serialize_fact(value.facts[name]) for name in value.facts}}
+    if isinstance(value, (list, tuple)):
+        return [_serialize_fact(member) for member in value]
+    return value if isinstance(value, (bool, int, float)) else str(value)
+
+
 def escape_unprintable(text):  # type: (str) -> str
     """`text` on one line, without control characters: a hostile name must not move the cursor or forge a line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
@@ -75,9 +83,14 @@ class Finding(NamedTuple):
         """Sentence and advice, in one line."""
         return " ".join(part for part in (self.sentence.render(words), self.advice.render(words)) if part)
 
-    def to_json(self):  # type: () -> Dict[str, str]
-        """Keys and code are English whatever the language of the console."""
+    def to_json(self):  # type: () -> Dict[str, Any]
+        """Return the finding in English, with the templates and facts that its sentences are made of."""
+        templates = {"sentence": self.sentence.template, "advice": self.advice.template}
+        names = re.findall(r"\{(\w+)\}", "%(sentence)s %(advice)s" % templates)
+        facts = dict(self.advice.facts, **self.sentence.facts)
         plain = {
+            "templates": templates,
+            "facts": {name: _serialize_fact(facts[name]) for name in names if name in facts},
             "level": self.level,
             "code": self.code,
             "subject": self.subject,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -17,14 +16,22 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from offlinepack import ontarget
 from offlinepack.bundle.layout import INSTALL_SH
 from offlinepack.bundle.reader import Bundle
-from offlinepack.errors import BundleError, ComputerError, Finding, IntegrityError, MachineError, Text, error, text
+from offlinepack.errors import (
+    BundleError,
+    ComputerError,
+    Finding,
+    IntegrityError,
+    MachineError,
+    Text,
+    error,
+    parse_finding,
+    text,
+)
 from offlinepack.ontarget.manifest import (
     INSTALL_PY,
     MANIFEST,
@@ -34,7 +41,6 @@ from offlinepack.ontarget.manifest import (
     TargetPlan,
     serialize_manifest,
 )
-from offlinepack.ontarget.report import MESSAGES_FILE
 from offlinepack.rehearsal.import_errors import classify_failure, get_log_end, report_failures
 from offlinepack.rehearsal.verdict import Verdict
 from offlinepack.sandbox import (
@@ -199,16 +205,8 @@ class _InstallRun:
     @property
     def findings(self) -> list[Finding]:
         """The findings about the bundle, without notes about the temporary location."""
-        return [
-            Finding(
-                *(finding["level"], finding["code"], finding["subject"]),
-                sentence=_restore_text(finding["sentence"]),
-                advice=_restore_text(finding["advice"]),
-                log=finding.get("log", ""),
-            )
-            for finding in self.report.get("findings", ())
-            if finding["level"] != "note"
-        ]
+        findings = (parse_finding(finding) for finding in self.report.get("findings", ()))
+        return [finding for finding in findings if finding.level != "note"]
 
     @property
     def errors(self) -> list[Finding]:
@@ -320,10 +318,9 @@ def _describe_run(
 
 def _explain_not_run(target: TargetPlan, report: Mapping[str, Any], stage: _RehearsalStage) -> Text:
     minor = ".".join(target.facts.python.split(".")[:2])
-    sentences = [finding["sentence"] for finding in report.get("findings", ()) if finding["code"] == "does-not-fit"]
-    sentence = next((line for line in sentences if f"(Python {minor}." in line), None)
-    if sentence:
-        return text("whether it runs: {words}", words=_restore_text(sentence))
+    for finding in map(parse_finding, report.get("findings", ())):
+        if finding.code == "does-not-fit" and finding.sentence.facts["python"].startswith(f"{minor}."):
+            return text("whether it runs: {words}", words=finding.sentence)
     if stage.root:
         return text("whether it runs: {root} has no Python that fits this target", root=stage.root)
     return text("whether it runs: this computer has no Python that fits; --root DIR takes a root file system that has")
@@ -339,31 +336,6 @@ def _list_limitations(target: TargetPlan, stage: _RehearsalStage, smoke: Sequenc
         yield text("any machine but this one, and what its system has installed")
     if stage.is_emulated and stage.root:
         yield text("the target's own processor: {machine} was emulated", machine=target.facts.machine)
-
-
-@cache
-def _load_templates() -> list[tuple[int, str, re.Pattern[str]]]:
-    """The sentences of the target side, with what each looks like when it is filled; the most telling first."""
-    matches = []
-    for template in json.loads(Path(ontarget.__file__).with_name(MESSAGES_FILE).read_text("utf-8")):
-        parts, visited = re.split(r"\{(\w+)\}", template), set[str]()
-        pattern = ""
-        for at, part in enumerate(parts):
-            pattern += re.escape(part) if at % 2 == 0 else f"(?P={part})" if part in visited else f"(?P<{part}>.*?)"
-            visited |= {part} if at % 2 else set()
-        matches.append((sum(map(len, parts[::2])), template, re.compile(pattern, re.S)))
-    return sorted(matches, key=lambda match: (-match[0], match[1]))
-
-
-def _restore_text(words: str) -> Text:
-    """What install.py said, and its report gives in English, as the sentence that it was to say in any language."""
-    for literal, template, pattern in _load_templates():
-        if literal >= 8 and (match := pattern.fullmatch(words)):
-            return Text(
-                template,
-                {name: _restore_text(fact) if " " in fact else fact for name, fact in match.groupdict().items()},
-            )
-    return Text("{words}" if words else "", {"words": words})
 
 
 def _report_commands(
