@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,7 +46,7 @@ from offlinepack.ontarget.manifest import (
     parse_manifest,
 )
 from offlinepack.ontarget.signature import check_embedded_signatures
-from offlinepack.ontarget.verify import get_listed_path, is_parent_folder
+from offlinepack.ontarget.verify import check_names
 from offlinepack.ontarget.wheel import read_wheel
 from offlinepack.ontarget.wheel_model import CheckedWheel
 
@@ -360,35 +361,7 @@ def _open_regular_file(path: Path) -> BinaryIO:
 
 
 def _read_folder_members(bundle: Bundle) -> Iterator[Member]:
-    listed = {file.path: file for file in bundle.manifest.files}
-    expected, ordered = {MANIFEST, *bundle.signatures, *listed}, sorted(listed)
-    present: set[str] = set()
-    bad: list[Finding] = []
-    waiting = [""]
-    while waiting:
-        folder = waiting.pop()
-        for entry in sorted(os.scandir(bundle.path / folder), key=lambda entry: entry.name):
-            path = folder + entry.name
-            if path not in expected and not is_parent_folder(ordered, path):
-                path = get_listed_path(str(bundle.path), path)
-            if entry.is_dir(follow_symlinks=False) and is_parent_folder(ordered, path):
-                waiting.append(path + "/")
-            elif path in expected and entry.is_file(follow_symlinks=False):
-                present.add(path)
-            elif path in expected or is_parent_folder(ordered, path):
-                bad += make_archive_error(path, _SPECIAL_FILE, "not-a-file").findings
-            else:
-                bad.append(
-                    error(
-                        "not-listed",
-                        path,
-                        "{subject} does not belong to the bundle.",
-                        "Take it out, or unpack the bundle again.",
-                    )
-                )
-    bad += _make_missing_findings(expected - present - {finding.subject for finding in bad})
-    if bad:
-        raise IntegrityError(*bad[:_MAX_FINDINGS])
-    for file in listed.values():
+    raise_on_errors(IntegrityError, list(islice(check_names(str(bundle.path), bundle.manifest), _MAX_FINDINGS)))
+    for file in bundle.manifest.files:
         with _open_regular_file(bundle.path / file.path) as source:
             yield Member(file, _verify_chunks(file, iter(partial(source.read, CHUNK_SIZE), b"")))

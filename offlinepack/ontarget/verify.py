@@ -153,7 +153,7 @@ def check_plans(manifest, identities, places, wheel_at):
 def check_folder(folder, manifest, contents=False):  # type: (Any, Manifest, bool) -> Iterator[CheckedFile]
     """Each file as it is done, the largest first; then the whole. `contents`: wheels are unpacked in memory, too."""
     root, identities, places = str(folder), {}, {}  # type: str, Dict[str, Tuple[str, str]], Dict[str, PathKeys]
-    findings, files = list(islice(_check_names(root, manifest), _MAX_FINDINGS)), sorted(manifest.files, key=lambda file: -file.size)
+    findings, files = list(islice(check_names(root, manifest), _MAX_FINDINGS)), sorted(manifest.files, key=lambda file: -file.size)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         bound = UnpackBudget(manifest)
         for checked in pool.map(lambda file: _check_file(root, file, contents, bound), files):
@@ -165,8 +165,8 @@ def check_folder(folder, manifest, contents=False):  # type: (Any, Manifest, boo
     yield CheckedFile(None, None, tuple(findings))
 
 
-def _check_names(root, manifest):  # type: (str, Manifest) -> Iterator[Finding]
-    """What is there and not listed, listed and not there, or no plain file; SHA256SUMS against the manifest."""
+def check_names(root, manifest):  # type: (str, Manifest) -> Iterator[Finding]
+    """Yield the files that are not listed, missing or not regular; compare SHA256SUMS with the manifest."""
     files = {file.path: file for file in manifest.files}
     expected, ordered = set(files).union((MANIFEST,)), sorted(files)
     inodes = {}  # type: Dict[Tuple[int, int], Tuple[int, List[str]]]
