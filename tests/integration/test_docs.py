@@ -151,3 +151,14 @@ def test_every_block_of_the_how_tos_is_run_or_has_a_reason() -> None:
         "windows",
     }
     assert {one.stem for one in WRITTEN if blocks(one)} == run
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_every_relative_link_resolves(page: str) -> None:
+    links = re.findall(r"\]\(([^)#]+)", (HERE / page).read_text("utf-8"))
+    assert [link for link in links if "://" not in link and not (HERE / link).exists()] == []
+
+
+def test_the_readme_is_short() -> None:
+    lines = (HERE / "README.md").read_text("utf-8").splitlines()
+    assert len(lines) <= 110

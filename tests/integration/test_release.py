@@ -41,7 +41,7 @@ def test_wheel_and_sdist(dist: Path) -> None:
     assert source <= names and "offlinepack/py.typed" in names and "offlinepack/ontarget/install.py" in names
     assert not {one for one in names if one.startswith(("tests", "docs"))}
     assert told["Version"] == __version__ and told["Description-Content-Type"] == "text/markdown"
-    assert told["License-Expression"] == "Apache-2.0" and "Carry a Python application" in told.get_payload()
+    assert told["License-Expression"] == "Apache-2.0" and "packs a Python application" in told.get_payload()
     with tarfile.open(sdist) as archive:
         inside = {one.name.partition("/")[2] for one in archive}
     assert {"README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "tests/making.py"} <= inside
@@ -51,6 +51,9 @@ def test_one_version_and_a_changelog() -> None:
     assert __version__ == VERSION
     assert 'path = "offlinepack/_version.py"' in (HERE / "pyproject.toml").read_text("utf-8")
     text = (HERE / "CHANGELOG.md").read_text("utf-8")
-    headings = re.findall(r"^## (.+)$", text, re.M)
+    headings = re.findall(r"^## \[(.+)\]", text, re.M)
     assert headings[0] == "Unreleased" or headings[0].startswith(__version__)
+    unreleased = text.partition("## [Unreleased]")[2].partition("\n## ")[0]
+    assert len(re.findall(r"^- ", unreleased, re.M)) <= 25
+    assert set(re.findall(r"^### (.+)$", text, re.M)) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
     assert all(len(line) <= 160 for line in text.splitlines())
