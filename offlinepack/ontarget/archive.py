@@ -16,19 +16,12 @@ from .errors import Text, text
 from .paths import fold_path
 
 BLOCK_SIZE = 1 << 20  # bytes in memory at once
-
 _CENTRAL, _LOCAL = struct.Struct("<4s6H3I5H2I"), struct.Struct("<4s5H3I2H")
-
 _END, _ZIP64_END, _ZIP64_LOCATOR = struct.Struct("<4s4H2IH"), struct.Struct("<4sQ2H2I4Q"), struct.Struct("<4sIQI")
-
 _ALL_ONES = 0xFFFFFFFF
-
 _MAX_SIZE, _MAX_MEMBERS = 64 << 20, 200000  # bytes and members of a directory
-
 _MAX_RATIO = 100  # an archive may unpack to _MOST bytes, and beyond that to so many times its own size
-
 _PLAIN_NAME = re.compile(r"(?![A-Za-z]:)(?:(?!\.\.?/)[^/\\]{1,255}/)*(?!\.\.?/?\Z)[^/\\]{1,255}/?\Z")
-
 RefuseCallback = Callable[[str, Text], None]
 
 

@@ -28,7 +28,6 @@ from .verify import read_folder_manifest
 from .zipapp import ZIPAPP_NAME
 
 VERSION = "0.1.0"
-
 OptionTable = Sequence[Tuple[str, Optional[str], Any]]
 
 # Option, its value's name (None: a switch), help. Those of install are OFFLINEPACK_<NAME> too; the command line wins.
@@ -67,7 +66,6 @@ OTHER_OPTIONS = (
 )  # type: OptionTable
 
 SHORT_OPTIONS = {"--jobs": "-j", "--quiet": "-q", "--verbose": "-v", "--version": "-V", "--help": "-h"}
-
 SUBCOMMANDS = ("install", "verify", "rollback", "inspect", "probe")
 """offlinepack.pyz takes one of these first; install and verify then the folder of a bundle, inspect that or --venv"""
 

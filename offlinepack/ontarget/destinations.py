@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 
 _LEAVE_ONE_OUT = "Leave one of the two out (--exclude), or take versions that do not share files."
-
 _TAKE_OTHER_FILE = "Take another file or version of this project for that target, or leave it out (--exclude)."
 
 _INTERPRETER_FILES = re.compile(
@@ -23,13 +22,9 @@ _INTERPRETER_FILES = re.compile(
 )
 
 _PIP_COMMANDS = re.compile(r"pip[0-9.]*(?:-script\.py|\.exe|\.bat|\.cmd|\.com)?\Z")
-
 _SITE_PACKAGES = re.compile(r"lib(?:64)?/(?:(?:python|pypy)[0-9.]+t?/)?site-packages/")
-
 _HEADERS = re.compile(r"include/site/python[0-9.]+t?/")
-
 _ROOT_PATHS = re.compile(r"(?:pyvenv\.cfg|bin|scripts|include|lib(?:64)?(?:/(?:python|pypy)[0-9.]+t?)?(?:/site-packages)?)\Z")
-
 _BYTECODE_PATH = re.compile(r"(.*/)__pycache__/([^/.]+)\.[^/]*\.pyc\Z")
 
 

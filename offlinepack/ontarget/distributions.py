@@ -15,9 +15,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 from .files import hash_small_file
 
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-
 _BLOCK_SIZE = 1 << 20
-
 _IS_ASCII_FILE_SYSTEM = os.name != "nt" and sys.getfilesystemencoding().lower() not in ("utf-8", "utf8")  # 3.6 in the C locale
 
 

@@ -14,7 +14,6 @@ def explain_os_error(failed: OSError) -> str:
     return os.strerror(failed.errno) if failed.errno else str(failed)
 
 Messages = Mapping[str, str]
-
 ENGLISH = {}  # type: Dict[str, str]
 
 # Exit codes of both sides that are no error class here: 0 done, 1 a bug, 130 interrupted.

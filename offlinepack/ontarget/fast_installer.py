@@ -29,9 +29,7 @@ from .wheel import make_contents_finding
 from .wheel_model import CheckedWheel
 
 _TASK_SECONDS = 0.25  # seconds of work, about, that one process is given at once
-
 _FAILED_SENTENCE = "{subject} was not placed: {why}."
-
 _ADVICE = "pip is tried next. If it fails as well, look at the disk and the rights of that place."
 
 _WORKER_SCRIPT = """\

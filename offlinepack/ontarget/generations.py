@@ -25,7 +25,6 @@ except ImportError:  # Windows
 
 
 _GENERATION_ID = re.compile(r"[0-9a-f]{12}\Z")
-
 _LOCK_ATTEMPTS = 20
 """tenths of a second to wait for the lock: a killed run's last child may still be dying"""
 

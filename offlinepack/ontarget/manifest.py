@@ -13,21 +13,13 @@ from .errors import BundleError, error
 from .paths import find_path_problem, fold_path
 
 FORMAT = 1
-
 MANIFEST = "manifest.json"
-
 SIGNATURES = ("manifest.json.sig", "manifest.json.2.sig")
-
 SUMS = "SHA256SUMS"
-
 INSTALL_PY = "install.py"
-
 ONTARGET = "ontarget"
-
 WHEELS, SDISTS, TOOLS, BYTECODE, PYTHON = "wheels", "sdists", "tools", "bytecode", "python"
-
 KINDS = ("wheel", "sdist", "tool", "bytecode", "code", "document", "included", "python")
-
 MAX_MANIFEST_SIZE = 16 << 20  # a larger manifest.json is not read
 
 
@@ -166,9 +158,7 @@ class _InvalidValueError(Exception):
     """A value that format 1 does not allow: where it stands, what was expected."""
 
 COPY_AGAIN = "Copy the bundle again from where it was made."
-
 _TOO_NEW = "This bundle has format {found}; this version of offlinepack reads formats up to {known}."
-
 _USE_BUNDLED_INSTALLER = "Use the install.py that the bundle itself brings, or a newer offlinepack."
 
 
@@ -225,23 +215,16 @@ def _is_count(value):  # type: (Any) -> bool
     return isinstance(value, int) and not isinstance(value, bool) and value <= 1 << 53
 
 _NAME_PATTERN, _PYTHON_PATTERN = "[a-z0-9]+(-[a-z0-9]+)*", r"[0-9]\.[0-9]{1,2}(\.[0-9]{1,3})?"
-
 _DOTTED_PATTERN, _VERSION_PATTERN = r"[0-9]{1,4}\.[0-9]{1,4}", "[A-Za-z0-9](?:[A-Za-z0-9.!+_-]{0,126}[A-Za-z0-9])?"
-
 _is_path = lambda value: isinstance(value, str) and not find_path_problem(value)  # noqa: E731
-
 _is_bool = lambda value: isinstance(value, bool)  # noqa: E731
-
 _is_str_mapping = lambda value: isinstance(value, dict) and all(_is_text(text) for pair in value.items() for text in pair)  # noqa: E731
-
 _TOOL_SHAPE = {"name": _make_matcher(_NAME_PATTERN), "version": _make_matcher(_VERSION_PATTERN), "file": _is_path}  # type: Dict[str, Any]
-
 _LABEL_SHAPE = {"name": _make_matcher(_NAME_PATTERN), "version": (_make_matcher(_VERSION_PATTERN), None)}  # type: Dict[str, Any]
 
 _LABEL_SHAPE.update(sequence=(_is_count, None), install_to=(_is_text, None))
 
 _PLAN_SHAPE = {"install": [Distribution], "tools": [Tool], "needs": [Need]}  # type: Dict[str, Any]
-
 _PYTHON_SHAPE = {"implementation": _make_matcher("cpython|pypy"), "python": _make_matcher(_PYTHON_PATTERN), "free_threaded": _is_bool}
 
 _SYSTEM_SHAPE = {
@@ -251,14 +234,11 @@ _SYSTEM_SHAPE = {
 }  # type: Dict[str, Any]
 
 _LEVEL_SHAPE = {"libc_version": (_make_matcher(_DOTTED_PATTERN), None), "macos_version": (_make_matcher(_DOTTED_PATTERN), None)}  # type: Dict[str, Any]
-
 _TARGET_SHAPE = {"name": _make_matcher("[A-Za-z0-9][A-Za-z0-9._:+-]{0,99}"), "tag": _make_matcher("[a-z]{2}[0-9]{2,4}t?-[a-z0-9_]{2,80}")}
-
 _FILE_SHAPE = {"size": _is_count, "sha256": _make_matcher("[0-9a-f]{64}"), "kind": _make_matcher("|".join(KINDS))}
 
 # Further keys of a wheel, also of one that is a tool.
 _RECORD_SHAPE = {"record_sha256": _make_matcher("[0-9a-f]{64}"), "accepted_record": _is_bool}
-
 _CPU_SHAPE = {"cpu": (_make_matcher("x86-64-v[1-4]"), None), "python": (BundledPython, None)}  # type: Dict[str, Any]
 
 # For each key: what it holds. A type: such an object; [x]: a list of x; (x, None): x or null.

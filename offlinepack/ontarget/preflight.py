@@ -17,7 +17,6 @@ MACHINE_CODES = ("library-missing", "symbol-missing", "no-venv", "no-distutils")
 """codes of findings that another machine, or another Python, would not have; the rest is this computer's state"""
 
 _FAT_TYPES = ("vfat", "exfat", "msdos")
-
 SPARE_BYTES = 16 << 20
 """bytes for the virtual environment itself, temporary files, logs and reports"""
 

@@ -16,7 +16,6 @@ from .errors import ENGLISH, ComputerError, Finding, Messages, Text, text, warni
 from .files import remove_path, write_json
 
 MESSAGES_FILE = "messages.zh.json"
-
 _MAX_REPORTS = 20
 """reports that stay in <venv>.d/reports"""
 

@@ -20,9 +20,7 @@ from .ed25519 import verify_signature
 from .errors import Finding, IntegrityError, UsageError, error, note, text
 
 NAMESPACE = "offlinepack"
-
 _ASK_FOR_SIGNATURE = "Ask whoever packed it for its signature, or for the right key."
-
 _KEY_FILE_ADVICE = "Give a .pub file or an allowed_signers file of ssh-keygen."
 
 _ARMOR = re.compile(
@@ -30,11 +28,8 @@ _ARMOR = re.compile(
 )
 
 _KEY_START = re.compile(r"(?:ssh|ecdsa|sk)-\S+[ \t]+AAAA")  # each blob begins with the length of its kind's name
-
 _OPTION = re.compile(r'(namespaces|valid-after|valid-before)="([^"\\]*)"(?:,(?=.)|\Z)', re.I)
-
 _TIMESTAMP = re.compile(r"\A([0-9]{8}(?:[0-9]{4}(?:[0-9]{2})?)?)(Z|UTC)?\Z", re.I)
-
 _MAX_KEY_FILE_SIZE = 1 << 20  # bytes
 
 

@@ -7,7 +7,6 @@ from typing import List
 from .errors import UsageError, error
 
 POLICY_PATH = os.path.join(os.environ.get("PROGRAMDATA", "") if os.name == "nt" else "/etc", "offlinepack", "trust.ini")
-
 _UNREADABLE = "{subject} demands signatures, but cannot be read: {why}."
 
 

@@ -18,9 +18,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from .archive import ArchiveError, ZipEntry, unpack_entry
 
 _IS_POSIX = os.name == "posix"
-
 _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-
 _UMASK = os.umask(0)
 
 os.umask(_UMASK)

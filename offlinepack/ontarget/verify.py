@@ -32,25 +32,15 @@ from .wheel import check_contents, read_wheel
 from .wheel_model import CheckedWheel, is_same_version, normalize_name
 
 _COPY_AGAIN = "Copy the bundle again from where it was made."
-
 _WRONG_SIZE = "{subject} has {found} bytes instead of {expected}: cut off, or altered."
-
 _OTHER_WHEEL = "{subject} holds {found}; the manifest plans it as {planned}."
-
 _BUNDLE_TOO_LARGE = "{subject}: with it the bundle would unpack to more than an honest one of its size does."
-
 _OTHER_RECORD = "{subject}: the RECORD of the wheel differs from the manifest."
-
 _WHEEL_KINDS = ("wheel", "tool", "bytecode")
-
 MAX_SIGNATURE_SIZE = 64 << 10  # bytes
-
 _MAX_PATH_KEYS = 20000000  # of all plans together that are compared
-
 _PLANS_TOO_LARGE = "{subject}: with it the plans of this bundle are larger than honest ones are."
-
 _MAX_FINDINGS = 50  # findings about names: a wrong folder would give thousands
-
 PathKeys = Tuple[Sequence[int], Sequence[int], bool]  # numbers of files and of folders; whether Windows lacks a name
 
 

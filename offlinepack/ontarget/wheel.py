@@ -15,17 +15,11 @@ from .paths import fold_path
 from .wheel_model import SCHEMES, CheckedWheel, WheelMember, is_same_version, normalize_name
 
 _HASH_LENGTHS = {"sha256": 43, "sha384": 64, "sha512": 86}  # and the length of each in base64 without padding
-
 _MAX_REASONS = 20  # reasons for one wheel
-
 _MAX_INFO_SIZE, _MAX_ROW_SIZE = 8 << 20, 2400  # bytes of a file in .dist-info that is read into memory; of RECORD, for each file
-
 _ADVICE = "Do not install it. Ask where it comes from, or take another file or version of this project."
-
 _BUILD_ADVICE = "Do not install it. Take another version of this project, or have it built from its source (--no-binary)."
-
 _OBJECT_REFERENCE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*\s*:\s*[^\W\d]\w*(?:\.[^\W\d]\w*)*\s*(?:\[[^\]]*\])?\Z")
-
 _COMMAND_NAME = re.compile(r'[^\s\[/\\:*?"<>|=\ufffd][^\s/\\:*?"<>|=\ufffd]{,200}\Z')
 
 

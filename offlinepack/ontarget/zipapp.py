@@ -10,7 +10,6 @@ from typing import Mapping
 from .manifest import INSTALL_PY, ONTARGET
 
 ZIPAPP_NAME = "offlinepack.pyz"
-
 _SHEBANG = b"#!/usr/bin/env python3\n"
 
 
