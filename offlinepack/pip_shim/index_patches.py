@@ -33,16 +33,16 @@ _ANCHOR_PATTERN = re.compile(rb"""<a\s[^>]*?\bhref\s*=\s*["']([^"']*)["'].*?</a\
 _UPLOAD_TIME_PATTERN = re.compile(rb"""\bdata-upload-time\s*=\s*["']([^"']+)""")
 
 _BUILT_METADATA_KIND = f"built-{sys.version_info[0]}.{sys.version_info[1]}"
-"""metadata that a backend gave to this Python"""
+"""kind of cache entry for metadata that a build backend returned under this Python version"""
 
 StopCallback = Callable[..., Any]
 
 PageEntry = dict[str, Any] | bytes
-"""of a file, what a page says: an object of PEP 691, or an anchor of PEP 503"""
+"""entry of an index page for one file: a JSON object (PEP 691) or an HTML anchor (PEP 503)"""
 
 
 class IndexPatches:
-    """What was read in this process, and by which rules."""
+    """Index reading of one pip process: its rules and what it has read so far."""
 
     def __init__(
         self, rules: dict[str, Any], tags: Sequence[str], version: tuple[int, ...], stop: StopCallback
@@ -51,24 +51,24 @@ class IndexPatches:
         self.cache = ReadCache(rules["cache"])
         self.dead_ends = DeadEnds(rules["excluded"])
         self.allow_sdist: set[str] = set(rules["either"])
-        """projects that may come as wheel or sdist"""
+        """projects whose sdists are allowed beside their wheels"""
         self.known_extras: dict[str, set[str]] = {}
-        """project -> what releases that were looked at provide"""
+        """project -> extras that the releases examined so far provide"""
         self.rejected_files: dict[str, dict[str, PageEntry]] = {}
-        """project -> version as written -> what a page says of a file that was left out"""
+        """project -> version as written -> page entry of a file that was filtered out"""
         self.compiled_projects: set[str] = set()
         """projects that have wheels for platforms other than the target's"""
         self.dependents: dict[str, set[str]] = {}
         self.unsatisfiable: set[str] = set()
-        """projects of which nothing can be taken"""
+        """projects without any usable file"""
         self.unsatisfiable_since = 0.0
         self.listed_files: dict[str, tuple[int | None, str | None]] = {}
-        """file name -> size in bytes and upload time, where a page gives them and pip drops them"""
+        """file name -> size in bytes and upload time, which pages state and pip does not keep"""
 
-    # -------------------------------------------------------------------------------------- less
+    # -------------------------------------------------------------------------------------- page filter
 
     def replace_pages(self) -> None:
-        """What cannot be taken leaves a page before pip makes a link of it: most files of a big project are foreign."""
+        """Remove unusable files from a page before pip makes links of them: most files of a big project do not fit."""
         collector = import_pip_module("_internal.index.collector")
         finder_class = import_pip_module("_internal.index.package_finder").PackageFinder
         parse, process = collector.parse_links, finder_class.process_project_url
@@ -131,7 +131,7 @@ class IndexPatches:
         finder_class.process_project_url = process_project_url
 
     def prove_pages(self) -> None:
-        """Of a page with a file that fits and one that does not, the first is left."""
+        """Check that a page with a fitting and an unfitting file is reduced to the fitting one."""
         collector, finders = (
             import_pip_module("_internal.index.collector"),
             import_pip_module("_internal.index.package_finder"),
@@ -151,10 +151,10 @@ class IndexPatches:
         expect([candidate.link.filename for candidate in candidates], names[:1], "process_project_url")
         expect(set(self.rejected_files.pop("stone")), {"2"}, "process_project_url")
 
-    # -------------------------------------------------------------------------------------- by our rules, ahead, kept
+    # -------------------------------------------------------------------------------------- index order, cache
 
     def replace_search(self) -> None:
-        """Pages come from the first index that has the project; they and metadata are read ahead, and kept."""
+        """Read each project from the first index that has it, prefetch pages and metadata, and cache them."""
         collector = import_pip_module("_internal.index.collector")
         finder_class = import_pip_module("_internal.index.package_finder").PackageFinder
         preparer_class = import_pip_module("_internal.operations.prepare").RequirementPreparer
@@ -174,7 +174,7 @@ class IndexPatches:
                 self.unsatisfiable_since = self.unsatisfiable_since if self.unsatisfiable else time.monotonic()
                 self.unsatisfiable.add(name)
                 return candidates
-            # a project without any wheel for the target: what pip remembers of it is forgotten
+            # the project has no wheel for the target: clear pip's caches of it, then search with sdists allowed
             self.allow_sdist.add(name)
             getattr(finder, "_all_candidates", {}).pop(name, None)
             getattr(find, "cache_clear", bool)()
@@ -240,18 +240,21 @@ class IndexPatches:
         self._replace_fetching(collector)
 
     def _stop_after_timeout(self, by: str, needed: Iterable[Any]) -> None:
-        """pip would look through all releases of whatever needs a project that has no file at all for the target."""
+        """Stop pip when it has searched too long for releases that do not need an unsatisfiable project.
+
+        Without a limit, pip examines all releases of each project that depends on one without a file for the target.
+        """
         for library in needed:
             self.dependents.setdefault(library.project_name, set()).add(by)
         if self.unsatisfiable and time.monotonic() - self.unsatisfiable_since > self.rules["patience"]:
             self.stop(barren=self.list_unsatisfiable(), after=self.rules["patience"])
 
     def list_unsatisfiable(self) -> dict[str, list[str]]:
-        """Projects of which nothing can be taken -> the releases that need them."""
+        """Map each project without a usable file to the releases that depend on it."""
         return {name: sorted(self.dependents.get(name, ())) for name in sorted(self.unsatisfiable)}
 
     def _check_extras(self, candidate: Any) -> None:
-        """An older release without an extra that a newer one has is no way out: pip would silently install less."""
+        """Stop pip at an older release that lacks an extra of a newer one: it would silently install less."""
         if extras := getattr(candidate, "extras", None):
             provided = set(candidate.base.dist.iter_provided_extras())
             known_extras = self.known_extras.setdefault(candidate.project_name, set())
@@ -330,7 +333,7 @@ class IndexPatches:
             session_class.request = refuse
 
     def prove_search(self) -> None:
-        """A project is looked for on the first index, and one with an index of its own there."""
+        """Check that a project is searched on the first index, and a project with an assigned index on that one."""
         if self.rules["indexes"] is None:
             return
         sources = {name: [index] for name, index in self.rules["sources"].items()}
@@ -349,9 +352,9 @@ class IndexPatches:
     # -------------------------------------------------------------------------------------- metadata
 
     def read_metadata(self, prepare: Callable[..., Any], preparer: Any, requirement: Any) -> Any:
-        """What pip's own way to metadata gives, else METADATA by ranges, or PKG-INFO; None: pip is to take the file.
+        """Return metadata from the cache, a PEP 658 file, range requests or a static PKG-INFO.
 
-        A wheel's METADATA that lies beside it (PEP 658) goes first; what is known by the file's hash is kept.
+        None means that pip has to download the file. Metadata of files with a SHA-256 is cached.
         """
         link = requirement.link
         if link.is_vcs or link.is_existing_dir():
@@ -371,13 +374,12 @@ class IndexPatches:
                 return None
             self.cache.put("metadata", key, content)
         name = requirement.req.name if requirement.req else link.filename.partition("-")[0]
-        headers = (
-            re.split(rb"\r?\n\r?\n", content, maxsplit=1)[0] + b"\n\n"
-        )  # pip parses it thrice; the description is long
+        # pip parses the metadata three times, and the description is long
+        headers = re.split(rb"\r?\n\r?\n", content, maxsplit=1)[0] + b"\n\n"
         return import_pip_module("_internal.metadata").get_metadata_distribution(headers, link.filename, name)
 
     def _cache_built_metadata(self) -> None:
-        """What a source's backend said once it need not say again: each time is a build environment."""
+        """Cache the metadata that build backends return: each call of a backend needs a build environment."""
         prepare = import_pip_module("_internal.operations.prepare")
         build = prepare._get_prepared_distribution
 
@@ -390,10 +392,10 @@ class IndexPatches:
 
         prepare._get_prepared_distribution = get_prepared_distribution
 
-    # -------------------------------------------------------------------------------------- what was found
+    # -------------------------------------------------------------------------------------- facts about files
 
     def describe_file(self, link: Any, session: Any) -> dict[str, Any]:
-        """One file as the index (or the folder) has it; a hash that nobody gives is computed, where hashes matter."""
+        """Describe a file as its index or folder lists it; compute a missing hash if the rules ask for hashes."""
         hashes = dict(getattr(link, "_hashes", None) or {}) or ({link.hash_name: link.hash} if link.hash_name else {})
         if not hashes and self.rules["hashes"]:
             digest = hashlib.sha256()
@@ -412,7 +414,7 @@ class IndexPatches:
         }
 
     def find_newer_version(self, name: str, version: Any, offered: set[str], specifiers: Iterable[Any]) -> str | None:
-        """The newest version that nothing but its lack of a file that fits keeps from being taken; None: this is it."""
+        """Return the newest version above `version` that is excluded only because it has no fitting file, or None."""
         versions, specifier_sets = (
             import_pip_module("_vendor.packaging.version"),
             import_pip_module("_vendor.packaging.specifiers"),
@@ -432,12 +434,12 @@ class IndexPatches:
 
 
 def belongs_to_index(url: str, index: str) -> bool:
-    """The address is a page of this index."""
+    """Tell whether the address is a page of this index."""
     return strip_credentials(url).startswith(index.rstrip("/") + "/")
 
 
 def _parse_file_version(filename: str) -> str:
-    """The version as a file name writes it."""
+    """Return the version as it is written in the file name."""
     if filename.endswith(".whl"):
         return unquote(filename.split("-", 2)[1]) if "-" in filename else ""
     stem = next((filename.removesuffix(end) for end in _ARCHIVE_SUFFIXES if filename.endswith(end)), filename)
@@ -445,7 +447,7 @@ def _parse_file_version(filename: str) -> str:
 
 
 def _read_entry(entry: PageEntry) -> tuple[str, bool]:
-    """Requires-Python, and whether it is yanked."""
+    """Return Requires-Python of a page entry and whether the file is yanked."""
     if isinstance(entry, dict):
         return str(entry.get("requires-python") or ""), bool(entry.get("yanked"))
     python = re.search(rb"""\bdata-requires-python\s*=\s*(?:"([^"]*)"|'([^']*)')""", entry)
@@ -454,7 +456,7 @@ def _read_entry(entry: PageEntry) -> tuple[str, bool]:
 
 
 def _normalize_time(time: str) -> tuple[str, str]:
-    """An RFC 3339 time in UTC as something that compares: to the second, then its fraction."""
+    """Split an RFC 3339 time in UTC into a comparable pair: the time to the second, and the fraction."""
     seconds, _, fraction = time.rstrip("Zz").removesuffix("+00:00").partition(".")
     return seconds.upper().replace(" ", "T"), fraction.rstrip("0")
 

@@ -11,7 +11,7 @@ _UNSATISFIABLE_CLASS = "UnsatisfiableRequirement"
 
 
 def describe_cause(cause: Any, factory: Any, constraints: Any) -> dict[str, Any]:
-    """One of the requirements that cannot stand together, and who has it."""
+    """Describe one of the conflicting requirements and the release that has it."""
     requirement, parent = cause
     install_requirement = requirement.get_candidate_lookup()[1]
     name = requirement.project_name
@@ -25,7 +25,7 @@ def describe_cause(cause: Any, factory: Any, constraints: Any) -> dict[str, Any]
         "specifier": str(specifier),
         "by": f"{parent.name} {parent.version}" if parent else "",
         "constraint": str(constraint.specifier) if constraint else "",
-        # an address whose metadata cannot be had
+        # set for a direct URL whose metadata cannot be read
         "why": str([*factory._build_failures.values(), ""][0])
         if type(requirement).__name__ == _UNSATISFIABLE_CLASS
         else "",
@@ -33,7 +33,7 @@ def describe_cause(cause: Any, factory: Any, constraints: Any) -> dict[str, Any]
 
 
 def skip_downloads(preparer: Any, requirements: Iterable[Any], *_: Any, **__: Any) -> None:
-    """Older versions fetch every file at the end of a dry run too, although nothing is done with it."""
+    """Complete the requirements of a dry run without downloads: older versions of pip fetch every file at its end."""
     describe = import_pip_module("_internal.utils.direct_url_helpers").direct_url_from_link
     for line in requirements:
         if line.download_info is None and line.link is not None:
@@ -41,7 +41,7 @@ def skip_downloads(preparer: Any, requirements: Iterable[Any], *_: Any, **__: An
 
 
 def list_pins(resolver: Any, reading: Any) -> Iterable[dict[str, Any]]:
-    """Each project of the solution, with its files that fit."""
+    """Yield each project of the solution with its fitting files."""
     specifiers: dict[str, list[Any]] = {}
     for criterion in resolver._result.criteria.values():
         for information in criterion.information:
@@ -50,14 +50,14 @@ def list_pins(resolver: Any, reading: Any) -> Iterable[dict[str, Any]]:
                 specifiers.setdefault(information.requirement.project_name, []).append(install_requirement.specifier)
     for candidate in resolver._result.mapping.values():
         install_requirement = candidate.get_install_requirement()
-        if install_requirement is None:  # an extra of another candidate, or Python
+        if install_requirement is None:  # an extra of another candidate, or the Python version
             continue
         name, version = candidate.project_name, candidate.version
         pin = {"name": name, "version": str(version), "python": str(candidate.dist.requires_python)}
         session = resolver.factory.preparer._session
         if install_requirement.is_direct:
             direct = install_requirement.download_info.to_dict()
-            if "archive_info" in direct:  # its metadata may have been read without the rest of it
+            if "archive_info" in direct:  # pip has no hash yet if only the metadata of the file was read
                 direct["archive_info"] = {"hashes": reading.describe_file(candidate.source_link, session)["hashes"]}
             yield {**pin, "direct": direct, "files": [], "newer": None, "held": None}
             continue

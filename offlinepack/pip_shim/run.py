@@ -24,44 +24,45 @@ if TYPE_CHECKING:
 
 
 SUPPORTED_PIP_VERSIONS = ">=24.2,<27"
-"""the versions of pip that were tried; as in pyproject.toml"""
+"""versions of pip that were tested; the same bounds as in pyproject.toml"""
 
 PATCHING_FAILED = 97
-"""the script's exit code where pip cannot be shown the target"""
+"""exit code of the script if pip cannot be patched"""
 
 
 @dataclass(frozen=True)
 class PipRules:
-    """What pip's own options cannot say; addresses are without secrets."""
+    """Settings that pip's own options cannot express; addresses contain no credentials."""
 
     indexes: tuple[str, ...] | None = None
-    """in order, the first that has a project wins, and one that fails stops pip; None: pip's own way (it merges)"""
+    """indexes in order: the first that has a project is used, a failing one stops pip; None: pip merges its indexes"""
     sources: Mapping[str, str] = field(default_factory=dict)
-    """normalised name of a project -> the one index that it comes from"""
+    """normalized name of a project -> the only index to read it from"""
     missing_codes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """index -> statuses that mean, beside 404 and 410: there is no such project here"""
+    """index -> HTTP status codes that mean, besides 404 and 410, that the index does not have the project"""
     allow_sdist: tuple[str, ...] = ()
-    """normalised names of projects that may come as wheel or sdist, whatever --only-binary says"""
+    """normalized names of projects whose sdists are allowed whatever --only-binary says"""
     sdist_fallback: bool = False
-    """so may every project that has no wheel at all for the target, but for those of `wheels`"""
+    """whether sdists are also allowed for projects without any wheel for the target, except those of `only_wheels`"""
     can_build: bool = True
-    """else not those that have wheels for other platforms: their sources cannot be built"""
+    """whether sdists can be built; if not, `sdist_fallback` skips projects that have wheels for other platforms"""
     search_seconds: float = 60.0
-    """seconds that pip looks for older releases that do without a project of which nothing can be taken"""
+    """seconds that pip searches for older releases that do not depend on a project without a usable file"""
     only_wheels: tuple[str, ...] = ()
+    """normalized names of projects whose sdists are never allowed"""
     excluded_projects: tuple[str, ...] = ()
-    """normalised names of projects that nobody is to ask for"""
+    """normalized names of projects that are removed from all dependencies"""
     uploaded_before: str | None = None
-    """only files uploaded before this time (RFC 3339, UTC), on any index that tells; files in folders always"""
+    """limit for the upload time of files on indexes (RFC 3339, UTC); files in folders have none"""
     offline: bool = False
-    """only what earlier runs kept in `cache`"""
+    """whether only pages and metadata in `cache_folder` are read"""
     compute_hashes: bool = True
-    """a file of the solution whose hash nobody gives is hashed"""
+    """whether missing hashes of the selected files are computed"""
     cache_folder: Path | None = None
-    """where pages and the metadata of wheels are kept"""
+    """folder of the cache of pages and metadata"""
 
     def to_json(self) -> dict[str, Any]:
-        """As script.py and reading.py read them."""
+        """Return the settings as pip's process reads them."""
         return {
             "indexes": None if self.indexes is None else list(self.indexes),
             "sources": dict(self.sources),
@@ -81,20 +82,20 @@ class PipRules:
 
 @dataclass(frozen=True)
 class PipOutput:
-    """How a command ended."""
+    """Result of a pip command."""
 
     exit_code: int
     stdout: str
     stderr: str
     facts: Mapping[str, Any]
-    """what was seen inside pip: `pins` of a solution; `causes` of a conflict; `index` that failed, `marker` that
-    cannot be settled, `unread` file while offline; `either`: what was allowed to be a source; `lacks`: project, version
-    and the extra that newer releases have; `barren`: projects of which nothing can be taken -> who needs them, and
-    `after`, the seconds that ended the search, where it was ended; `raised`: the classes of an exception that ended the
-    command"""
+    """facts from inside pip: `pins` of a solution; `causes` of a conflict; the `index` that failed; a `marker` whose
+    value depends on an unknown variable; an `unread` file while offline; `either`: projects whose sdists were allowed;
+    `lacks`: project, version and the extra that newer releases have; `barren`: projects without a usable file -> their
+    dependents, and `after`, the seconds after which the search was stopped; `raised`: the classes of an exception that
+    ended the command, and its text as `why`"""
 
     def get_last_lines(self, lines: int = 20) -> str:
-        """The last lines that were said, for a finding's log."""
+        """Return the last lines of the output, for the log of a finding."""
         output_lines = [line.rstrip() for line in (self.stdout + self.stderr).splitlines() if line.strip()]
         return "\n".join(output_lines[-lines:])
 
@@ -107,7 +108,7 @@ sys.path += [folder for folder in job["path"] if folder not in sys.path]
 from offlinepack.pip_shim.script import Script
 Script(job).main()
 """
-"""what the process of pip runs: `python -I -c START given.json`"""
+"""program of pip's process: `python -I -c START JOB.json`"""
 
 
 def run_pip(
@@ -121,9 +122,9 @@ def run_pip(
 ) -> PipOutput:
     """Run `pip …` or `pip-compile …` (the first of `arguments`) as if on the target.
 
-    `environment` is added to this process's own, of which nothing that speaks to pip or Python is kept; logins in its
-    index addresses reach pip by a file that only this user may read. After `timeout` seconds it is ended, and has told
-    nothing. ResolutionError: pip cannot be shown the target.
+    `environment` is added to that of this process without the variables of pip and Python. Logins in its index
+    addresses are passed in a netrc file that only this user can read. After `timeout` seconds the process is killed
+    and the result has no facts. Raises ResolutionError if pip cannot be patched.
     """
     with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
         job_path, answer_path = Path(folder, "given.json"), Path(folder, "told.json")
@@ -170,12 +171,12 @@ def run_pip(
 def make_pip_environment() -> dict[str, str]:
     """Return the environment of pip: without variables that steer pip or Python and without configuration files."""
     fixed = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "NO_COLOR": "1"}
-    # one reader of metadata, whatever Python the host has: that of Python 3.11 and newer
+    # the same metadata reader on every Python of the host: the default of Python 3.11 and newer
     return {**clean_environment(), **fixed, "_PIP_USE_IMPORTLIB_METADATA": "1"}
 
 
 def _move_logins_to_netrc(environment: dict[str, str], netrc: Path) -> dict[str, str]:
-    """Logins leave the index addresses for a .netrc: pip names its indexes in the arguments of those that it starts."""
+    """Move logins from the index addresses to a netrc file: pip passes its indexes to subprocesses as arguments."""
     logins: dict[str, set[tuple[str, str]]] = {}
     for name in (names := ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL")):
         for url in environment.get(name, "").split():
@@ -186,7 +187,7 @@ def _move_logins_to_netrc(environment: dict[str, str], netrc: Path) -> dict[str,
     for host, host_logins in logins.items():
         user, password = (unquote(part) for part in min(host_logins))
         if len(host_logins) != 1 or not (user and password) or re.search(r"[\s\"'#\\]", user + password):
-            continue  # of two accounts on one host .netrc can tell but one
+            continue  # a netrc file has one account per host
         lines.append(f"machine {host} login {user} password {password}\n")
         for name in names:
             urls = environment.get(name, "").split()

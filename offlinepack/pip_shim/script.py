@@ -20,11 +20,11 @@ COMMAND_STOPPED = 98
 PROGRAMS = {"pip": ("pip", []), "pip-compile": ("piptools", ["compile"])}
 
 REQUEST_VARIABLES = {"extra", "extras", "dependency_groups"}
-"""marker variables that a requirement or a lock brings, not the environment"""
+"""marker variables that are set by a requirement or a lock, not by the environment"""
 
 
 class Script:
-    """What this process was given, and what it tells."""
+    """Job of this process and the facts that it reports."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         self.job = job
@@ -33,7 +33,7 @@ class Script:
         self.version = tuple(int(part) for part in job["environment"]["python_full_version"].split(".")[:3])
 
     def main(self) -> NoReturn:
-        """Show pip the target, prove it, run the command."""
+        """Patch pip for the target, check each patch and run the command."""
         import runpy
 
         from offlinepack.pip_shim.index_patches import IndexPatches
@@ -63,32 +63,32 @@ class Script:
         try:
             runpy.run_module(runs, run_name="__main__", alter_sys=True)
         except Exception as raised:
-            # pip-compile shows tracebacks of pip's errors; pip itself shows its errors
+            # pip-compile prints tracebacks of pip's errors; pip prints their text only
             self.write_exception(raised)
             print(f"{type(raised).__name__}: {raised}", file=sys.stderr)
             sys.exit(1)
         sys.exit(0)
 
     def write_facts(self, **facts: Any) -> None:
-        """Leave facts for the process that waits."""
+        """Write facts to the file that the host process reads."""
         self.facts.update(facts)
         Path(self.job["told"]).write_text(json.dumps(self.facts), "utf-8")
 
     def write_exception(self, raised: Exception) -> None:
-        """What ended the command: the exception's classes and words."""
+        """Report the classes and the text of the exception that ended the command."""
         self.write_facts(raised=[class_.__name__ for class_ in type(raised).__mro__], why=str(raised))
 
     def stop(self, code: int = COMMAND_STOPPED, **facts: Any) -> NoReturn:
-        """End the whole process here, from any thread: pip would take an exception for one file's fault and go on."""
+        """End the process from any thread: pip would treat an exception as a fault of one file and continue."""
         self.write_facts(**facts)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
 
-    # -------------------------------------------------------------------------------------- what the target is
+    # -------------------------------------------------------------------------------------- target
 
     def replace_markers(self) -> None:
-        """The target's values; where one is not known, a marker is an error only if its truth depends on it."""
+        """Evaluate markers with the values of the target; stop if a marker depends on an unknown one."""
         import_pip_module("_internal.models.installation_report")
         markers = import_pip_module("_vendor.packaging.markers")
         environment = self.job["environment"]
@@ -96,7 +96,7 @@ class Script:
         evaluate = markers.Marker.evaluate
 
         def settled(part: Any, value: bool) -> Any:
-            # (left, operator, right) with a variable that is not known for the target: as if it were true, or false
+            # a comparison (left, operator, right) with an unknown variable is replaced by a true or a false one
             if isinstance(part, list):
                 return [settled(inner, value) for inner in part]
             names = (
@@ -126,7 +126,7 @@ class Script:
         markers.Marker.evaluate = three_valued
 
     def prove_markers(self) -> None:
-        """A requirement with each value of the environment holds, with any other it does not."""
+        """Check that a marker holds for each value of the target's environment, and its negation does not."""
         line_to_requirement = import_pip_module("_internal.req.constructors").install_req_from_line
         for name, value in self.job["environment"].items():
             for sign, expected in (("==", True), ("!=", False)):
@@ -136,7 +136,7 @@ class Script:
         _ = import_pip_module("_vendor.packaging.markers").Op, import_pip_module("_vendor.packaging.markers").Value
 
     def replace_tags(self) -> None:
-        """The target's tags, best first."""
+        """Make pip use the target's tags, best first."""
         import_pip_module("_internal.models.target_python")
         import_pip_module("_internal.resolution.resolvelib.factory")
         tag = import_pip_module("_vendor.packaging.tags").Tag
@@ -145,13 +145,13 @@ class Script:
         replace_everywhere("get_supported", own_tags, lambda *_, **__: list(tags))
 
     def prove_tags(self) -> None:
-        """Both that ask have them."""
+        """Check that both users of the tags in pip see those of the target."""
         asks = import_pip_module("_internal.models.target_python").TargetPython().get_sorted_tags
         for ask in (asks, import_pip_module("_internal.resolution.resolvelib.factory").get_supported):
             expect([str(tag) for tag in ask()], self.job["tags"], ask.__qualname__)
 
     def replace_version(self) -> None:
-        """The target's Python, for Requires-Python of an index's files and of metadata."""
+        """Make pip check Requires-Python, of index pages and of metadata, against the target's Python."""
         target_python = import_pip_module("_internal.models.target_python").TargetPython
         python_candidate = import_pip_module("_internal.resolution.resolvelib.candidates").RequiresPythonCandidate
         version, target_init, candidate_init = self.version, target_python.__init__, python_candidate.__init__
@@ -165,14 +165,14 @@ class Script:
         target_python.__init__, python_candidate.__init__ = target, candidate
 
     def prove_version(self) -> None:
-        """Both that ask have it."""
+        """Check that both users of the Python version in pip see that of the target."""
         candidates = import_pip_module("_internal.resolution.resolvelib.candidates")
         target_python = import_pip_module("_internal.models.target_python").TargetPython()
         expect(target_python.py_version_info, self.version, "TargetPython")
         expect(candidates.RequiresPythonCandidate(None).version.release, self.version, "RequiresPythonCandidate")
 
     def replace_formats(self, allow_sdist: set[str]) -> None:
-        """`either`: pip's options know only-wheels, only-sdists, and everything for everyone."""
+        """Allow sdists beside wheels for these projects: pip's options cannot make exceptions from :all:."""
         control = import_pip_module("_internal.models.format_control").FormatControl
         allowed = control.get_allowed_formats
 
@@ -184,16 +184,16 @@ class Script:
         control.get_allowed_formats = get_allowed_formats
 
     def prove_formats(self) -> None:
-        """Each of these may come as either, others may not."""
+        """Check that these projects may be wheels or sdists, and others only wheels."""
         formats = import_pip_module("_internal.models.format_control").FormatControl(set(), {":all:"})
         for name in self.rules["either"]:
             expect(formats.get_allowed_formats(name), {"binary", "source"}, name)
         expect(formats.get_allowed_formats(""), {"binary"}, "others")
 
-    # -------------------------------------------------------------------------------------- what came of it
+    # -------------------------------------------------------------------------------------- results
 
     def replace_resolver(self, reading: Any) -> None:
-        """The solution, or what could not be brought together, as facts: pip's own words and files hold fewer."""
+        """Report the solution or the conflict as facts: pip's own messages and report contain less."""
         factory = import_pip_module("_internal.resolution.resolvelib.factory").Factory
         resolver = import_pip_module("_internal.resolution.resolvelib.resolver").Resolver
         report, resolve = factory.get_installation_error, resolver.resolve

@@ -6,29 +6,30 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 UnsatisfiedRequirement = tuple[Any, Any]
-"""a requirement of pip's that nothing can satisfy, and the candidate that has it (None: asked for)"""
+"""requirement of pip that nothing can satisfy, and the candidate that has it (None: requested by the user)"""
 
 PREFETCH_COUNT = 8
-"""releases whose metadata are asked for once a newer one is dead, or was left"""
+"""number of older releases whose metadata is prefetched after a newer one was dead or was abandoned"""
 
 
 class DeadEnds:
-    """Identifier ("name" or "name[extra]") -> version -> why it is dead."""
+    """Releases that no solution can contain, with the unsatisfiable requirements that make them dead."""
 
     def __init__(self, excluded: Sequence[str]) -> None:
         self.excluded_projects = excluded
         self.dead_releases: dict[str, dict[Any, list[UnsatisfiedRequirement]]] = {}
+        """identifier ("name" or "name[extra]") -> version -> reason"""
         self.direct_projects: set[str] = set()
-        """projects that come from an address: what an index has of them tells nothing"""
+        """projects required by a direct URL: what an index has of them does not matter"""
         self._first_versions: dict[str, Any] = {}
         self._prefetched_versions: dict[str, Any] = {}
         self._pending_releases: set[tuple[str, Any]] = set()
         self.follow_dependencies = True
-        """dependencies count: no --no-deps"""
+        """whether dependencies are resolved (false with --no-deps)"""
         self.invalid_metadata_error: type[Exception] = ValueError
 
     def replace_search(self, prefetch: Callable[..., None]) -> None:
-        """Keep dead releases from pip; `prefetch(factory, name, files)` is told what will be looked at next."""
+        """Hide dead releases from pip; call `prefetch(factory, name, files)` with the releases to be examined next."""
         from offlinepack.pip_shim.patching import import_pip_module
 
         factory_class = import_pip_module("_internal.resolution.resolvelib.factory").Factory
@@ -67,7 +68,7 @@ class DeadEnds:
     def find_unsatisfied(
         self, factory: Any, constraints: Any, requirement: Any, by: Any
     ) -> list[UnsatisfiedRequirement]:
-        """Why nothing can satisfy this requirement, by the newest release that it admits; nothing: something may."""
+        """Return why nothing can satisfy a requirement, judged by the newest admitted release; empty if satisfiable."""
         explicit, install_requirement = requirement.get_candidate_lookup()
         name = requirement.project_name
         if explicit is not None:
@@ -75,7 +76,7 @@ class DeadEnds:
                 self.direct_projects.add(name)
                 self.dead_releases.clear()
             return self.dead_releases.get(explicit.name, {}).get(explicit.version, [])
-        if _is_python_requirement(requirement):  # another than the target's
+        if _is_python_requirement(requirement):  # requires a Python other than the target's
             return [(requirement, by)]
         if name in self.direct_projects or install_requirement.link is not None:
             return []
@@ -91,7 +92,7 @@ class DeadEnds:
             return [(requirement, by)]
         dead = self._get_dead_releases(requirement.name)
         alive = [candidate for candidate in admitted if not any(candidate.version in versions for versions in dead)]
-        # of what was withdrawn pip may look at nothing
+        # pip may never examine yanked releases, so they are examined by _is_alive
         if not all(candidate.link.is_yanked for candidate in alive) or any(
             self._is_alive(factory, constraints, requirement, install_requirement, version)
             for version in {version.version for version in alive}
@@ -101,7 +102,7 @@ class DeadEnds:
         def reason(version: Any) -> list[UnsatisfiedRequirement]:
             return _remove_duplicates(leaf for leaves in dead for leaf in leaves.get(version, []))
 
-        # a release for another Python is as good as none
+        # releases for another Python count as missing
         by_files = [
             candidate
             for candidate in admitted
@@ -113,14 +114,14 @@ class DeadEnds:
     def filter_unsatisfiable(
         self, factory: Any, leaves: Iterable[UnsatisfiedRequirement]
     ) -> list[UnsatisfiedRequirement]:
-        """Of these the projects without any file: that says more than that of one release among many there is none."""
-        named = [leave for leave in leaves if not _is_python_requirement(leave[0])]
+        """Return the requirements of projects without any file: they explain more than one missing release of many."""
+        named = [leaf for leaf in leaves if not _is_python_requirement(leaf[0])]
         return [pair for pair in named if not factory._finder.find_all_candidates(pair[0].project_name)]
 
     def find_held_back(
         self, name: str, version: Any, specifiers: Iterable[Any]
     ) -> tuple[str, list[UnsatisfiedRequirement]] | None:
-        """The newest release above this one that is dead though it is admitted, and why."""
+        """Return the newest admitted release above `version` that is dead, and the reason."""
         specifiers = list(specifiers)
         dead = {
             release: reason
@@ -132,13 +133,13 @@ class DeadEnds:
         return (str(max(dead)), dead[max(dead)]) if dead else None
 
     def _get_dead_releases(self, identifier: str) -> list[dict[Any, list[UnsatisfiedRequirement]]]:
-        """What is known of a project, and of it with an extra."""
+        """Return the dead releases of a project without and with its extra."""
         return [self.dead_releases.setdefault(name, {}) for name in {identifier, identifier.partition("[")[0]}]
 
     def _is_alive(
         self, factory: Any, constraints: Any, requirement: Any, install_requirement: Any, version: Any
     ) -> bool:
-        """A release that pip has not looked at: whether it is dead too; one that is being asked about may live."""
+        """Tell whether a release that pip has not examined may be part of a solution; assume so during recursion."""
         if (requirement.name, version) in self._pending_releases:
             return True
         self._pending_releases.add((requirement.name, version))
@@ -157,7 +158,7 @@ class DeadEnds:
                 name=requirement.project_name,
                 version=version,
             )
-        except self.invalid_metadata_error:  # which pip passes over
+        except self.invalid_metadata_error:  # pip ignores such releases
             return False
         if candidate is None:
             return True
@@ -171,7 +172,7 @@ class DeadEnds:
         return lives
 
     def _record_if_dead(self, factory: Any, constraints: Any, candidate: Any, needed: Iterable[Any]) -> bool:
-        """Whether the candidate, which needs this, is dead."""
+        """Record a candidate as dead if one of its requirements cannot be satisfied, and tell whether it is."""
         if _is_direct(candidate):
             return False
         leaves = _remove_duplicates(
@@ -194,5 +195,5 @@ def _is_direct(candidate: Any) -> bool:
 
 
 def _remove_duplicates(leaves: Iterable[UnsatisfiedRequirement]) -> list[UnsatisfiedRequirement]:
-    """One of each requirement and release."""
+    """Keep the first of each pair of requirement and release."""
     return list({(str(requirement), str(by)): (requirement, by) for requirement, by in leaves}.values())

@@ -16,22 +16,22 @@ from typing import Any
 from offlinepack.net.remote_zip import IDENTITY_HEADERS, read_metadata_by_ranges, read_wheel_metadata
 
 MAX_SDIST_SIZE = 64 << 20
-"""bytes; a larger one is left to pip"""
+"""bytes of an sdist; pip downloads larger ones itself"""
 
 
 class ReadCache:
-    """A folder in which pages and metadata stay for the next run; several runs may use it at once."""
+    """Cache folder of pages and metadata, which several runs can use at once."""
 
     def __init__(self, folder: str | None) -> None:
         self.folder = folder
 
     def get(self, kind: str, key: str) -> bytes | None:
-        """What was kept under this key."""
+        """Return the cached content of this key, or None."""
         path = self._path(kind, key)
         return path.read_bytes() if path and path.exists() else None
 
     def put(self, kind: str, key: str, content: bytes) -> None:
-        """Keep it."""
+        """Cache content under this key."""
         if path := self._path(kind, key):
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
@@ -43,7 +43,7 @@ class ReadCache:
 
 
 def read_static_metadata(session: Any, link: Any) -> bytes | None:
-    """METADATA of a wheel, PKG-INFO of an sdist that vouches for it; None: pip is to find out its own way."""
+    """Return METADATA of a wheel or static PKG-INFO of an sdist; None if pip has to determine the metadata itself."""
     with contextlib.suppress(Exception):
         if link.is_wheel:
             return (
@@ -74,7 +74,10 @@ def _read_sdist_metadata(content: bytes) -> bytes | None:
 
 
 def is_metadata_static(metadata: bytes, project: bytes) -> bool:
-    """Whether an sdist's PKG-INFO says of needs what every wheel of it will say; `project`: its pyproject.toml."""
+    """Tell whether every wheel built from an sdist has the dependencies of its PKG-INFO.
+
+    `metadata` is the PKG-INFO and `project` the pyproject.toml.
+    """
     # pyproject.toml: a field of [project] that is not listed as dynamic must not be changed by a build backend
     table = _parse_toml(project).get("project")
     if isinstance(table, dict) and not {"dependencies", "optional-dependencies", "requires-python"} & set(
