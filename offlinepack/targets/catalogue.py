@@ -16,47 +16,48 @@ from offlinepack.targets.platforms import Platform, normalize_machine
 
 @dataclass(frozen=True)
 class System:
-    """An entry of the catalogue: a release of an operating system, as its vendor ships it."""
+    """Entry of the catalogue: a release of an operating system as its vendor ships it."""
 
     name: str
     title: str
     os: str
     machines: tuple[str, ...]
-    """the first is meant where none is named"""
+    """machines in wheel tag spelling; the first is the default"""
     libc: str | None = None
     libc_version: str | None = None
     macos_version: str | None = None
     pythons: tuple[str, ...] = ()
-    """X.Y that its vendor offers for it"""
+    """Python versions (X.Y) that the vendor offers"""
     default: str | None = None
-    """the X.Y that is meant where none is named"""
+    """default Python version (X.Y)"""
     own_python: str | None = None
-    """X.Y.Z of the system's own interpreter, where that stays the same as long as the system is kept"""
+    """X.Y.Z of the system's own interpreter, if it does not change during the life of the release"""
     synonyms: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """for each fact, where it stands"""
+    """fact -> address of the document that states it"""
 
     def make_platform(self, machine: str) -> Platform:
-        """Its facts on this kind of machine."""
+        """Return the platform of this system on a machine."""
         return Platform(self.os, machine, self.libc, self.libc_version, self.macos_version)
 
 
 @cache
 def load_data_file(name: str) -> dict[str, Any]:
+    """Load a TOML file of this package."""
     loaded: dict[str, Any] = tomllib.loads(Path(__file__).with_name(name).read_text("utf-8"))
     return loaded
 
 
 @cache
 def load_catalogue() -> tuple[System, ...]:
-    """Every system that is known by name, in the order of the data file."""
+    """Load all systems of the catalogue, in the order of the data file."""
     entries: list[dict[str, Any]] = load_data_file("catalogue.toml")["system"]
     lists = ("machines", "pythons", "synonyms")
     return tuple(System(**{**entry, **{key: tuple(entry.get(key, ())) for key in lists}}) for entry in entries)
 
 
 def find_newest_patch(python: str, implementation: str) -> str:
-    """X.Y.Z for X.Y: the newest patch release that is known, or X.Y.0; X.Y.Z stays what it is."""
+    """Return the newest known patch release X.Y.Z of X.Y, or X.Y.0 if none is known; return X.Y.Z unchanged."""
     versions = [
         version
         for version in load_data_file("pythons.toml")[implementation]["versions"]
@@ -67,19 +68,22 @@ def find_newest_patch(python: str, implementation: str) -> str:
 
 @cache
 def load_pypy_releases() -> dict[str, str]:
-    """The Python that each release of PyPy follows -> the version of PyPy itself."""
+    """Map the Python version of each PyPy release to the version of PyPy."""
     pypy = load_data_file("pythons.toml")["pypy"]
     return dict(zip(pypy["versions"], pypy["own"], strict=True))
 
 
 def find_system(written: str) -> tuple[System, str] | None:
-    """The system of this name and the machine that is meant; None where there is no such system."""
+    """Find a system by name or synonym and the machine that is written or the default; None if there is no such system.
+
+    Raises UsageError if the system does not run on that machine.
+    """
     match = re.fullmatch(r"([a-z]+)[-_]?([\d.]*)(?:-(\w+))?", written.strip().lower())
     if not match:
         return None
     family, version = load_data_file("catalogue.toml")["families"].get(match[1], match[1]), match[2]
     names = {name: system for system in load_catalogue() for name in (system.name, *system.synonyms)}
-    while family + version not in names and "." in version:  # rocky8.9 is rhel8
+    while family + version not in names and "." in version:  # rocky8.9 counts as rhel8
         version = version.rpartition(".")[0]
     system = names.get(family + version)
     if system is None:

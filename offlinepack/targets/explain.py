@@ -8,5 +8,9 @@ from offlinepack.errors import Text
 
 
 class Mismatch(NamedTuple):
-    distance: tuple[int, ...]  # the smaller, the nearer
+    """Reason why a wheel tag does not fit a target, and how far it is from fitting."""
+
+    distance: tuple[int, ...]
+    """sort key: the smaller, the nearer"""
     reason: Text
+    """predicate for a sentence whose subject is the wheel"""

@@ -17,7 +17,7 @@ MARKER_NAMES = (
 
 
 class UnknownMarkerError(SelectionError):
-    """Whether a marker holds depends on a value that the target does not tell."""
+    """Marker whose value depends on a variable that is unknown for the target."""
 
     def __init__(self, marker: str, names: Sequence[str], target: str) -> None:
         super().__init__(
@@ -34,7 +34,7 @@ class UnknownMarkerError(SelectionError):
 
 
 def evaluate_with_unknown(marker: str, environment: Mapping[str, Any], unknown: Sequence[str]) -> bool | None:
-    """A marker by Kleene's logic: None where its value hangs on one of the unknown names."""
+    """Evaluate a marker in three-valued (Kleene) logic; None if its value depends on an unknown variable."""
     tokens = re.findall(r"\"[^\"]*\"|'[^']*'|[()]|[^\s()\"']+", marker)
 
     def evaluate_or() -> bool | None:

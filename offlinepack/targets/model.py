@@ -38,25 +38,25 @@ _UV_GLIBC_VERSIONS = ("2.17", "2.28", *(f"2.{minor}" for minor in range(31, 41))
 
 @dataclass(frozen=True)
 class Target:
-    """An interpreter on a machine: the values that decide which wheels fit and which markers hold."""
+    """Interpreter on a machine: the facts that decide which wheels fit and which markers hold."""
 
     name: str
-    """as it was asked for; several names of one target are joined by +"""
+    """name as the user wrote it; several names of one target are joined by +"""
     facts: Facts
     marker_overrides: tuple[tuple[str, str], ...] = ()
-    """marker values that the machine itself told and that do not follow from the facts, sorted"""
+    """marker values reported by the machine that differ from those derived from the facts, sorted"""
     probe_output: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """all that a facts file told: sonames, disk_free ...; empty where there is none"""
+    """contents of a facts file (sonames, disk_free ...); empty if there is none"""
 
     @property
     def tag(self) -> str:
-        """cp311-manylinux_2_28_x86_64: the form in file names."""
+        """Tag form of the target, as in file names: cp311-manylinux_2_28_x86_64."""
         short = "pp" if self.facts.implementation == "pypy" else "cp"
         return f"{short}{self._version_digits}{'t' * self.facts.free_threaded}-{self.platform_tag}"
 
     @property
     def platform_tag(self) -> str:
-        """The newest platform tag that it takes: manylinux_2_28_x86_64, win_amd64, macosx_11_0_arm64."""
+        """Newest platform tag that fits: manylinux_2_28_x86_64, win_amd64, macosx_11_0_arm64."""
         facts = self.facts
         if facts.os == "windows":
             return "win32" if facts.machine == "x86" else f"win_{facts.machine}"
@@ -65,7 +65,7 @@ class Target:
 
     @property
     def python_full_version(self) -> str:
-        """X.Y.Z: the patch release that is meant or that the machine told, else the newest that is known."""
+        """Patch release X.Y.Z: stated in the facts, reported by the machine, or else the newest known one."""
         override = dict(self.marker_overrides).get("python_full_version")
         return override or find_newest_patch(self.facts.python, self.facts.implementation)
 
@@ -75,12 +75,12 @@ class Target:
 
     @property
     def _platform_version(self) -> str:
-        """The version of its C library, or of macOS; '0' for Windows."""
+        """Version of the C library or of macOS; '0' for Windows."""
         return self.facts.libc_version or self.facts.macos_version or "0"
 
     @cached_property
     def platform_tags(self) -> tuple[str, ...]:
-        """The platform tags that it takes, in pip's order: its own level and each below it."""
+        """Platform tags that fit, in pip's order: that of the target's own level first."""
         facts = self.facts
         if facts.os == "windows":
             return (self.platform_tag,)
@@ -91,21 +91,21 @@ class Target:
 
     @cached_property
     def tags(self) -> tuple[Tag, ...]:
-        """What it takes, best first, as pip on that machine says it."""
+        """Supported tags, best first, as pip lists them on the target machine."""
         version = parse_version_numbers(self.facts.python)[:2]
         if self.facts.implementation == "pypy":
             pypy_tag = f"pp{self._version_digits}"
             tags = generic_tags(pypy_tag, [f"pypy{self._version_digits}_{self._pypy_abi}"], self.platform_tags)
         else:
             pypy_tag = f"cp{self._version_digits}"
-            # PEP 3149: the m of pymalloc was there until 3.7. PEP 703: t marks a free-threaded build.
+            # PEP 3149: ABI tags end in m (pymalloc) until 3.7. PEP 703: t marks a free-threaded build.
             abi = pypy_tag + ("t" if self.facts.free_threaded else "m" if version < (3, 8) else "")
             tags = cpython_tags(version, [abi], self.platform_tags)
         return (*tags, *compatible_tags(version, pypy_tag, self.platform_tags))
 
     @property
     def _pypy_abi(self) -> str:
-        """pp73 of PyPy 7.3: as it was told, else of the last known PyPy for that Python that is no newer."""
+        """ABI tag of PyPy: pp73 for the reported 7.3, or else that of the last known PyPy for this Python version."""
         full = parse_version_numbers(self.python_full_version)
         releases = sorted(
             (parse_version_numbers(version), pypy_version) for version, pypy_version in load_pypy_releases().items()
@@ -126,7 +126,7 @@ class Target:
 
     @cached_property
     def environment(self) -> dict[str, str]:
-        """PEP 508's markers but those that cannot be known; platform_machine as a kernel of that machine says it."""
+        """Known marker variables (PEP 508); platform_machine as a kernel of that machine reports it."""
         facts, full = self.facts, self.python_full_version
         machines = {"amd64": "AMD64", "arm64": "ARM64"} if facts.os == "windows" else {}
         derived = {
@@ -147,7 +147,10 @@ class Target:
         return tuple(name for name in MARKER_NAMES if name not in self.environment)
 
     def evaluate(self, marker: Marker | str, extras: Iterable[str] = (), groups: Iterable[str] = ()) -> bool:
-        """Whether the marker holds, with these extras and groups; UnknownMarker where an unknown value decides it."""
+        """Tell whether a marker holds with these extras and groups.
+
+        Raises UnknownMarkerError if that depends on an unknown variable.
+        """
         parsed, extra_names = Marker(marker) if isinstance(marker, str) else marker, frozenset(extras)
         written = str(parsed)
         unknown = [name for name in self._unknown_markers if name in written]
@@ -162,7 +165,7 @@ class Target:
         return True in answers
 
     def rank_wheel(self, filename: str) -> int | None:
-        """The rank of a wheel here, 0 for the best tag; None where none of its tags fits."""
+        """Return the rank of a wheel on this target, 0 for the best tag; None if none of its tags fits."""
         try:
             tags = parse_wheel_filename(filename)[3]
         except InvalidWheelFilename:
@@ -170,7 +173,7 @@ class Target:
         return min((self._tag_ranks[tag] for tag in tags if tag in self._tag_ranks), default=None)
 
     def filter_tags(self, filenames: Iterable[str]) -> list[Tag]:
-        """Of its tags those that any of these wheels has, best first; the others decide nothing between them."""
+        """Return the tags of the target that any of these wheels has, best first; only those decide between them."""
         tags: set[Tag] = set()
         for filename in filenames:
             with contextlib.suppress(InvalidWheelFilename):
@@ -178,12 +181,12 @@ class Target:
         return sorted(tags & self._tag_ranks.keys(), key=self._tag_ranks.__getitem__)
 
     def explain_mismatch(self, filename: str) -> Text | None:
-        """Why the nearest of its tags does not fit, to follow the wheel's name in a sentence; None where one fits."""
+        """Return why the nearest tag of a wheel does not fit, as the predicate of a sentence; None if a tag fits."""
         missed = self._find_mismatch(filename)
         return missed.reason if missed else None
 
     def find_nearest(self, filenames: Iterable[str]) -> str | None:
-        """Of wheels that do not fit, the one that misses by least; of several the first."""
+        """Return the unfitting wheel that is nearest to fitting, and the first of several; None if all fit."""
         missed = [(mismatch.distance, name) for name in filenames if (mismatch := self._find_mismatch(name))]
         return min(missed, key=lambda pair: pair[0])[1] if missed else None
 
@@ -197,7 +200,7 @@ class Target:
         return min((self._compare_tag(tag) for tag in tags), key=lambda missed: missed.distance)
 
     def _compare_tag(self, tag: Tag) -> Mismatch:
-        """How far and why one tag misses: of what does not fit, that which is hardest to change."""
+        """Return the distance and the reason of one unfitting tag: of several reasons the one hardest to change."""
         reasons = [reason for reason in (self._compare_platform(tag.platform), self._compare_python(tag)) if reason]
         worst = max(
             reasons, key=lambda missed: missed.distance, default=Mismatch((8,), text("has tags that do not fit"))
@@ -243,12 +246,12 @@ class Target:
         return Mismatch((1, 99), text("is for {python}", python=spelled))
 
     def _parse_platform(self, platform: str) -> Platform | None:
-        """What a platform tag asks for; a universal one for this machine."""
+        """Parse the platform tag of a wheel; a universal one of macOS counts as one for this machine."""
         machine = self.facts.machine if self.facts.os == "macos" else "arm64"
         return parse_platform(re.sub(r"(universal2?|intel|fat\w*)\Z", machine, platform))
 
     def with_libc(self, version: str) -> Target:
-        """The same target on another version of its C library, or of macOS; Windows has none."""
+        """Return the target with another version of its C library or of macOS; unchanged on Windows."""
         if self.facts.os == "windows":
             return self
         on_macos = self.facts.os == "macos"
@@ -257,9 +260,10 @@ class Target:
         return replace(changed, name=changed.tag) if self.name == self.tag else changed
 
     def with_minimum_libc(self, filenames: Iterable[str]) -> Target:
-        """The same target with the lowest floor on which these wheels, which fit here, still fit.
+        """Return the target with the lowest version of the C library or of macOS on which these wheels still fit.
 
-        Never below glibc 2.17, musl 1.1, macOS 10.9 (arm64: 11.0): nothing older runs a Python that we install on.
+        The wheels must fit the target. The minimum is glibc 2.17, musl 1.1, macOS 10.9 (arm64: 11.0), because no
+        older system runs a supported Python.
         """
         facts = self.facts
         lowest = "10.9" if facts.machine == "x86_64" else "11.0"
@@ -274,7 +278,7 @@ class Target:
         return self.with_libc(floor)
 
     def _get_platform_version(self, platform: str, lowest: str) -> str:
-        """What a platform tag asks for; `linux_ARCH` is of an unknown machine, taken to be as new as this one."""
+        """Return the version that a platform tag requires; `linux_ARCH` states none and counts as the target's."""
         if platform == "any":
             return lowest
         other = None if platform.startswith("linux_") else self._parse_platform(platform)
@@ -282,13 +286,13 @@ class Target:
         return level or self._platform_version
 
     def generic(self) -> Target:
-        """The same kind of machine elsewhere: any patch release of its Python, nothing that only one machine says."""
+        """Return the target without its patch release and without the values reported by one machine."""
         python = ".".join(self.facts.python.split(".")[:2])
         return replace(self, facts=self.facts._replace(python=python), marker_overrides=(), probe_output={})
 
     @property
     def sort_key(self) -> tuple[Any, ...]:
-        """Sort key that puts the most demanding first: the newer libc or macOS, then a patch release that is meant."""
+        """Sort key with the most demanding target first: the newer libc or macOS, then a stated patch release."""
         patch = parse_version_numbers(self.facts.python)[2:] or (-1,)
         return (
             tuple(-part for part in parse_version_numbers(self._platform_version)),
@@ -297,7 +301,7 @@ class Target:
         )
 
     def get_uv_platform(self) -> str | None:
-        """uv's --python-platform for exactly this target, or None; MACOSX_DEPLOYMENT_TARGET says which macOS."""
+        """Return uv's --python-platform of exactly this target, or None; MACOSX_DEPLOYMENT_TARGET sets the macOS."""
         facts, machine = self.facts, MACHINE_ALIASES.get(self.facts.machine, self.facts.machine)
         if facts.implementation != "cpython" or facts.free_threaded:
             return None
@@ -314,7 +318,7 @@ class Target:
 
     @property
     def description(self) -> Text:
-        """Which machines that is, for people; on Linux with the systems of the catalogue that are new enough."""
+        """Description of the fitting machines; on Linux with the systems of the catalogue that are new enough."""
         facts = self.facts
         python = f"{IMPLEMENTATION_NAMES[facts.implementation]} {facts.python}{'t' * facts.free_threaded}"
         machine, libc, version = facts.machine, facts.libc, self._platform_version

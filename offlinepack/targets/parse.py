@@ -34,7 +34,7 @@ from offlinepack.targets.platforms import (
     parse_version_numbers,
 )
 
-_MIN_PYTHON_VERSION = (3, 6)  # what the target side runs on
+_MIN_PYTHON_VERSION = (3, 6)  # oldest Python that the target side supports
 
 _SHARED_ABIS = ("none", "abi3", "abi3t")
 
@@ -44,17 +44,17 @@ _KERNEL_MARKERS = ("platform_release", "platform_version")
 
 
 class _TargetSpec(NamedTuple):
-    """What a text says of a target whose Python may still be open."""
+    """Parsed text of a target, whose Python may be undecided."""
 
     platform: Platform
     python: Python | None = None
     default_python: Python | None = None
     offered_pythons: tuple[str, ...] = ()
     system_python: str | None = None
-    """X.Y.Z of the system's own interpreter"""
+    """version X.Y.Z of the system's own interpreter"""
 
     def make_target(self, python: Python, name: str) -> Target:
-        """Its target with this Python; the system's own X.Y means the patch release that it comes with."""
+        """Make the target with this Python; the system's own X.Y stands for the patch release that the system ships."""
         target = _make_target(self.platform, python, name)
         if self.system_python is None or python != _parse_python(self.system_python.rpartition(".")[0]):
             return target
@@ -68,9 +68,9 @@ class _TargetSpec(NamedTuple):
 
 
 def parse_target(spec: str, python_version: str = "") -> Target:
-    """The target that is written so: tag form, NAME[-ARCH][:X.Y], a platform, a JSON file; UsageError or SourceError.
+    """Parse a target: tag form, NAME[-ARCH][:X.Y], a platform or the path of a JSON file.
 
-    `python_version` (X.Y[.Z][t]) holds where the text itself names no Python.
+    `python_version` (X.Y[.Z][t]) is used if the text names no Python. Raises UsageError or SourceError.
     """
     return _parse_targets(spec, [_parse_python(python_version)] if python_version else [])[0]
 
@@ -83,11 +83,12 @@ def combine_targets(
     names: Sequence[str] = (),
     default: Callable[[], Target] | None = None,
 ) -> tuple[Target, ...]:
-    """A target for each combination that the options ask for, each once, in their order; none where nothing is asked.
+    """Make a target for each combination of the options, without duplicates and in their order; none without options.
 
-    Python versions, implementations and ABIs belong to the platforms where there are any, else to each name without a
-    Python of its own, else to the platform of `default` (the running interpreter), which also brings the Python where
-    only platforms are named. UsageError with all that was not understood, and where two that differ would have one tag.
+    Python versions, implementations and ABIs are combined with the platforms; without platforms, with each name that
+    has no Python; without names, with the platform of `default` (the running interpreter). `default` also supplies the
+    Python if only platforms are given. Raises UsageError with all texts that cannot be parsed, or if two different
+    targets have the same tag.
     """
     get_default = cache(default or get_running_target)
     pythons = _combine_pythons(python_versions, implementations, abis, get_default)
@@ -113,7 +114,7 @@ def combine_targets(
 
 
 def report_unused_abis(abis: Iterable[str]) -> tuple[Finding, ...]:
-    """A note for each --abi that makes no target."""
+    """Return a note for each --abi that selects no target."""
     return tuple(
         note("abi-without-target", abi, "--abi {subject} makes no target: it says which wheels, not which Python.")
         for abi in abis
@@ -122,7 +123,10 @@ def report_unused_abis(abis: Iterable[str]) -> tuple[Finding, ...]:
 
 
 def make_target_from_facts(answer: Mapping[str, Any], name: str = "") -> Target:
-    """The target that a probe's output, pex's complete platform or a mapping of Facts describes, or SourceError."""
+    """Make a target from the output of the probe, from pex's complete platform or from a mapping of Facts.
+
+    Raises SourceError if the mapping is invalid or describes an unsupported interpreter.
+    """
     markers = answer.get("marker_environment")
     markers = markers if isinstance(markers, dict) else {}
     try:
@@ -155,7 +159,7 @@ def make_target_from_facts(answer: Mapping[str, Any], name: str = "") -> Target:
 
 
 def serialize_facts(facts: Facts) -> dict[str, Any]:
-    """Facts as `--json` prints them, and as a probe names them."""
+    """Return facts with the keys of `--json` output, which are also those of the probe."""
     return {
         "implementation": facts.implementation,
         "python": facts.python,
@@ -183,12 +187,15 @@ def _parse_facts(answer: Mapping[str, Any]) -> Facts:
 
 
 def get_running_target() -> Target:
-    """The interpreter that runs this, with its patch release; what its kernel says of itself is left out."""
+    """Return the running interpreter as a target, with its patch release and without the markers of its kernel."""
     return _make_host_target(collect_facts())
 
 
 def probe_interpreter(path: str | Path) -> Target:
-    """Another interpreter of this machine, likewise, asked by running it; UsageError where it does not answer."""
+    """Return another interpreter of the build host as a target, as `get_running_target` does, by running it.
+
+    Raises UsageError if it does not run.
+    """
     command = [str(path), "-I", "-B", interpreter.__file__, "--facts"]
     try:
         process = subprocess.run(
@@ -213,7 +220,7 @@ def _make_host_target(answer: Mapping[str, Any]) -> Target:
 
 
 def _parse_targets(spec: str, pythons: Sequence[Python]) -> list[Target]:
-    """The targets of one text: with its own Python, else with each of these, else with its default."""
+    """Parse a text into targets: with the Python it names, else with each of `pythons`, else with its default."""
     spec = spec.strip()
     written = _parse_spec(spec)
     if isinstance(written, Target):
@@ -271,7 +278,7 @@ def _read_probe_file(path: Path) -> Target:
 
 
 def _derive_facts(tags: Sequence[str], markers: Mapping[str, str]) -> Facts:
-    """The facts behind pex's list of tags: its first tag says which Python, its highest level which system."""
+    """Derive facts from pex's list of tags: the Python from the first tag, the system from the highest version."""
     python_tag, abi = tags[0].split("-")[:2]
     platforms = {platform for tag in tags if (platform := tag.split("-")[2]) != "any"}
     leveled = [platform for platform in platforms if not platform.startswith("linux_")] or platforms
@@ -283,7 +290,7 @@ def _derive_facts(tags: Sequence[str], markers: Mapping[str, str]) -> Facts:
 
 
 def _make_target(platform: Platform, python: Python, name: str = "") -> Target:
-    """A target of these, named by its tag where it has no name."""
+    """Make a target, named by its tag if `name` is empty; raise UsageError for an unsupported Python."""
     if python.implementation not in IMPLEMENTATION_NAMES:
         raise UsageError(_report_unknown_implementation(python.implementation))
     if python.free_threaded and (
@@ -305,12 +312,12 @@ def _make_target(platform: Platform, python: Python, name: str = "") -> Target:
 
 
 def _merge_duplicates(targets: Sequence[Target]) -> tuple[Target, ...]:
-    """Each once; what was asked for by several names bears them all."""
+    """Merge equal targets and join their names; raise UsageError if different targets have the same tag."""
     distinct: dict[str, Target] = {}
     for target in targets:
         same = distinct.setdefault(target.tag, target)
         if same.facts == target.facts and not (same.marker_overrides and target.marker_overrides):
-            # any patch release, and the one that a system comes with: what suits that one suits a newer one too
+            # any patch release, and the one that a system ships: files that fit that one fit newer ones too
             same = replace(same, marker_overrides=same.marker_overrides or target.marker_overrides)
         elif (same.facts, same.marker_overrides) != (target.facts, target.marker_overrides):
             raise UsageError(
@@ -330,7 +337,7 @@ def _merge_duplicates(targets: Sequence[Target]) -> tuple[Target, ...]:
 
 
 def _parse_python(written: str) -> Python:
-    """A Python by its version: 3.11, 311, 3.11.4, 3.13t, pp3.10; UsageError for what is none or too old."""
+    """Parse a Python version: 3.11, 311, 3.11.4, 3.13t, pp3.10; raise UsageError if it is invalid or too old."""
     match = re.fullmatch(r"(cp|pp)?([23])\.?(\d{1,2})(\.\d{1,3})?(t?)", written.strip().lower())
     if not match:
         raise UsageError(
@@ -352,7 +359,7 @@ def _get_python(target: Target) -> Python:
 def _combine_pythons(
     versions: Sequence[str], implementations: Sequence[str], abis: Sequence[str], get_default: Callable[[], Target]
 ) -> list[Python]:
-    """Each version in each implementation. An ABI says which build of its version; alone, also which version."""
+    """Combine versions, implementations and ABIs; an ABI selects a build of its version, and alone also the version."""
     abi_facts = {abi: _parse_abi(abi) for abi in abis if abi not in _SHARED_ABIS}
     requested = [_parse_python(version) for version in versions]
     kinds = [IMPLEMENTATIONS_BY_TAG.get(implementation, implementation) for implementation in implementations]
@@ -383,14 +390,14 @@ def _combine_pythons(
 
 
 def _match_build(requested: Python, build: Python) -> Python | None:
-    """The Python that is both of this version and this build of an ABI; None where they exclude each other."""
+    """Return the Python with both the requested version and the build of an ABI; None if they exclude each other."""
     more, less = sorted((requested.version, build.version), key=len, reverse=True)
     alike = requested.implementation == build.implementation and (more == less or more.startswith(less + "."))
     return build._replace(version=more) if alike and requested.free_threaded <= build.free_threaded else None
 
 
 def _parse_abi(abi: str) -> Python:
-    """The Python of an ABI; of PyPy the release that has it, where that is not the one that is meant anyway."""
+    """Parse an ABI into a Python; for PyPy into the newest release with that ABI, unless that is the default anyway."""
     match = re.fullmatch(r"cp(\d{2,3}t?)m?|pypy(\d{2,3})_pp(\d+)", abi)
     if not match:
         raise UsageError(
@@ -411,7 +418,7 @@ def _report_unknown_implementation(name: str) -> Finding:
 
 
 def _find_platform(written: str) -> Platform:
-    """The platform of --platform; a name of the catalogue will do, too."""
+    """Parse a value of --platform: a platform tag, a triple or a name of the catalogue."""
     entry = find_system(written)
     platform = entry[0].make_platform(entry[1]) if entry else parse_platform(written)
     if platform is None:
@@ -420,7 +427,7 @@ def _find_platform(written: str) -> Platform:
 
 
 def _make_unknown_error(written: str, label: str) -> UsageError:
-    """No such target or platform, with the nearest that there are."""
+    """Make the error for an unknown target or platform, with similar names."""
     names = [name for system in load_catalogue() for name in (system.name, *system.synonyms)]
     families: dict[str, str] = load_data_file("catalogue.toml")["families"]
     names += [

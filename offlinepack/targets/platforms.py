@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
-# The machines of each system, as its wheel tags name them, and the other names that people and tools have for them.
+# The machines of each system in the spelling of its wheel tags, and other names in use for them.
 MACHINES = {
     "linux": ("x86_64", "i686", "aarch64", "armv7l", "armv6l", "ppc64le", "ppc64", "s390x", "riscv64", "loongarch64"),
     "windows": ("amd64", "x86", "arm64"),
@@ -24,8 +24,8 @@ _SYSTEM_MACHINE_NAMES = {
     ("macos", "aarch64"): "arm64",
 }  # fmt: skip
 
-# A plain `linux_ARCH` says no glibc. It stands for the oldest that the systems which are supported today have on that
-# machine (RHEL 8, Debian 11 and their kin), as uv's ARCH-unknown-linux-gnu does; 2.28 where none is named here.
+# A plain `linux_ARCH` states no glibc version. It stands for the oldest one of currently supported systems on that
+# machine (RHEL 8, Debian 11 and similar), as uv's ARCH-unknown-linux-gnu does; 2.28 for machines not listed.
 _DEFAULT_GLIBC_VERSIONS = {"armv7l": "2.31", "armv6l": "2.31", "loongarch64": "2.36", "riscv64": "2.39"}
 
 SYSTEM_NAMES = {"linux": "Linux", "windows": "Windows", "macos": "macOS"}
@@ -36,7 +36,7 @@ IMPLEMENTATIONS_BY_TAG = {"cp": "cpython", "pp": "pypy"}
 
 
 class Platform(NamedTuple):
-    """The facts of a system without those of a Python."""
+    """Facts of a system without those of a Python."""
 
     os: str
     machine: str
@@ -46,7 +46,7 @@ class Platform(NamedTuple):
 
 
 class Python(NamedTuple):
-    """The facts of a Python without those of its system."""
+    """Facts of a Python without those of its system."""
 
     implementation: str
     version: str
@@ -54,22 +54,23 @@ class Python(NamedTuple):
 
     @property
     def short_name(self) -> str:
-        """As it stands after the colon of a name: 3.11, 3.13t, pp3.10."""
+        """Form after the colon of a target's name: 3.11, 3.13t, pp3.10."""
         return f"{'pp' * (self.implementation == 'pypy')}{self.version}{'t' * self.free_threaded}"
 
 
 def parse_version_numbers(version: str) -> tuple[int, ...]:
+    """Split a version of dots and digits into numbers."""
     return tuple(int(part) for part in version.split("."))
 
 
 def list_linux_tags(machine: str, libc: str | None, major: int, newest: int) -> Iterator[str]:
-    """pip's order: the machine's own tag, then each level of its C library down to the oldest that has a tag."""
+    """Yield the platform tags of Linux in pip's order: linux_ARCH, then each version of the C library in descent."""
     yield f"linux_{machine}"
     if libc == "musl":
         # PEP 656: a wheel for musllinux_X_Y runs on musl X.Z with Z >= Y.
         yield from (f"musllinux_{major}_{minor}_{machine}" for minor in range(newest, -1, -1))
-    elif machine != "armv6l":  # manylinux knows Arm from the hard-float ABI of armv7l on
-        # PEP 600: the old names are those of 2_5, 2_12 (PEP 513, 571: x86 alone) and 2_17.
+    elif machine != "armv6l":  # manylinux supports 32-bit Arm only with the hard-float ABI of armv7l
+        # PEP 600: the old names stand for 2_5, 2_12 (PEP 513, 571: x86 only) and 2_17.
         old_names = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
         for minor in range(newest, 4 if machine in ("x86_64", "i686") else 16, -1):
             yield f"manylinux_{major}_{minor}_{machine}"
@@ -78,13 +79,13 @@ def list_linux_tags(machine: str, libc: str | None, major: int, newest: int) -> 
 
 
 def normalize_machine(system: str, written: str) -> str | None:
-    """The machine as wheel tags of that system name it; None for what no tag has."""
+    """Return a machine in the spelling of the system's wheel tags; None if no tag has it."""
     machine = MACHINE_ALIASES.get(written, written)
     machine = _SYSTEM_MACHINE_NAMES.get((system, machine), machine)
     return machine if machine in MACHINES[system] else None
 
 
-# Other ways to write a platform, and its tag: old manylinux names, triples, short names.
+# Other spellings of platform tags: old manylinux names, triples, short names.
 _PLATFORM_SPELLINGS = [
     (re.compile(pattern), tag)
     for pattern, tag in (
@@ -110,9 +111,9 @@ _PLATFORM_PATTERN = re.compile(r"(manylinux|musllinux|macosx)_(\d+)_(\d+)_(\w+)|
 
 @cache
 def parse_platform(written: str) -> Platform | None:
-    """A platform tag, a triple or a short name as facts; None where it is none.
+    """Parse a platform tag, a triple or a short name; None if it is none of them.
 
-    `linux_ARCH` stands for the floor of that machine; `macos` and its triples mean macOS 13, as they do for uv.
+    `linux_ARCH` gets the default glibc version of that machine; `macos` and its triples mean macOS 13, as in uv.
     """
     tag = re.sub(r"[-. ]", "_", written.strip().lower())
     for pattern, form in _PLATFORM_SPELLINGS:
