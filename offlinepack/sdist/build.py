@@ -1,6 +1,6 @@
 """Build a wheel for a target from an sdist or a project folder (PEP 517).
 
-The interpreter is one of the build host or of a root file system of the target. The build requirements are locked and
+The interpreter belongs to the build host or to a root file system of the target. The build requirements are locked and
 fetched first, so a build reads no index. The store caches each wheel.
 """
 
@@ -33,22 +33,22 @@ from offlinepack.store import StoredFile
 from offlinepack.targets.model import Target
 
 _BUILD_VERSION = 1
-"""grows when wheels come out otherwise than before, so that those in the store are built again"""
+"""number to increase when builds give other wheels than before, so that cached wheels are built again"""
 
 _ACTIVE_BUILDS: ContextVar[tuple[str, ...]] = ContextVar("sources that are being built", default=())
 
 
 @dataclass(frozen=True)
 class BuiltWheel:
-    """A wheel that was built, or found built."""
+    """Wheel from a build or from the cache of earlier builds."""
 
     wheel: StoredFile
     built_from: Mapping[str, str]
-    """for the manifest's built_from: name and sha256 of the source, python, platform, requires"""
+    """field `built_from` of the manifest: name and sha256 of the source, python, platform, requires"""
     log: Path
-    """what the build said; the file may be gone where the wheel was found built"""
+    """path of the build log; the file may be missing if the wheel was cached"""
     grafted_libraries: tuple[str, ...] = ()
-    """libraries of the machine that built it which the wheel brings along"""
+    """shared libraries of the build system that were copied into the wheel"""
     findings: tuple[Finding, ...] = ()
 
 
@@ -61,10 +61,11 @@ def build_wheel(
     subdirectory: str = "",
     origin: Mapping[str, str] | None = None,
 ) -> BuiltWheel:
-    """The wheel of an sdist (a file of the store), or of a project's folder, for this target.
+    """Build the wheel of an sdist in the store or of a project folder for this target, or return the cached one.
 
-    `name` is what findings call it; `origin` is added to the result's. SelectionError: nothing here can build it for
-    the target. BuildError: the build failed, or its result does not fit. Nothing stays but the wheel and the log.
+    `name` is the subject of findings; `origin` is added to `built_from`. Only the wheel and the log are kept.
+    Raises SelectionError if no interpreter can build for the target, BuildError if the build fails or its wheel does
+    not fit.
     """
     name = name or source.name
     key = source.sha256 if isinstance(source, StoredFile) else (origin or {}).get("commit") or str(source.resolve())
@@ -133,7 +134,7 @@ def _build_or_reuse(
 
 
 def _join_shortened(names: Sequence[str]) -> str:
-    """For the manifest, whose texts are at most 500 characters long."""
+    """Join names into a text of the manifest, which has at most 500 characters."""
     joined = ", ".join(names) or "-"
     return joined if len(joined) <= 500 else joined[:497] + "..."
 
@@ -148,7 +149,7 @@ def _open_log(log: Path) -> Iterator[IO[bytes]]:
 def _check_wheel(
     name: str, wheel: Path, target: Target, built_by: Interpreter, fits: bool, workshop: BuildConfig
 ) -> None:
-    """The wheel fits the target: its tags, and what its binaries want of the C library."""
+    """Check that the tags and the C library symbols of a built wheel fit the target; raise BuildError otherwise."""
     try:
         platforms = {tag.platform for tag in parse_wheel_filename(wheel.name)[3]}
     except InvalidWheelFilename:
@@ -193,7 +194,7 @@ def _is_same_system(target: Target, other: Target) -> bool:
 
 
 def _find_too_new_symbols(wheel: Path, target: Target) -> list[tuple[str, str]]:
-    """(file, symbol@GLIBC_2.34) for each level of the C library above the target's that the wheel's binaries want."""
+    """Return (file, symbol@GLIBC_2.34) for each symbol that needs a newer glibc than that of the target."""
     if target.facts.libc != "glibc":
         return []
     has = tuple(int(part) for part in (target.facts.libc_version or "0").split("."))
@@ -237,13 +238,13 @@ def _report_no_interpreter(name: str, target: Target, workshop: BuildConfig) -> 
 def _report_failure(name: str, target: Target, by: Interpreter, log: Path, failure: Exception, fits: bool) -> Finding:
     output = log.read_text("utf-8", "replace")
     inner = failure.exception if isinstance(failure, BuildBackendException) else failure
-    if not isinstance(inner, subprocess.CalledProcessError):  # the frontend's own words are not in the log
+    if not isinstance(inner, subprocess.CalledProcessError):  # messages of the build frontend are not in the log
         output += f"\n{inner or failure}\n"
         with log.open("a", encoding="utf-8") as written:
             written.write(f"\n{inner or failure}\n")
     reason = explain_failure(output, ".".join(target.facts.python.split(".")[:2]), by.root or Path("/"))
     project = parse_sdist_filename(name)[0] if name.endswith((".tar.gz", ".zip")) else name.partition(" ")[0]
-    if not fits:  # what the build lacked would not help, were it here
+    if not fits:  # installing what the build lacks would not help
         return error(
             "build-failed-elsewhere",
             name,
@@ -284,7 +285,7 @@ def _hash_options(workshop: BuildConfig, subdirectory: str) -> str:
 
 
 def _get_cache_kinds(target: Target, workshop: BuildConfig, subdirectory: str) -> tuple[str, str]:
-    """Under which names a build is remembered: for any target, where the wheel is pure, and for this one."""
+    """Return the cache kinds of a build: that of pure wheels for all targets, and that of this target."""
     options = _hash_options(workshop, subdirectory)
     return f"built-any-{options}", f"built-{target.tag}-{options}"
 

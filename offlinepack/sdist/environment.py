@@ -25,28 +25,29 @@ from offlinepack.targets.model import Target
 
 @dataclass(frozen=True)
 class BuildConfig:
-    """Where and how sources are built; the same for all of them."""
+    """Settings that all builds of a run share."""
 
     store: Store
     provide: RequirementProvider
-    """what builds require: locked, fetched, and built where need be"""
+    """provider of build requirements, which locks, fetches and builds them"""
     log_dir: Path
     """folder of the logs, one for each project and target"""
     pythons: tuple[str, ...] = ()
-    """interpreters that are tried first (--build-python); in the root, where there is one"""
+    """interpreters to try first (--build-python), inside `root` if that is set"""
     root: Path | None = None
-    """a root file system of the target to build in, without a network"""
+    """root file system of the target, in which builds run without a network"""
     config_settings: Mapping[str, str | list[str]] = field(default_factory=dict)
+    """settings for the build backend (PEP 517)"""
     build_constraints: tuple[str, ...] = ()
-    """what `provide` was told; another text means another wheel"""
+    """constraints that `provide` applies; part of the cache key of wheels"""
 
 
 RequirementProvider = Callable[[Sequence[str], Target], Sequence[StoredFile]]
-"""requirements (PEP 508) and the build interpreter as a target -> wheels of them and of all that they need"""
+"""function of requirements (PEP 508) and the build interpreter's target that returns their wheels with dependencies"""
 
 
 class BuildEnvironment:
-    """One build: an environment of its own, the hooks of the project's backend, everything said in the log."""
+    """Isolated environment of one build, which runs the hooks of the build backend and logs their output."""
 
     def __init__(
         self,
@@ -62,16 +63,16 @@ class BuildEnvironment:
         search_path = DEFAULT_PATH if interpreter.root else os.environ.get("PATH", os.defpath)
         self.variables = {**environment, "PATH": os.pathsep.join([programs, search_path])}
         self.installed_distributions: list[str] = []
-        """names and versions of what the build required"""
+        """names and versions of the installed build requirements"""
 
     def build_wheel(self, folder: Path, settings: Mapping[str, str | list[str]]) -> Path:
-        """Make the environment, ask the backend what else it requires, build."""
+        """Create the environment, install all build requirements and build the wheel."""
         self._prepare(folder, settings)
         with _suppress_warnings():
             return Path(self._open_project(folder).build("wheel", self.work_dir / "made", settings))
 
     def list_requirements(self, folder: Path, settings: Mapping[str, str | list[str]]) -> list[str]:
-        """All that its build requires; as said with no program in reach, where its backend can do without."""
+        """Return all build requirements, reported by the backend without programs on PATH if it can run so."""
         search_path, programs = self.variables["PATH"], self.variables["PATH"].split(os.pathsep)[0]
         self.variables["PATH"] = programs
         try:
@@ -83,14 +84,14 @@ class BuildEnvironment:
         return required
 
     def prepare_metadata(self, folder: Path, settings: Mapping[str, str | list[str]]) -> str:
-        """METADATA of the wheel, from an environment that is prepared."""
+        """Return METADATA of the wheel; the environment must be prepared."""
         with _suppress_warnings():
             metadata = self._open_project(folder).prepare("wheel", self.work_dir / "made", settings)
             place = metadata or self._open_project(folder).metadata_path(self.work_dir / "made")
         return (Path(place) / "METADATA").read_text("utf-8")
 
     def build_sdist(self, folder: Path) -> Path:
-        """The project's folder as an sdist, from an environment that is prepared."""
+        """Build an sdist of the project folder; the environment must be prepared."""
         with _suppress_warnings():
             project = self._open_project(folder)
             if more := sorted(project.get_requires_for_build("sdist")):
@@ -105,7 +106,7 @@ class BuildEnvironment:
         return ProjectBuilder(folder, python_executable=self._python, runner=self._run_hook)
 
     def _prepare(self, folder: Path, settings: Mapping[str, str | list[str]]) -> list[str]:
-        """Make the environment with all that the build requires; these requirements."""
+        """Create the environment, install all build requirements and return them."""
         if not self.venv_dir.exists():
             self._run([self.interpreter.path, "-I", "-m", "venv", "--without-pip", str(self.venv_dir)])
         with _suppress_warnings():
@@ -118,7 +119,7 @@ class BuildEnvironment:
         return [*required, *more]
 
     def _install(self, requirements: Sequence[str]) -> None:
-        """By the newest pip that the interpreter admits, from its own wheel; from files alone."""
+        """Install requirements from files, with the newest pip that supports the interpreter, run from its wheel."""
         files = self.provide(["pip", *requirements], self.interpreter.target)
         place = self.work_dir / "wheels"
         place.mkdir(exist_ok=True)
@@ -131,7 +132,7 @@ class BuildEnvironment:
         self.installed_distributions = sorted("-".join(path.name.split("-")[:2]) for path in missing)
         if not missing:
             return
-        # sysconfig._PIP_USE_SYSCONFIG: Debian's 3.7 to 3.9 come without distutils, which pip would ask for the folders.
+        # sysconfig._PIP_USE_SYSCONFIG: Debian's 3.7 to 3.9 lack distutils, from which pip would read the folders.
         start = (
             "import runpy, sys, sysconfig; sysconfig._PIP_USE_SYSCONFIG = True; sys.path.insert(0, sys.argv.pop(1)); "
         )
@@ -150,7 +151,7 @@ class BuildEnvironment:
     def _run_hook(
         self, cmd: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None
     ) -> None:
-        """What pyproject_hooks calls: [python, its script, name of the hook, folder for in- and output]."""
+        """Run a hook for pyproject_hooks; `cmd`: [python, script, name of the hook, folder for input and output]."""
         self.log.write(f"offlinepack: {cmd[2]}\n".encode())
         self.log.flush()
         hook_folder = self.work_dir / "tmp" / "hook"
@@ -167,7 +168,7 @@ class BuildEnvironment:
 
 @contextlib.contextmanager
 def _suppress_warnings() -> Iterator[None]:
-    """Without the backend's warnings: they are in the log already."""
+    """Suppress the warnings of the build frontend: they are in the log already."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

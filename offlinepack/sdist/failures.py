@@ -33,7 +33,7 @@ _PACKAGE_KINDS = {"apt": "apt", "dnf": "rpm", "yum": "rpm", "zypper": "rpm", "ap
 
 
 def explain_failure(log: str, python: str, system: Path = Path("/")) -> Text | None:
-    """What the build lacked, and the command of this system (its root folder) that brings it; None: unknown."""
+    """Explain what a build lacked, with the command that installs it on the system with this root; None if unknown."""
     for program in _load_table()["program"]:
         if re.search(program["pattern"], log):
             return _describe_missing(text("{name} is missing", name=program["name"]), program, python, system)
@@ -57,7 +57,7 @@ def explain_failure(log: str, python: str, system: Path = Path("/")) -> Text | N
 
 
 def get_last_lines(log: str, count: int = 20) -> str:
-    """The end of a log, as much as a person reads; lines cut at 300 characters."""
+    """Return the last non-empty lines of a log, each cut at 300 characters."""
     lines = [line.rstrip()[:300] for line in log.replace("\r", "\n").splitlines() if line.strip()]
     return "\n".join(lines[-count:])
 

@@ -1,7 +1,7 @@
 """Query a build backend for the metadata of a wheel and for the build requirements of an sdist.
 
-A backend may answer differently on another machine. Therefore it runs without any program on PATH except its own:
-it then lists the programs that it would find on this host among its requirements.
+A backend may answer differently on another machine. Therefore it runs with only the programs of its environment on
+PATH: it then lists programs that it would find on the build host among its requirements.
 """
 
 from __future__ import annotations
@@ -32,24 +32,27 @@ if TYPE_CHECKING:
 
 
 _QUERY_VERSION = 1
-"""grows when something else is asked"""
+"""number to increase when the query changes, so that cached answers are not used"""
 
 
 @dataclass(frozen=True)
 class SdistMetadata:
-    """A source as a file, and what its backend says."""
+    """Sdist with the metadata and the build requirements that its backend reports."""
 
     file: StoredFile
     metadata: str
-    """METADATA of the wheel that it becomes"""
+    """METADATA of the wheel that is built from the sdist"""
     build_requirements: tuple[str, ...]
-    """requirements (PEP 508) of its build"""
+    """build requirements (PEP 508)"""
 
 
 def query_metadata(
     source: StoredFile | Path, target: Target, workshop: BuildConfig, name: str, subdirectory: str = ""
 ) -> SdistMetadata:
-    """Ask the backend of an sdist, or of a project's folder, which becomes an sdist; BuildError where it cannot say."""
+    """Query the backend of an sdist or of a project folder, from which an sdist is built.
+
+    Raises BuildError if the backend fails.
+    """
     interpreter = next(find_build_interpreters(target, workshop.pythons, workshop.root))
     facts = [
         _QUERY_VERSION,
@@ -72,7 +75,7 @@ def query_metadata(
 
 
 def prepare_wheel_metadata(folder: Path, target: Target, workshop: BuildConfig) -> str:
-    """METADATA of the wheel that a project's folder becomes (PEP 517); BuildError where its backend cannot say."""
+    """Return METADATA of the wheel of a project folder (PEP 517); raise BuildError if the backend fails."""
     interpreter = next(find_build_interpreters(target, workshop.pythons, workshop.root))
     with _open_environment(folder, interpreter, target, workshop, folder.resolve().name, _report_unknown_version) as (
         place,
@@ -91,7 +94,7 @@ def _open_environment(
     name: str,
     unknown: Callable[[str, Target, Path, str], Finding],
 ) -> Iterator[tuple[Path, BuildEnvironment]]:
-    """The source unpacked, and a bench to ask its backend at; where that fails, BuildError with what `unknown` says."""
+    """Unpack a source and open a build environment; translate failures to BuildError with the finding of `unknown`."""
     log = workshop.log_dir / f"{canonicalize_name(name)}-asked-for-{target.tag}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     key = source.sha256 if isinstance(source, StoredFile) else str(source.resolve())
@@ -106,7 +109,7 @@ def _open_environment(
 
 
 def _read_static_metadata(folder: Path) -> str | None:
-    """The sdist's own PKG-INFO, where it says of needs what every wheel of it will say."""
+    """Return PKG-INFO of an unpacked sdist if every wheel built from it has the same dependencies."""
     try:
         metadata, project = (folder / "PKG-INFO").read_bytes(), folder / "pyproject.toml"
         return (

