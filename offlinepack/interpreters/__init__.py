@@ -1,1 +1,1 @@
-"""Find Python interpreters for the builds of a target."""
+"""Find Python interpreters that build wheels for a target."""

@@ -29,13 +29,14 @@ _BUILD_VARIABLES = re.compile(r"(\w*FLAGS|CC|CXX|FC|AR|LD|MAKE|UWSGI_PROFILE\w*|
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A Python to build with, and where it lies."""
+    """Python interpreter that runs builds."""
 
     path: str
-    """in the root, where it is one of a root"""
+    """path of the executable, inside `root` if that is set"""
     target: Target
-    """the kind of machine that its wheels are for"""
+    """target that its platform wheels fit"""
     root: Path | None = None
+    """root file system that has the interpreter; None for the build host"""
 
     def run(
         self,
@@ -45,7 +46,7 @@ class Interpreter:
         output: IO[bytes] | int = subprocess.PIPE,
         environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run this command where the interpreter lies, in `folder`, which it may write."""
+        """Run a command on the build host or in the root file system of the interpreter; `folder` is writable."""
         extra = dict(environment or {})
         if self.root is None:
             environment = {**clean_environment(), **extra}
@@ -67,22 +68,22 @@ class Interpreter:
 
 
 def find_build_interpreters(target: Target, named: Sequence[str], root: Path | None) -> Iterator[Interpreter]:
-    """Interpreters in order of preference: those that make wheels for this target, then others for pure ones.
+    """Yield interpreters in order of preference: those that build wheels for this target, then others for pure wheels.
 
-    `named` (--build-python) come first; with a root its own interpreters, and no others.
+    `named` (--build-python) come first; with a root file system only its interpreters are used.
     """
     interpreters = _find_in_root(root, tuple(named)) if root else _find_on_host(target, named)
     rejected = []
-    for interpreter in interpreters:
-        if can_build_for(interpreter.target.facts, target.facts):
-            yield interpreter
+    for candidate in interpreters:
+        if can_build_for(candidate.target.facts, target.facts):
+            yield candidate
         else:
-            rejected.append(interpreter)
+            rejected.append(candidate)
     yield from rejected
 
 
 def has_matching_interpreter(target: Target, named: Sequence[str], root: Path | None) -> bool:
-    """Whether an interpreter is here (or in the root) that makes platform wheels for this target."""
+    """Tell whether the build host (or the root file system) can build platform wheels for this target."""
     host_facts = get_running_target().facts
     if (
         not named
@@ -97,7 +98,7 @@ def has_matching_interpreter(target: Target, named: Sequence[str], root: Path | 
 
 
 def can_build_for(facts: Facts, target_facts: Facts) -> bool:
-    """Whether an interpreter with these facts makes platform wheels for a target with those."""
+    """Tell whether an interpreter with `facts` builds platform wheels that fit a target with `target_facts`."""
     same = ("implementation", "free_threaded", *_SYSTEM_FACTS)
     return _get_minor_version(facts.python) == _get_minor_version(target_facts.python) and all(
         getattr(facts, fact) == getattr(target_facts, fact) for fact in same
@@ -126,9 +127,9 @@ def _find_on_host(target: Target, named: Sequence[str]) -> Iterator[Interpreter]
 
 
 def _list_candidates(spec: str, version: str) -> Iterator[str]:
-    for interpreter in iter_interpreters(spec):
-        if interpreter.system_executable or interpreter.executable:
-            yield str(interpreter.system_executable or interpreter.executable)
+    for candidate in iter_interpreters(spec):
+        if candidate.system_executable or candidate.executable:
+            yield str(candidate.system_executable or candidate.executable)
     versions = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
     if versions.is_dir():
         yield from sorted((str(path / "bin" / "python") for path in versions.glob(f"{version}.*")), reverse=True)
@@ -142,7 +143,7 @@ def _probe_cached(path: str) -> Target:
 
 @cache
 def _find_in_root(root: Path, named: tuple[str, ...]) -> tuple[Interpreter, ...]:
-    """Those in the usual places of a root file system, asked one by one."""
+    """Probe the interpreters in the usual folders of a root file system; raise BuildError if there are none."""
     folders = ("usr/local/bin", "usr/bin", "opt/python/bin")
     places = [
         f"/{folder}/{path.name}"
