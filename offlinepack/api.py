@@ -65,7 +65,7 @@ class RequestOptions(TypedDict, total=False):
     exclude: Sequence[str]
     pre: bool
     no_deps: bool
-    require_hashes: bool
+    require_hashes: bool | None
     only_binary: Sequence[str]
     no_binary: Sequence[str]
     uploaded_prior_to: str | None
@@ -182,7 +182,7 @@ def _make_request(requirements: Iterable[str], name: BundleName, options: Reques
         policy=ResolutionPolicy(
             no_deps=options.get("no_deps", False),
             pre=options.get("pre", False),
-            require_hashes=options.get("require_hashes", False),
+            require_hashes=options.get("require_hashes"),
             format_control=FormatControl(
                 (
                     *(("only-binary", name) for name in options.get("only_binary", ())),

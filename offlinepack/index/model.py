@@ -143,7 +143,7 @@ class IndexFile:
     @functools.cached_property
     def version(self) -> Version | None:
         """The version in its file name; None where that is not one."""
-        return _parse_version(self.filename)
+        return parse_version(self.filename)
 
     def supports_python(self, python: str) -> bool:
         """Whether its Requires-Python admits X.Y.Z; one that no tool can read does."""
@@ -386,7 +386,7 @@ def parse_project_name(filename: str) -> str:
     return ""
 
 
-def _parse_version(filename: str) -> Version | None:
+def parse_version(filename: str) -> Version | None:
     """The version in the name of a wheel or sdist; None where that is not one."""
     stem = next((filename.removesuffix(suffix) for suffix in _ARCHIVE_SUFFIXES if filename.endswith(suffix)), "")
     try:
@@ -464,6 +464,18 @@ def resolve_find_links(given_links: Iterable[str], configured: Iterable[str], no
             )
         else:
             links.append(link if path is None or "://" in link else str(path.absolute()))
+    notes += [
+        warning(
+            "unreadable-name",
+            path,
+            "{subject} has no valid version in its name; it is ignored.",
+            "Rename it to a valid version (PEP 440).",
+        )
+        for link in remove_duplicates(links)
+        if (folder := get_local_path(link)) is not None and folder.is_dir()
+        for path in sorted(folder.iterdir())
+        if parse_project_name(path.name) and not parse_version(path.name)
+    ]
     return remove_duplicates(links)
 
 

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 from packaging.utils import canonicalize_name
 
 from offlinepack.errors import FetchError, Finding, error, text
-from offlinepack.index.model import Index, Indexes, IndexFile, Project, parse_project_name
+from offlinepack.index.model import Index, Indexes, IndexFile, Project, parse_project_name, parse_version
 from offlinepack.net.client import Client
 from offlinepack.net.model import Page
 from offlinepack.net.urls import get_local_path, redact_url
@@ -102,6 +102,21 @@ def list_linked_files(indexes: Indexes, client: Client) -> tuple[IndexFile, ...]
         )
     linked_files: tuple[IndexFile, ...] = indexes.cache["linked"]
     return linked_files
+
+
+def find_unreadable_files(indexes: Indexes) -> dict[str, str]:
+    """Find the projects whose only files in local find-links folders have names without a valid version.
+
+    Returns project -> path of such a file. Resolvers skip these files, and would take the project from an index.
+    """
+    if "unreadable" not in indexes.cache:
+        folders = [path for link in indexes.find_links if (path := get_local_path(link)) is not None and path.is_dir()]
+        paths = [path for folder in folders for path in sorted(folder.iterdir()) if path.is_file()]
+        named = [(owner, path) for path in paths if (owner := parse_project_name(path.name))]
+        readable = {owner for owner, path in named if parse_version(path.name)}
+        indexes.cache["unreadable"] = {owner: str(path) for owner, path in named if owner not in readable}
+    unreadable: dict[str, str] = indexes.cache["unreadable"]
+    return unreadable
 
 
 def _read_link(link: str, indexes: Indexes, client: Client) -> Iterator[IndexFile]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -56,6 +56,8 @@ class RequirementLine:
     """None where the name is not known before the thing is built"""
     hashes: tuple[str, ...] = ()
     """algorithm:hex digits; any of them will do"""
+    has_hash_option: bool = False
+    """given with --hash, not only in an address"""
     is_editable: bool = False
     """asked for with -e; it goes into the bundle as a wheel like any other"""
     config_settings: tuple[tuple[str, str], ...] = ()
@@ -128,6 +130,12 @@ class Requirements:
     """the project that the bundle is named after"""
     is_locked: bool = False
     """the given lock is used as it is, or not at all"""
+    excluded_projects: frozenset[str] = frozenset()
+    """projects that are never installed: virtual projects and exclude-dependencies of uv"""
+    overrides: tuple[RequirementLine, ...] = ()
+    """requirements that replace all others on their projects: override-dependencies of uv"""
+    requires_python: str = ""
+    """Requires-Python of the project"""
     policy: ResolutionPolicy = ResolutionPolicy()
     index_options: IndexOptions = IndexOptions()
     notes: tuple[Finding, ...] = ()
@@ -148,6 +156,9 @@ class Requirements:
             # two applications: the name of neither
             identity=named[0] if len({identity.name for identity in named}) == 1 else ProjectIdentity(),
             is_locked=self.is_locked or other.is_locked,
+            excluded_projects=self.excluded_projects | other.excluded_projects,
+            overrides=merge_unique(self.overrides, other.overrides),
+            requires_python=",".join(filter(None, (self.requires_python, other.requires_python))),
             policy=self.policy + other.policy,
             index_options=self.index_options + other.index_options,
             notes=merge_unique(self.notes, other.notes),
@@ -163,6 +174,18 @@ class Requirements:
             and self.identity in (ProjectIdentity(), ProjectIdentity(self.requirements[0].name))
             and not self.requirements[0].origin.startswith("pyproject.toml")
         )
+
+    def override(self, requires: Iterable[Requirement]) -> Iterator[Requirement]:
+        """Yield the dependencies of a distribution with the overrides in place of what they replace."""
+        overridden: set[str | None] = {line.name for line in self.overrides}
+        replaced = set[str]()
+        for requirement in requires:
+            name = canonicalize_name(requirement.name)
+            if name not in overridden:
+                yield requirement
+            elif name not in replaced:
+                replaced.add(name)
+                yield from (line.requirement for line in self.overrides if line.name == name and line.requirement)
 
     def with_requirements(self, *more: RequirementLine) -> Requirements:
         """The same, with more asked for."""

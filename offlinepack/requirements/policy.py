@@ -80,7 +80,8 @@ class ResolutionPolicy:
 
     no_deps: bool = False
     pre: bool = False
-    require_hashes: bool = False
+    require_hashes: bool | None = None
+    """None: if a requirement has the option --hash, all of them must be complete, as with pip"""
     format_control: FormatControl = FormatControl()
     uploaded_prior_to: str | None = None
     """Only files uploaded before this time (RFC 3339); a bare date is the start of that day in UTC."""
@@ -95,7 +96,7 @@ class ResolutionPolicy:
         return ResolutionPolicy(
             self.no_deps or other.no_deps,
             self.pre or other.pre,
-            self.require_hashes or other.require_hashes,
+            self.require_hashes if other.require_hashes is None else other.require_hashes,
             self.format_control + other.format_control,
             self.uploaded_prior_to if other.uploaded_prior_to is None else other.uploaded_prior_to,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,11 +12,13 @@ from urllib.request import url2pathname
 
 from packaging.dependency_groups import DependencyGroupResolver
 from packaging.errors import ExceptionGroup
+from packaging.markers import Marker
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from offlinepack.errors import Finding, SourceError, error, note
+from offlinepack.errors import Finding, SourceError, UsageError, error, note
 from offlinepack.requirements.model import (
     NO_PROJECT_WHEELS,
     ProjectIdentity,
@@ -24,6 +27,7 @@ from offlinepack.requirements.model import (
     Requirements,
 )
 from offlinepack.requirements.requirements_txt import parse_line
+from offlinepack.requirements.uv_sources import UvSources, find_local_projects, find_settings_folder, read_toml
 
 
 def read_pyproject(
@@ -39,6 +43,7 @@ def read_pyproject(
     name and version, that release is asked for. A project without [build-system] is no package: its dependencies alone
     are asked for.
     """
+    check_conflicts(folder, extras, groups)
     table = _read_table(folder)
     wrong = _report_unknown_extras(folder, table.get("project", {}), extras)
     lines: tuple[RequirementLine, ...] = ()
@@ -47,7 +52,8 @@ def read_pyproject(
     try:
         if is_packaged(folder):
             identity, ready = find_release(folder, project_wheels)
-            lines = (_make_project_line(folder, identity, extras, bool(ready)), *_read_groups(table, groups))
+            groups_lines = apply_sources(folder, _read_groups(table, groups))
+            lines = (_make_project_line(folder, identity, extras, bool(ready)), *groups_lines)
         else:
             lines = read_dependencies(folder, extras, groups)
             notes = (
@@ -62,11 +68,87 @@ def read_pyproject(
         wrong += bad.findings
     if wrong:
         raise SourceError(*wrong)
-    return Requirements(requirements=lines, identity=identity, notes=notes)
+    constraints, excluded, overrides = read_uv_settings(folder)
+    return Requirements(
+        requirements=lines,
+        constraints=(*constraints, *_constrain_local_projects(folder, lines)),
+        identity=identity,
+        excluded_projects=excluded | {local.name for local in find_local_projects(folder) if local.is_virtual},
+        overrides=overrides,
+        requires_python=read_requires_python(folder),
+        notes=notes,
+    )
+
+
+def read_requires_python(folder: Path) -> str:
+    """Return Requires-Python of a project; '' if it has none, SourceError if it is invalid."""
+    written = _read_table(folder).get("project", {}).get("requires-python", "")
+    try:
+        return str(SpecifierSet(written))
+    except (InvalidSpecifier, TypeError, AttributeError) as bad:
+        raise SourceError(
+            error(
+                "bad-requires-python",
+                folder.name,
+                "The project {subject} has an invalid requires-python: {written}.",
+                'Write a version specifier: ">=3.11".',
+                written=written,
+            )
+        ) from bad
+
+
+def check_conflicts(folder: Path, extras: Sequence[str], groups: Sequence[str]) -> None:
+    """Raise UsageError for extras and groups that [tool.uv] conflicts declares as exclusive."""
+    selected = {("extra", canonicalize_name(name)) for name in extras} | {("group", name) for name in groups}
+    table = read_toml(find_settings_folder(folder) / "pyproject.toml").get("tool", {}).get("uv", {})
+    for conflict in table.get("conflicts", ()):
+        members = [
+            (kind, canonicalize_name(str(item[kind]))) for item in conflict for kind in item if kind != "package"
+        ]
+        selected_options = [f"--{kind} {name}" for kind, name in members if (kind, name) in selected]
+        if len(selected_options) > 1:
+            raise UsageError(
+                error(
+                    "conflicting-extras",
+                    selected_options[0],
+                    "{options} exclude each other: the project declares the conflict in [tool.uv] conflicts.",
+                    "Name one of them.",
+                    options=selected_options,
+                )
+            )
+
+
+def _constrain_local_projects(folder: Path, lines: Sequence[RequirementLine]) -> Iterator[RequirementLine]:
+    """Yield constraints that keep every local project to its folder, also where only another project needs it."""
+    direct = {line.name for line in lines}
+    for local in find_local_projects(folder):
+        if not local.is_virtual and local.name not in direct:
+            requirement = Requirement(f"{local.name} @ {local.folder.as_uri()}")
+            yield RequirementLine(str(requirement), "pyproject.toml [tool.uv.sources]", requirement)
+
+
+def read_uv_settings(folder: Path) -> tuple[tuple[RequirementLine, ...], frozenset[str], tuple[RequirementLine, ...]]:
+    """Read constraint-dependencies, exclude-dependencies and override-dependencies of [tool.uv]."""
+    table = read_toml(find_settings_folder(folder) / "pyproject.toml").get("tool", {}).get("uv", {})
+    lines: dict[str, tuple[RequirementLine, ...]] = {}
+    findings: list[Finding] = []
+    for key in ("constraint-dependencies", "exclude-dependencies", "override-dependencies"):
+        read: list[RequirementLine] = []
+        for value in table.get(key, ()):
+            try:
+                read.append(parse_line(str(value), f"pyproject.toml [tool.uv] {key}"))
+            except SourceError as bad:
+                findings += bad.findings
+        lines[key] = tuple(read)
+    if findings:
+        raise SourceError(*findings)
+    excluded = frozenset(str(line.name) for line in lines["exclude-dependencies"])
+    return lines["constraint-dependencies"], excluded, lines["override-dependencies"]
 
 
 def check_names(folder: Path, extras: Sequence[str], groups: Sequence[str]) -> None:
     """SourceError with the extras and dependency groups that the project does not have."""
+    check_conflicts(folder, extras, groups)
     table = _read_table(folder)
     wrong = _report_unknown_extras(folder, table.get("project", {}), extras)
     try:
@@ -140,7 +222,36 @@ def read_dependencies(folder: Path, extras: Sequence[str], groups: Sequence[str]
                 requirement_lines.append(requirement_line)
     if findings:
         raise SourceError(*findings)
-    return tuple(dict.fromkeys((*requirement_lines, *_read_groups(table, groups))))
+    return apply_sources(folder, (*requirement_lines, *_read_groups(table, groups)))
+
+
+def apply_sources(folder: Path, lines: Sequence[RequirementLine]) -> tuple[RequirementLine, ...]:
+    """Replace requirements by their sources in [tool.uv.sources]; of a virtual project take the dependencies."""
+    sources = UvSources(folder)
+    followed: list[RequirementLine] = []
+    findings: list[Finding] = []
+    for line in lines:
+        try:
+            for source in sources.apply(line):
+                if isinstance(source, RequirementLine):
+                    followed.append(source)
+                    continue
+                local, requirement = source
+                inner = read_dependencies(local.folder, sorted(requirement.extras), ())
+                followed += [_add_marker(dependency, requirement.marker) for dependency in inner]
+        except SourceError as bad:
+            findings += bad.findings
+    if findings:
+        raise SourceError(*findings)
+    return tuple(dict.fromkeys(followed))
+
+
+def _add_marker(line: RequirementLine, marker: Marker | None) -> RequirementLine:
+    if marker is None or line.requirement is None:
+        return line
+    requirement = Requirement(str(line.requirement))
+    requirement.marker = Marker(f"({requirement.marker}) and ({marker})") if requirement.marker else marker
+    return replace(line, line=str(requirement), requirement=requirement)
 
 
 def _parse_requirement(line: str) -> Requirement | None:

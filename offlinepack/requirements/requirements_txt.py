@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
+from urllib.request import url2pathname
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, canonicalize_name, parse_sdist_filename
@@ -110,7 +111,12 @@ def _read_file(path: str, origin: str, constraint: bool, inside: tuple[str, ...]
                 )
                 continue
             hashes = (*requirement_line.hashes, *_list_hashes(options.hashes))
-            requirement_line = replace(requirement_line, hashes=hashes, config_settings=_list_config_settings(options))
+            requirement_line = replace(
+                requirement_line,
+                hashes=hashes,
+                has_hash_option=bool(options.hashes),
+                config_settings=_list_config_settings(options),
+            )
             (state.constraints if constraint else state.requirements).append(requirement_line)
             if requirement_line.is_editable:
                 state.notes.append(
@@ -156,9 +162,27 @@ def parse_line(text: str, origin: str, *, editable: bool = False, shown: str | N
         line, requirement = _make_line(parts)
     except (PipError, InvalidRequirement, InvalidWheelFilename, ValueError) as bad:
         raise SourceError(_report_bad_line(text, shown, origin, bad)) from bad
+    if requirement and requirement.url and requirement.url.startswith("file:"):
+        path = Path(url2pathname(urlsplit(requirement.url).path))
+        if not _path_exists(path):
+            raise SourceError(_report_missing_path(shown, origin, path))
     of_address = re.search(r"[#&](sha256|sha384|sha512|md5)=([0-9a-fA-F]+)", line)
     hashes = (f"{of_address[1]}:{of_address[2].lower()}",) if of_address else ()
     return RequirementLine(line=line, origin=origin, requirement=requirement, hashes=hashes, is_editable=editable)
+
+
+def _report_missing_path(shown: str, origin: str, path: Path) -> Finding:
+    if re.search(r"/(croot|feedstock_root|build_artifacts|home_conda|tmp/build)/", str(path)):
+        return error(
+            "conda-path",
+            origin,
+            "{subject}: {line} is a path on the machine where conda built this package.",
+            "Freeze the environment with `pip list --format=freeze`, or pack it with --venv.",
+            line=shown,
+        )
+    return error(
+        "no-such-path", origin, "{subject}: there is no file or folder {line}.", "Correct the path.", line=shown
+    )
 
 
 def _make_line(parts: RequirementParts) -> tuple[str, Requirement | None]:
@@ -409,7 +433,7 @@ def _read_policy(options: Any, line: str) -> ResolutionPolicy:
     releases = getattr(options, "release_control", None)
     return ResolutionPolicy(
         pre=bool(options.pre or (releases and ":all:" in releases.all_releases)),
-        require_hashes=bool(options.require_hashes),
+        require_hashes=True if options.require_hashes else None,
         format_control=FormatControl(tuple(_list_format_options(line))),
     )
 

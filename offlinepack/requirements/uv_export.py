@@ -16,7 +16,14 @@ from offlinepack.errors import Finding, ResolutionError, SourceError, error, war
 from offlinepack.ontarget.manifest import hash_file
 from offlinepack.requirements.lockfiles import parse_pylock, resolve_paths
 from offlinepack.requirements.model import ProjectIdentity, ProjectWheels, Requirements
-from offlinepack.requirements.pyproject import check_names, find_release, is_packaged, read_dependencies
+from offlinepack.requirements.pyproject import (
+    check_names,
+    find_release,
+    is_packaged,
+    read_dependencies,
+    read_requires_python,
+)
+from offlinepack.requirements.uv_sources import find_local_projects
 from offlinepack.sandbox import clean_environment
 
 
@@ -80,6 +87,8 @@ def read_uv_lock(
         requirements=dependencies,
         pylocks=(_replace_with_wheels(resolve_paths(fits, folder), identity, wheels),),
         identity=identity,
+        requires_python=read_requires_python(folder),
+        excluded_projects=frozenset(local.name for local in find_local_projects(folder) if local.is_virtual),
         is_locked=locked,
         notes=tuple(notes),
     )

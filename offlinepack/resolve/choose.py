@@ -13,7 +13,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from offlinepack.errors import ResolutionError, SourceError, error, raise_on_errors
+from offlinepack.errors import OfflinepackError, ResolutionError, SelectionError, SourceError, error, raise_on_errors
 from offlinepack.requirements.model import RequirementLine, Requirements, applies_to
 from offlinepack.resolve.context import ResolverContext
 from offlinepack.resolve.given_lock import merge_packages, select_given_packages, subtract_locked
@@ -30,18 +30,32 @@ def resolve(
 
     The pins of a lock that was given are kept; what it lacks is resolved in.
     """
+    if not SpecifierSet(requirements.requires_python).contains(target.python_full_version, prereleases=True):
+        raise SelectionError(
+            error(
+                "project-wrong-python",
+                requirements.identity.name or "pyproject.toml",
+                "The project {subject} requires Python {wanted}; {target} has {python}.",
+                "Choose another target, or change requires-python of the project.",
+                wanted=requirements.requires_python,
+                target=target.name,
+                python=target.python_full_version,
+            )
+        )
     given_packages = select_given_packages(requirements, target)
     if given_packages is not None:
         requirements = subtract_locked(requirements, given_packages, target)
         if not requirements.requirements:
             return normalize_lock(merge_packages(given_packages, ()), target)
-    if requirements.policy.require_hashes:
-        _check_requirement_hashes(requirements, target)
+    hash_error = _get_hash_error(requirements)
+    if hash_error:
+        _check_requirement_hashes(requirements, target, hash_error)
     pylock = _run_resolver(requirements, target, indexes, means, resolver)
+    _check_unreadable_files(pylock, indexes, target)
     if not means.offline:
         pylock = _note_other_indexes(pylock, requirements, target, indexes, means)
-    if requirements.policy.require_hashes:
-        _check_dependency_hashes(pylock, requirements, target)
+    if hash_error:
+        _check_dependency_hashes(pylock, requirements, target, hash_error)
     return normalize_lock(
         merge_packages(given_packages, pylock.packages) if given_packages is not None else pylock, target
     )
@@ -64,6 +78,29 @@ def _run_resolver(
             }:
                 raise
     return resolve_with_pip(requirements, target, indexes, means)
+
+
+def _check_unreadable_files(pylock: Pylock, indexes: Indexes, target: Target) -> None:
+    """Refuse projects from an index if a local folder has them under a name that no resolver can read."""
+    from offlinepack.index.simple_api import find_unreadable_files
+
+    unreadable = find_unreadable_files(indexes)
+    raise_on_errors(
+        SelectionError,
+        [
+            error(
+                "local-file-unreadable",
+                package.name,
+                "{file} of {subject} has no valid version in its name; {target} would get {subject} {version} from an index.",
+                "Rename the file to a valid version (PEP 440), or remove it.",
+                file=unreadable[package.name],
+                target=target.name,
+                version=package.version or "?",
+            )
+            for package in pylock.packages
+            if package.name in unreadable and not package.is_direct
+        ],
+    )
 
 
 def _note_other_indexes(
@@ -124,15 +161,22 @@ def complete_names(requirements: Requirements, indexes: Indexes, means: Resolver
     return resolve_names(requirements, indexes, means)
 
 
-def _check_requirement_hashes(requirements: Requirements, target: Target) -> None:
-    """--require-hashes, as pip has it: every requirement is pinned, or an address, and has a hash."""
+def _get_hash_error(requirements: Requirements) -> type[OfflinepackError] | None:
+    """Return the error of incomplete hashes; None if they may be incomplete."""
+    if requirements.policy.require_hashes is not None:
+        return SourceError if requirements.policy.require_hashes else None
+    return ResolutionError if any(line.has_hash_option for line in requirements.requirements) else None
+
+
+def _check_requirement_hashes(requirements: Requirements, target: Target, kind: type[OfflinepackError]) -> None:
+    """Check as pip does that every requirement is pinned, or an address, and has a hash."""
     lines = [line for line in requirements.requirements if not line.requirement or applies_to(line, target)]
     findings = [
         error(
             "no-hash",
             line.origin,
-            "{subject}: {line} has no hash, and --require-hashes wants one for every requirement.",
-            "Write name==version --hash=sha256:…; pip-compile --generate-hashes does it for all.",
+            "{subject}: {line} has no hash; every requirement needs one as soon as one has it.",
+            "Write name==version --hash=sha256:… (pip-compile --generate-hashes), or use --no-require-hashes.",
             line=line.redacted_line,
         )
         for line in lines
@@ -141,14 +185,14 @@ def _check_requirement_hashes(requirements: Requirements, target: Target) -> Non
         error(
             "not-pinned",
             line.origin,
-            "{subject}: {line} is not pinned with ==, and --require-hashes wants that of every requirement.",
+            "{subject}: {line} is not pinned with ==; every requirement needs that as soon as one has a hash.",
             "Write the version that the hash belongs to.",
             line=line.redacted_line,
         )
         for line in lines
         if line.hashes and not line.url and not _is_pinned(line)
     ]
-    raise_on_errors(SourceError, findings)
+    raise_on_errors(kind, findings)
 
 
 def _is_pinned(line: RequirementLine) -> bool:
@@ -156,17 +200,19 @@ def _is_pinned(line: RequirementLine) -> bool:
     return len(specifiers) == 1 and specifiers[0].operator in ("==", "===") and "*" not in specifiers[0].version
 
 
-def _check_dependency_hashes(pylock: Pylock, requirements: Requirements, target: Target) -> None:
-    """--require-hashes: what the requirements need is among them, with its own hash."""
+def _check_dependency_hashes(
+    pylock: Pylock, requirements: Requirements, target: Target, kind: type[OfflinepackError]
+) -> None:
+    """Check that all dependencies are among the requirements, with their hashes."""
     requested_names = {line.name for line in requirements.requirements}
     raise_on_errors(
-        SourceError,
+        kind,
         [
             error(
                 "dependency-without-hash",
                 package.name,
                 "{subject} {version} is needed on {target}, and no line gives its hash.",
-                "Add {subject}=={version} with its hash; --require-hashes takes nothing on trust.",
+                "Add {subject}=={version} with its hash; --no-require-hashes accepts it without one.",
                 version=package.version,
                 target=target.name,
             )

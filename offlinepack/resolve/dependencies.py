@@ -82,10 +82,12 @@ def check_closure(chosen: Iterable[WheelMetadata], requirements: Requirements, t
         extras = extras | reached.get(name, set())
         reached[name] = set(extras)
         edges.setdefault(name, set())
-        for needed in chosen_by_name[name].requires:
+        for needed in requirements.override(chosen_by_name[name].requires):
             if needed.marker and not target.evaluate(needed.marker, extras=sorted(extras)):
                 continue
             needed_name = canonicalize_name(needed.name)
+            if needed_name in requirements.excluded_projects:
+                continue
             dependency = chosen_by_name.get(needed_name)
             if dependency is None:
                 missing[needed_name, str(needed)] = MissingDependency(needed, name)
@@ -193,6 +195,8 @@ def _find_unmet(
     unmet: list[tuple[Requirement, Version | None]] = []
     for line in requirements.requirements:
         if line.requirement is None or line.name is None or not _applies_to(line, target):
+            continue
+        if line.name in {*requirements.excluded_projects, *(override.name for override in requirements.overrides)}:
             continue
         metadata = chosen_by_name.get(line.name)
         if metadata is None or not line.requirement.specifier.contains(metadata.version, prereleases=True):

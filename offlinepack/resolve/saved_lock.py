@@ -61,6 +61,7 @@ def compute_fingerprint(requirements: Requirements, target: Target, indexes: Ind
     facts = {
         "asked": [_list_line_facts(line) for line in requirements.requirements],
         "constraints": [_list_line_facts(line) for line in requirements.constraints],
+        "uv": [sorted(requirements.excluded_projects), [_list_line_facts(line) for line in requirements.overrides]],
         "policies": [
             *(requirements.extras, requirements.groups, policy.no_deps, policy.pre, policy.require_hashes),
             *(policy.format_control.only_binary, policy.format_control.no_binary, policy.uploaded_prior_to),

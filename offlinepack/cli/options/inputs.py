@@ -109,7 +109,12 @@ input_options = group_options(
     ),
     make_option("--pre", is_flag=True, rare=True, help="Take pre-releases too."),
     make_option("--no-deps", is_flag=True, rare=True, help="Only what is named, not what it needs."),
-    make_option("--require-hashes", is_flag=True, rare=True, help="Every requirement must come with its hash."),
+    make_option(
+        "--require-hashes/--no-require-hashes",
+        default=None,
+        rare=True,
+        help="Require a hash for every requirement. The default requires it as soon as one requirement has --hash.",
+    ),
     make_option(
         "--only-binary",
         multiple=True,

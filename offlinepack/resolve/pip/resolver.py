@@ -15,7 +15,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from offlinepack.errors import BuildError
+from offlinepack.errors import BuildError, ResolutionError, error
 from offlinepack.index.model import Indexes
 from offlinepack.net.urls import get_local_path
 from offlinepack.pip_shim.run import PipOutput
@@ -34,7 +34,17 @@ def resolve_with_pip(requirements: Requirements, target: Target, indexes: Indexe
 
     `means.python` is not heeded: pip reads the metadata of sources with the interpreter that it runs in.
     """
-    rounds = BacktrackState()
+    if requirements.overrides:
+        raise ResolutionError(
+            error(
+                "overrides-need-uv",
+                target.name,
+                "For {subject} pip cannot replace dependencies: {overrides} of [tool.uv] override-dependencies.",
+                "Use --resolver uv, or pack with a uv.lock.",
+                overrides=[line.redacted_line for line in requirements.overrides],
+            )
+        )
+    rounds = BacktrackState(excluded_projects=set(requirements.excluded_projects))
     with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
         folder_path, ways = Path(folder), indexes.evaluate_sources(target.evaluate)
         run = PipInvocation(requirements, target, ways, folder_path, means)

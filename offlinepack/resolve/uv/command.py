@@ -81,6 +81,10 @@ class UvInvocation:
             constraints = "".join(f"{line}\n" for line in bounds)
             (folder / "constraints.txt").write_text(constraints, "utf-8")
             command += ["--constraints", "constraints.txt"]
+        if requirements.overrides:
+            overrides = "".join(f"{line.line}\n" for line in requirements.overrides)
+            (folder / "overrides.txt").write_text(overrides, "utf-8")
+            command += ["--overrides", "overrides.txt"]
         if rounds.excluded_projects:
             (folder / "excludes.txt").write_text(
                 "".join(f"{name}\n" for name in sorted(rounds.excluded_projects)), "utf-8"

@@ -54,7 +54,7 @@ def resolve_with_uv(requirements: Requirements, target: Target, indexes: Indexes
     nearest = find_nearest_target(target)
     if nearest is None:
         raise ResolutionError(_report_unsupported_target(target))
-    rounds, before = BacktrackState(), None
+    rounds, before = BacktrackState(excluded_projects=set(requirements.excluded_projects)), None
     indexes = indexes.evaluate_sources(target.evaluate)
     requirements = resolve_names(requirements, indexes, means)
     run = _exclude_other_pythons(UvInvocation(requirements, target, nearest, indexes, means))
