@@ -263,7 +263,6 @@ def test_sources_that_cannot_be_read(index: ServedIndex, tmp_path: Path) -> None
     (folder / "backend" / "in_tree.py").write_text("raise SystemExit('this backend is broken')")
     cases = {
         f"slate @ {folder.as_uri()}": "metadata-build-failed",
-        f"nothing @ {(tmp_path / 'nothing').as_uri()}": "nothing-there",
         f"nothing @ {index.file_url('nothing-1.0.tar.gz')}": "nothing-there",
         f"nothing @ git+{(tmp_path / 'no-repository').as_uri()}": "no-checkout",
         f"other @ {make_wheel(tmp_path / 'w', 'pebble').as_uri()}": "other-name",

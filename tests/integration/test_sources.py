@@ -165,7 +165,7 @@ def test_the_project_s_wheel_from_links(index: ServedIndex, tmp_path: Path) -> N
 def test_a_project_for_a_python_that_it_does_not_admit(index: ServedIndex, tmp_path: Path) -> None:
     project = make_sdist(tmp_path / "project", "mine", "4.0", requires_python=">=3.12", unpacked=True)
     found = failure(lambda: locked(index, read_project(project)))
-    assert (found.exit_code, [one.code for one in found.findings]) == (5, ["wrong-python-for-version"])
+    assert (found.exit_code, [one.code for one in found.findings]) == (5, ["project-wrong-python"])
 
 
 # ----------------------------------------------------------------------------------------------------- locks

@@ -360,3 +360,15 @@ def test_a_constraint_has_a_name() -> None:
 def test_a_bare_date_is_the_beginning_of_that_day() -> None:
     assert ResolutionPolicy(uploaded_prior_to="2026-01-31").uploaded_prior_to == "2026-01-31T00:00:00Z"
     assert ResolutionPolicy(uploaded_prior_to="2026-01-31T12:00:00+08:00").uploaded_prior_to.endswith("+08:00")  # type: ignore[union-attr]
+
+
+def test_paths_that_do_not_exist_are_all_listed() -> None:
+    lines = "idna @ file:///croot/idna_1666125576474/work\nsix @ file:///nowhere/six\nstone\n"
+    assert findings(write("r.txt", lines)) == [("conda-path", "r.txt:1"), ("no-such-path", "r.txt:2")]
+
+
+def test_an_option_with_a_hash_is_told_from_a_hash_in_an_address() -> None:
+    hashed = read_requirements_file(write("r.txt", f"stone==1.0 --hash=sha256:{'0' * 64}\n"))
+    assert [line.has_hash_option for line in hashed.requirements] == [True]
+    line = f"https://host.example/stone-1.0-py3-none-any.whl#sha256={'a' * 64}"
+    assert [line.has_hash_option for line in parse_arguments([line]).requirements] == [False]
