@@ -26,7 +26,7 @@ RefuseCallback = Callable[[str, Text], None]
 
 
 class ArchiveError(Exception):
-    """What keeps the archive from being read any further: a code, a Text."""
+    """The archive cannot be read any further: a code, a Text."""
 
 
 class ZipEntry(NamedTuple):
@@ -42,19 +42,19 @@ class ZipEntry(NamedTuple):
 
 
 class ZipArchive:
-    """The open file. What is read from it for keeps is compared, in the end, with the bytes that get hashed."""
+    """An open archive. Bytes that are kept are compared with the bytes that are hashed at the end."""
 
     def __init__(self, source):  # type: (Any) -> None
         self.source, self.size = source, os.fstat(source.fileno()).st_size
         self.checked_ranges = []  # type: List[Tuple[int, bytes]]
 
     def read(self, count, offset):  # type: (int, int) -> bytes
-        """What there is of `count` bytes at `offset`."""
+        """Read up to `count` bytes at `offset`."""
         self.source.seek(offset)
         return self.source.read(count)  # type: ignore[no-any-return]
 
     def read_exactly(self, offset, count, keep=True):  # type: (int, int, bool) -> bytes
-        """Exactly `count` bytes at `offset`."""
+        """Read exactly `count` bytes at `offset`."""
         data = self.read(count, offset) if 0 <= offset <= offset + count <= self.size else b""
         if len(data) != count:
             raise ArchiveError("framing", text("it ends too early"))
@@ -63,7 +63,7 @@ class ZipArchive:
         return data
 
     def compute_sha256(self):  # type: () -> str
-        """Of the whole file; '' where something that was kept is not there now."""
+        """Hash the whole file; return '' if bytes that were kept have changed."""
         digest, block, at, same = hashlib.sha256(), memoryview(bytearray(BLOCK_SIZE)), 0, True
         self.source.seek(0)
         while True:
@@ -77,7 +77,7 @@ class ZipArchive:
             at += count
 
     def read_entries(self, refuse):  # type: (RefuseCallback) -> Dict[str, ZipEntry]
-        """The files by name. What is wrong with one of them goes to `refuse`; with the whole: Unsound."""
+        """Return the files by name. A problem of one member goes to `refuse`; one of the archive is an ArchiveError."""
         directory, start = self._read_directory()
         files, visited, folders, expected = {}, {}, set(), 0  # type: Dict[str, ZipEntry], Dict[str, str], Set[str], int
         for number, (header, raw, flags, method, crc, packed, size, mode) in enumerate(directory, 1):
@@ -111,29 +111,29 @@ class ZipArchive:
             while parent and parent not in folders:
                 folders.add(parent)
                 parent = parent.rpartition("/")[0]
-            if name[-1:] != "/":
+            if not folder:
                 if key in visited:
                     refuse("name", text("{member} is there twice, or as {other}", member=name, other=visited[key]))
                 visited[key] = name
                 executable = stat.S_ISREG(mode) and bool(mode & 0o111)
                 files[name] = ZipEntry(name, offset, packed, size, crc, method == 8, executable)
-        self.folders = folders  # in lower case
+        self.folders = folders  # folded like the keys
         for key in sorted(folders.intersection(visited)):
             refuse("name", text("{member} is a file and a folder at once", member=visited[key]))
         total = sum(entry.size for entry in files.values())
         if total > _MAX_SIZE + _MAX_RATIO * self.size:
-            reason = text("its {packed} bytes would unpack to {size}: no honest file does", packed=self.size, size=total)
-            raise ArchiveError("bomb", reason)
+            facts = {"packed": self.size, "size": total}
+            raise ArchiveError("bomb", text("its {packed} bytes would unpack to {size}: no honest file does", **facts))
         return files
 
     def _read_directory(self):  # type: () -> Tuple[List[Tuple[Any, ...]], int]
-        """APPNOTE 4.3.6: members one after the other from the first byte on, the directory, its end; nothing else."""
+        """Read the directory (APPNOTE 4.3.6: members without gaps from the first byte, the directory, its end)."""
         end = self.size - 22
         sign, disk, first, disk_count, count, length, start, comment = _END.unpack(self.read_exactly(end, 22))
         sound = (sign, disk, first, disk_count, comment) == (b"PK\5\6", 0, 0, count, 0)
         if end >= 76 and self.read_exactly(end - 20, 4) == b"PK\6\7":
-            locator, wide, end = _ZIP64_LOCATOR.unpack(self.read_exactly(end - 20, 20)), _ZIP64_END.unpack(self.read_exactly(end - 76, 56)), end - 76
-            most = (0xFFFF, 0xFFFF, _ALL_ONES, _ALL_ONES)
+            locator, end = _ZIP64_LOCATOR.unpack(self.read_exactly(end - 20, 20)), end - 76
+            wide, most = _ZIP64_END.unpack(self.read_exactly(end, 56)), (0xFFFF, 0xFFFF, _ALL_ONES, _ALL_ONES)
             agree = all(a in (wide[6 + at], most[at]) for at, a in enumerate((disk_count, count, length, start)))
             sound = sound and agree and locator[1:] == (0, end, 1)
             sound = sound and wide[:2] + wide[4:6] == (b"PK\6\6", 44, 0, 0) and wide[6] == wide[7]
@@ -162,7 +162,7 @@ class ZipArchive:
 
 
 def _widen_values(extra, *values):  # type: (bytes, int) -> List[int]
-    """APPNOTE 4.5.3: in place of each value that is all ones stands one of 64 bits, in this order, in extra field 1."""
+    """Replace each value that is all ones by the next 64-bit value of extra field 1 (APPNOTE 4.5.3)."""
     at, wide, result = 0, b"", []  # type: int, bytes, List[int]
     try:
         while at < len(extra):
@@ -182,7 +182,7 @@ def _widen_values(extra, *values):  # type: (bytes, int) -> List[int]
 
 
 def unpack_entry(source, entry, digest=""):  # type: (Any, Any, str) -> Iterator[bytes]
-    """An entry's bytes in blocks; in the end Unsound where they have not its size, CRC, and hash `sha256=...`."""
+    """Yield an entry's bytes in blocks; raise ArchiveError if size, CRC or hash (`sha256=...`) differ at the end."""
     kind, _, expected = digest.partition("=")
     total = getattr(hashlib, kind or "sha256")()
     remaining, size, crc, inflate = entry.packed_size, 0, 0, zlib.decompressobj(-15)
@@ -203,4 +203,5 @@ def unpack_entry(source, entry, digest=""):  # type: (Any, Any, str) -> Iterator
     whole = whole and (not entry.is_deflated or (inflate.eof and not inflate.unused_data))
     encoded = base64.urlsafe_b64encode(total.digest()).rstrip(b"=").decode("ascii")
     if not whole or (expected and expected != encoded):
-        raise ArchiveError("contents", text("{member}: its bytes are damaged, or not those of RECORD", member=entry.name))
+        reason = text("{member}: its bytes are damaged, or not those of RECORD", member=entry.name)
+        raise ArchiveError("contents", reason)

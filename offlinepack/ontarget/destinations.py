@@ -12,7 +12,8 @@ from .paths import find_windows_problem, fold_path
 if TYPE_CHECKING:
     from .wheel_model import CheckedWheel, WheelMember
 
-
+_WRITES_OVER = "{subject} would write over {members} of {other}."
+_NOT_ON_WINDOWS = "{subject}: {member} is no name for a file on Windows."
 _LEAVE_ONE_OUT = "Leave one of the two out (--exclude), or take versions that do not share files."
 _TAKE_OTHER_FILE = "Take another file or version of this project for that target, or leave it out (--exclude)."
 
@@ -24,12 +25,12 @@ _INTERPRETER_FILES = re.compile(
 _PIP_COMMANDS = re.compile(r"pip[0-9.]*(?:-script\.py|\.exe|\.bat|\.cmd|\.com)?\Z")
 _SITE_PACKAGES = re.compile(r"lib(?:64)?/(?:(?:python|pypy)[0-9.]+t?/)?site-packages/")
 _HEADERS = re.compile(r"include/site/python[0-9.]+t?/")
-_ROOT_PATHS = re.compile(r"(?:pyvenv\.cfg|bin|scripts|include|lib(?:64)?(?:/(?:python|pypy)[0-9.]+t?)?(?:/site-packages)?)\Z")
+_ROOT_PATHS = re.compile(r"(?:bin|scripts|include|lib(?:64)?(?:/(?:python|pypy)[0-9.]+t?)?(?:/site-packages)?)\Z")
 _BYTECODE_PATH = re.compile(r"(.*/)__pycache__/([^/.]+)\.[^/]*\.pyc\Z")
 
 
 def iter_destinations(wheel, system="linux"):  # type: (CheckedWheel, str) -> Iterator[Tuple[str, str, str]]
-    """Where each file and script ends up: site/..., bin/..., root/..., include/...; its name; its content."""
+    """Yield each file and script: its place (site/..., bin/..., root/..., include/...), its name, its content."""
     for member in wheel.members:
         path, content = member.path, member.digest or wheel.name
         if member.scheme == "scripts" and is_replaced_script(wheel, member):
@@ -52,27 +53,27 @@ def iter_destinations(wheel, system="linux"):  # type: (CheckedWheel, str) -> It
 
 
 def is_replaced_script(wheel, member):  # type: (CheckedWheel, WheelMember) -> bool
-    """Of a script: whether setuptools once wrote it for an entry point; installers write their own instead."""
+    """Check whether setuptools wrote this script for an entry point; installers write their own instead."""
     name = re.sub(r"(?i)(\.exe|-script\.py|\.pya)\Z", "", member.path.rpartition("/")[2])
     return any(name == command for command, _, _ in wheel.scripts)
 
 
 def overwrites_environment(place, wheel):  # type: (str, CheckedWheel) -> bool
-    """Whether what lands there would be a part of the environment itself, or of another distribution's record."""
+    """Check whether a file at this place would replace a part of the environment or another distribution's record."""
     kind, _, path = place.lower().partition("/")
     top = path.partition("/")[0]
     if kind == "bin":
         return bool(_INTERPRETER_FILES.match(top) or (_PIP_COMMANDS.match(top) and wheel.name != "pip"))
     if kind == "site":
-        foreign = top.endswith((".dist-info", ".egg-info", ".egg-link")) and top != wheel.dist_info.lower() and "/" in path
-        return foreign or (wheel.name != "pip" and top in ("pip", "pip.py"))
+        record = top.endswith((".dist-info", ".egg-info", ".egg-link")) and "/" in path
+        return (record and top != wheel.dist_info.lower()) or (wheel.name != "pip" and top in ("pip", "pip.py"))
     return kind == "root" and (top == "pyvenv.cfg" or bool(_ROOT_PATHS.match(path)))
 
 
 def compute_path_keys(wheel):  # type: (CheckedWheel) -> Tuple[List[int], List[int], bool]
-    """Of each file, and of each folder, a number; whether Windows lacks one of the names.
+    """Return a number for each file and each folder, and whether Windows does not allow one of the names.
 
-    Two wheels of which no file has a number of the other's files or folders do not clash, whatever the system.
+    Two wheels do not clash, on any system, if no file of one has a number of a file or folder of the other.
     """
     files, folders, strange = set(), set(), False  # type: Set[int], Set[int], bool
     for system in ("linux", "windows") if wheel.scripts else ("linux",):
@@ -88,18 +89,21 @@ def compute_path_keys(wheel):  # type: (CheckedWheel) -> Tuple[List[int], List[i
 
 
 def get_source_path(place):  # type: (str) -> str
-    """The source that a file of bytecode would stand for; else the place itself."""
+    """Return the source file that a bytecode file replaces; for other files, the path itself."""
     cached = _BYTECODE_PATH.match(place)
     return cached.group(1) + cached.group(2) + ".py" if cached else place
 
 
 def find_clashes(wheels, system="linux"):  # type: (Iterable[CheckedWheel], str) -> List[Finding]
-    """What two distributions both write, as `system` compares names: a note for the same bytes, else an error.
+    """Return a finding for each pair of distributions that write the same file: a note if the bytes are equal, else an
+    error.
 
-    Also a file where another has a folder, bytecode of another's source, a name that `system` has not.
+    Names are compared as `system` compares them. A file that another has as a folder, bytecode of another's source and
+    a name that `system` does not allow are errors too.
     """
     first, folders = {}, {}  # type: Dict[str, Tuple[CheckedWheel, str, str]], Dict[str, CheckedWheel]
-    shared, clashes, cached = {}, [], []  # type: Dict[Tuple[bool, str, str], List[str]], List[Finding], List[Tuple[str, CheckedWheel, str]]
+    shared, clashes = {}, []  # type: Dict[Tuple[bool, str, str], List[str]], List[Finding]
+    cached = []  # type: List[Tuple[str, CheckedWheel]]
     for wheel in wheels:
         for place, member, content in iter_destinations(wheel, system):
             key = place if system == "linux" else fold_path(place)
@@ -107,17 +111,15 @@ def find_clashes(wheels, system="linux"):  # type: (Iterable[CheckedWheel], str)
             if other is not wheel:
                 shared.setdefault((before == content, wheel.filename, other.filename), []).append(member)
             if key.endswith(".pyc") and get_source_path(key) != key:
-                cached.append((get_source_path(key), wheel, member))
+                cached.append((get_source_path(key), wheel))
             parent = key.rpartition("/")[0]
             while parent and parent not in folders:
                 folders[parent] = wheel
                 parent = parent.rpartition("/")[0]
             if system == "windows" and find_windows_problem(place):
-                clashes.append(error(
-                    "wheel-name", wheel.filename, "{subject}: {member} is no name for a file on Windows.", _TAKE_OTHER_FILE,
-                    member=member))
+                clashes.append(error("wheel-name", wheel.filename, _NOT_ON_WINDOWS, _TAKE_OTHER_FILE, member=member))
     over = [(first[key], folders[key]) for key in sorted(set(first).intersection(folders))]
-    over += [(first[key], wheel) for key, wheel, _ in cached if key in first]
+    over += [(first[key], wheel) for key, wheel in cached if key in first]
     for (other, _, member), wheel in over:
         if other is not wheel:
             shared.setdefault((False, wheel.filename, other.filename), []).append(member)
@@ -126,5 +128,5 @@ def find_clashes(wheels, system="linux"):  # type: (Iterable[CheckedWheel], str)
         if same:
             clashes.append(note("wheel-shares", name, "{subject} and {other} bring the same {members}.", **facts))
         else:
-            clashes.append(error("wheel-clash", name, "{subject} would write over {members} of {other}.", _LEAVE_ONE_OUT, **facts))
+            clashes.append(error("wheel-clash", name, _WRITES_OVER, _LEAVE_ONE_OUT, **facts))
     return clashes[:50]

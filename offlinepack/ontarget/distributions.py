@@ -13,19 +13,19 @@ import sys
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 from .files import hash_small_file
+from .wheel_model import is_same_version, normalize_name
 
-_READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-_BLOCK_SIZE = 1 << 20
-_IS_ASCII_FILE_SYSTEM = os.name != "nt" and sys.getfilesystemencoding().lower() not in ("utf-8", "utf8")  # 3.6 in the C locale
+# Python 3.6 in the C locale
+_IS_ASCII_FILE_SYSTEM = os.name != "nt" and sys.getfilesystemencoding().lower() not in ("utf-8", "utf8")
 
 
-def normalize_name(name):  # type: (str) -> str
-    """PEP 503."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+def count_cores():  # type: () -> int
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def find_site_packages(root):  # type: (str) -> List[str]
-    """The site-packages of a virtual environment, resolved; two where purelib and platlib differ."""
+    """Return the real site-packages of a virtual environment: two if purelib and platlib differ."""
     folders = [os.path.join(root, "Lib", "site-packages"), os.path.join(root, "site-packages")]
     for lib in ("lib", "lib64"):
         if os.path.isdir(os.path.join(root, lib)):
@@ -36,7 +36,7 @@ def find_site_packages(root):  # type: (str) -> List[str]
 
 
 def find_dist_infos(root):  # type: (str) -> Dict[str, List[str]]
-    """Normalised name -> its .dist-info folders; more than one where something went wrong."""
+    """Return normalised name -> its .dist-info folders; several are an error."""
     dist_infos = {}  # type: Dict[str, List[str]]
     for site in find_site_packages(root):
         for name in sorted(os.listdir(site)):
@@ -46,7 +46,7 @@ def find_dist_infos(root):  # type: (str) -> Dict[str, List[str]]
 
 
 def read_record(info):  # type: (str) -> List[Tuple[str, str]]
-    """What RECORD of a .dist-info folder lists, but folders: absolute path and hash, '' where it has none."""
+    """Return absolute path and hash ('' if missing) of each file that the RECORD of a .dist-info folder lists."""
     try:
         with open(os.path.join(info, "RECORD"), encoding="utf-8", newline="") as source:
             lines = [row for row in csv.reader(source) if row]
@@ -57,7 +57,7 @@ def read_record(info):  # type: (str) -> List[Tuple[str, str]]
 
 
 def resolve_record_path(site, name):  # type: (str, str) -> str
-    """Where RECORD's name means, absolute."""
+    """Return the absolute path of a name in RECORD."""
     if _IS_ASCII_FILE_SYSTEM:
         name = os.fsdecode(name.encode("utf-8"))
     if name.startswith((".", "/")) or os.name == "nt":
@@ -67,25 +67,22 @@ def resolve_record_path(site, name):  # type: (str, str) -> str
 
 def find_altered_distributions(root, versions, records=None, hashes=True):
     # type: (str, Mapping[str, str], Optional[Mapping[str, str]], bool) -> Dict[str, List[str]]
-    """Of these distributions (normalised name -> version) those that are not whole, with what is missing or differs.
+    """Return the missing and altered files of each of these distributions (normalised name -> version).
 
-    `records`: sha256 of each RECORD as it was when it was installed, where that is known. Without `hashes` one is whole
-    when an installer has finished it.
+    `records`: sha256 of each RECORD after installation, if known. Without `hashes` only RECORD is read.
     """
     dist_infos = find_dist_infos(root)
 
-    def look(name):  # type: (str) -> List[str]
+    def check(name):  # type: (str) -> List[str]
         return check_distribution(name, versions[name], dist_infos.get(name, []), records, hashes)
 
-    checked = run_in_processes(look, sorted(versions)) if hashes else ((name, look(name)) for name in versions)
+    checked = run_in_processes(check, sorted(versions)) if hashes else ((name, check(name)) for name in versions)
     return {name: bad for name, bad in checked if bad}
 
 
 def run_in_processes(work, names):  # type: (Callable[[str], Any], List[str]) -> Iterator[Tuple[str, Any]]
-    """Each name and what `work` makes of it (JSON must be able to carry that), by two processes for each core: while
-    one waits for the disk, the other works."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    count = min(2 * cores, 16, len(names) // 8)
+    """Yield each name and the JSON value that `work` returns, from two processes a core: one may wait for the disk."""
+    count = min(2 * count_cores(), 16, len(names) // 8)
     if count < 2 or not hasattr(os, "fork"):
         for name in names:
             yield name, work(name)
@@ -118,8 +115,8 @@ def run_in_processes(work, names):  # type: (Callable[[str], Any], List[str]) ->
 
 def check_distribution(name, version, infos, records, hashes=True):
     # type: (str, str, List[str], Optional[Mapping[str, str]], bool) -> List[str]
-    """What is missing or differs of one distribution that has these .dist-info folders."""
-    fits = [info for info in infos if _normalize_version(info[: -len(".dist-info")].rpartition("-")[2]) == _normalize_version(version)]
+    """Return the missing and altered files of one distribution with these .dist-info folders."""
+    fits = [info for info in infos if is_same_version(info[: -len(".dist-info")].rpartition("-")[2], version)]
     listed = read_record(fits[0]) if len(infos) == 1 and fits else []
     # pip first unpacks the wheel's own RECORD; the one that it writes last lists INSTALLER
     if not listed or os.path.join(fits[0], "INSTALLER") not in [path for path, _ in listed]:
@@ -129,38 +126,28 @@ def check_distribution(name, version, infos, records, hashes=True):
     return bad + ([record] if records and hash_small_file(record) != records.get(name, "") else [])
 
 
-def _normalize_version(version):  # type: (str) -> str
-    return re.sub(r"[-_.+]+", ".", version.lower())
-
-
 def _matches_record(path, expected):  # type: (str, str) -> bool
-    """RECORD: the hash is the algorithm's name, =, and the urlsafe base64 digest without padding."""
+    """Compare a file with RECORD: the algorithm's name, =, and the urlsafe base64 digest without padding."""
     kind, _, value = expected.partition("=")
     try:
-        digest = hashlib.sha256() if kind == "sha256" else hashlib.new(kind)
-        handle = os.open(path, _READ_FLAGS)
-        try:
-            block = os.read(handle, _BLOCK_SIZE)
-            digest.update(block)
-            while len(block) == _BLOCK_SIZE:
-                block = os.read(handle, _BLOCK_SIZE)
+        digest = hashlib.new(kind)
+        with open(path, "rb", buffering=0) as source:
+            for block in iter(lambda: source.read(1 << 20), b""):
                 digest.update(block)
-        finally:
-            os.close(handle)
     except (OSError, ValueError):
         return False
     return base64.urlsafe_b64encode(digest.digest()).rstrip(b"=") == value.encode("utf-8")
 
 
 def discard_distributions(root, names):  # type: (str, Iterable[str]) -> None
-    """Forget distributions that are not whole, so that they are installed again."""
+    """Remove the .dist-info folders of distributions, so that they are installed again."""
     dist_infos = find_dist_infos(root)
     for info in [info for name in names for info in dist_infos.get(name, [])]:
         shutil.rmtree(info)
 
 
 def remove_unowned_files(root, base):  # type: (str, Iterable[str]) -> None
-    """Remove what an interrupted run left: all that neither a RECORD nor `base` (relative paths) lists."""
+    """Remove the files that neither a RECORD nor `base` (relative paths) lists; an interrupted run leaves them."""
     root = os.path.realpath(root)
     owned = [path for infos in find_dist_infos(root).values() for info in infos for path, _ in read_record(info)]
     keep = set(base) | {os.path.relpath(path, root) for path in owned}
@@ -173,7 +160,7 @@ def remove_unowned_files(root, base):  # type: (str, Iterable[str]) -> None
 
 
 def mark_requested(root, requested):  # type: (str, Mapping[str, bool]) -> None
-    """REQUESTED stands with the distributions that were asked for, and nowhere else; RECORD says the same."""
+    """Create or remove REQUESTED of each distribution, and update RECORD."""
     for name, infos in find_dist_infos(root).items():
         if name not in requested:
             continue

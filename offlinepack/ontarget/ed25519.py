@@ -8,12 +8,14 @@ _D, _ROOT = -121665 * pow(121666, _P - 2, _P) % _P, pow(2, (_P - 1) // 4, _P)  #
 
 
 def verify_signature(key, message, value):  # type: (bytes, bytes, bytes) -> bool
-    """RFC 8032, 5.1.7, without the cofactor, as OpenSSH does it: the encoded [S]B - [k]A has to be R."""
+    """Check that the encoded [S]B - [k]A is R (RFC 8032, 5.1.7), without the cofactor, as OpenSSH does it."""
     a, s = _decode_point(key), int.from_bytes(value[32:], "little")
     if a is None or len(value) != 64 or s >= _L:
         return False
-    twice = _add_points(a, a)
-    if _add_points(_add_points(twice, twice), _add_points(twice, twice))[0] == 0:  # a key of small order: anybody could sign
+    multiple = a
+    for _ in range(3):
+        multiple = _add_points(multiple, multiple)
+    if multiple[0] == 0:  # a key of small order: anybody could sign
         return False
     k = int.from_bytes(hashlib.sha512(value[:32] + key + message).digest(), "little") % _L
     b, minus = _decode_point(b"\x58" + b"\x66" * 31), (_P - a[0], a[1], a[2], _P - a[3])
@@ -27,7 +29,7 @@ def verify_signature(key, message, value):  # type: (bytes, bytes, bytes) -> boo
 
 
 def _decode_point(data):  # type: (bytes) -> Any
-    """5.1.3: decoded to extended coordinates; None where it is no point."""
+    """Decode a point to extended coordinates (5.1.3), or return None if it is not one."""
     number = int.from_bytes(data, "little")
     y, sign = number & (1 << 255) - 1, number >> 255
     square = (y * y - 1) * pow(_D * y * y + 1, _P - 2, _P) % _P
@@ -40,7 +42,7 @@ def _decode_point(data):  # type: (bytes) -> Any
 
 
 def _add_points(first, other):  # type: (Any, Any) -> Any
-    """5.1.4."""
+    """Add two points in extended coordinates (5.1.4)."""
     a, b = (first[1] - first[0]) * (other[1] - other[0]) % _P, (first[1] + first[0]) * (other[1] + other[0]) % _P
     c, d = 2 * first[3] * other[3] * _D % _P, 2 * first[2] * other[2] % _P
     e, f, g, h = b - a, d - c, d + c, b + a

@@ -8,16 +8,14 @@ import os
 import re
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Tuple
 
-
-def explain_os_error(failed: OSError) -> str:
-    """The system's word for what went wrong."""
-    return os.strerror(failed.errno) if failed.errno else str(failed)
-
 Messages = Mapping[str, str]
 ENGLISH = {}  # type: Dict[str, str]
+EXIT_SUCCESS, EXIT_BUG, EXIT_INTERRUPTED = 0, 1, 130  # the exit codes that belong to no error class
 
-# Exit codes of both sides that are no error class here: 0 done, 1 a bug, 130 interrupted.
-EXIT_SUCCESS, EXIT_BUG, EXIT_INTERRUPTED = 0, 1, 130
+
+def explain_os_error(failed: OSError) -> str:
+    """Return the system's description of an error."""
+    return os.strerror(failed.errno) if failed.errno else str(failed)
 
 
 class Text(NamedTuple):
@@ -27,7 +25,7 @@ class Text(NamedTuple):
     facts: Dict[str, Any]
 
     def render(self, words=ENGLISH):  # type: (Messages) -> str
-        """The sentence in the language of `words`; a fact may be a Text itself, or a list of them."""
+        """Return the sentence in the language of `words`. A fact may itself be a Text or a list of them."""
         facts = {name: _render_fact(value, words) for name, value in self.facts.items()}
         template = words.get(self.template) or self.template
         # one pass, so that braces inside a fact stay what they are
@@ -54,36 +52,31 @@ def _serialize_fact(value):  # type: (Any) -> Any
 
 
 def escape_unprintable(text):  # type: (str) -> str
-    """`text` on one line, without control characters: a hostile name must not move the cursor or forge a line."""
+    """Escape control characters, so that a hostile name cannot move the cursor or forge a line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
 
 
 def text(template, **facts):  # type: (str, Any) -> Text
-    """A sentence that is no finding: progress, a closing line, a part of a finding."""
+    """Make a sentence that is not a finding: progress, a closing line, a part of a finding."""
     return Text(template, facts)
 
 
 class Finding(NamedTuple):
-    """One thing: what it is about, a sentence that names it, what to do."""
+    """One problem or fact: its subject, a sentence about it, and advice."""
 
-    level: str
-    """error, warning or note"""
-    code: str
-    """stable, English, for programs: hash-mismatch"""
-    subject: str
-    """the file, distribution, option or place that it is about"""
+    level: str  # error, warning or note
+    code: str  # stable, English, for programs: hash-mismatch
+    subject: str  # the file, distribution, option or path
     sentence: Text
-    advice: Text
-    """what to do; an empty template where nothing is to be done"""
-    log: str = ""
-    """words of another program (the end of pip's log), shown indented"""
+    advice: Text  # an empty template if nothing is to be done
+    log: str = ""  # output of another program (the end of pip's log), shown indented
 
     def render(self, words=ENGLISH):  # type: (Messages) -> str
-        """Sentence and advice, in one line."""
+        """Return sentence and advice in one line."""
         return " ".join(part for part in (self.sentence.render(words), self.advice.render(words)) if part)
 
     def to_json(self):  # type: () -> Dict[str, Any]
-        """Return the finding in English, with the templates and facts that its sentences are made of."""
+        """Return the finding in English, with the templates and facts of its sentences."""
         templates = {"sentence": self.sentence.template, "advice": self.advice.template}
         names = re.findall(r"\{(\w+)\}", "%(sentence)s %(advice)s" % templates)
         facts = dict(self.advice.facts, **self.sentence.facts)
@@ -103,30 +96,25 @@ class Finding(NamedTuple):
 
 def error(code, subject, sentence, advice="", log="", **facts):
     # type: (str, object, str, str, str, Any) -> Finding
-    """A finding that stops the work. Templates may use every fact, and {subject}."""
-    return _make_finding("error", code, subject, sentence, advice, log, facts)
+    """Make a finding that stops the work. Templates may use every fact, and {subject}."""
+    facts["subject"] = subject
+    return Finding("error", code, str(subject), Text(sentence, facts), Text(advice, facts), log)
 
 
 def warning(code, subject, sentence, advice="", log="", **facts):
     # type: (str, object, str, str, str, Any) -> Finding
-    """A finding that does not stop the work but should be read."""
-    return _make_finding("warning", code, subject, sentence, advice, log, facts)
+    """Make a finding that does not stop the work but should be read."""
+    return error(code, subject, sentence, advice, log, **facts)._replace(level="warning")
 
 
 def note(code, subject, sentence, advice="", log="", **facts):
     # type: (str, object, str, str, str, Any) -> Finding
-    """A finding that is merely worth knowing."""
-    return _make_finding("note", code, subject, sentence, advice, log, facts)
-
-
-def _make_finding(level, code, subject, sentence, advice, log, facts):
-    # type: (str, str, object, str, str, str, Dict[str, Any]) -> Finding
-    facts = dict(facts, subject=subject)
-    return Finding(level, code, str(subject), Text(sentence, facts), Text(advice, facts), log)
+    """Make a finding that is merely worth knowing."""
+    return error(code, subject, sentence, advice, log, **facts)._replace(level="note")
 
 
 class OfflinepackError(Exception):
-    """The root: an exit code, and all that was found wrong, not just the first."""
+    """The base class: an exit code and every finding, not just the first."""
 
     exit_code = EXIT_BUG
 
@@ -136,25 +124,25 @@ class OfflinepackError(Exception):
 
 
 class UsageError(OfflinepackError):
-    """The command line asks for something that cannot be meant."""
+    """The command line cannot be carried out."""
 
     exit_code = 2
 
 
 class IntegrityError(OfflinepackError):
-    """A file is not what the manifest, its hash or its signature promise."""
+    """A file differs from the manifest, its hash or its signature."""
 
     exit_code = 7
 
 
 class BundleError(OfflinepackError):
-    """This is no bundle, or one of a format that this version does not know."""
+    """This is not a bundle, or its format is unknown to this version."""
 
     exit_code = 9
 
 
 class MachineError(OfflinepackError):
-    """No target of the bundle fits this machine, or preflight found what would stop it."""
+    """No target of the bundle fits this machine, or preflight found a problem of the machine."""
 
     exit_code = 10
 
@@ -166,19 +154,19 @@ class InstallError(OfflinepackError):
 
 
 class ComputerError(OfflinepackError):
-    """The disk is full, a place cannot be written, another run holds the lock."""
+    """The disk is full, a path is not writable, or another run holds the lock."""
 
     exit_code = 12
 
 
 class PolicyError(OfflinepackError):
-    """A rule forbids it; among them: a bundle older than the one that this environment has seen."""
+    """A rule forbids it, for example the rule against downgrades."""
 
     exit_code = 13
 
 
 def raise_on_errors(kind, findings):  # type: (type, Iterable[Finding]) -> List[Finding]
-    """Raise one error of this kind with all findings where any of them is an error; else give them back."""
+    """Return the findings, or raise one exception of this kind with all of them if any is an error."""
     findings = list(findings)
     if any(finding.level == "error" for finding in findings):
         raise kind(*findings)

@@ -1,8 +1,6 @@
-"""Install checked wheels with parallel processes: the fast engine.
+"""Install checked wheels with parallel processes: the fast engine. An unsupported wheel is left to pip.
 
-Names, bytes, modes, RECORD and scripts equal those of pip (operations/install/wheel.py, distlib/scripts.py); tests/lab
-compares the trees. An unsupported wheel is reported and left to pip.
-"""
+Names, bytes, modes, RECORD and scripts equal those of pip (operations/install/wheel.py, distlib/scripts.py)."""
 
 import ast
 import csv
@@ -19,16 +17,17 @@ import sys
 import textwrap
 import threading
 import zipfile
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .archive import unpack_entry
 from .destinations import is_replaced_script
+from .distributions import count_cores
 from .errors import Finding, InstallError, Text, error, text
 from .unpack import create_file, format_record_hash
 from .wheel import make_contents_finding
 from .wheel_model import CheckedWheel
 
-_TASK_SECONDS = 0.25  # seconds of work, about, that one process is given at once
+_TASK_SECONDS = 0.25  # estimated duration of one task
 _FAILED_SENTENCE = "{subject} was not placed: {why}."
 _ADVICE = "pip is tried next. If it fails as well, look at the disk and the rights of that place."
 
@@ -36,8 +35,8 @@ _WORKER_SCRIPT = """\
 import pickle, sys, types
 package = sys.modules["ontarget"] = types.ModuleType("ontarget")
 package.__path__ = []
-rooms, alone = pickle.load(sys.stdin.buffer)
-for name, source in rooms:
+sources, alone = pickle.load(sys.stdin.buffer)
+for name, source in sources:
     module = sys.modules["ontarget." + name] = types.ModuleType("ontarget." + name)
     module.__package__ = "ontarget"
     exec(compile(source, name, "exec", 0, True), module.__dict__)
@@ -53,41 +52,44 @@ print(json.dumps(["%d.%d" % sys.version_info[:2], sys.implementation.cache_tag, 
 
 
 class InstallPaths(NamedTuple):
-    """Where the files of an environment go, as its own interpreter says."""
+    """The folders of an environment, as reported by its interpreter."""
 
     python: str  # the environment's interpreter
     version: str  # X.Y
     cache_tag: str  # cpython-311
-    launcher_suffix: str  # which of pip's for Windows: 64, 32, 64-arm
-    schemes: Dict[str, str]  # a folder for each of wheel.SCHEMES; below that of headers one for each distribution
+    launcher_suffix: str  # of pip's launcher for Windows: 64, 32, 64-arm
+    schemes: Dict[str, str]  # a folder for each of SCHEMES; that of headers has a folder for each distribution
 
 
 def query_install_paths(python):  # type: (str) -> InstallPaths
-    """Ask an environment's interpreter."""
+    """Ask an environment's interpreter for its folders."""
     output = subprocess.check_output([python, "-I", "-B", "-c", _PATHS_SCRIPT], stdin=subprocess.DEVNULL)
     version, tag, launchers, prefix, paths = json.loads(output.decode("ascii"))
-    # pip's get_scheme: historically a special path for headers in virtual environments
-    paths["headers"] = os.path.join(prefix, "include", "site", "python" + version)
+    paths["headers"] = os.path.join(prefix, "include", "site", "python" + version)  # as pip's get_scheme
     return InstallPaths(python, version, tag, launchers, paths)
 
 
 def install_wheels(wheels, where, pip, requested=(), compiling=True, jobs=0, bytecode=None):
-    # type: (Sequence[CheckedWheel], InstallPaths, CheckedWheel, Iterable[str], bool, int, Optional[Mapping[str, CheckedWheel]]) -> Iterator[Any]
-    """Each Wheel as soon as it is in, with None, or with a Finding: what kept it out.
+    # type: (Sequence[CheckedWheel], InstallPaths, CheckedWheel, Iterable[str], bool, int, Any) -> Iterator[Any]
+    """Yield each wheel as soon as it is installed, with None, or with a Finding if it could not be installed.
 
-    `pip`: whose scripts are written; `requested`: names that get REQUESTED; `compiling`: with bytecode; `jobs`: as many
-    processes, else one a core; `bytecode`: name -> what was compiled before, a wheel with x.pyc in the place of x.py.
+    `pip`: the wheel that defines the form of scripts; `requested`: names that get REQUESTED; `jobs`: number of
+    processes instead of one a core; `bytecode`: name -> a wheel with x.pyc in place of x.py.
     """
-    (template, alone), names = _read_script_template(pip), set(requested)
-    ready = dict(bytecode or {}) if compiling else {}
-    placings = [_WheelInstallation(wheel, where, wheel.name in names, compiling, ready.get(wheel.name)) for wheel in wheels]
-    # The largest wheels first, so that all processes end together. The end of the list is taken first.
-    tasks = [(placing, task) for placing in sorted(placings, key=lambda placing: placing.cost) for task in reversed(placing.tasks)]
+    template, alone = _read_script_template(pip)
+    names, ready = set(requested), dict(bytecode or {}) if compiling else {}  # type: Set[str], Dict[str, CheckedWheel]
+    placings = [
+        _WheelInstallation(wheel, where, wheel.name in names, compiling, ready.get(wheel.name)) for wheel in wheels]
+    # The largest wheels are taken first, from the end of the list, so that all processes end together.
+    placings.sort(key=lambda placing: placing.cost)
+    tasks = [(placing, task) for placing in placings for task in reversed(placing.tasks)]
     answers, waiting = queue.Queue(), len(tasks)  # type: queue.Queue[Tuple[_WheelInstallation, Any]], int
-    workers = [_Worker(where.python, alone, tasks, answers) for _ in range(min(jobs or _count_cores(), waiting))]
+    workers = [_Worker(where.python, alone, tasks, answers) for _ in range(min(jobs or count_cores(), waiting))]
     try:
         for _ in range(waiting):
             placing, answer = answers.get()
+            if isinstance(answer, BaseException):
+                raise answer
             if placing.add_answer(*answer):
                 yield placing.wheel, placing.finish(template, pip)
     finally:
@@ -96,15 +98,17 @@ def install_wheels(wheels, where, pip, requested=(), compiling=True, jobs=0, byt
 
 
 class _WheelInstallation:
-    """One wheel on its way: its tasks, what came of them, and in the end what pip writes besides."""
+    """The installation of one wheel: its tasks, their results, and the files that pip adds."""
 
     def __init__(self, wheel, where, requested, compiling, ready):
         # type: (CheckedWheel, InstallPaths, bool, bool, Optional[CheckedWheel]) -> None
-        self.wheel, self.paths, self.is_requested, self.bytecode_path = wheel, where, requested, ready.path if ready else None
+        self.wheel, self.paths, self.is_requested = wheel, where, requested
+        self.bytecode_path = ready.path if ready else None
         codes = {member.name[:-1]: (member[:7], member.digest) for member in ready.members} if ready else {}
         self.failure = None  # type: Optional[Tuple[str, Dict[str, Any]]]
         folders = dict(where.schemes, headers=os.path.join(where.schemes["headers"], wheel.name))
-        self.site_packages = folders[next(member.scheme for member in wheel.members if member.name == wheel.dist_info + "/RECORD")]
+        record = wheel.dist_info + "/RECORD"
+        self.site_packages = folders[next(member.scheme for member in wheel.members if member.name == record)]
         self.record_names = {}  # type: Dict[str, str]  # name in the wheel -> in RECORD
         self.rewritten_rows = {}  # type: Dict[str, Tuple[str, int]]
         self.bytecode_names = {}  # type: Dict[str, str]  # name in the wheel -> of its bytecode in RECORD
@@ -129,7 +133,7 @@ class _WheelInstallation:
                 self.tasks.append([])
                 room = _TASK_SECONDS
             first = shebang if script else b""
-            source = os.path.join(self.site_packages, row) if code else ""  # pip names it so, also in what it compiles
+            source = os.path.join(self.site_packages, row) if code else ""  # the name in the bytecode, as pip writes it
             self.tasks[-1].append((path, member[:7], member.digest, first, source, code_of, member.name))
             self.cost, room = self.cost + cost, room - cost
         self.pending_tasks = len(self.tasks)
@@ -140,7 +144,7 @@ class _WheelInstallation:
 
     def add_answer(self, reason, changed, uncompiled):
         # type: (Optional[Tuple[str, Dict[str, Any]]], Dict[str, Tuple[str, int]], List[str]) -> bool
-        """Take the answer to one task; whether it was the last."""
+        """Record the answer to one task and return whether it was the last."""
         self.failure, self.pending_tasks = self.failure or reason, self.pending_tasks - 1
         self.rewritten_rows.update(changed)
         for name in uncompiled:
@@ -148,17 +152,18 @@ class _WheelInstallation:
         return self.pending_tasks == 0
 
     def finish(self, template, pip):  # type: (str, CheckedWheel) -> Optional[Finding]
-        """Scripts, INSTALLER, REQUESTED and, last, RECORD."""
+        """Write scripts, INSTALLER, REQUESTED and, last, RECORD; return why the wheel could not be installed."""
         path = self.wheel.filename
+        if self.failure is not None and "unsound" in self.failure[1]:
+            return make_contents_finding(self.wheel, Text(*self.failure))
+        if self.failure is not None:
+            return error("not-placed", self.wheel.name, _FAILED_SENTENCE, _ADVICE, why=Text(*self.failure))
+        rows = []  # type: List[Tuple[str, ...]]
         try:
-            if self.failure is not None and "unsound" in self.failure[1]:
-                return make_contents_finding(self.wheel, Text(*self.failure))
-            if self.failure is not None:
-                return error("not-placed", self.wheel.name, _FAILED_SENTENCE, _ADVICE, why=Text(*self.failure))
-            rows = []  # type: List[Tuple[str, ...]]
             for path, content, script in self._generate_files(template, pip):
                 _write_file(path, content, script)
-                rows.append((self._make_record_name(path), format_record_hash(hashlib.sha256(content)), str(len(content))))
+                digest = format_record_hash(hashlib.sha256(content))
+                rows.append((self._make_record_name(path), digest, str(len(content))))
             for row in csv.reader(self.wheel.record.decode("utf-8").splitlines()):
                 if row:
                     new = self.record_names.pop(row[0], row[0])
@@ -169,20 +174,18 @@ class _WheelInstallation:
             path = os.path.join(self.site_packages, self.wheel.dist_info, "RECORD")
             _write_file(path, out.getvalue().encode("utf-8"))
         except OSError as failure:
-            facts = text("{file}: {why}", file=path, why=failure.strerror or failure)
-            return error("not-placed", self.wheel.name, _FAILED_SENTENCE, _ADVICE, why=facts)
+            reason = text("{file}: {why}", file=path, why=failure.strerror or failure)
+            return error("not-placed", self.wheel.name, _FAILED_SENTENCE, _ADVICE, why=reason)
         return None
 
     def _generate_files(self, template, pip):  # type: (str, CheckedWheel) -> Iterator[Tuple[str, bytes, bool]]
         for graphical in (False, True):
             commands = {command: reference for command, reference, gui in self.wheel.scripts if gui is graphical}
             for project, form in (("pip", "pip%s"), ("easy_install", "easy_install-%s")) if not graphical else ():
-                reference = commands.get(project)  # pip writes these for the Python it runs with, not as the wheel says
+                reference = commands.get(project)  # pip names these after its own Python, not as in the wheel
                 if reference:
-                    old = [command for command in commands if re.match(r"%s(-?\d+(\.\d+)?)?\Z" % project, command)]
-                    for path in old:
-                        del commands[path]
-                    version = self.paths.version
+                    pattern, version = re.compile(r"%s(-?\d+(\.\d+)?)?\Z" % project), self.paths.version
+                    commands = {command: commands[command] for command in commands if not pattern.match(command)}
                     commands.update({project: reference, form % version: reference})
                     if project == "pip":
                         commands["pip" + version.partition(".")[0]] = reference
@@ -223,12 +226,13 @@ def _write_file(path, content, script=False):  # type: (str, bytes, bool) -> Non
 
 
 def _read_member(wheel, name):  # type: (CheckedWheel, str) -> bytes
+    members = [member for member in wheel.members if member.name == name]
     with open(wheel.path, "rb", buffering=0) as source:
-        return b"".join(b"".join(unpack_entry(source, member, member.digest)) for member in wheel.members if member.name == name)
+        return b"".join(block for member in members for block in unpack_entry(source, member, member.digest))
 
 
 def _read_script_template(pip):  # type: (CheckedWheel) -> Tuple[str, bool]
-    """The text of this pip's scripts (its own, else its distlib's); whether it compiles without imports."""
+    """Return the text of pip's scripts (its own, else its distlib's), and whether it compiles without imports."""
     alone = False
     for name in ("pip/_internal/operations/install/wheel.py", "pip/_vendor/distlib/scripts.py"):
         source = _read_member(pip, name).decode("utf-8").replace("\r\n", "\n")
@@ -239,12 +243,8 @@ def _read_script_template(pip):  # type: (CheckedWheel) -> Tuple[str, bool]
     raise InstallError(error("unknown-pip", pip.filename, "{subject} has no text for scripts that is known here."))
 
 
-def _count_cores():  # type: () -> int
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class _Worker:
-    """A process that unpacks, and the thread that feeds it."""
+    """A process that unpacks, and the thread that sends tasks to it."""
 
     def __init__(self, python, alone, tasks, answers):  # type: (str, bool, List[Any], Any) -> None
         self.python, self.compiles_without_imports, self.tasks, self.answers = python, alone, tasks, answers
@@ -258,22 +258,25 @@ class _Worker:
                 placing, members = self.tasks.pop()
             except IndexError:
                 return
-            names = [member[-1] for member in members]
+            answer = None  # type: Any
             try:
+                names = [member[-1] for member in members]
                 task = placing.wheel.path, placing.bytecode_path, [member[:-1] for member in members]
                 reason, changed, uncompiled = self._send_task(task)
                 answer = reason, {names[at]: path for at, path in changed.items()}, [names[at] for at in uncompiled]
             except (OSError, EOFError, ValueError, pickle.UnpicklingError):
                 self._kill_process()  # the next task starts another one
                 answer = tuple(text("a process ended before its work was done")), {}, []
+            except BaseException as bug:  # install_wheels raises it
+                answer = bug
             self.answers.put((placing, answer))
 
     def _send_task(self, task):  # type: (Any) -> Any
         if self.process is None:
             command, pipe = [self.python, "-I", "-S", "-B", "-c", _WORKER_SCRIPT], subprocess.PIPE
             self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
-            rooms = ("errors", "paths", "archive", "unpack")
-            sources = [(room, pkgutil.get_data(str(__package__), room + ".py")) for room in rooms]
+            modules = ("errors", "paths", "archive", "unpack")
+            sources = [(name, pkgutil.get_data(str(__package__), name + ".py")) for name in modules]
             pickle.dump((sources, self.compiles_without_imports), self.process.stdin, 4)
         if self.is_stopped:
             raise EOFError
@@ -288,7 +291,7 @@ class _Worker:
             process.wait()
 
     def stop(self):  # type: () -> None
-        """Nothing more is written after this."""
+        """End the process, so that nothing more is written."""
         self.is_stopped = True
         del self.tasks[:]
         self._kill_process()

@@ -24,15 +24,15 @@ MAX_MANIFEST_SIZE = 16 << 20  # a larger manifest.json is not read
 
 
 def make_bytecode_path(tag, wheel):  # type: (str, str) -> str
-    """Of a wheel of the bundle the compiled code for one target: a wheel again, with x.pyc in the place of x.py."""
+    """Return the path of a wheel's bytecode for one target: another wheel, with x.pyc in place of x.py."""
     return "%s/%s/%s" % (BYTECODE, tag.partition("-")[0], wheel.rpartition("/")[2])
 
 
 class Facts(NamedTuple):
-    """What is known of an interpreter and its system; compared on the target, never derived there."""
+    """An interpreter and its system. A target machine compares these values and never computes them."""
 
     implementation: str  # cpython or pypy
-    python: str  # X.Y where any patch release will do, X.Y.Z where that one is meant (or runs)
+    python: str  # X.Y for any patch release, X.Y.Z for exactly that one
     free_threaded: bool
     os: str  # linux, macos or windows
     machine: str  # as in wheel tags: x86_64, aarch64, i686 ...; macOS: arm64, x86_64; Windows: amd64, x86, arm64
@@ -58,13 +58,13 @@ class Distribution(NamedTuple):
     name: str  # normalised (PEP 503)
     version: str
     file: str  # path of its wheel or sdist in the bundle
-    requires: Tuple[str, ...]  # normalised names of what it needs here, markers already settled
-    requested: bool  # asked for by name, not merely needed
+    requires: Tuple[str, ...]  # normalised names of the distributions that it needs on this target
+    requested: bool  # requested by name, not only a dependency
     built_from: Optional[Dict[str, str]]  # of a wheel that was built: name, sha256 and origin of its source
 
 
 class Tool(NamedTuple):
-    """What installs the others: pip; and whatever the builds of sdists take, which is not installed itself."""
+    """A distribution that helps to install the others: pip, or a build requirement of an sdist."""
 
     name: str
     version: str
@@ -72,12 +72,12 @@ class Tool(NamedTuple):
 
 
 class Need(NamedTuple):
-    """A shared library that the target's own system has to bring."""
+    """A shared library that the target's system must provide."""
 
     soname: str
-    symbols: Tuple[str, ...]  # symbol versions wanted of it: GLIBC_2.34
+    symbols: Tuple[str, ...]  # required symbol versions: GLIBC_2.34
     wanted_by: Tuple[str, ...]  # distributions
-    help: Optional[str]  # what brings it: apt install libgl1
+    help: Optional[str]  # how to install it: apt install libgl1
 
 
 class BundledPython(NamedTuple):
@@ -91,13 +91,13 @@ class BundledPython(NamedTuple):
 class TargetPlan(NamedTuple):
     """The whole install plan for one kind of machine."""
 
-    name: str  # as asked for: debian12
+    name: str  # as in --target: debian12
     tag: str  # cp311-manylinux_2_36_x86_64; distinct in a bundle
     facts: Facts
-    python_min: str  # X.Y, or X.Y.Z where a chosen file needs that
+    python_min: str  # X.Y, or X.Y.Z if a file needs it
     cpu: Optional[str]  # required CPU level: x86-64-v1 to x86-64-v4
     python: Optional[BundledPython]
-    install: Tuple[Distribution, ...]  # in install order: what is needed before what needs it
+    install: Tuple[Distribution, ...]  # in install order: dependencies first
     tools: Tuple[Tool, ...]
     needs: Tuple[Need, ...]
 
@@ -111,21 +111,21 @@ class Manifest(NamedTuple):
     sequence: Optional[int]
     install_to: Optional[str]
     targets: Tuple[TargetPlan, ...]  # the most demanding first; a machine takes the first that fits
-    files: Tuple[File, ...]  # sorted by path; every file but the manifest itself and its signatures
+    files: Tuple[File, ...]  # sorted by path; every file but the manifest and its signatures
 
     @property
     def folder(self):  # type: () -> str
-        """The one folder at the top of the archive."""
+        """Return the name of the one folder at the top of the archive."""
         return "%s-%s" % (self.name, self.version) if self.version else self.name
 
     def list_files(self, target):  # type: (TargetPlan) -> List[File]
-        """The tools, wheels and sdists of one target; tools first, then in install order."""
+        """Return the tools, wheels and sdists of one target: tools first, then in install order."""
         listed = {file.path: file for file in self.files}
-        return [listed[tool.file] for tool in target.tools] + [listed[distribution.file] for distribution in target.install]
+        return [listed[step.file] for step in target.tools + target.install]
 
 
 def hash_file(path, buffer=1 << 20):  # type: (Any, int) -> Tuple[int, str]
-    """Size in bytes and sha256 of a file on disk."""
+    """Return size in bytes and sha256 of a file on disk."""
     digest, size, block = hashlib.sha256(), 0, memoryview(bytearray(buffer))
     with open(str(path), "rb", buffering=0) as source:
         while True:
@@ -137,7 +137,7 @@ def hash_file(path, buffer=1 << 20):  # type: (Any, int) -> Tuple[int, str]
 
 
 def serialize_manifest(manifest):  # type: (Manifest) -> bytes
-    """The canonical bytes: keys sorted, ASCII, one space of indent, a line feed at the end."""
+    """Return the canonical bytes: keys sorted, ASCII, one space of indent, a line feed at the end."""
     return (json.dumps(_to_plain(manifest), sort_keys=True, indent=1) + "\n").encode("ascii")
 
 
@@ -150,43 +150,46 @@ def _to_plain(value):  # type: (Any) -> Any
 
 
 def format_sums(files):  # type: (Iterable[File]) -> bytes
-    """SHA256SUMS as `sha256sum -c` reads it."""
+    """Return SHA256SUMS as `sha256sum -c` reads it."""
     return "".join("%s  %s\n" % (file.sha256, file.path) for file in sorted(files) if file.path != SUMS).encode("utf-8")
 
 
 class _InvalidValueError(Exception):
-    """A value that format 1 does not allow: where it stands, what was expected."""
+    """A value that format 1 does not allow: its position, the expected value."""
 
-COPY_AGAIN = "Copy the bundle again from where it was made."
+
+_COPY_AGAIN = "Copy the bundle again from where it was made."
 _TOO_NEW = "This bundle has format {found}; this version of offlinepack reads formats up to {known}."
 _USE_BUNDLED_INSTALLER = "Use the install.py that the bundle itself brings, or a newer offlinepack."
+_INVALID = "manifest.json, {subject}: expected {expected}."
+_NOT_CANONICAL = "{subject} is not in its one canonical form."
+
+
+def read_manifest(path):  # type: (str) -> Manifest
+    """Read a manifest.json from disk, or raise BundleError or OSError."""
+    with open(path, "rb") as source:
+        return parse_manifest(source.read(MAX_MANIFEST_SIZE + 1))
 
 
 def parse_manifest(data):  # type: (bytes) -> Manifest
-    """manifest.json's bytes as a Manifest, or BundleError: not a manifest, a newer format, a wrong value."""
+    """Parse the bytes of manifest.json, or raise BundleError: not a manifest, a newer format, a wrong value."""
+    numbers = dict.fromkeys(("parse_float", "parse_constant", "parse_int"), _parse_whole_number)  # type: Dict[str, Any]
     try:
         if len(data) > MAX_MANIFEST_SIZE:
             raise _InvalidValueError(MANIFEST, "at most 16 MiB")
-        plain = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_reject_duplicate_keys, parse_float=_parse_whole_number, parse_constant=_parse_whole_number, parse_int=_parse_whole_number
-        )
+        plain = json.loads(data.decode("utf-8"), object_pairs_hook=_reject_duplicate_keys, **numbers)
         version = plain.get("format") if isinstance(plain, dict) else None
         if isinstance(version, int) and version > FORMAT:
-            raise BundleError(error("format-too-new", MANIFEST, _TOO_NEW, _USE_BUNDLED_INSTALLER, found=version, known=FORMAT))
+            facts = {"found": version, "known": FORMAT}  # type: Dict[str, Any]
+            raise BundleError(error("format-too-new", MANIFEST, _TOO_NEW, _USE_BUNDLED_INSTALLER, **facts))
         manifest = _check_consistency(_check_value(plain, MANIFEST, Manifest))
     except _InvalidValueError as bad:
         where, expected = bad.args
-        raise BundleError(
-            error(
-                "manifest-invalid", where, "manifest.json, {subject}: expected {expected}.", COPY_AGAIN, expected=expected
-            )
-        )
+        raise BundleError(error("manifest-invalid", where, _INVALID, _COPY_AGAIN, expected=expected))
     except (ValueError, RecursionError):
-        raise BundleError(error("manifest-unreadable", MANIFEST, "{subject} is not JSON.", COPY_AGAIN))
+        raise BundleError(error("manifest-unreadable", MANIFEST, "{subject} is not JSON.", _COPY_AGAIN))
     if serialize_manifest(manifest) != data:
-        raise BundleError(
-            error("manifest-not-canonical", MANIFEST, "{subject} is not in its one canonical form.", COPY_AGAIN)
-        )
+        raise BundleError(error("manifest-not-canonical", MANIFEST, _NOT_CANONICAL, _COPY_AGAIN))
     return manifest
 
 
@@ -214,43 +217,38 @@ def _make_matcher(pattern):  # type: (str) -> Callable[[Any], bool]
 def _is_count(value):  # type: (Any) -> bool
     return isinstance(value, int) and not isinstance(value, bool) and value <= 1 << 53
 
-_NAME_PATTERN, _PYTHON_PATTERN = "[a-z0-9]+(-[a-z0-9]+)*", r"[0-9]\.[0-9]{1,2}(\.[0-9]{1,3})?"
-_DOTTED_PATTERN, _VERSION_PATTERN = r"[0-9]{1,4}\.[0-9]{1,4}", "[A-Za-z0-9](?:[A-Za-z0-9.!+_-]{0,126}[A-Za-z0-9])?"
+
 _is_path = lambda value: isinstance(value, str) and not find_path_problem(value)  # noqa: E731
 _is_bool = lambda value: isinstance(value, bool)  # noqa: E731
-_is_str_mapping = lambda value: isinstance(value, dict) and all(_is_text(text) for pair in value.items() for text in pair)  # noqa: E731
-_TOOL_SHAPE = {"name": _make_matcher(_NAME_PATTERN), "version": _make_matcher(_VERSION_PATTERN), "file": _is_path}  # type: Dict[str, Any]
-_LABEL_SHAPE = {"name": _make_matcher(_NAME_PATTERN), "version": (_make_matcher(_VERSION_PATTERN), None)}  # type: Dict[str, Any]
+_is_mapping = lambda value: isinstance(value, dict) and all(map(_is_text, (*value, *value.values())))  # noqa: E731
+_is_name = _make_matcher("[a-z0-9]+(-[a-z0-9]+)*")
+_is_version = _make_matcher("[A-Za-z0-9](?:[A-Za-z0-9.!+_-]{0,126}[A-Za-z0-9])?")
+_is_python_version = _make_matcher(r"[0-9]\.[0-9]{1,2}(\.[0-9]{1,3})?")
+_is_minor_version = _make_matcher(r"[0-9]{1,4}\.[0-9]{1,4}")
+_is_sha256 = _make_matcher("[0-9a-f]{64}")
 
-_LABEL_SHAPE.update(sequence=(_is_count, None), install_to=(_is_text, None))
+_TOOL_SHAPE = {"name": _is_name, "version": _is_version, "file": _is_path}  # type: Dict[str, Any]
+_RECORD_SHAPE = {"record_sha256": _is_sha256, "accepted_record": _is_bool}  # further keys of a wheel or a tool
 
-_PLAN_SHAPE = {"install": [Distribution], "tools": [Tool], "needs": [Need]}  # type: Dict[str, Any]
-_PYTHON_SHAPE = {"implementation": _make_matcher("cpython|pypy"), "python": _make_matcher(_PYTHON_PATTERN), "free_threaded": _is_bool}
-
-_SYSTEM_SHAPE = {
-    "os": _make_matcher("linux|macos|windows"),
-    "machine": _make_matcher("[a-z0-9_]{2,20}"),
-    "libc": (_make_matcher("glibc|musl"), None),
-}  # type: Dict[str, Any]
-
-_LEVEL_SHAPE = {"libc_version": (_make_matcher(_DOTTED_PATTERN), None), "macos_version": (_make_matcher(_DOTTED_PATTERN), None)}  # type: Dict[str, Any]
-_TARGET_SHAPE = {"name": _make_matcher("[A-Za-z0-9][A-Za-z0-9._:+-]{0,99}"), "tag": _make_matcher("[a-z]{2}[0-9]{2,4}t?-[a-z0-9_]{2,80}")}
-_FILE_SHAPE = {"size": _is_count, "sha256": _make_matcher("[0-9a-f]{64}"), "kind": _make_matcher("|".join(KINDS))}
-
-# Further keys of a wheel, also of one that is a tool.
-_RECORD_SHAPE = {"record_sha256": _make_matcher("[0-9a-f]{64}"), "accepted_record": _is_bool}
-_CPU_SHAPE = {"cpu": (_make_matcher("x86-64-v[1-4]"), None), "python": (BundledPython, None)}  # type: Dict[str, Any]
-
-# For each key: what it holds. A type: such an object; [x]: a list of x; (x, None): x or null.
+# The value of each key: a predicate or a type; [x]: a list of x; (x, None): x or null.
 _SHAPES = {
-    Manifest: dict(_LABEL_SHAPE, format=lambda value: value == FORMAT and _is_count(value), targets=[TargetPlan], files=[File]),
-    File: dict(_FILE_SHAPE, path=_is_path),
-    TargetPlan: dict(_TARGET_SHAPE, facts=Facts, python_min=_make_matcher(_PYTHON_PATTERN), **_PLAN_SHAPE, **_CPU_SHAPE),
+    Manifest: {
+        "format": lambda value: value == FORMAT and _is_count(value), "name": _is_name, "version": (_is_version, None),
+        "sequence": (_is_count, None), "install_to": (_is_text, None), "targets": [TargetPlan], "files": [File]},
+    File: {"path": _is_path, "size": _is_count, "sha256": _is_sha256, "kind": _make_matcher("|".join(KINDS))},
+    TargetPlan: {
+        "name": _make_matcher("[A-Za-z0-9][A-Za-z0-9._:+-]{0,99}"), "facts": Facts, "python_min": _is_python_version,
+        "tag": _make_matcher("[a-z]{2}[0-9]{2,4}t?-[a-z0-9_]{2,80}"), "cpu": (_make_matcher("x86-64-v[1-4]"), None),
+        "python": (BundledPython, None), "install": [Distribution], "tools": [Tool], "needs": [Need]},
     BundledPython: {"file": _is_path, "version": _make_matcher(r"[0-9]\.[0-9]{1,2}\.[0-9]{1,3}"), "build": _is_text},
-    Facts: dict(_PYTHON_SHAPE, **_SYSTEM_SHAPE, **_LEVEL_SHAPE),
-    Distribution: dict(_TOOL_SHAPE, requires=[_make_matcher(_NAME_PATTERN)], requested=_is_bool, built_from=(_is_str_mapping, None)),
+    Facts: {
+        "implementation": _make_matcher("cpython|pypy"), "python": _is_python_version, "free_threaded": _is_bool,
+        "os": _make_matcher("linux|macos|windows"), "machine": _make_matcher("[a-z0-9_]{2,20}"),
+        "libc": (_make_matcher("glibc|musl"), None), "libc_version": (_is_minor_version, None),
+        "macos_version": (_is_minor_version, None)},
+    Distribution: dict(_TOOL_SHAPE, requires=[_is_name], requested=_is_bool, built_from=(_is_mapping, None)),
     Tool: _TOOL_SHAPE,
-    Need: {"soname": _is_text, "symbols": [_is_text], "wanted_by": [_make_matcher(_NAME_PATTERN)], "help": (_is_text, None)},
+    Need: {"soname": _is_text, "symbols": [_is_text], "wanted_by": [_is_name], "help": (_is_text, None)},
 }  # type: Dict[Any, Dict[str, Any]]
 
 
@@ -274,13 +272,14 @@ def _check_value(value, where, shape):  # type: (Any, str, Any) -> Any
 
 
 def _check_consistency(manifest):  # type: (Manifest) -> Manifest
-    """What must hold between the values: paths are distinct, what a target installs is listed."""
+    """Check the relations between values: paths are distinct, and every file that a target installs is listed."""
     paths = [file.path for file in manifest.files]
     names = [fold_path(path) for path in (MANIFEST, *SIGNATURES, *paths)]
     parents = set(names).intersection(name[:at] for name in names for at, sign in enumerate(name) if sign == "/")
     if len(set(names)) != len(names) or parents:
         twice = min(parents or [name for name, count in Counter(names).items() if count > 1])
-        raise _InvalidValueError("files, " + twice, "each path once, also where case is ignored, and not as a folder too")
+        expected = "each path once, also where case is ignored, and not as a folder too"
+        raise _InvalidValueError("files, " + twice, expected)
     if paths != sorted(paths):
         raise _InvalidValueError("files", "the paths in order")
     tags = [target.tag for target in manifest.targets]
@@ -291,17 +290,18 @@ def _check_consistency(manifest):  # type: (Manifest) -> Manifest
         where, facts = "targets, %s" % target.tag, target.facts
         if (facts.os == "linux") != bool(facts.libc and facts.libc_version):
             raise _InvalidValueError(where, "libc and its version on Linux, and there only")
-        installed = {distribution.name for distribution in target.install}
+        installed = {step.name for step in target.install}
         if len(installed) != len(target.install) or not installed:
             raise _InvalidValueError(where, "one distribution at least, and each once")
-        for distribution in target.install:
-            if kinds.get(distribution.file) not in ("wheel", "sdist"):
-                raise _InvalidValueError("%s, %s" % (where, distribution.name), "a file that is listed as wheel or sdist")
-            if not installed.issuperset(distribution.requires):
-                raise _InvalidValueError("%s, %s" % (where, distribution.name), "in requires only what is installed too")
+        for step in target.install:
+            if kinds.get(step.file) not in ("wheel", "sdist"):
+                raise _InvalidValueError("%s, %s" % (where, step.name), "a file that is listed as wheel or sdist")
+            if not installed.issuperset(step.requires):
+                raise _InvalidValueError("%s, %s" % (where, step.name), "in requires only what is installed too")
         for tool in target.tools:
             if kinds.get(tool.file) not in ("wheel", "tool", "sdist"):
-                raise _InvalidValueError("%s, %s" % (where, tool.name), "a file that is listed as tool or wheel or sdist")
+                expected = "a file that is listed as tool or wheel or sdist"
+                raise _InvalidValueError("%s, %s" % (where, tool.name), expected)
         if target.python and kinds.get(target.python.file) != "python":
             raise _InvalidValueError("%s, python" % where, "a file that is listed as python")
     planned = {step.file for target in manifest.targets for step in target.install + target.tools}

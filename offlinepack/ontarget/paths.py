@@ -5,13 +5,11 @@ import unicodedata
 
 _FORBIDDEN_ON_WINDOWS = re.compile(
     r'[<>:"|?*\\]|[. ](?:/|\Z)|'
-    r'(?:\A|/)(?:con|prn|aux|nul|con(?:in|out)\$|com[0-9¹²³]|lpt[0-9¹²³]) *(?:\.[^/]*)?(?:/|\Z)',
-    re.I,
-)
+    r'(?:\A|/)(?:con|prn|aux|nul|con(?:in|out)\$|com[0-9¹²³]|lpt[0-9¹²³]) *(?:\.[^/]*)?(?:/|\Z)', re.I)
 
 
 def find_path_problem(path):  # type: (str) -> str
-    """Why this is no path for a bundle, '' where it is one: relative, below the folder, legal on FAT32 and NTFS too."""
+    """Return why a bundle cannot contain this path, or ''. It must be relative and legal on FAT32 and NTFS too."""
     if not path or len(path) > 240 or len(path.encode("utf-8", "surrogatepass")) > 255:
         return "empty or longer than 240 characters"
     if unicodedata.normalize("NFC", path) != path or not path.isprintable():
@@ -23,12 +21,12 @@ def find_path_problem(path):  # type: (str) -> str
 
 
 def find_windows_problem(path):  # type: (str) -> str
-    """Why FAT32 and NTFS have no such relative path, '' where they do; an archive's own checks are taken as made."""
+    """Return why FAT32 and NTFS do not allow this path, or ''. The name must have passed the checks of an archive."""
     if _FORBIDDEN_ON_WINDOWS.search(path):
         return "a name that Windows does not allow"
     return ""
 
 
 def fold_path(path):  # type: (str) -> str
-    """The path as a file system compares it that ignores case and normal form."""
+    """Return the path as a file system compares it that ignores case and normal form."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())

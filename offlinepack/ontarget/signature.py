@@ -8,6 +8,7 @@ import base64
 import calendar
 import errno
 import hashlib
+import math
 import os
 import re
 import struct
@@ -20,12 +21,12 @@ from .ed25519 import verify_signature
 from .errors import Finding, IntegrityError, UsageError, error, note, text
 
 NAMESPACE = "offlinepack"
+_NOT_SIGNED = "No key of {subject} has signed this bundle: {why}."
+_BAD_SIGNATURE = "{subject} is no signature of this bundle: {why}."
 _ASK_FOR_SIGNATURE = "Ask whoever packed it for its signature, or for the right key."
 _KEY_FILE_ADVICE = "Give a .pub file or an allowed_signers file of ssh-keygen."
 
-_ARMOR = re.compile(
-    rb"-----BEGIN SSH SIGNATURE-----\r?\n([A-Za-z0-9+/=\r\n]+)-----END SSH SIGNATURE-----\r?\n?\Z"
-)
+_ARMOR = re.compile(rb"-----BEGIN SSH SIGNATURE-----\r?\n([A-Za-z0-9+/=\r\n]+)-----END SSH SIGNATURE-----\r?\n?\Z")
 
 _KEY_START = re.compile(r"(?:ssh|ecdsa|sk)-\S+[ \t]+AAAA")  # each blob begins with the length of its kind's name
 _OPTION = re.compile(r'(namespaces|valid-after|valid-before)="([^"\\]*)"(?:,(?=.)|\Z)', re.I)
@@ -34,15 +35,15 @@ _MAX_KEY_FILE_SIZE = 1 << 20  # bytes
 
 
 class _UnusableError(Exception):
-    """A signature or a line of keys that cannot be used: a Text says why."""
+    """A signature or a line of a key file cannot be used: a Text says why."""
 
 
 class _UnsupportedKeyError(_UnusableError):
-    """It may be good; this machine cannot tell."""
+    """This machine cannot verify a signature of this kind."""
 
 
 class Signature(NamedTuple):
-    """PROTOCOL.sshsig, decoded."""
+    """A decoded signature (PROTOCOL.sshsig)."""
 
     raw: bytes  # the file
     key: bytes  # the public key's blob
@@ -50,7 +51,7 @@ class Signature(NamedTuple):
     namespace: bytes
     reserved: bytes
     hash_name: str  # sha256 or sha512
-    value: bytes  # what the key's kind has for a signature
+    value: bytes  # the signature itself, in the format of the key's kind
 
 
 class AllowedSigner(NamedTuple):
@@ -59,15 +60,15 @@ class AllowedSigner(NamedTuple):
     principal: str
     key: bytes
     namespaces: str  # a list of patterns, as in the file
-    valid_after: Optional[int]
-    valid_before: Optional[int]
+    valid_after: float  # seconds since 1970
+    valid_before: float
 
 
 def check_signatures(data, signatures, keys, now=None):
     # type: (bytes, Sequence[Tuple[str, bytes]], Iterable[str], Optional[float]) -> List[Finding]
-    """A note for each file of keys: who of it signed. IntegrityError: each file of which nobody did.
+    """Return a note with the signer for each key file, or raise IntegrityError with each file that has no signer.
 
-    `signatures`: name and bytes of each that there is; `keys`: .pub or allowed_signers files, else UsageError.
+    `signatures`: name and bytes; `keys`: paths of .pub or allowed_signers files; others are a UsageError.
     """
     notes, bad = [], []  # type: List[Finding], List[Finding]
     today = time.time() if now is None else now
@@ -84,34 +85,33 @@ def check_signatures(data, signatures, keys, now=None):
             except _UnusableError as failure:
                 reason = text("{file}: {why}", file=name, why=failure.args[0])
         else:
-            bad.append(error("not-signed", path, "No key of {subject} has signed this bundle: {why}.", _ASK_FOR_SIGNATURE, why=reason))
+            bad.append(error("not-signed", path, _NOT_SIGNED, _ASK_FOR_SIGNATURE, why=reason))
     if bad:
         raise IntegrityError(*bad)
     return notes
 
 
 def check_embedded_signatures(data, signatures):  # type: (bytes, Sequence[Tuple[str, bytes]]) -> None
-    """IntegrityError: a signature in the bundle that its own key, whosever that is, did not make of this manifest."""
+    """Check that each signature in the bundle was made of this manifest, with the key that it contains."""
     bad = []  # type: List[Finding]
     for name, raw in signatures:
         try:
             _verify_signature(parse_signature(raw), data)
         except _UnsupportedKeyError:
-            pass  # for a key that is asked for, check() says so
+            pass  # check_signatures reports it if the key is required
         except _UnusableError as failure:
-            facts = {"why": failure.args[0]}
-            bad.append(error("bad-signature", name, "{subject} is no signature of this bundle: {why}.", _ASK_FOR_SIGNATURE, **facts))
+            bad.append(error("bad-signature", name, _BAD_SIGNATURE, _ASK_FOR_SIGNATURE, why=failure.args[0]))
     if bad:
         raise IntegrityError(*bad)
 
 
 def format_fingerprint(key):  # type: (bytes) -> str
-    """As ssh-keygen -l shows it."""
+    """Return the fingerprint of a key as ssh-keygen -l shows it."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(key).digest()).decode("ascii").rstrip("=")
 
 
 def read_keys(path):  # type: (str) -> List[AllowedSigner]
-    """The keys of a .pub or allowed_signers file, or UsageError with each line that cannot be used."""
+    """Read the keys of a .pub or allowed_signers file, or raise UsageError with each line that cannot be used."""
     signers, bad = [], []  # type: List[AllowedSigner], List[Finding]
     try:
         with open(path, "rb") as source:
@@ -120,13 +120,14 @@ def read_keys(path):  # type: (str) -> List[AllowedSigner]
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         lines = data.decode("utf-8-sig", "replace").split("\n")
     except OSError as failure:
-        raise UsageError(error("bad-key-file", path, "{subject} cannot be read: {why}.", _KEY_FILE_ADVICE, why=failure.strerror))
+        reason = failure.strerror
+        raise UsageError(error("bad-key-file", path, "{subject} cannot be read: {why}.", _KEY_FILE_ADVICE, why=reason))
     for number, line in enumerate(lines, 1):
         try:
             line = line.strip(" \t\r")
             if line and not line.startswith("#"):
                 signers.append(_parse_allowed_signer(line))
-            if re.search("[\0-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]", line):  # other eyes see two lines there
+            if re.search("[\0-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]", line):  # an editor may show two lines
                 raise _UnusableError(text("it holds characters that cannot be printed"))
         except _UnusableError as failure:
             facts = {"line": str(number), "why": failure.args[0]}
@@ -137,9 +138,9 @@ def read_keys(path):  # type: (str) -> List[AllowedSigner]
 
 
 def _parse_allowed_signer(line):  # type: (str) -> AllowedSigner
-    """ALLOWED SIGNERS: principals, options, key type, base64; a .pub has neither of the first two.
+    """Parse principals, options, key type, base64 (ALLOWED SIGNERS); a .pub file has only the last two.
 
-    What ssh-keygen does not take is not taken; nor is what it would leave out in silence.
+    Lines that ssh-keygen refuses are refused, and so are lines that it silently ignores.
     """
     principals, options = "", ""
     if not _KEY_START.match(line):
@@ -158,23 +159,23 @@ def _parse_allowed_signer(line):  # type: (str) -> AllowedSigner
             raise _UnusableError(text("an option that is not known: {option}", option=options))
         named[match.group(1).lower()], options = match.group(2), options[match.end() :]
     blob = _decode_base64(key.encode("utf-8")) if _KEY_START.match(line) and "-cert-" not in kind else b""
-    if not blob or _read_strings(blob, 1)[0] != kind.encode("utf-8") or all(part[:1] == "!" for part in principals.split(",")):
+    is_nobody = all(part.startswith("!") for part in principals.split(","))
+    if not blob or _read_strings(blob, 1)[0] != kind.encode("utf-8") or is_nobody:
         raise _UnusableError(text("this is no public key, or nobody's"))
-    after, before = _parse_timestamp(named.get("valid-after")), _parse_timestamp(named.get("valid-before"))
+    after = _parse_timestamp(named["valid-after"]) if "valid-after" in named else -math.inf
+    before = _parse_timestamp(named["valid-before"]) if "valid-before" in named else math.inf
     return AllowedSigner(principals or comment or kind, blob, named.get("namespaces", "*"), after, before)
 
 
-def _parse_timestamp(stamp):  # type: (Optional[str]) -> Optional[int]
-    """YYYYMMDD[HHMM[SS]][Z], in the machine's own zone without the Z."""
-    if stamp is None:
-        return None
+def _parse_timestamp(stamp):  # type: (str) -> int
+    """Parse YYYYMMDD[HHMM[SS]][Z]; without Z it is in the machine's time zone."""
     digits, zone = (_TIMESTAMP.findall(stamp) or [("", "")])[0]
     try:
         parsed = time.strptime(digits, "%Y%m%d%H%M%S"[: len(digits) - 2])
         moment = calendar.timegm(parsed) if zone else int(time.mktime(parsed))
     except (ValueError, OverflowError):
         moment = 0
-    if moment <= 0:  # to ssh-keygen that is none either
+    if moment <= 0:  # ssh-keygen refuses it too
         raise _UnusableError(text("no moment in time: {stamp}", stamp=stamp))
     return moment
 
@@ -190,7 +191,7 @@ def _decode_base64(data):  # type: (bytes) -> bytes
 
 
 def _read_strings(blob, count, whole=False):  # type: (bytes, int, bool) -> List[bytes]
-    """RFC 4251: strings, each after its length in four bytes; `whole`: and nothing else."""
+    """Read strings, each after its length in four bytes (RFC 4251); with `whole` nothing may follow."""
     strings, at = [], 0  # type: List[bytes], int
     while len(strings) < count:
         length = int.from_bytes(blob[at : at + 4], "big")
@@ -204,7 +205,7 @@ def _read_strings(blob, count, whole=False):  # type: (bytes, int, bool) -> List
 
 
 def parse_signature(raw):  # type: (bytes) -> Signature
-    """PROTOCOL.sshsig: byte[6] SSHSIG, uint32 version, then key, namespace, reserved, hash, signature as strings."""
+    """Decode SSHSIG, a version, and five strings: key, namespace, reserved, hash, signature (PROTOCOL.sshsig)."""
     armor = _ARMOR.match(raw) if len(raw) < 1 << 16 else None
     blob = _decode_base64(b"".join(armor.group(1).split())) if armor else b""
     if blob[:10] != b"SSHSIG\0\0\0\1":
@@ -215,15 +216,15 @@ def parse_signature(raw):  # type: (bytes) -> Signature
 
 
 def _find_signer(signature, allowed, now):  # type: (Signature, List[AllowedSigner], float) -> str
-    """Whose key made it, with the right to; whether it did is seen afterwards."""
-    if signature.namespace != NAMESPACE.encode("ascii") or signature.hash_name not in ("sha256", "sha512"):
-        raise _UnusableError(text("it was made for another purpose: {namespace}", namespace=repr(signature.namespace)[2:-1]))
+    """Return whose key is named, if it may sign; the signature itself is verified afterwards."""
+    if signature.namespace != NAMESPACE.encode("ascii"):
+        raise _make_purpose_error(signature)
     reason = text("it was made with another key, {key}", key=format_fingerprint(signature.key))
     for signer in allowed:
         if signer.key == signature.key:
             if not _matches_namespace(signer.namespaces):
                 reason = text("that key may not sign for the namespace offlinepack")
-            elif (signer.valid_after is not None and now < signer.valid_after) or (signer.valid_before is not None and now > signer.valid_before):
+            elif not signer.valid_after <= now <= signer.valid_before:
                 reason = text("that key is not valid today")
             else:
                 return signer.principal
@@ -231,7 +232,7 @@ def _find_signer(signature, allowed, now):  # type: (Signature, List[AllowedSign
 
 
 def _matches_namespace(patterns):  # type: (str) -> bool
-    """PATTERNS of ssh_config(5): * and ?, separated by commas; one with ! that matches decides against it."""
+    """Match patterns with * and ?, separated by commas; a pattern with ! excludes (PATTERNS of ssh_config(5))."""
     matched = False
     for pattern in patterns.split(","):
         plain = re.escape(pattern.lstrip("!")).replace(r"\*", ".*").replace(r"\?", ".")
@@ -244,20 +245,21 @@ def _matches_namespace(patterns):  # type: (str) -> bool
 
 def _verify_signature(signature, data):  # type: (Signature, bytes) -> None
     if signature.hash_name not in ("sha256", "sha512"):  # "no other hash algorithms are supported"
-        raise _UnusableError(text("it was made for another purpose: {namespace}", namespace=repr(signature.namespace)[2:-1]))
+        raise _make_purpose_error(signature)
     digest = hashlib.new(signature.hash_name, data).digest()
     parts = (signature.namespace, signature.reserved, signature.hash_name.encode("ascii"), digest)
     signed = b"SSHSIG" + b"".join(struct.pack(">I", len(part)) + part for part in parts)
     if signature.kind != "ssh-ed25519":
         return _verify_with_ssh_keygen(signature, data)
-    (kind, key), (algorithm, value) = _read_strings(signature.key, 2, whole=True), _read_strings(signature.value, 2, whole=True)
+    kind, key = _read_strings(signature.key, 2, whole=True)
+    algorithm, value = _read_strings(signature.value, 2, whole=True)
     if (kind, algorithm) != (b"ssh-ed25519", b"ssh-ed25519") or not verify_signature(key, signed, value):
         raise _UnusableError(text("it does not fit: manifest.json is not what was signed"))
     return None
 
 
 def _verify_with_ssh_keygen(signature, data):  # type: (Signature, bytes) -> None
-    """The same bytes that were looked at, as a file: Windows hands no pipe on, a bare root has no /dev/fd."""
+    """Run ssh-keygen on a file with the same bytes: Windows passes no pipes on, and /dev/fd may be missing."""
     try:
         with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
             path = os.path.join(folder, "manifest.json.sig")
@@ -265,10 +267,16 @@ def _verify_with_ssh_keygen(signature, data):  # type: (Signature, bytes) -> Non
                 out.write(signature.raw.replace(b"\r\n", b"\n"))
             command = ["ssh-keygen", "-Y", "check-novalidate", "-n", NAMESPACE, "-s", path]
             process = subprocess.run(command, input=data, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        failed, words = process.returncode != 0, process.stdout.decode("utf-8", "replace").strip()
     except OSError:
-        raise _UnsupportedKeyError(text("a key of kind {kind} needs ssh-keygen of OpenSSH 8.1 or newer here", kind=signature.kind))
-    words = process.stdout.decode("utf-8", "replace").strip()
-    if process.returncode and ("option" in words or "usage" in words):
-        raise _UnsupportedKeyError(text("a key of kind {kind} needs ssh-keygen of OpenSSH 8.1 or newer here", kind=signature.kind))
-    if process.returncode:
+        failed, words = True, "usage"
+    if failed and ("option" in words or "usage" in words):
+        reason = text("a key of kind {kind} needs ssh-keygen of OpenSSH 8.1 or newer here", kind=signature.kind)
+        raise _UnsupportedKeyError(reason)
+    if failed:
         raise _UnusableError(text("ssh-keygen does not accept it ({words})", words=words.partition("\n")[0]))
+
+
+def _make_purpose_error(signature):  # type: (Signature) -> _UnusableError
+    shown = repr(signature.namespace)[2:-1]
+    return _UnusableError(text("it was made for another purpose: {namespace}", namespace=shown))

@@ -64,8 +64,7 @@ def collect_keys(options):  # type: (Any) -> List[str]
     """The files of keys that are given, or demanded on this machine; UsageError: there have to be some."""
     keys = list(options.verify_key or []) + required_keys(POLICY_PATH)
     if options.require_signature and not keys:
-        raise UsageError(error(
-            "usage", "--require-signature", "{subject} needs --verify-key: who must have signed?"))
+        raise UsageError(error("usage", "--require-signature", "{subject} needs --verify-key: who must have signed?"))
     return keys
 
 

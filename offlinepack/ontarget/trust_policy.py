@@ -8,12 +8,13 @@ from .errors import UsageError, error
 
 POLICY_PATH = os.path.join(os.environ.get("PROGRAMDATA", "") if os.name == "nt" else "/etc", "offlinepack", "trust.ini")
 _UNREADABLE = "{subject} demands signatures, but cannot be read: {why}."
+_ASK_ADMINISTRATOR = "Ask whoever looks after this machine."
 
 
 def required_keys(path):  # type: (str) -> List[str]
-    """The files of keys of which each must have signed: [signature] verify-key, a path a line, relative to this file.
+    """Return the required key files: [signature] verify-key, one path a line, relative to this file.
 
-    None where there is no such file; UsageError where it is not understood to the last word, or anybody may change it.
+    A missing file requires none; a file that is not fully understood, or that anybody may change, is a UsageError.
     """
     parser = configparser.ConfigParser(interpolation=None, default_section="")
     try:
@@ -33,4 +34,4 @@ def required_keys(path):  # type: (str) -> List[str]
     except (OSError, ValueError, configparser.Error) as failure:
         if isinstance(failure, FileNotFoundError) and not os.path.lexists(path):
             return []
-        raise UsageError(error("trust-unreadable", path, _UNREADABLE, "Ask whoever looks after this machine.", why=failure))
+        raise UsageError(error("trust-unreadable", path, _UNREADABLE, _ASK_ADMINISTRATOR, why=failure))

@@ -1,7 +1,4 @@
-"""Unpack members of checked wheels in a worker process of the fast engine: hash, write and compile them.
-
-fast_installer.py starts it with the interpreter of the environment, sends tasks on stdin and reads answers from stdout.
-"""
+"""Unpack members of checked wheels in a worker process of the fast engine: hash, write and compile them."""
 
 import base64
 import gc
@@ -20,16 +17,14 @@ from .archive import ArchiveError, ZipEntry, unpack_entry
 _IS_POSIX = os.name == "posix"
 _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _UMASK = os.umask(0)
-
 os.umask(_UMASK)
-
 _MAGIC = importlib.util.MAGIC_NUMBER + (b"" if sys.version_info < (3, 7) else bytes(4))  # 4 of flags: PEP 552
 
 
 def run_worker(alone):  # type: (bool) -> None
-    """Answer tasks until there are no more. `alone`: as pip 26.3 and newer, compile without importing anything more."""
+    """Answer tasks from stdin until it ends. `alone`: compile without imports, as pip 26.3 and newer do."""
     warnings.simplefilter("ignore")
-    if alone:  # so that a source in a rare encoding stays uncompiled, as it does there
+    if alone:  # a source in a rare encoding stays uncompiled, as with pip
         __import__("encodings.ascii"), __import__("encodings.cp437"), __import__("encodings.latin_1")
         sys.meta_path[:] = []
     gc.disable()
@@ -45,12 +40,12 @@ def run_worker(alone):  # type: (bool) -> None
 
 def _run_task(parent, wheel, bytecode, members):
     # type: (int, str, Optional[str], List[Tuple[Any, ...]]) -> Tuple[Any, ...]
-    """What went wrong, as a template and its facts (None: nothing); what was rewritten; what could not be compiled."""
+    """Return template and facts of the error or None, the rewritten members, and the members that do not compile."""
     rewritten, uncompiled, path = {}, [], wheel  # type: Dict[int, Tuple[str, int]], List[int], str
     try:
         with open(wheel, "rb", buffering=0) as source, open(bytecode or wheel, "rb", buffering=0) as carried:
             for number, (path, entry, digest, shebang, name, ready) in enumerate(members):
-                if os.getppid() != parent:  # it was killed; whoever goes on in this place must not meet us there
+                if os.getppid() != parent:  # the installation was killed, and another may have begun
                     os._exit(1)
                 blocks = unpack_entry(source, ZipEntry(*entry), digest)
                 data, mtime, changed = _write_member(path, blocks, entry[-1], shebang, bool(name))
@@ -68,13 +63,13 @@ def _run_task(parent, wheel, bytecode, members):
 
 def _write_member(path, blocks, executable, shebang, keep):
     # type: (str, Any, bool, bytes, bool) -> Tuple[bytes, float, Any]
-    """The file's bytes where they are wanted, its time, and hash and size where it did not stay as it was."""
+    """Write a file; return its bytes if `keep`, its time, and hash and size if its first line was changed."""
     chunks, changed, size = [], None, 0  # type: List[bytes], Any, int
     handle = create_file(path, executable)
     try:
         for block in blocks:
             if shebang and block.startswith(b"#!python"):
-                # Binary distribution format: a script that starts with exactly b'#!python' gets the interpreter's path.
+                # binary distribution format: a script that starts with b'#!python' gets the path of the interpreter
                 block, changed = shebang + block.partition(b"\n")[2], hashlib.sha256()
             shebang, size = b"", size + len(block)
             if changed:
@@ -90,13 +85,13 @@ def _write_member(path, blocks, executable, shebang, keep):
 
 
 def _write_bytecode(path, data, mtime, ready):  # type: (str, bytes, float, bytes) -> bool
-    """As py_compile does it, or what was compiled before with the time and size of this source."""
+    """Write bytecode as py_compile does, or `ready` bytecode with time and size of this source."""
     if ready[: len(_MAGIC)] == _MAGIC:
         code = ready[len(_MAGIC) + 8 :]
     else:
         try:
             code = marshal.dumps(compile(data, path, "exec", 0, True))
-        except Exception:  # pip leaves that to the import, too
+        except Exception:  # pip ignores it too
             return False
     handle = create_file(importlib.util.cache_from_source(path))
     try:
@@ -109,8 +104,8 @@ def _write_bytecode(path, data, mtime, ready):  # type: (str, bytes, float, byte
 
 
 def create_file(path, executable=False):  # type: (str, bool) -> int
-    """A new file, opened for writing, with the mode that pip gives; what stood there is gone."""
-    name = path.encode("utf-8", "surrogateescape") if _IS_POSIX else path  # type: Any  # whatever the locale can say
+    """Open a new file for writing, with the mode that pip gives; replace an old one."""
+    name = path.encode("utf-8", "surrogateescape") if _IS_POSIX else path  # type: Any  # also in the C locale
     for last in (False, False, True):
         try:
             handle = os.open(name, _CREATE_FLAGS, 0o777 if executable else 0o666)
@@ -129,5 +124,5 @@ def create_file(path, executable=False):  # type: (str, bool) -> int
 
 
 def format_record_hash(digest):  # type: (Any) -> str
-    """As RECORD writes it."""
+    """Return a hash in the form of RECORD."""
     return "sha256=" + base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode("ascii")

@@ -1,6 +1,6 @@
 """Verify the folder of a bundle against its manifest: every listed file, byte for byte, and no other file.
 
-It opens regular files only, follows no link and writes nothing.
+The code opens regular files only, follows no link and writes nothing.
 """
 
 import hashlib
@@ -15,57 +15,48 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Opt
 
 from .destinations import compute_path_keys, find_clashes
 from .errors import BundleError, Finding, IntegrityError, error, warning
-from .manifest import (
-    MANIFEST,
-    MAX_MANIFEST_SIZE,
-    SIGNATURES,
-    SUMS,
-    TOOLS,
-    WHEELS,
-    File,
-    Manifest,
-    format_sums,
-    hash_file,
-    parse_manifest,
-)
+from .manifest import MANIFEST, SIGNATURES, SUMS, TOOLS, WHEELS, File, Manifest, format_sums, hash_file, read_manifest
 from .wheel import check_contents, read_wheel
 from .wheel_model import CheckedWheel, is_same_version, normalize_name
 
 _COPY_AGAIN = "Copy the bundle again from where it was made."
+_NO_MANIFEST = "{subject} is no bundle: it has no manifest.json."
 _WRONG_SIZE = "{subject} has {found} bytes instead of {expected}: cut off, or altered."
+_ALTERED = "{subject} is not as it was packed: altered."
 _OTHER_WHEEL = "{subject} holds {found}; the manifest plans it as {planned}."
 _BUNDLE_TOO_LARGE = "{subject}: with it the bundle would unpack to more than an honest one of its size does."
+_NOT_SMALL_FILE = "{subject} is a link or another special file, or far too large."
 _OTHER_RECORD = "{subject}: the RECORD of the wheel differs from the manifest."
-_WHEEL_KINDS = ("wheel", "tool", "bytecode")
 MAX_SIGNATURE_SIZE = 64 << 10  # bytes
 _MAX_PATH_KEYS = 20000000  # of all plans together that are compared
 _PLANS_TOO_LARGE = "{subject}: with it the plans of this bundle are larger than honest ones are."
 _MAX_FINDINGS = 50  # findings about names: a wrong folder would give thousands
-PathKeys = Tuple[Sequence[int], Sequence[int], bool]  # numbers of files and of folders; whether Windows lacks a name
+PathKeys = Tuple[Sequence[int], Sequence[int], bool]  # the result of compute_path_keys
 
 
 class CheckedFile(NamedTuple):
-    """What was found in one file of the bundle; or, at the end, in the whole."""
+    """The result for one file of the bundle or, at the end, for the whole bundle."""
 
-    file: Optional[File]  # None: the whole
-    wheel: Optional[CheckedWheel]  # where the file is a sound one
+    file: Optional[File]  # None: the whole bundle
+    wheel: Optional[CheckedWheel]  # None: not a wheel, or refused
     findings: Tuple[Finding, ...]
 
 
 class UnpackBudget:
-    """What the wheels of a bundle may unpack to, all together: each alone is bounded already."""
+    """The size to which all wheels of a bundle together may unpack; each wheel has its own limit too."""
 
     def __init__(self, manifest):  # type: (Manifest) -> None
         self.remaining_bytes = (1 << 30) + 100 * sum(file.size for file in manifest.files)
 
     def admit(self, wheel):  # type: (CheckedWheel) -> List[Finding]
-        """Count this one; a finding from where it is too much."""
+        """Count a wheel; return a finding if the limit is exceeded."""
         self.remaining_bytes -= wheel.size
-        return [] if self.remaining_bytes >= 0 else [error("wheel-bomb", wheel.filename, _BUNDLE_TOO_LARGE, _COPY_AGAIN)]
+        too_large = self.remaining_bytes < 0
+        return [error("wheel-bomb", wheel.filename, _BUNDLE_TOO_LARGE, _COPY_AGAIN)] if too_large else []
 
 
 def read_folder_manifest(folder):  # type: (Any) -> Manifest
-    """The manifest of an unpacked bundle, or BundleError."""
+    """Read the manifest of an unpacked bundle, or raise BundleError."""
     path = os.path.join(str(folder), MANIFEST)
     if os.path.isfile(str(folder)):
         raise BundleError(error(
@@ -73,15 +64,14 @@ def read_folder_manifest(folder):  # type: (Any) -> Manifest
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):
             raise OSError(path)
-        with open(path, "rb") as source:
-            return parse_manifest(source.read(MAX_MANIFEST_SIZE + 1))
+        return read_manifest(path)
     except OSError:
-        raise BundleError(error("not-a-bundle", folder, "{subject} is no bundle: it has no manifest.json.", _COPY_AGAIN))
+        raise BundleError(error("not-a-bundle", folder, _NO_MANIFEST, _COPY_AGAIN))
 
 
 def must_be_wheel(file):  # type: (File) -> bool
-    """Whether this has to be a wheel, whatever its name: one to install, a tool, compiled code."""
-    return file.kind in _WHEEL_KINDS or file.path.startswith((WHEELS + "/", TOOLS + "/"))
+    """Check whether a file must be a wheel: to install, a tool, or compiled code."""
+    return file.kind in ("wheel", "tool", "bytecode") or file.path.startswith((WHEELS + "/", TOOLS + "/"))
 
 
 def check_record(file, wheel):  # type: (File, CheckedWheel) -> List[Finding]
@@ -92,40 +82,40 @@ def check_record(file, wheel):  # type: (File, CheckedWheel) -> List[Finding]
 
 
 def read_small_file(path, most=MAX_SIGNATURE_SIZE):  # type: (str, int) -> bytes
-    """The bytes of a signature in the bundle; IntegrityError where it is no plain file of such a size."""
+    """Read a signature in the bundle, or raise IntegrityError if it is not a regular file of at most this size."""
     facts = os.lstat(path)
     if not stat.S_ISREG(facts.st_mode) or facts.st_size > most:
-        raise IntegrityError(error(
-            "not-a-file", path, "{subject} is a link or another special file, or far too large.", _COPY_AGAIN))
+        raise IntegrityError(error("not-a-file", path, _NOT_SMALL_FILE, _COPY_AGAIN))
     with open(path, "rb") as source:
         return source.read(most)
 
 
 def pack_path_keys(wheel):  # type: (CheckedWheel) -> PathKeys
-    """What `plans` wants to know of a wheel: 8 bytes for each place, however many targets there are."""
+    """Return the path keys of a wheel in 8 bytes each, because every target uses them."""
     files, parents, strange = compute_path_keys(wheel)
     return array("q", files), array("q", parents), strange
 
 
 def check_plans(manifest, identities, places, wheel_at):
     # type: (Manifest, Mapping[str, Tuple[str, str]], Mapping[str, PathKeys], Callable[[str], CheckedWheel]) -> List[Finding]
-    """What is wrong with the targets' plans: other wheels than they say, or some that write the same place.
+    """Return the findings about the targets' plans: wheels other than planned, and wheels that write the same file.
 
-    Path of each sound wheel -> its name and version, its place_numbers; `wheel_at` reads it once more.
+    `identities` and `places` give name, version and path keys of each sound wheel; `wheel_at` reads it again.
     """
     findings, visited, remaining_keys = [], set(), _MAX_PATH_KEYS  # type: List[Finding], Set[Any], int
     for target in manifest.targets:
         first, folders, suspects = {}, {}, set()  # type: Dict[int, str], Dict[int, str], Set[str]
-        # what sources are built with is never beside the rest
-        apart = {tool.file for tool in target.tools if tool.name != "pip"}.difference(distribution.file for distribution in target.install)
+        # the tools that build sdists are never in the same environment as the rest
+        apart = {tool.file for tool in target.tools if tool.name != "pip"} - {step.file for step in target.install}
         plan = frozenset((step.file, step.name, step.version) for step in target.tools + target.install)
         if (plan, target.facts.os) in visited:
             continue
         visited.add((plan, target.facts.os))
         for step in sorted(plan):
-            name, version = identities.get(step[0], step[1:])
+            identity = name, version = identities.get(step[0], step[1:])
             if normalize_name(step[1]) != name or not is_same_version(step[2], version):
-                findings.append(error("wheel-other", step[0], _OTHER_WHEEL, _COPY_AGAIN, found=(name, version), planned=step[1:]))
+                findings.append(error(
+                    "wheel-other", step[0], _OTHER_WHEEL, _COPY_AGAIN, found=identity, planned=step[1:]))
             files, parents, strange = places.get(step[0] if step[0] not in apart else "", ((), (), False))
             remaining_keys -= len(files) + len(parents)
             if remaining_keys < 0:
@@ -136,14 +126,16 @@ def check_plans(manifest, identities, places, wheel_at):
             suspects.update(met, step[:1] if met else ())
             first.update((key, step[0]) for key in files)
             folders.update((key, step[0]) for key in parents)
-        findings += [clashe for clashe in find_clashes(map(wheel_at, sorted(suspects)), target.facts.os) if clashe not in findings]
+        clashes = find_clashes(map(wheel_at, sorted(suspects)), target.facts.os)
+        findings += [clash for clash in clashes if clash not in findings]
     return findings
 
 
 def check_folder(folder, manifest, contents=False):  # type: (Any, Manifest, bool) -> Iterator[CheckedFile]
-    """Each file as it is done, the largest first; then the whole. `contents`: wheels are unpacked in memory, too."""
+    """Yield the result for each file, the largest first, then for the bundle. `contents`: unpack wheels in memory."""
     root, identities, places = str(folder), {}, {}  # type: str, Dict[str, Tuple[str, str]], Dict[str, PathKeys]
-    findings, files = list(islice(check_names(root, manifest), _MAX_FINDINGS)), sorted(manifest.files, key=lambda file: -file.size)
+    findings = list(islice(check_names(root, manifest), _MAX_FINDINGS))
+    files = sorted(manifest.files, key=lambda file: -file.size)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         bound = UnpackBudget(manifest)
         for checked in pool.map(lambda file: _check_file(root, file, contents, bound), files):
@@ -190,13 +182,13 @@ def check_names(root, manifest):  # type: (str, Manifest) -> Iterator[Finding]
 
 
 def is_parent_folder(ordered, path):  # type: (Sequence[str], str) -> bool
-    """Whether this is a folder of one of the paths, which are in order."""
+    """Check whether this is a folder of one of the paths, which are sorted."""
     at = bisect_left(ordered, path + "/")
     return at < len(ordered) and ordered[at].startswith(path + "/")
 
 
 def get_listed_path(root, path):  # type: (str, str) -> str
-    """The path in normal form C where the file system means the same file by it: some of them change the form."""
+    """Return the path in normal form C if it leads to the same file: some file systems change the form."""
     normal = unicodedata.normalize("NFC", path)
     try:
         same = os.path.samestat(os.lstat(os.path.join(root, path)), os.lstat(os.path.join(root, normal)))
@@ -210,18 +202,22 @@ def _check_file(root, file, contents, bound):  # type: (str, File, bool, UnpackB
     try:
         facts = os.lstat(path)
         if not stat.S_ISREG(facts.st_mode):
-            return CheckedFile(file, None, ())  # said already
+            return CheckedFile(file, None, ())  # check_names reports it
         if facts.st_size != file.size:
-            findings.append(error("wrong-size", file.path, _WRONG_SIZE, _COPY_AGAIN, found=facts.st_size, expected=file.size))
+            sizes = {"found": facts.st_size, "expected": file.size}  # type: Dict[str, Any]
+            findings.append(error("wrong-size", file.path, _WRONG_SIZE, _COPY_AGAIN, **sizes))
         elif must_be_wheel(file) and (contents or file.kind != "bytecode"):
             wheel = read_wheel(path, sha256=file.sha256)
-            findings += [*wheel.notes, *check_record(file, wheel), *(bound.admit(wheel) or (check_contents(wheel) if contents else ()))]
+            findings += [*wheel.notes, *check_record(file, wheel)]
+            too_large = bound.admit(wheel)
+            findings += too_large or (check_contents(wheel) if contents else [])
         elif hash_file(path)[1] != file.sha256:
-            findings.append(error("hash-mismatch", file.path, "{subject} is not as it was packed: altered.", _COPY_AGAIN))
+            findings.append(error("hash-mismatch", file.path, _ALTERED, _COPY_AGAIN))
     except IntegrityError as bad:
         findings += bad.findings
     except FileNotFoundError:
-        pass  # said already
+        pass  # check_names reports it
     except OSError as failure:
-        findings.append(error("unreadable", file.path, "{subject} cannot be read: {why}.", _COPY_AGAIN, why=failure.strerror))
+        reason = failure.strerror
+        findings.append(error("unreadable", file.path, "{subject} cannot be read: {why}.", _COPY_AGAIN, why=reason))
     return CheckedFile(file, wheel, tuple(findings))

@@ -16,16 +16,21 @@ from .wheel_model import SCHEMES, CheckedWheel, WheelMember, is_same_version, no
 
 _HASH_LENGTHS = {"sha256": 43, "sha384": 64, "sha512": 86}  # and the length of each in base64 without padding
 _MAX_REASONS = 20  # reasons for one wheel
-_MAX_INFO_SIZE, _MAX_ROW_SIZE = 8 << 20, 2400  # bytes of a file in .dist-info that is read into memory; of RECORD, for each file
+_MAX_INFO_SIZE = 8 << 20  # bytes of a file in .dist-info that is read into memory
+_MAX_ROW_SIZE = 2400  # bytes of RECORD for each file
 _ADVICE = "Do not install it. Ask where it comes from, or take another file or version of this project."
-_BUILD_ADVICE = "Do not install it. Take another version of this project, or have it built from its source (--no-binary)."
+_BUILD_ADVICE = (
+    "Do not install it. Take another version of this project, or have it built from its source (--no-binary).")
 _OBJECT_REFERENCE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*\s*:\s*[^\W\d]\w*(?:\.[^\W\d]\w*)*\s*(?:\[[^\]]*\])?\Z")
 _COMMAND_NAME = re.compile(r'[^\s\[/\\:*?"<>|=\ufffd][^\s/\\:*?"<>|=\ufffd]{,200}\Z')
 
 
 def read_wheel(path, filename=None, sha256=None):
     # type: (Any, Optional[str], Optional[str]) -> CheckedWheel
-    """The checked wheel, or IntegrityError with every reason; with `sha256` all that was read is of that very file."""
+    """Return the checked wheel, or raise IntegrityError with every reason.
+
+    With `sha256`, check also that all bytes that were read belong to a file with this hash.
+    """
     bad, wheel = [], None  # type: List[Tuple[str, Text]], Optional[CheckedWheel]
     filename = filename or os.path.basename(str(path))
     with open(str(path), "rb", buffering=0) as source:
@@ -43,15 +48,14 @@ def read_wheel(path, filename=None, sha256=None):
         if sha256 and archive.compute_sha256() != sha256:
             bad = [("hash", text("its bytes are not those that were packed"))]
     if bad or wheel is None:
-        raise IntegrityError(*[
-            error("wheel-" + code, filename, "{subject}: {why}.", _BUILD_ADVICE if code == "record" else _ADVICE, why=reason)
-            for code, reason in bad
-        ])
+        raise IntegrityError(*[error(
+            "wheel-" + code, filename, "{subject}: {why}.", _BUILD_ADVICE if code == "record" else _ADVICE, why=reason)
+            for code, reason in bad])
     return wheel
 
 
 def check_contents(wheel):  # type: (CheckedWheel) -> List[Finding]
-    """Every member unpacked and compared with RECORD; what differs."""
+    """Unpack every member in memory and return those that differ from RECORD."""
     findings = []  # type: List[Finding]
     with open(wheel.path, "rb", buffering=0) as source:
         for member in wheel.members:
@@ -64,7 +68,7 @@ def check_contents(wheel):  # type: (CheckedWheel) -> List[Finding]
 
 
 def make_contents_finding(wheel, reason):  # type: (CheckedWheel, Text) -> Finding
-    """A member is not what the wheel itself says that it is."""
+    """Make the finding about a member that differs from RECORD."""
     return error("wheel-contents", wheel.filename, "{subject}: {why}.", _ADVICE, why=reason)
 
 
@@ -77,7 +81,8 @@ def _parse_wheel(archive, path, filename, refuse):  # type: (ZipArchive, str, st
     tops = {name.partition("/")[0] for name in files if "/" in name}
     infos = sorted(top for top in tops if top.lower().endswith(".dist-info"))
     if [info[-10:] for info in infos] != [".dist-info"]:
-        raise ArchiveError("metadata", text("it has to have one .dist-info folder, and has: {found}", found=infos or "-"))
+        reason = text("it has to have one .dist-info folder, and has: {found}", found=infos or "-")
+        raise ArchiveError("metadata", reason)
     info, content = infos[0], {}  # type: str, Dict[str, bytes]
     for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt"):
         entry = files.get("%s/%s" % (info, name))
@@ -97,7 +102,8 @@ def _parse_wheel(archive, path, filename, refuse):  # type: (ZipArchive, str, st
     if not re.match(r"1\.[0-9]+\Z", form):
         refuse("metadata", text("its Wheel-Version is {found}; only 1.x is known", found=form))
     root = "purelib" if _read_field(content["WHEEL"], "Root-Is-Purelib", refuse).lower() == "true" else "platlib"
-    digests, members = _check_record(content["RECORD"], info, files, archive.folders, parts[-1][:3] == "win", refuse), []
+    windows, members = parts[-1].startswith("win"), []
+    digests = _check_record(content["RECORD"], info, files, archive.folders, windows, refuse)
     for entry in files.values():
         scheme, relative, top = root, entry.name, entry.name.partition("/")[0]
         if top.endswith(".data") and top in tops:
@@ -107,36 +113,28 @@ def _parse_wheel(archive, path, filename, refuse):  # type: (ZipArchive, str, st
         members.append(WheelMember(*entry, scheme=scheme, path=relative, digest=digests.get(entry.name, "")))
     three = [part.split(".") for part in parts[-3:]]
     wheel = CheckedWheel(
-        path,
-        filename,
-        normalize_name(distribution),
-        version,
-        tuple("-".join((a, b, c)) for a in three[0] for b in three[1] for c in three[2]),
-        info,
-        tuple(members),
-        content["METADATA"],
-        content["RECORD"],
-        tuple(_parse_scripts(content.get("entry_points.txt", b""), refuse)),
-        tuple(_find_startup_files(members, filename)),
-        sum(member.size for member in members),
-    )
-    # Of what lands in site-packages the top decides; the rest is looked at one by one, also for two in one place.
+        path=path, filename=filename, name=normalize_name(distribution), version=version, dist_info=info,
+        tags=tuple("-".join((a, b, c)) for a in three[0] for b in three[1] for c in three[2]), members=tuple(members),
+        size=sum(member.size for member in members), metadata=content["METADATA"], record=content["RECORD"],
+        scripts=tuple(_parse_scripts(content.get("entry_points.txt", b""), refuse)),
+        notes=tuple(_find_startup_files(members, filename)))
+    # In site-packages the top folder decides. Other places are checked file by file, also for duplicates.
     for top in tops.union(name for name in files if "/" not in name):
         if overwrites_environment("site/%s/" % top, wheel):
             refuse("overwrites", text("{member} would write over a part of the environment itself", member=top))
     if wheel.scripts or any(top.endswith(".data") for top in tops):
         places = set()  # type: Set[str]
-        for place, destination, _ in iter_destinations(wheel):
+        for place, member, _ in iter_destinations(wheel):
             if overwrites_environment(place, wheel):
-                refuse("overwrites", text("{member} would write over a part of the environment itself", member=destination))
+                refuse("overwrites", text("{member} would write over a part of the environment itself", member=member))
             if fold_path(place) in places:
-                refuse("overwrites", text("{member} would write over another file of the same wheel", member=destination))
+                refuse("overwrites", text("{member} would write over another file of the same wheel", member=member))
             places.add(fold_path(place))
     return wheel
 
 
 def _read_field(data, key, refuse):  # type: (bytes, str, RefuseCallback) -> str
-    # a reader of mail takes any line that is no header for the end of them, and ends lines at a carriage return as well
+    # a mail parser ends the headers at the first line that is not a header, and ends lines at a carriage return too
     header = re.findall(rb"\A(?:(?:[!-9;-~]*:|[ \t])[^\n]*\n?)*", data)[0]
     field = r"(?:^|\r)%s[ \t]*:[ \t]*(.*?)[ \t\r]*$(\n[ \t])?" % key
     values = re.findall(field.encode("ascii"), header, re.I | re.M)
@@ -147,16 +145,16 @@ def _read_field(data, key, refuse):  # type: (bytes, str, RefuseCallback) -> str
 
 def _check_record(data, info, files, folders, windows, refuse):
     # type: (bytes, str, Dict[str, ZipEntry], Set[str], bool, RefuseCallback) -> Dict[str, str]
-    """RECORD both ways: every file is listed, everything listed is there; name -> hash."""
+    """Check that RECORD lists every file and nothing else; return name -> hash."""
     unsigned = ["%s/RECORD%s" % (info, end) for end in ("", ".jws", ".p7s")]
     listed = {}  # type: Dict[str, List[str]]
     try:
         for row in filter(None, csv.reader(data.decode("utf-8").splitlines())):
-            # some builders on Windows write the paths of RECORD, and only these, with backslashes
+            # some builders on Windows write the paths in RECORD with backslashes
             name = row[0].replace("\\", "/") if windows and row[0] not in files else row[0]
             if len(row) != 3 or listed.setdefault(name, row) != row:
                 refuse("record", text("RECORD says of {member} two things, or not three fields", member=row[0]))
-            # and some list the folders too, which pip takes
+            # some builders list the folders too; pip accepts that
             if name not in files and (name[-1:] != "/" or name[:-1].lower() not in folders):
                 refuse("record", text("RECORD lists {member}, which is not there", member=row[0]))
     except (ValueError, csv.Error):
@@ -181,14 +179,15 @@ def _check_record(data, info, files, folders, windows, refuse):
 
 
 def _parse_scripts(data, refuse):  # type: (bytes, RefuseCallback) -> Iterator[Tuple[str, str, bool]]
-    """Entry points: in [console_scripts] and [gui_scripts] each line is `name = module:object [extras]`."""
+    """Yield command, object, graphical for each line `name = module:object [extras]` of the two sections of scripts."""
     section, visited = "", set()  # type: str, Set[str]
     for line in data.decode("utf-8", "replace").splitlines():
         line = line.strip()
         if line.startswith("["):
             section, letters = line, re.sub("[^a-z_]", "", line.lower())
-            # readers differ in what they make of other spellings, of two of them, and of DEFAULT, which stands for all
-            if letters in ("console_scripts", "gui_scripts", "default") and (line != "[%s]" % letters or line in visited):
+            # parsers disagree about other spellings, repeated sections, and DEFAULT, which applies to all sections
+            is_script = letters in ("console_scripts", "gui_scripts", "default")
+            if is_script and (line != "[%s]" % letters or line in visited):
                 refuse("entry-point", text("its section {line} is read in more than one way", line=line[:200]))
             visited.add(line)
         elif line and line[0] not in "#;" and section in ("[console_scripts]", "[gui_scripts]"):

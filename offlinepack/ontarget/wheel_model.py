@@ -14,17 +14,17 @@ _VERSION_PATTERN = re.compile(
 
 
 class WheelMember(NamedTuple):
-    """One file of a wheel: its Entry in the archive, and where it goes."""
+    """One file of a wheel: its ZipEntry and its destination."""
 
     name: str  # as in the archive and in RECORD
     offset: int  # of its packed bytes in the archive
-    packed_size: int  # bytes there
+    packed_size: int  # bytes
     size: int  # bytes when unpacked
     crc: int
     is_deflated: bool  # else stored
     is_executable: bool
     scheme: str  # one of SCHEMES
-    path: str  # below that place
+    path: str  # relative to the folder of the scheme
     digest: str  # from RECORD: sha256=<urlsafe base64 without padding>; '' for RECORD and its signatures
 
 
@@ -34,24 +34,24 @@ class CheckedWheel(NamedTuple):
     path: str  # of the file on disk
     filename: str
     name: str  # normalised
-    version: str  # as METADATA has it
+    version: str  # as in METADATA
     tags: Tuple[str, ...]  # of the file name, each interpreter-abi-platform
     dist_info: str  # the name of its .dist-info folder
     members: Tuple[WheelMember, ...]  # files only
     metadata: bytes
     record: bytes
     scripts: Tuple[Tuple[str, str, bool], ...]  # command, object reference, whether for a graphical interface
-    notes: Tuple[Finding, ...]  # what is legal and should be known: .pth files
+    notes: Tuple[Finding, ...]  # about legal files that run at every start of Python
     size: int  # bytes of all files when unpacked
 
 
 def normalize_name(name):  # type: (str) -> str
-    """A project's name as PEP 503 compares it."""
+    """Return a project's name in the normal form of PEP 503."""
     return re.sub("[-_.]+", "-", name).lower()
 
 
 def is_same_version(first, other):  # type: (str, str) -> bool
-    """PEP 440: 1.0.0-beta.1 and 1.0b1 are the same; what is no such version is compared as it stands."""
+    """Check whether two versions are equal by PEP 440, as 1.0.0-beta.1 and 1.0b1; others are compared as text."""
     return bool(_parse_version(first) == _parse_version(other))
 
 

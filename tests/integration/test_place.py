@@ -8,6 +8,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,28 @@ def test_a_process_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     told = outcome(root, wheels, jobs=1)
     assert killed and "a process ended before its work was done" in told["stone"]
     assert told["fern"] == told["moss-green"] == ""
+
+
+def test_an_unexpected_error_of_a_worker_ends_the_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, wheels = tmp_path / "env", odd(tmp_path / "wheels")
+    make_environment(sys.executable, root)
+    errors: list[BaseException] = []
+
+    def fail(self: Any, task: Any) -> Any:
+        raise KeyError("unexpected")
+
+    def install() -> None:
+        try:
+            outcome(root, wheels, jobs=1)
+        except BaseException as error:
+            errors.append(error)
+
+    monkeypatch.setattr(_Worker, "_send_task", fail)
+    thread = threading.Thread(target=install, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive(), "the installation waits for an answer that never comes"
+    assert [repr(error) for error in errors] == ["KeyError('unexpected')"]
 
 
 def test_who_stops_listening_stops_the_work(tmp_path: Path) -> None:
