@@ -48,9 +48,9 @@ class IndexPatches:
         self, rules: dict[str, Any], tags: Sequence[str], version: tuple[int, ...], stop: StopCallback
     ) -> None:
         self.rules, self.tags, self.version, self.stop = rules, tags, version, stop
-        self.cache = ReadCache(rules["cache"])
-        self.dead_ends = DeadEnds(rules["excluded"])
-        self.allow_sdist: set[str] = set(rules["either"])
+        self.cache = ReadCache(rules["cache_folder"])
+        self.dead_ends = DeadEnds(rules["excluded_projects"])
+        self.allow_sdist: set[str] = set(rules["allow_sdist"])
         """projects whose sdists are allowed beside their wheels"""
         self.known_extras: dict[str, set[str]] = {}
         """project -> extras that the releases examined so far provide"""
@@ -78,7 +78,7 @@ class IndexPatches:
 
         def process_project_url(finder: Any, project_url: Any, link_evaluator: Any) -> Any:
             now.name, now.formats = link_evaluator._canonical_name, link_evaluator._formats
-            now.left = self.rejected_files.setdefault(now.name, {})
+            now.rejected_files = self.rejected_files.setdefault(now.name, {})
             return process(finder, project_url, link_evaluator)
 
         def fits(name: str) -> bool:
@@ -93,12 +93,12 @@ class IndexPatches:
             return "binary" in now.formats and rank_of[end]
 
         def is_accepted(address: str, uploaded: str, entry: PageEntry) -> bool:
-            before = self.rules["before"]
+            before = self.rules["uploaded_before"]
             if before and not (uploaded and _normalize_time(uploaded) < _normalize_time(before)):
                 return False
             name = re.split("[?#]", address, maxsplit=1)[0].rpartition("/")[2]
             if not fits(name):
-                now.left[_parse_file_version(name)] = entry
+                now.rejected_files[_parse_file_version(name)] = entry
                 if compiled.search(name):
                     self.compiled_projects.add(now.name)
                 return False
@@ -113,7 +113,7 @@ class IndexPatches:
             return match[0] if is_accepted(address, uploaded, match[0]) else b""
 
         def parse_fitting(page: Any) -> Any:
-            if page.url.startswith("file:") or not hasattr(now, "left"):
+            if page.url.startswith("file:") or not hasattr(now, "rejected_files"):
                 return parse(page)
             if "json" not in page.content_type.lower():
                 return parse(dataclasses.replace(page, content=_ANCHOR_PATTERN.sub(anchor, page.content)))
@@ -168,9 +168,14 @@ class IndexPatches:
 
         def search(finder: Any, name: str) -> Any:
             candidates = find(finder, name)
-            if candidates or not self.rules["eager"] or name in self.allow_sdist or name in self.rules["wheels"]:
+            if (
+                candidates
+                or not self.rules["sdist_fallback"]
+                or name in self.allow_sdist
+                or name in self.rules["only_wheels"]
+            ):
                 return candidates
-            if not self.rules["builds"] and name in self.compiled_projects:
+            if not self.rules["can_build"] and name in self.compiled_projects:
                 self.unsatisfiable_since = self.unsatisfiable_since if self.unsatisfiable else time.monotonic()
                 self.unsatisfiable.add(name)
                 return candidates
@@ -222,7 +227,7 @@ class IndexPatches:
             return collected
 
         def get_dependencies(provider: Any, candidate: Any) -> Any:
-            excluded = self.rules["excluded"]
+            excluded = self.rules["excluded_projects"]
             self._check_extras(candidate)
             needed = [
                 requirement for requirement in depend(provider, candidate) if requirement.project_name not in excluded
@@ -246,8 +251,8 @@ class IndexPatches:
         """
         for library in needed:
             self.dependents.setdefault(library.project_name, set()).add(by)
-        if self.unsatisfiable and time.monotonic() - self.unsatisfiable_since > self.rules["patience"]:
-            self.stop(barren=self.list_unsatisfiable(), after=self.rules["patience"])
+        if self.unsatisfiable and time.monotonic() - self.unsatisfiable_since > self.rules["search_seconds"]:
+            self.stop(unsatisfiable=self.list_unsatisfiable(), search_seconds=self.rules["search_seconds"])
 
     def list_unsatisfiable(self) -> dict[str, list[str]]:
         """Map each project without a usable file to the releases that depend on it."""
@@ -259,7 +264,7 @@ class IndexPatches:
             provided = set(candidate.base.dist.iter_provided_extras())
             known_extras = self.known_extras.setdefault(candidate.project_name, set())
             if lacking := (extras - provided) & known_extras:
-                self.stop(lacks=[candidate.project_name, str(candidate.version), min(lacking)])
+                self.stop(missing_extra=[candidate.project_name, str(candidate.version), min(lacking)])
             known_extras |= provided
 
     def _replace_fetching(self, collector: Any) -> None:
@@ -277,11 +282,13 @@ class IndexPatches:
             absent = [
                 404,
                 410,
-                *itertools.chain(*(codes for at, codes in rules["missing"].items() if belongs_to_index(link.url, at))),
+                *itertools.chain(
+                    *(codes for at, codes in rules["missing_codes"].items() if belongs_to_index(link.url, at))
+                ),
             ]
             if rules["indexes"] is not None and status not in absent:
-                self.stop(index={"url": strip_credentials(link.url), "why": str(reason)})
-            now.gone = True
+                self.stop(index={"url": strip_credentials(link.url), "reason": str(reason)})
+            now.is_missing = True
             failed(link, reason, *rest, **named)
 
         def fetch_response(links: Any, location: Any, *rest: Any, **named: Any) -> Any:
@@ -295,13 +302,13 @@ class IndexPatches:
                     return None
                 head, _, body = content.partition(b"\n")
                 return collector.IndexContent(body, *json.loads(head), location.cache_link_parsing)
-            now.gone = False
+            now.is_missing = False
             page = fetch(links, location, *rest, **named)
             if page is not None:
                 head = json.dumps([page.content_type, page.encoding, page.url]).encode()
                 self.cache.put("pages", url, head + b"\n" + page.content)
-            elif not now.gone and rules["indexes"] is not None:
-                self.stop(index={"url": url, "why": "not a page of a package index"})
+            elif not now.is_missing and rules["indexes"] is not None:
+                self.stop(index={"url": url, "reason": "not a page of a package index"})
             return page
 
         def collect_sources(links: Any, project_name: str, *rest: Any, **named: Any) -> Any:
@@ -324,7 +331,7 @@ class IndexPatches:
 
         def refuse(session: Any, method: str, url: str, *rest: Any, **named: Any) -> Any:
             if not url.startswith("file:"):
-                self.stop(unread=strip_credentials(url).partition("?")[0])
+                self.stop(unread_file=strip_credentials(url).partition("?")[0])
             return request(session, method, url, *rest, **named)
 
         collector._handle_get_simple_fail = handle_get_simple_fail
@@ -397,7 +404,7 @@ class IndexPatches:
     def describe_file(self, link: Any, session: Any) -> dict[str, Any]:
         """Describe a file as its index or folder lists it; compute a missing hash if the rules ask for hashes."""
         hashes = dict(getattr(link, "_hashes", None) or {}) or ({link.hash_name: link.hash} if link.hash_name else {})
-        if not hashes and self.rules["hashes"]:
+        if not hashes and self.rules["compute_hashes"]:
             digest = hashlib.sha256()
             for block in _read_blocks(link, session):
                 digest.update(block)

@@ -21,12 +21,12 @@ def describe_cause(cause: Any, factory: Any, constraints: Any) -> dict[str, Any]
     return {
         "project": name,
         "files": sum(not specifier or specifier.contains(candidate.version, prereleases=True) for candidate in offered),
-        "wanted": requirement.format_for_error(),
+        "requirement": requirement.format_for_error(),
         "specifier": str(specifier),
-        "by": f"{parent.name} {parent.version}" if parent else "",
+        "dependent": f"{parent.name} {parent.version}" if parent else "",
         "constraint": str(constraint.specifier) if constraint else "",
         # set for a direct URL whose metadata cannot be read
-        "why": str([*factory._build_failures.values(), ""][0])
+        "reason": str([*factory._build_failures.values(), ""][0])
         if type(requirement).__name__ == _UNSATISFIABLE_CLASS
         else "",
     }
@@ -59,7 +59,7 @@ def list_pins(resolver: Any, reading: Any) -> Iterable[dict[str, Any]]:
             direct = install_requirement.download_info.to_dict()
             if "archive_info" in direct:  # pip has no hash yet if only the metadata of the file was read
                 direct["archive_info"] = {"hashes": reading.describe_file(candidate.source_link, session)["hashes"]}
-            yield {**pin, "direct": direct, "files": [], "newer": None, "held": None}
+            yield {**pin, "direct": direct, "files": [], "newer": None, "held_back": None}
             continue
         offered = resolver.factory._finder.find_all_candidates(name)
         files = [
@@ -75,4 +75,10 @@ def list_pins(resolver: Any, reading: Any) -> Iterable[dict[str, Any]]:
                 for requirement, _ in reading.dead_ends.filter_unsatisfiable(resolver.factory, reason)
             }
         )
-        yield {**pin, "direct": None, "files": files, "newer": newer, "held": [held_back, lacking] if lacking else None}
+        yield {
+            **pin,
+            "direct": None,
+            "files": files,
+            "newer": newer,
+            "held_back": [held_back, lacking] if lacking else None,
+        }

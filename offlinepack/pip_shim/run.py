@@ -66,17 +66,17 @@ class PipRules:
         return {
             "indexes": None if self.indexes is None else list(self.indexes),
             "sources": dict(self.sources),
-            "missing": {index: list(statuses) for index, statuses in self.missing_codes.items()},
-            "either": list(self.allow_sdist),
-            "eager": self.sdist_fallback,
-            "builds": self.can_build,
-            "patience": self.search_seconds,
-            "wheels": list(self.only_wheels),
-            "excluded": list(self.excluded_projects),
-            "before": self.uploaded_before,
+            "missing_codes": {index: list(statuses) for index, statuses in self.missing_codes.items()},
+            "allow_sdist": list(self.allow_sdist),
+            "sdist_fallback": self.sdist_fallback,
+            "can_build": self.can_build,
+            "search_seconds": self.search_seconds,
+            "only_wheels": list(self.only_wheels),
+            "excluded_projects": list(self.excluded_projects),
+            "uploaded_before": self.uploaded_before,
             "offline": self.offline,
-            "hashes": self.compute_hashes,
-            "cache": None if self.cache_folder is None else str(self.cache_folder),
+            "compute_hashes": self.compute_hashes,
+            "cache_folder": None if self.cache_folder is None else str(self.cache_folder),
         }
 
 
@@ -89,10 +89,10 @@ class PipOutput:
     stderr: str
     facts: Mapping[str, Any]
     """facts from inside pip: `pins` of a solution; `causes` of a conflict; the `index` that failed; a `marker` whose
-    value depends on an unknown variable; an `unread` file while offline; `either`: projects whose sdists were allowed;
-    `lacks`: project, version and the extra that newer releases have; `barren`: projects without a usable file -> their
-    dependents, and `after`, the seconds after which the search was stopped; `raised`: the classes of an exception that
-    ended the command, and its text as `why`"""
+    value depends on an unknown variable; an `unread_file` while offline; `allow_sdist`: projects whose sdists were
+    allowed; `missing_extra`: project, version and the extra that newer releases have; `unsatisfiable`: projects without
+    a usable file -> their dependents, and `search_seconds`, after which the search was stopped; `exception_classes` and
+    `message` of an exception that ended the command"""
 
     def get_last_lines(self, lines: int = 20) -> str:
         """Return the last lines of the output, for the log of a finding."""
@@ -127,16 +127,16 @@ def run_pip(
     and the result has no facts. Raises ResolutionError if pip cannot be patched.
     """
     with tempfile.TemporaryDirectory(prefix="offlinepack-") as folder:
-        job_path, answer_path = Path(folder, "given.json"), Path(folder, "told.json")
-        facts = {
+        job_path, facts_path = Path(folder, "job.json"), Path(folder, "facts.json")
+        job = {
             "arguments": list(arguments),
             "environment": dict(target.environment),
             "tags": [str(tag) for tag in target.tags],
             "path": [str(Path(folder).absolute()) for folder in sys.path if folder],
             "rules": (rules or PipRules()).to_json(),
-            "told": str(answer_path),
+            "facts_path": str(facts_path),
         }
-        job_path.write_text(json.dumps(facts), "utf-8")
+        job_path.write_text(json.dumps(job), "utf-8")
         try:
             process = subprocess.run(
                 [sys.executable, "-I", "-X", "utf8", "-c", START, str(job_path)],
@@ -151,7 +151,7 @@ def run_pip(
             )
         except subprocess.TimeoutExpired:
             return PipOutput(1, "", "", {})
-        pip_facts = json.loads(answer_path.read_text("utf-8")) if answer_path.exists() else {}
+        pip_facts = json.loads(facts_path.read_text("utf-8")) if facts_path.exists() else {}
     if process.returncode == PATCHING_FAILED:
         raise ResolutionError(
             error(
@@ -159,7 +159,7 @@ def run_pip(
                 "pip " + pip_facts["pip"],
                 "{subject} cannot be made to see {target}: {part} is not as in the versions that were tried.",
                 "Install pip {bound} beside offlinepack.",
-                log=pip_facts["why"],
+                log=pip_facts["reason"],
                 target=target.name,
                 part=pip_facts["part"],
                 bound=SUPPORTED_PIP_VERSIONS,

@@ -56,7 +56,7 @@ class Script:
                 replace()
                 prove()
         except Exception as failure:
-            self.stop(PATCHING_FAILED, pip=pip, part=part, why=f"{type(failure).__name__}: {failure}")
+            self.stop(PATCHING_FAILED, pip=pip, part=part, reason=f"{type(failure).__name__}: {failure}")
         program, *arguments = self.job["arguments"]
         runs, first = PROGRAMS[program]
         sys.argv = [program, *first, *arguments]
@@ -72,11 +72,11 @@ class Script:
     def write_facts(self, **facts: Any) -> None:
         """Write facts to the file that the host process reads."""
         self.facts.update(facts)
-        Path(self.job["told"]).write_text(json.dumps(self.facts), "utf-8")
+        Path(self.job["facts_path"]).write_text(json.dumps(self.facts), "utf-8")
 
     def write_exception(self, raised: Exception) -> None:
         """Report the classes and the text of the exception that ended the command."""
-        self.write_facts(raised=[class_.__name__ for class_ in type(raised).__mro__], why=str(raised))
+        self.write_facts(exception_classes=[class_.__name__ for class_ in type(raised).__mro__], message=str(raised))
 
     def stop(self, code: int = COMMAND_STOPPED, **facts: Any) -> NoReturn:
         """End the process from any thread: pip would treat an exception as a fault of one file and continue."""
@@ -186,7 +186,7 @@ class Script:
     def prove_formats(self) -> None:
         """Check that these projects may be wheels or sdists, and others only wheels."""
         formats = import_pip_module("_internal.models.format_control").FormatControl(set(), {":all:"})
-        for name in self.rules["either"]:
+        for name in self.rules["allow_sdist"]:
             expect(formats.get_allowed_formats(name), {"binary", "source"}, name)
         expect(formats.get_allowed_formats(""), {"binary"}, "others")
 
@@ -205,25 +205,25 @@ class Script:
                 for cause in conflict.causes
                 for leaf in ends.find_unsatisfied(self_, constraints, *cause) or [tuple(cause)]
             ]
-            barren = ends.filter_unsatisfiable(self_, causes)
+            projects_without_files = ends.filter_unsatisfiable(self_, causes)
             self.write_facts(
-                either=sorted(reading.allow_sdist),
-                causes=[describe_cause(cause, self_, constraints) for cause in barren or causes],
+                allow_sdist=sorted(reading.allow_sdist),
+                causes=[describe_cause(cause, self_, constraints) for cause in projects_without_files or causes],
             )
-            if not barren and reading.unsatisfiable:
-                self.write_facts(barren=reading.list_unsatisfiable())
+            if not projects_without_files and reading.unsatisfiable:
+                self.write_facts(unsatisfiable=reading.list_unsatisfiable())
             return report(self_, conflict, constraints, *rest, **named)
 
-        def resolve_and_tell(self_: Any, *rest: Any, **named: Any) -> Any:
+        def resolve_and_report(self_: Any, *rest: Any, **named: Any) -> Any:
             try:
                 resolution = resolve(self_, *rest, **named)
             except Exception as raised:
                 self.write_exception(raised)
                 raise
-            self.write_facts(pins=list(list_pins(self_, reading)), either=sorted(reading.allow_sdist))
+            self.write_facts(pins=list(list_pins(self_, reading)), allow_sdist=sorted(reading.allow_sdist))
             return resolution
 
-        factory.get_installation_error, resolver.resolve = get_installation_error, resolve_and_tell
+        factory.get_installation_error, resolver.resolve = get_installation_error, resolve_and_report
         arguments = set(self.job["arguments"])
         if "--report" not in arguments and arguments & {"--dry-run", "pip-compile"}:
             import_pip_module(

@@ -139,11 +139,11 @@ def _explain_failure(
     causes += _find_unmet(plan, target, wheels) if causes else ()
     cause_by_project: dict[tuple[str, str], Any] = {}
     for cause in causes:
-        cause_by_project.setdefault((cause["by"], canonicalize_name(cause["project"])), cause)
+        cause_by_project.setdefault((cause["dependent"], canonicalize_name(cause["project"])), cause)
     for cause in cause_by_project.values():
-        dependent, _, version = cause["by"].partition(" ")
+        dependent, _, version = cause["dependent"].partition(" ")
         name = canonicalize_name(cause["project"])
-        facts = {"target": plan.name, "version": version, "wanted": cause["wanted"]}
+        facts = {"target": plan.name, "version": version, "wanted": cause["requirement"]}
         if name not in versions and cause["project"].startswith("<Python"):
             finding = error(
                 "wrong-python",
@@ -199,9 +199,9 @@ def _find_unmet(plan: TargetPlan, target: Target, wheels: Mapping[str, WheelModu
                 requirement, "", target
             ):
                 yield {
-                    "by": f"{distribution.name} {distribution.version}",
+                    "dependent": f"{distribution.name} {distribution.version}",
                     "project": requirement.name,
-                    "wanted": f"{requirement.name}{requirement.specifier}",
+                    "requirement": f"{requirement.name}{requirement.specifier}",
                 }
 
 

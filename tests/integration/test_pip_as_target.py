@@ -327,7 +327,7 @@ def test_what_was_read_serves_again_and_offline(index: ServedIndex, tmp_path: Pa
     unknown = ask(index, "sand", folder=tmp_path / "z", offline=True, **kept)
     assert unknown.facts["causes"][0]["project"] == "sand" and unknown.facts["causes"][0]["files"] == 0
     other = ask(index, "slab", target=LINUX, folder=tmp_path / "z", offline=True, **kept)
-    assert other.facts["unread"].endswith("slab-2.0-cp311-cp311-manylinux_2_17_x86_64.whl")
+    assert other.facts["unread_file"].endswith("slab-2.0-cp311-cp311-manylinux_2_17_x86_64.whl")
 
 
 # ------------------------------------------------------------------------------------------------- secrets

@@ -78,7 +78,7 @@ _ClassifiedFinding = tuple[type[OfflinepackError], Finding]
 def handle_pip_failure(answer: PipOutput, run: PipInvocation, rounds: BacktrackState) -> bool:
     """Turn one failure into findings or into an allowance; whether another round can find more."""
     pip_facts = answer.facts
-    raised, reason = set(pip_facts.get("raised", ())), pip_facts.get("why", "")
+    raised, reason = set(pip_facts.get("exception_classes", ())), pip_facts.get("message", "")
     if "marker" in pip_facts:
         unknown = {"platform_release", "platform_version", "implementation_version"} - set(run.target.environment)
         raise UnknownMarkerError(
@@ -87,8 +87,8 @@ def handle_pip_failure(answer: PipOutput, run: PipInvocation, rounds: BacktrackS
     if "index" in pip_facts or raised & _NETWORK_EXCEPTIONS:
         rounds.add_findings(FetchError, *_diagnose_index(pip_facts, answer, run))
         return False
-    if "unread" in pip_facts:
-        filename = pip_facts["unread"].rpartition("/")[2].removesuffix(".metadata")
+    if "unread_file" in pip_facts:
+        filename = pip_facts["unread_file"].rpartition("/")[2].removesuffix(".metadata")
         name = canonicalize_name(parse_project_name(filename) or filename)
         rounds.add_findings(FetchError, report_not_in_store(name, _find_dependents(name, (), run)))
         is_retry_useful = name not in rounds.excluded_projects and any(
@@ -96,21 +96,23 @@ def handle_pip_failure(answer: PipOutput, run: PipInvocation, rounds: BacktrackS
         )
         rounds.excluded_projects.add(name)
         return is_retry_useful
-    if "barren" in pip_facts:
-        facts = {"specifier": "", "constraint": "", "wanted": "", "files": 0, "why": ""}
+    if "unsatisfiable" in pip_facts:
+        facts = {"specifier": "", "constraint": "", "requirement": "", "files": 0, "reason": ""}
         first = not rounds.findings
         is_retry_useful = _diagnose_causes(
             [
-                {"project": name, "by": by, **facts}
-                for name, asking in pip_facts["barren"].items()
+                {"project": name, "dependent": by, **facts}
+                for name, asking in pip_facts["unsatisfiable"].items()
                 for by in asking or [""]
             ],
             answer,
             run,
             rounds,
         )
-        if first and "after" in pip_facts:
-            rounds.findings.append(_report_search_end(sorted(pip_facts["barren"]), pip_facts["after"], run))
+        if first and "search_seconds" in pip_facts:
+            rounds.findings.append(
+                _report_search_end(sorted(pip_facts["unsatisfiable"]), pip_facts["search_seconds"], run)
+            )
         return is_retry_useful
     if raised & {"HashErrors", "HashError", "HashMismatch"}:
         rounds.add_findings(IntegrityError, _report_hash_mismatch(answer, run))
@@ -129,7 +131,7 @@ def _diagnose_causes(
 ) -> bool:
     """Requirements that pip could not bring together: what the indexes have of their projects tells why."""
     causes = list(causes)
-    if failed := next((cause["why"] for cause in causes if cause["why"]), ""):
+    if failed := next((cause["reason"] for cause in causes if cause["reason"]), ""):
         rounds.add_findings(*_diagnose_sdist(answer, set(), failed, run))
         return False
     findings_by_error: dict[type[OfflinepackError], list[Finding]] = {}
@@ -139,7 +141,7 @@ def _diagnose_causes(
         own_causes = [cause for cause in causes if cause["project"] == name]
         if name == _PYTHON_PROJECT:
             for cause in own_causes:
-                needing = canonicalize_name(cause["by"].partition(" ")[0].partition("[")[0])
+                needing = canonicalize_name(cause["dependent"].partition(" ")[0].partition("[")[0])
                 findings_by_error.setdefault(SelectionError, []).append(
                     report_wrong_python(needing, _find_dependents(needing, causes, run), cause["specifier"], run.target)
                 )
@@ -188,7 +190,7 @@ def _split_alternatives(causes: _CauseList) -> tuple[_CauseList, list[_CauseList
     """What all hold together; and of each project of which several releases ask, what one or the other asks."""
     by: dict[str, _CauseList] = {}
     for cause in causes:
-        by.setdefault(re.split(r"[\[ ]", cause["by"])[0], []).append(cause)
+        by.setdefault(re.split(r"[\[ ]", cause["dependent"])[0], []).append(cause)
     ways = [group for project, group in by.items() if project and len(group) > 1]
     return [cause for cause in causes if not any(cause in group for group in ways)], ways
 
@@ -303,7 +305,9 @@ def _filter_files(
 
 def _find_dependents(name: str, causes: Iterable[Mapping[str, Any]], run: PipInvocation) -> list[str]:
     """Return the requirement lines that name a project, otherwise the releases that need it."""
-    needing = {cause["by"].replace(" ", "==") for cause in causes if cause["by"] and cause["project"] == name}
+    needing = {
+        cause["dependent"].replace(" ", "==") for cause in causes if cause["dependent"] and cause["project"] == name
+    }
     return find_dependents(name, run.requirements, needing)
 
 
@@ -311,7 +315,7 @@ def _diagnose_index(facts: Mapping[str, Any], answer: PipOutput, run: PipInvocat
     """Explain why an index could not be read."""
     url = facts.get("index", {}).get("url", "")
     names = [canonicalize_name(url.rstrip("/").rpartition("/")[2])] if url else []
-    log = answer.get_last_lines() or redact_text(facts.get("index", {}).get("why", ""))
+    log = answer.get_last_lines() or redact_text(facts.get("index", {}).get("reason", ""))
     return ask_indexes(names, run.indexes, run.context) or [report_broken_index(url or run.target.name, log)]
 
 
@@ -381,9 +385,11 @@ def _report_search_end(names: list[str], seconds: float, run: PipInvocation) -> 
 
 def _report_conflict(causes: Iterable[Mapping[str, Any]], answer: PipOutput, run: PipInvocation) -> Finding:
     causes = list(causes)
-    needing = {cause["by"]: re.split(r"[\[ ]", cause["by"])[0] for cause in causes if cause["by"]}
+    needing = {cause["dependent"]: re.split(r"[\[ ]", cause["dependent"])[0] for cause in causes if cause["dependent"]}
     names = {cause["project"] for cause in causes} | {canonicalize_name(name) for name in needing.values()}
     # the version only where another release of the same project wants something else
     shown = {by: name if list(needing.values()).count(name) == 1 else by for by, name in needing.items()}
-    needs = sorted({f"{shown[cause['by']]} needs {cause['wanted']}" for cause in causes if cause["by"]})
+    needs = sorted(
+        {f"{shown[cause['dependent']]} needs {cause['requirement']}" for cause in causes if cause["dependent"]}
+    )
     return report_conflict(run.target.name, list_origins(run.requirements, names), needs, answer.get_last_lines())

@@ -51,9 +51,9 @@ def resolve_with_pip(requirements: Requirements, target: Target, indexes: Indexe
         for _ in range(MAX_ROUNDS):
             begun = time.monotonic()
             answer = run(rounds)
-            rounds.allow_sdist |= set(answer.facts.get("either", ()))
-            if lacks := answer.facts.get("lacks"):
-                rounds.lower_bounds[lacks[0]] = lacks[1]
+            rounds.allow_sdist |= set(answer.facts.get("allow_sdist", ()))
+            if missing_extra := answer.facts.get("missing_extra"):
+                rounds.lower_bounds[missing_extra[0]] = missing_extra[1]
                 continue
             if "pins" in answer.facts and not rounds.findings:
                 return _make_pylock(_minimize_sdists(answer, run, rounds, time.monotonic() - begun).facts["pins"])
@@ -107,8 +107,8 @@ def _make_package(pin: Mapping[str, Any]) -> Package:
         remarks["yanked"] = max(withdrawn)
     if pin["newer"]:
         remarks["newer-without-wheel"] = pin["newer"]
-    if pin["held"]:
-        remarks["newer-needs"] = pin["held"]
+    if pin["held_back"]:
+        remarks["newer-needs"] = pin["held_back"]
     wheels = [PackageWheel(**_make_file_fields(file)) for file in pin["files"] if _is_wheel(file)]
     sdists = sorted(
         (file for file in pin["files"] if not _is_wheel(file)), key=lambda file: ".tar.gz" not in file["name"]
