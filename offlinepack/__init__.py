@@ -1,6 +1,6 @@
 """offlinepack: carry a Python application and all that it depends on to a machine without a network.
 
-The public API is build, lock, install and verify; each is imported on first use (PEP 562). All other modules are internal.
+The public API is build, lock, install and verify; each is imported on first use (PEP 562). Other modules are internal.
 """
 
 from typing import TYPE_CHECKING

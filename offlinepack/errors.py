@@ -95,7 +95,7 @@ def _parse_fact(value: Any) -> Any:
 
 
 def make_read_error(path: Path, failed: OSError) -> OfflinepackError:
-    """A file that was there when it was last looked at cannot be read now."""
+    """Build the error for a file that existed and can no longer be read."""
     kind = IntegrityError if isinstance(failed, FileNotFoundError) else ComputerError
     return kind(error("file-unreadable", path, "{subject} cannot be read: {reason}.", reason=explain_os_error(failed)))
 

@@ -117,9 +117,10 @@ def _preflight(opened: Bundle, options: Any, voice: Reporter) -> EnvironmentLoca
 
 @contextlib.contextmanager
 def _create_unpack_folder(place: EnvironmentLocation) -> Iterator[Path]:
-    """A folder that is not there yet, in work/ of the environment; gone when the block ends, with all that it took.
+    """Create a folder in work/ of the environment and remove it with its content when the block ends.
 
-    Until then the folder above is locked: another run, or the next one after a kill, sees whether it is in use.
+    The folder above is locked until then, so that another run, or the next one after a kill, sees whether it is in
+    use.
     """
     work = Path(place.get_path("work"))
     new_folders = [folder for folder in (work, *work.parents) if not folder.exists()]

@@ -145,7 +145,7 @@ def _make_user_options() -> list[str]:
 
 
 def check_root(root: Path) -> Path:
-    """The root file system's absolute path; UsageError where this is none, ComputerError where this is not Linux."""
+    """Return the absolute path of a root file system; raise UsageError if it is none, ComputerError outside Linux."""
     if not any(
         (root / name).exists() or (root / name).is_symlink() for name in ("usr/bin/env", "bin/sh", "usr/bin/sh")
     ):
@@ -255,7 +255,7 @@ def _enable_loopback() -> None:
 
 
 def _run_child(request: Mapping[str, Any]) -> int:
-    """The command as a child of this process, which is the first here and so must reap what is left behind."""
+    """Run the command as a child of this process, which is process 1 and reaps all orphans."""
     child = os.fork()
     if child == 0:
         try:

@@ -210,7 +210,7 @@ def _parse_build_tag(filename: str) -> tuple[tuple[()] | tuple[int, str], str]:
 
 
 def _select_file(package: Package, target: Target, requirements: Requirements) -> LockedFile | Finding:
-    """The one file of one package, or the gap; packaging's own selection decides, asked package by package."""
+    """Select the file of one package with packaging's own selection, or report that it has none."""
     archive = package.archive
     if archive:
         name = SelectedFile(package.name, package.version, package, archive).filename
@@ -293,7 +293,7 @@ def _parse_version(file: LockedFile) -> Version | None:
 
 
 def _report_remarks(package: Package, target: Target) -> list[Finding]:
-    """What the locker found out about this release and left in the lock."""
+    """Report what the resolver recorded about a release in the lock."""
     ours = (package.tool or {}).get("offlinepack", {})
     findings = []
     if "yanked" in ours:

@@ -23,10 +23,10 @@ _OPENSSH_ADVICE = "Install OpenSSH 8.1 or newer: apt install openssh-client, dnf
 
 
 def sign_manifest(data: bytes, key: Path) -> bytes:
-    """An OpenSSH signature of these bytes (of manifest.json), armored.
+    """Sign bytes (of manifest.json) with OpenSSH; return the armored signature.
 
-    `key`: the file of a private key, or of a public one whose private half is in the agent or on a security key.
-    UsageError: ssh-keygen does not take the key. ComputerError: there is no ssh-keygen, or one before OpenSSH 8.1.
+    `key`: the file of a private key, or of a public key whose private half is in the agent or on a security key.
+    Raises UsageError if ssh-keygen rejects the key, ComputerError if ssh-keygen is missing or older than OpenSSH 8.1.
     """
     if not key.is_file():
         raise UsageError(
@@ -114,7 +114,7 @@ def read_signatures(bundle: Bundle, paths: Sequence[Path] = ()) -> list[tuple[st
 
 
 def verify_signatures(opened: Bundle, keys: Sequence[str], signature: str | None) -> list[Finding]:
-    """A note for each file of keys, those of this machine's trust.ini among them; IntegrityError where one lacks."""
+    """Verify a signature for each file of keys, also those of trust.ini; raise IntegrityError if one is missing."""
     required = [*keys, *required_keys(POLICY_PATH)]
     check_embedded_signatures(opened.manifest_bytes, list(opened.signatures.items()))
     if not required:

@@ -56,7 +56,7 @@ class StoredFile:
     sha256: str
 
     def link_into(self, folder: Path) -> Path:
-        """The file under its own name in `folder`, for a tool that wants it so: a hard link, else a copy."""
+        """Link the file under its own name into a folder for a program that needs it there, or copy it."""
         place = folder / self.name
         with _translate_disk_errors(place):
             place.unlink(missing_ok=True)
@@ -84,7 +84,9 @@ class Store:
 
     @classmethod
     def open(cls, cache_dir: Path | None, near: Path | None = None) -> Store:
-        """The store in this --cache-dir. None: one that is gone when its `with` ends, made in the folder `beside`."""
+        """Open the store in --cache-dir; None: a temporary one in the folder `near`, removed when its `with` block
+        ends.
+        """
         if cache_dir is not None:
             return cls(cache_dir / "store")
         with _translate_disk_errors(near or Path(tempfile.gettempdir())):
@@ -103,7 +105,7 @@ class Store:
             self._temporary_folder.cleanup()
 
     def get(self, sha256: str, name: str = "", size: int | None = None) -> StoredFile | None:
-        """The file with this hash, called `name`; None where it is not here, or was damaged (then it is removed)."""
+        """Return the file with this hash under a name; None if it is missing or damaged (then it is removed)."""
         path = self.get_file_path(sha256)
         with _translate_disk_errors(path):
             try:
@@ -147,10 +149,11 @@ class Store:
         hashes: Mapping[str, str] | None = None,
         origin: str = "",
     ) -> Iterator[PartialFile]:
-        """The door: write what arrives, then `finish`. What came so far is kept under `resume_as`, where that is given.
+        """Open a partial file: write the bytes that arrive, then call `finish`.
 
-        Who asks for the same `resume_as` again, in this or in a later process, goes on where it ended; while another
-        process is at it, one begins anew beside it. `origin` is the place that a finding names, without secrets.
+        With `resume_as`, the bytes so far are kept, and a later call with the same key continues them, also in
+        another process; while one process writes, another starts anew. `origin` is the source that a finding names,
+        without secrets.
         """
         with _translate_disk_errors(self.path):
             self._remove_stale_partials()
@@ -189,7 +192,7 @@ class Store:
             return True
 
     def get_cached(self, sha256: str, kind: str, version: int = 1) -> Any:
-        """What was kept about this file under `kind` and `version`; None where nothing was, or nothing readable."""
+        """Return what was cached about a file under `kind` and `version`; None if nothing readable was."""
         try:
             return json.loads(self._get_cache_path(sha256, kind, version).read_bytes())
         except (OSError, ValueError):
@@ -205,6 +208,7 @@ class Store:
             temporary.replace(path)
 
     def get_file_path(self, sha256: str) -> Path:
+        """Return the path of the file with this hash; raise ValueError for an invalid hash."""
         digest = sha256.lower()
         if not re.fullmatch("[0-9a-f]{64}", digest):
             raise ValueError(f"not a sha256: {sha256!r}")
@@ -420,9 +424,9 @@ def _move_file(path: Path, place: Path) -> None:
 
 
 def _open_exclusively(path: Path) -> BinaryIO | None:
-    """The file, opened at its beginning for reading and writing, for this owner alone; None where another has it.
+    """Open the file for reading and writing by this owner alone; None if another process has it.
 
-    The lock is the system's: it goes with the process that holds it.
+    The lock is that of the operating system and ends with its process.
     """
     while True:
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b", buffering=0)
@@ -457,7 +461,7 @@ else:
 
 @contextlib.contextmanager
 def _translate_disk_errors(path: Path) -> Iterator[None]:
-    """What the disk refuses becomes ComputerError, with the place."""
+    """Translate disk errors to ComputerError with the path."""
     try:
         yield
     except OSError as problem:

@@ -155,10 +155,9 @@ def print_plan(plans: tuple[TargetLock, ...], sizes: dict[str, int | None], cons
             text("{target}: {count} distributions", target=plan.target.name, count=len(plan.selection.files))
         )
         for file in plan.selection.files:
-            size = sizes.get(file.filename)
-            console.print_result(
-                f"  {file.name} {file.version or '?'}  {file.filename}  {format_size(size) if size is not None else '?'}"
-            )
+            count = sizes.get(file.filename)
+            size = format_size(count) if count is not None else "?"
+            console.print_result(f"  {file.name} {file.version or '?'}  {file.filename}  {size}")
     console.print_result(text("{count} files, {size}; nothing was written", count=len(sizes), size=format_size(total)))
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape, quoteattr
+from xml.etree import ElementTree
 
 from offlinepack.errors import UsageError, error
 
@@ -54,7 +54,7 @@ def _format_markdown(document: Mapping[str, Any]) -> str:
     if findings:
         lines += ["", f"### Findings ({len(findings)})", ""]
         lines += [
-            f"- **{finding['level']}**: {_escape_markdown(finding['sentence'])} {_escape_markdown(finding['advice'])}".rstrip()
+            f"- **{finding['level']}**: {_escape_markdown(finding['sentence'] + ' ' + finding['advice'])}".rstrip()
             for finding in findings
         ]
     for target in document.get("targets") or []:
@@ -81,50 +81,40 @@ def _escape_markdown(words: str) -> str:
 
 def _format_junit(document: Mapping[str, Any]) -> str:
     """Format JUnit XML: distributions and verdicts are passed tests, errors are failed tests."""
-    verdicts = [target for target in document.get("targets") or [] if target.get("verdict", "fails") != "fails"]
-    cases = [
-        f"  <testcase classname={quoteattr(verdict['tag'])} name={quoteattr(verdict['target'] + ': ' + verdict['verdict'])}/>"
-        for verdict in verdicts
-    ]
-    cases += [
-        f"  <testcase classname={quoteattr(target['tag'])} name={quoteattr(package['name'] + ' ' + package['version'])}/>"
-        for target in document.get("targets") or []
-        for package in target.get("packages") or []
-    ]
-    failures = [finding for finding in document.get("findings") or [] if finding["level"] == "error"]
-    remarks = [finding for finding in document.get("findings") or [] if finding["level"] != "error"]
-    for failure in failures:
-        words = "\n".join(filter(None, (failure["sentence"], failure["advice"], failure.get("log", ""))))
-        cases += [
-            f"  <testcase classname={quoteattr(failure['code'])} name={quoteattr(_remove_control_characters(failure['subject']))}>",
-            f"    <failure message={quoteattr(_remove_control_characters(failure['sentence']))} type={quoteattr(failure['code'])}>",
-            f"{_escape_xml(words)}</failure>",
-            "  </testcase>",
-        ]
-    if not any("<testcase" in case for case in cases):
-        cases.append(f'  <testcase classname="offlinepack" name={quoteattr(str(document.get("command", "")))}/>')
-    count = sum("<testcase" in case for case in cases)
-    output = "\n".join(f"{finding['level']}: {finding['sentence']} {finding['advice']}" for finding in remarks)
+    cases: list[ElementTree.Element] = []
+
+    def add_case(classname: str, name: str) -> ElementTree.Element:
+        attributes = {"classname": classname, "name": _remove_control_characters(name)}
+        cases.append(ElementTree.Element("testcase", attributes))
+        return cases[-1]
+
+    for target in document.get("targets") or []:
+        if target.get("verdict", "fails") != "fails":
+            add_case(target["tag"], f"{target['target']}: {target['verdict']}")
+        for package in target.get("packages") or []:
+            add_case(target["tag"], f"{package['name']} {package['version']}")
+    findings = document.get("findings") or []
+    failures = [finding for finding in findings if finding["level"] == "error"]
+    for finding in failures:
+        words = "\n".join(filter(None, (finding["sentence"], finding["advice"], finding.get("log", ""))))
+        attributes = {"message": _remove_control_characters(finding["sentence"]), "type": finding["code"]}
+        failure = ElementTree.SubElement(add_case(finding["code"], finding["subject"]), "failure", attributes)
+        failure.text = _remove_control_characters(words)
+    if not cases:
+        add_case("offlinepack", str(document.get("command", "")))
     seconds = (document.get("seconds") or {}).get("total", 0)
-    head = f'tests="{count}" failures="{len(failures)}" errors="0" skipped="0" time="{seconds}"'
-    return "\n".join(
-        [
-            '<?xml version="1.0" encoding="UTF-8"?>',
-            f"<testsuites {head}>",
-            f" <testsuite name={quoteattr(_make_title(document))} {head}>",
-            *cases,
-            *([f"  <system-out>{_escape_xml(output)}</system-out>"] if output else []),
-            " </testsuite>",
-            "</testsuites>",
-            "",
-        ]
-    )
+    counts = {"tests": len(cases), "failures": len(failures), "errors": 0, "skipped": 0, "time": seconds}
+    attributes = {key: str(value) for key, value in counts.items()}
+    root = ElementTree.Element("testsuites", attributes)
+    suite = ElementTree.SubElement(root, "testsuite", {"name": _make_title(document), **attributes})
+    suite.extend(cases)
+    notes = [f"{note['level']}: {note['sentence']} {note['advice']}" for note in findings if note["level"] != "error"]
+    if notes:
+        ElementTree.SubElement(suite, "system-out").text = _remove_control_characters("\n".join(notes))
+    ElementTree.indent(root, " ")
+    return ElementTree.tostring(root, "unicode", xml_declaration=True) + "\n"
 
 
 def _remove_control_characters(words: str) -> str:
     # XML 1.0 has no control characters, not even escaped
     return "".join(c for c in words if c in "\n\t" or c.isprintable())
-
-
-def _escape_xml(words: str) -> str:
-    return escape(_remove_control_characters(words))

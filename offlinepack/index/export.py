@@ -56,10 +56,10 @@ def make_uv_arguments(indexes: Indexes) -> tuple[list[str], dict[str, str]]:
 
 
 def make_uv_project(indexes: Indexes, requirements: Iterable[str]) -> str:
-    """A pyproject.toml for uv, which keeps the projects among these requirements to their sources.
+    """Return a pyproject.toml that makes uv take these requirements from their indexes; '' if none has one.
 
-    uv heeds a source only for what that file itself depends on: name there what has one, and lock again where one
-    turns up that was not named. '' where none of the requirements has a source.
+    uv applies a source only to the dependencies of the file itself, so resolve again when a further project with a
+    source turns up.
     """
     project_of = {line: re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in requirements}
     project_of = {line: canonicalize_name(name) for line, name in project_of.items()}

@@ -21,9 +21,10 @@ from urllib.parse import unquote, urlsplit
 from packaging.markers import InvalidMarker, Marker
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from offlinepack.errors import Finding, SourceError, Text, UsageError, error, text, warning
+from offlinepack.index.find_links import parse_version, resolve_find_links
 from offlinepack.net.auth import find_keyring, read_netrc_login
 from offlinepack.net.model import Login
 from offlinepack.net.urls import (
@@ -56,6 +57,7 @@ class IndexOptions:
 
 
 def merge_unique(first: tuple, second: tuple) -> tuple:  # type: ignore[type-arg]
+    """Join two tuples without the members that the first one has."""
     return first + tuple(member for member in second if member not in first)
 
 
@@ -67,11 +69,9 @@ _PUBLIC_HOSTS = {"pypi.org", "files.pythonhosted.org"}
 _HOSTS_WITH_403_FOR_MISSING = {"download.pytorch.org"}
 """hosts that answer 403 for every project that they do not have (uv knows them too)"""
 
-_ARCHIVE_SUFFIXES = (".whl", ".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz")
-
 
 def is_public_index_url(url: str) -> bool:
-    """The address belongs to the public index, or to the host of its files."""
+    """Check whether an address belongs to the public index or to the host of its files."""
     parts = urlsplit(url)
     return parts.scheme == "https" and parts.netloc in _PUBLIC_HOSTS
 
@@ -136,7 +136,9 @@ class IndexFile:
         return self.filename.endswith(".whl")
 
     def is_compiled(self, system: str) -> bool:
-        """A wheel with extension modules for this system (linux, windows, macos): its source has to be built there."""
+        """Check for a wheel with extension modules for a system (linux, windows, macos), whose sdist has to be
+        compiled.
+        """
         word = {"windows": "win", "macos": "macosx"}.get(system, system)
         return bool(re.search(rf"-(?!none-)[^-]+-[^-]*{word}[^-]*\.whl\Z", self.filename))
 
@@ -206,7 +208,7 @@ class Indexes:
     cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def with_options(self, options: IndexOptions) -> Indexes:
-        """These, and what a requirements file says; --index-url of the command line stands before the file's."""
+        """Add the options of a requirements file; --index-url of the command line precedes the one of the file."""
         indexes = list(self.indexes)
         if options.index_url and not any(index.origin == "--index-url" for index in indexes):
             indexes = [
@@ -227,7 +229,7 @@ class Indexes:
         )
 
     def evaluate_sources(self, evaluate: Callable[[Marker], bool]) -> Indexes:
-        """These with the sources settled that depend on a marker; `evaluate` is the target's."""
+        """Evaluate the markers of conditional sources with the markers of a target."""
         sources = dict(self.sources)
         for project, choices in self.conditional_sources.items():
             for name, marker in choices:
@@ -236,14 +238,16 @@ class Indexes:
         return replace(self, sources=sources, conditional_sources={})
 
     def select_indexes(self, project: str) -> tuple[Index, ...]:
-        """The indexes that may have this project, in order: its source alone, or all that are not explicit."""
+        """Return the indexes that may have a project, in order: its source, or all indexes that are not explicit."""
         source = self.sources.get(canonicalize_name(project))
         if source is not None:
             return tuple(index for index in self.indexes if index.name == source)
         return tuple(index for index in self.indexes if not index.is_explicit)
 
     def with_sources(self, sources: Mapping[str, Any]) -> Indexes:
-        """`sources` as the settings write them: an index's name or address, {index = name}, or a list with markers."""
+        """Add `sources` of the settings: the name or address of an index, {index = name}, or a list of these with
+        markers.
+        """
         indexes = list(self.indexes)
         plain: dict[str, str] = {}
         conditional: dict[str, tuple[tuple[str, str], ...]] = {}
@@ -299,7 +303,7 @@ class Indexes:
         return normalize_proxy_url(proxy)
 
     def find_login(self, url: str, *, refused: bool = False) -> Login | None:
-        """What pip would send there: the index's own login, else .netrc's; after a refusal, the keyring's."""
+        """Return the login that pip would use: that of the index, otherwise netrc; after a refusal, the keyring."""
         index = self._find_index(url)
         host = urlsplit(url).hostname or ""
         if refused:
@@ -325,19 +329,19 @@ class Indexes:
         return tuple(places)
 
     def hide_secrets(self, url: str) -> str:
-        """The address without secrets; who asks a client for that, gets what the whole one (a signed query) gives."""
+        """Return the address without secrets, and keep the whole address (a signed query) for the client."""
         public = redact_url(url)
         if public != url.partition("#")[0]:
             self.cache["whole", public] = url
         return public
 
     def restore_secrets(self, url: str) -> str:
-        """The address with the secrets that it was once seen with."""
+        """Return the address with the secrets that hide_secrets removed from it."""
         public_url: str = self.cache.get(("whole", url), url)
         return public_url
 
     def _find_index(self, url: str) -> Index | None:
-        """The index that this address belongs to: the same host, and the longest common path."""
+        """Find the index that an address belongs to: the same host and the longest common path."""
         parts = urlsplit(url)
         same = [
             index
@@ -369,7 +373,7 @@ class Indexes:
         return None
 
     def find_initial_login(self, index: Index) -> Login | None:
-        """The login for an index before anybody was refused; the keyring is asked, but never about the public index."""
+        """Return the login for the first request to an index; the keyring is never asked about the public index."""
         if get_local_path(index.url) is not None:
             return None
         return self.find_login(index.url) or (
@@ -377,28 +381,10 @@ class Indexes:
         )
 
 
-def parse_project_name(filename: str) -> str:
-    """The normalised name of the project that a file of this name belongs to; '' where it is no such name."""
-    if filename.endswith(".whl"):
-        return canonicalize_name(filename.partition("-")[0]) if filename.count("-") in (4, 5) else ""
-    if filename.endswith(_ARCHIVE_SUFFIXES):
-        return canonicalize_name(filename.rpartition("-")[0])
-    return ""
-
-
-def parse_version(filename: str) -> Version | None:
-    """The version in the name of a wheel or sdist; None where that is not one."""
-    stem = next((filename.removesuffix(suffix) for suffix in _ARCHIVE_SUFFIXES if filename.endswith(suffix)), "")
-    try:
-        return Version(stem.split("-")[1] if filename.endswith(".whl") else stem.rpartition("-")[2])
-    except (InvalidVersion, IndexError):
-        return None
-
-
 def make_index(
     url: str, origin: str, *, name: str = "", default: bool = False, explicit: bool = False, **more: Any
 ) -> Index:
-    """An index from an address that may hold a login, or from the path of a folder."""
+    """Make an index from an address, which may contain a login, or from the path of a folder."""
     path = get_local_path(url)
     if path is not None:
         return Index(path.absolute().as_uri().rstrip("/") + "/", name, explicit, default, origin)
@@ -439,46 +425,6 @@ def order_indexes(indexes: Iterable[Index], no_index: bool, notes: list[Finding]
     return tuple(sorted(by_url.values(), key=lambda index: 2 if index.is_fallback else index.url == PUBLIC_INDEX_URL))
 
 
-def resolve_find_links(given_links: Iterable[str], configured: Iterable[str], notes: list[Finding]) -> tuple[str, ...]:
-    """Find-links places; a folder that a flag names must be there, one of the settings is left out, with a note."""
-    links, lacking = [], []
-    for link in given_links:
-        path = get_local_path(link)
-        if path is not None and not path.exists():
-            lacking.append(
-                error("no-find-links", link, "{subject}, named by --find-links, is not there.", "Check the path.")
-            )
-        links.append(link if path is None or "://" in link else str(path.absolute()))
-    if lacking:
-        raise UsageError(*lacking)
-    for link in configured:
-        path = get_local_path(link)
-        if path is not None and not path.exists():
-            notes.append(
-                warning(
-                    "find-links-not-there",
-                    link,
-                    "{subject}, a find-links place of the settings, is not there and is left out.",
-                    "Mend or remove it there.",
-                )
-            )
-        else:
-            links.append(link if path is None or "://" in link else str(path.absolute()))
-    notes += [
-        warning(
-            "unreadable-name",
-            path,
-            "{subject} has no valid version in its name; it is ignored.",
-            "Rename it to a valid version (PEP 440).",
-        )
-        for link in remove_duplicates(links)
-        if (folder := get_local_path(link)) is not None and folder.is_dir()
-        for path in sorted(folder.iterdir())
-        if parse_project_name(path.name) and not parse_version(path.name)
-    ]
-    return remove_duplicates(links)
-
-
 def _make_source_finding(project: str, problem: Exception) -> Finding:
     return error(
         "bad-source",
@@ -494,4 +440,5 @@ def _make_variable_part(name: str) -> str:
 
 
 def remove_duplicates(values: Iterable[str]) -> tuple[str, ...]:
+    """Return each value once, in the order of its first occurrence."""
     return tuple(dict.fromkeys(values))

@@ -60,23 +60,23 @@ class PipConfig:
             self._values[_normalize_option(name)] = (value.strip(), origin)
 
     def get(self, name: str) -> str | None:
-        """The value, or None."""
+        """Return the value of an option, or None."""
         return self._values.get(name, (None, ""))[0]
 
     def get_list(self, name: str) -> list[str]:
-        """The values of an option that may be repeated: pip splits at any space."""
+        """Return the values of an option that may be repeated; pip splits them at whitespace."""
         return (self.get(name) or "").split()
 
     def get_origin(self, name: str) -> str:
-        """The file or variable that says so."""
+        """Return the file or variable that sets an option."""
         return self._values.get(name, ("", ""))[1]
 
     def get_bool(self, name: str) -> bool:
-        """It is switched on."""
+        """Check whether an option is switched on."""
         return (self.get(name) or "").lower() in ("y", "yes", "t", "true", "on", "1")
 
     def get_int(self, name: str) -> int | None:
-        """A whole number, or None where it is none."""
+        """Return a whole number, or None."""
         value = self.get(name) or ""
         return int(value) if value.isdigit() else None
 

@@ -9,15 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from offlinepack.errors import Finding
-from offlinepack.index.model import (
-    PUBLIC_INDEX_URL,
-    Index,
-    Indexes,
-    make_index,
-    order_indexes,
-    remove_duplicates,
-    resolve_find_links,
-)
+from offlinepack.index.find_links import resolve_find_links
+from offlinepack.index.model import PUBLIC_INDEX_URL, Index, Indexes, make_index, order_indexes, remove_duplicates
 from offlinepack.index.pip_config import PipConfig
 from offlinepack.index.uv_config import UvConfig, parse_index_tables
 from offlinepack.net.urls import get_local_path
@@ -47,11 +40,11 @@ def read_settings(
     project_folder: Path | None = None,
     folder: Path | None = None,
 ) -> Indexes:
-    """What the flags say, then [tool.offlinepack]'s `index` and `sources`, UV_*, uv's settings, PIP_*, pip.conf.
+    """Combine the index settings: flags, [tool.offlinepack] `index` and `sources`, UV_*, uv's files, PIP_*, pip.conf.
 
-    `beside` is the folder of the file that holds these two, for paths in them; `folder` is the project's, for uv's
-    settings. None: the working directory. SourceError: settings that cannot be read; UsageError: a source without
-    its index, a folder of --find-links that is not there.
+    Paths in these two tables are relative to `project_folder`; `folder` is the project for uv's settings (None: the
+    working directory). Raises SourceError for settings that cannot be read, UsageError for a source without its index
+    and a missing folder of --find-links.
     """
     uv, pip = UvConfig(folder or Path.cwd()), PipConfig()
     listed: list[Index] = []

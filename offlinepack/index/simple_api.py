@@ -12,7 +12,8 @@ from urllib.parse import unquote, urljoin, urlsplit
 from packaging.utils import canonicalize_name
 
 from offlinepack.errors import FetchError, Finding, error, text
-from offlinepack.index.model import Index, Indexes, IndexFile, Project, parse_project_name, parse_version
+from offlinepack.index.find_links import parse_project_name, parse_version
+from offlinepack.index.model import Index, Indexes, IndexFile, Project
 from offlinepack.net.client import Client
 from offlinepack.net.model import Page
 from offlinepack.net.urls import get_local_path, redact_url
@@ -26,9 +27,9 @@ ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+ht
 
 
 def find_project_files(name: str, indexes: Indexes, client: Client) -> list[IndexFile]:
-    """The files of a project, on the first index that has it and in the find-links places.
+    """Return the files of a project on the first index that has it, and in the find-links locations.
 
-    FetchError where none has it, or one that comes before cannot be asked: then nobody knows who would have won.
+    Raises FetchError if no index has it, or if an earlier index cannot be asked.
     """
     project = find_project(name, indexes, client)
     if project is None:
@@ -60,7 +61,9 @@ def find_project(name: str, indexes: Indexes, client: Client, only: Collection[s
 
 
 def find_shadowed_projects(name: str, indexes: Indexes, client: Client) -> list[Project]:
-    """The same name on the indexes after the one that wins: what merging them, as pip does, would have added."""
+    """Find the project on the indexes after the first one that has it; merging them, as pip does, would add these
+    files.
+    """
     project, pages = canonicalize_name(name), []
     for index in () if indexes.no_index else indexes.select_indexes(project):
         try:

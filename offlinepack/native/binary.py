@@ -87,5 +87,5 @@ def get_installed_path(member: str) -> str:
 
 
 def unpack_struct(form: str, data: Any, at: int) -> tuple[Any, ...]:
-    """The struct of this form at this place of anything that gives slices; struct.error where that ends before."""
+    """Unpack a struct at an offset of anything that supports slices; raise struct.error if the data ends before."""
     return struct.unpack(form, data[at : at + struct.calcsize(form)])

@@ -56,7 +56,9 @@ def _read_segments(data: Any, order: str, wide: bool) -> Iterator[tuple[int, int
 
 
 def read_elf(path: str, data: Any) -> Binary:
-    """The file at `path`; `data` gives any slice of it. struct.error, ValueError or IndexError where it is damaged."""
+    """Read an ELF file (System V ABI); `data` returns slices. Raises struct.error, ValueError or IndexError if
+    damaged.
+    """
     order, wide = "<" if bytes(data[5:6]) == b"\1" else ">", bytes(data[4:5]) == b"\2"
     (machine,) = unpack_struct(order + "H", data, 18)
     segments = list(_read_segments(data, order, wide))

@@ -110,7 +110,7 @@ class EntryReader:
         return b""
 
     def _inflate_block(self) -> tuple[bytes, bytes]:
-        """The next unpacked bytes, at most a block of them, and what is left of the packed ones."""
+        """Return the next decompressed bytes, at most one block, and the remaining compressed bytes."""
         try:
             block = self._decompressor.decompress(self._pending, _BLOCK_SIZE)
         except error as damaged:  # type: ignore[misc,unused-ignore]
@@ -123,7 +123,7 @@ class EntryReader:
 
 
 def read_entry_binaries(source: BinaryIO, entry: PackedEntry) -> tuple[Binary, ...]:
-    """What this member of the wheel in `source` wants; nothing where it is no binary, or a damaged one."""
+    """Read the binaries in a member of a wheel; none if it is not a binary or is damaged."""
     data = EntryReader(source, entry)
     try:
         head = data[0:64]
@@ -139,7 +139,7 @@ def read_entry_binaries(source: BinaryIO, entry: PackedEntry) -> tuple[Binary, .
 
 
 def read_binary_file(path: Path) -> Binary | None:
-    """The same of a file on disk, of one architecture; None where it is no binary."""
+    """Read a binary file of one architecture on disk; None if it is not a binary."""
     with path.open("rb") as file:
         if not file.read(64).startswith(_MAGIC_NUMBERS):
             return None

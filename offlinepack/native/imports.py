@@ -101,7 +101,7 @@ def _parse_imports(source: bytes, package: str) -> Iterator[str]:
 
 
 def _find_statements(source: bytes, depth: int = 0) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
-    """The import statements of a block, and of the blocks in it that run."""
+    """Yield the import statements of a block, and of its inner blocks that are executed."""
     yield from _IMPORT_PATTERN.findall(source)
     attempted = b""
     for kind, test, body in _BLOCK_PATTERN.findall(source) if depth < _MAX_DEPTH else ():

@@ -1,4 +1,4 @@
-"""Scan the native binaries of wheels and find native dependencies: shared libraries and symbol versions that wheels need and do not contain.
+"""Scan the native binaries of wheels for shared libraries and symbol versions that the wheels do not contain.
 
 A need is certain if a library is loaded when a top-level module is imported or a program is started. Libraries of a
 part that may never be used (a database driver of Qt) give a note.
@@ -58,10 +58,11 @@ class Needs:
 
 
 def find_needs(wheels: Mapping[str, StoredFile], target: Target, store: Store | None = None) -> Needs:
-    """What these wheels (by distribution, normalised) want that neither they nor every such system bring.
+    """Find the shared libraries that these wheels (by distribution) load and that neither they nor the base system
+    contain.
 
-    Findings: an error where a library or symbol is lacking that the target, by its facts or its probe, does not have;
-    a warning where that holds for a part only; a note for what cannot be known here.
+    The findings: an error for a library or symbol that the target lacks by its facts or probe, a warning if only a
+    part of a distribution needs it, a note for what is not known.
     """
     with ThreadPoolExecutor(4) as pool:
         scans = dict(zip(wheels, pool.map(lambda file: scan_wheel(file, store), wheels.values()), strict=True))
@@ -71,9 +72,9 @@ def find_needs(wheels: Mapping[str, StoredFile], target: Target, store: Store | 
 def scan_wheel(
     wheel: StoredFile, store: Store | None = None, members: Mapping[str, PackedEntry] | None = None
 ) -> NativeScan:
-    """The native code of a wheel, from the store's facts where it was looked at before.
+    """Scan the native code of a wheel; use the cached result of the store.
 
-    `members`: its files by name, where somebody has read them already.
+    `members`: the files of the wheel by name, if they were read already.
     """
     cached = store.get_cached(wheel.sha256, "native", SCAN_VERSION) if store else None
     if cached is None:
@@ -230,7 +231,7 @@ def _is_system_library(soname: str, target: Target) -> bool:
 def _collect_loaded(
     starts: Sequence[str], installed: Mapping[str, tuple[str, Binary]], named: Mapping[str, list[str]]
 ) -> set[str]:
-    """These files and all in the set that the loader brings in with them."""
+    """Return these files and all files of the set that the loader loads with them."""
     reached: set[str] = set()
     waiting = list(starts)
     while waiting:
@@ -249,7 +250,9 @@ def _collect_loaded(
 def _find_in_wheels(
     binary: Binary, soname: str, installed: Mapping[str, tuple[str, Binary]], named: Mapping[str, list[str]]
 ) -> str | None:
-    """The file of the set that serves this soname: on its search path, else the one of that name (loaded before)."""
+    """Find the file of the set that provides a soname: on its search path, otherwise the one of this name loaded
+    before.
+    """
     origin = posixpath.dirname(binary.path)
     for place in binary.search_paths:
         path = posixpath.normpath(posixpath.join(re.sub(r"\$ORIGIN|\$\{ORIGIN\}", origin, place), soname))
@@ -307,7 +310,7 @@ _FIND_ADVICE = "Install the package of that system that brings it."
 
 
 def _check_need(need: Need, target: Target) -> list[Finding]:
-    """What the target's probe says of a need; without a probe, a note where the library is not on every server."""
+    """Check a library against the probe of the target; without a probe, note libraries that not every server has."""
     subject = ", ".join(need.wanted_by)
     facts: dict[str, Any] = {"soname": need.soname, "target": target.name, "help": need.help}
     if "sonames" not in target.probe_output:
@@ -357,7 +360,7 @@ def _list_usual_libraries() -> set[str]:
 
 
 def find_install_command(soname: str, target: Target) -> str | None:
-    """The command that brings this library on the target's system: `apt install libgl1`; None where none is known."""
+    """Return the command that installs a library on the target's system (`apt install libgl1`), or None."""
     if target.facts.os != "linux":
         candidates = (
             help for pattern, help in _load_libraries()[target.facts.os]["help"].items() if re.search(pattern, soname)

@@ -14,9 +14,9 @@ _MAX_IMPORTS = 5_000
 
 
 def read_pe(path: str, data: Any) -> Binary:
-    """The file at `path`, names in lower case; struct.error or ValueError where it is damaged.
+    """Read a PE file, names in lower case; raise struct.error or ValueError if it is damaged.
 
-    Delayed imports are left out: a program asks for them when it needs them, and can do without.
+    Delayed imports are left out: a program loads them when it needs them.
     """
     (start,) = struct.unpack_from("<I", data, 0x3C)
     if bytes(data[start : start + 4]) != b"PE\0\0":

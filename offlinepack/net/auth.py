@@ -69,7 +69,7 @@ def _find_keyring_program() -> str | None:
 
 
 def read_netrc_login(host: str) -> tuple[Login | None, Text | str]:
-    """The login for a host, and what was found where."""
+    """Return the login of a host in netrc, and a description of what was read."""
     path = Path(os.environ.get("NETRC") or expand_home("~/.netrc"))
     if not os.environ.get("NETRC") and not path.exists() and expand_home("~/_netrc").exists():
         path = expand_home("~/_netrc")

@@ -59,10 +59,10 @@ def open_client(
     *,
     pause: float = 0.3,
 ) -> Client:
-    """A client for all requests of a run; close it, or use it as a context.
+    """Open the client for all requests of a run; use it as a context manager, or close it.
 
-    Where `retries` and `timeout` (seconds of silence) are None, the settings' count, else 5 and 15 seconds. `pause` is
-    the first wait between two tries, in seconds; each further one is about twice as long.
+    `retries` and `timeout` (seconds without data) default to the settings, then to 5 and 15. `pause` is the first
+    delay between two attempts in seconds; each further delay is about twice as long.
     """
     return Client(
         access,
@@ -152,9 +152,9 @@ class Client:
         return self.retry(url, name, ask)
 
     def retry(self, url: str, subject: str, act: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
-        """What `act` gives; a passing failure is tried again, with growing pauses, or those that the server asks for.
+        """Call `act`, and again after a transient failure, with growing delays or those that the server requests.
 
-        Tries are counted since `progress` last grew. FetchError with the last failure.
+        Attempts are counted since `progress` last grew. Raises FetchError with the last failure.
         """
         host, tries, reached = urlsplit(url).netloc.rpartition("@")[2], 0, progress()
         while True:
@@ -390,7 +390,7 @@ def _make_unverified_context() -> ssl.SSLContext:
 
 
 def _release(response: urllib3.BaseHTTPResponse) -> None:
-    """A connection whose answer was read to its end serves again; a short rest is worth reading for that."""
+    """Return the connection to the pool after reading a short rest of the response; close it otherwise."""
     rest = getattr(response, "length_remaining", None)
     if rest is None or rest > 1 << 16:
         response.close()
@@ -401,7 +401,7 @@ def _release(response: urllib3.BaseHTTPResponse) -> None:
 
 @contextlib.contextmanager
 def translate_network_errors(subject: str, url: str, client: Client) -> Iterator[None]:
-    """What the network refuses becomes _Passing, or FetchError where no further try can help."""
+    """Translate network exceptions to TransientError, or to FetchError if another attempt cannot help."""
     try:
         yield
     except (http.HTTPError, ssl.SSLError, TimeoutError, ConnectionError) as problem:

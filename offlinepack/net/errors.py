@@ -47,6 +47,7 @@ def parse_retry_after(value: str | None) -> float | None:
 
 
 def make_network_error(problem: BaseException, subject: str, host: str, timeout: float) -> Exception:
+    """Turn a network exception into an error, transient if another attempt can help."""
     facts = {"host": host, "words": _describe_exception(problem)}
     causes = list(_iter_causes(problem))
     for cause in causes:
@@ -107,6 +108,7 @@ def make_network_error(problem: BaseException, subject: str, host: str, timeout:
 
 
 def make_client_certificate_finding(subject: str, host: str) -> Finding:
+    """Report a server that requires a client certificate."""
     return error(
         "client-certificate",
         subject,
@@ -139,6 +141,7 @@ def _make_certificate_finding(problem: ssl.SSLCertVerificationError, subject: st
 
 
 def make_proxy_error(problem: http.ProxyError, subject: str, proxy: str) -> Exception:
+    """Turn an exception about the proxy into an error."""
     if "407" in _describe_exception(problem) or "407" in str(problem.original_error):
         return FetchError(make_proxy_login_finding(subject, proxy))
     for cause in _iter_causes(problem):
@@ -156,6 +159,7 @@ def make_proxy_error(problem: http.ProxyError, subject: str, proxy: str) -> Exce
 
 
 def make_proxy_login_finding(subject: str, proxy: str | None) -> Finding:
+    """Report a proxy that requires a login."""
     return error(
         "proxy-login",
         subject,
@@ -166,7 +170,7 @@ def make_proxy_login_finding(subject: str, proxy: str | None) -> Finding:
 
 
 def _iter_causes(problem: BaseException | None) -> Iterator[BaseException]:
-    """The failure, and all that urllib3 packed into it."""
+    """Yield the exception and all exceptions that urllib3 wraps in it."""
     visited: list[BaseException] = []
     waiting: list[object] = [problem]
     while waiting:
@@ -184,7 +188,7 @@ def _iter_causes(problem: BaseException | None) -> Iterator[BaseException]:
 
 
 def _describe_exception(problem: BaseException) -> str:
-    """The innermost words of a failure, without addresses of connections and memory."""
+    """Describe the innermost cause of an exception without addresses of connections and memory."""
     for cause in reversed(list(_iter_causes(problem))):
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
@@ -193,6 +197,7 @@ def _describe_exception(problem: BaseException) -> str:
 
 
 def make_offline_finding(subject: str) -> Finding:
+    """Report a file that was never read and must not be requested (--offline)."""
     return error(
         "not-in-store",
         subject,
@@ -202,6 +207,7 @@ def make_offline_finding(subject: str) -> Finding:
 
 
 def make_not_found_finding(name: str, url: str, status: int) -> Finding:
+    """Report a file that its address does not have."""
     return error(
         "file-not-found",
         name,
@@ -213,6 +219,7 @@ def make_not_found_finding(name: str, url: str, status: int) -> Finding:
 
 
 def make_truncation_finding(request: DownloadRequest, incoming: PartialFile, expected: int) -> Finding:
+    """Report a download that ended early."""
     return error(
         "cut-off",
         request.name,
@@ -225,6 +232,7 @@ def make_truncation_finding(request: DownloadRequest, incoming: PartialFile, exp
 
 
 def make_range_finding(request: DownloadRequest, words: str) -> Finding:
+    """Report a server that answered with another range than requested."""
     return error(
         "bad-range",
         request.name,
@@ -236,6 +244,7 @@ def make_range_finding(request: DownloadRequest, words: str) -> Finding:
 
 
 def make_size_finding(request: DownloadRequest, incoming: PartialFile) -> Finding:
+    """Report a file with another size than its index states."""
     return error(
         "size-mismatch",
         request.name,
@@ -248,6 +257,7 @@ def make_size_finding(request: DownloadRequest, incoming: PartialFile) -> Findin
 
 
 def make_page_size_finding(subject: str) -> Finding:
+    """Report a page that is too large for a page of an index."""
     return error(
         "page-too-large",
         subject,
@@ -258,6 +268,7 @@ def make_page_size_finding(subject: str) -> Finding:
 
 
 def make_scheme_finding(subject: str, scheme: str) -> Finding:
+    """Report an address with a scheme that is not supported."""
     return error(
         "bad-address",
         subject,
@@ -268,6 +279,7 @@ def make_scheme_finding(subject: str, scheme: str) -> Finding:
 
 
 def make_certificate_file_finding(path: Path | None, option: str, problem: Exception) -> Finding:
+    """Report a file of certificates that cannot be used."""
     return error(
         "bad-certificate-file",
         option,

@@ -49,19 +49,19 @@ class Access(Protocol):
         """Seconds of silence to bear, where the settings say so."""
 
     def trusts_host(self, host: str, port: int | None) -> bool:
-        """This host's certificate is not checked."""
+        """Check whether the certificate of this host is not verified."""
 
     def find_proxy(self, url: str) -> str | None:
-        """The proxy for this address."""
+        """Return the proxy for an address, or None."""
 
     def find_login(self, url: str, *, refused: bool = False) -> Login | None:
-        """The login for an address without userinfo. `refused`: the server did not take the first; ask the keyring."""
+        """Return the login for an address without userinfo; after a refusal, ask the keyring."""
 
     def describe_login_sources(self, url: str) -> tuple[Text | str, ...]:
         """Where `login` looks, for a person."""
 
     def restore_secrets(self, url: str) -> str:
-        """The address with the secrets that it was once seen with: a signed query, a user."""
+        """Return the address with the secrets that it had when it was read: a signed query, a user."""
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ from offlinepack.ontarget.errors import explain_os_error
 
 
 def redact_url(url: str) -> str:
-    """The address without user, password, query and fragment: fit for eyes, logs and locks."""
+    """Remove user, password, query and fragment, so that an address may be printed and stored."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def split_credentials(url: str) -> tuple[str, Login | None]:
-    """The address without userinfo, and the login that stood in it (percent-encoding undone)."""
+    """Split an address into the address without userinfo and the login in it (percent-encoding decoded)."""
     parts = urlsplit(url)
     userinfo, at, netloc = parts.netloc.rpartition("@")
     bare = urlunsplit(parts._replace(netloc=netloc)) if at else url
@@ -30,7 +30,7 @@ def split_credentials(url: str) -> tuple[str, Login | None]:
 
 
 def get_local_path(url: str) -> Path | None:
-    """The path of a file: address, or of a plain path; None for an address on a server."""
+    """Return the path of a file: address or of a plain path; None for an address on a server."""
     parts = urlsplit(url)
     if parts.scheme == "file":
         host = "" if parts.netloc in ("", "localhost") else f"//{parts.netloc}"
@@ -40,6 +40,7 @@ def get_local_path(url: str) -> Path | None:
 
 
 def read_local_page(path: Path, url: str) -> Page | None:
+    """Read a page from a file, or index.html of a folder; None if it does not exist."""
     page = path / "index.html" if path.is_dir() else path
     try:
         return Page(page.absolute().as_uri(), "text/html", page.read_text("utf-8", "replace"))
@@ -59,10 +60,12 @@ def read_local_page(path: Path, url: str) -> Page | None:
 
 
 def get_host(url: str) -> str:
+    """Return host and port of an address without userinfo."""
     return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def normalize_proxy_url(proxy: str) -> str | None:
+    """Return the address of a proxy with its scheme; None for an empty one."""
     return proxy if "://" in proxy else f"http://{proxy}" if proxy else None
 
 
@@ -82,15 +85,16 @@ def is_in_no_proxy_network(host: str | None, no_proxy: str | None) -> bool:
 
 
 def expand_home(path: str) -> Path:
+    """Expand ~ in a path."""
     return Path(os.path.expanduser(path))  # noqa: PTH111  (without a home it stays as it is)
 
 
 def strip_credentials(url: str) -> str:
-    """The address without user, password and fragment."""
+    """Remove user, password and fragment of an address."""
     return re.sub(r"(?<=://)[^/@\s]*@", "", url.partition("#")[0])
 
 
 def redact_text(text: str) -> str:
-    """The text with the user, password and query string of each address in it left out."""
+    """Remove user, password and query of every address in a text."""
     text = re.sub(r"(?<=://)[^/@\s]*@(?=[^/\s])", "", text)
     return re.sub(r"(://[^\s?#]*)\?[^\s#]*", r"\1", text)

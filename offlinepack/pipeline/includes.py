@@ -77,7 +77,7 @@ def parse_includes(specs: Sequence[str]) -> tuple[IncludedFile, ...]:
 
 
 def _list_files(path: Path) -> Iterator[tuple[Path, str]]:
-    """The files of a folder with their place in it, sorted; a file alone as itself."""
+    """List the files of a folder with their relative paths, sorted; a single file as itself."""
     if path.is_file():
         yield path, ""
     for file in sorted(path.rglob("*")) if path.is_dir() else ():
@@ -86,7 +86,7 @@ def _list_files(path: Path) -> Iterator[tuple[Path, str]]:
 
 
 def write_included_wheel(name: str, version: str, included: Sequence[IncludedFile], out: Path) -> Path:
-    """A wheel in the folder `out` that places these files below the environment; the same files give the same bytes."""
+    """Write a wheel into `out` that installs these files below the environment; the same files give the same bytes."""
     stem = f"{name.replace('-', '_')}-{version}"
     members: dict[str, tuple[bytes, bool]] = {}
     for file in included:

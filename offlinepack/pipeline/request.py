@@ -22,7 +22,7 @@ from offlinepack.targets.parse import get_running_target, probe_interpreter
 
 
 def find_default_target(environment: Path | None) -> Target:
-    """The machine's own target; conda and virtualenv keep their interpreter in the environment."""
+    """Return the target of this machine; conda and virtualenv keep their interpreter in the environment."""
     place = environment or next(
         (Path(os.environ[variable]) for variable in ("VIRTUAL_ENV", "CONDA_PREFIX") if os.environ.get(variable)), None
     )

@@ -14,15 +14,7 @@ from typing import Any, NamedTuple
 from offlinepack.bundle.layout import FILES, INSTALL_CMD, INSTALL_SH
 from offlinepack.bundle.reader import Bundle, open_bundle, read_manifest
 from offlinepack.errors import Finding, Text, note, text, warning
-from offlinepack.ontarget.manifest import (
-    INSTALL_PY,
-    ONTARGET,
-    SDISTS,
-    TOOLS,
-    WHEELS,
-    Manifest,
-    TargetPlan,
-)
+from offlinepack.ontarget.manifest import INSTALL_PY, ONTARGET, SDISTS, TOOLS, WHEELS, Manifest, TargetPlan
 from offlinepack.wheels.contents import WheelTraits, collect_traits
 
 
@@ -80,7 +72,7 @@ class Difference:
         return {**counted, "all": len(summed) - counted["removed"]}
 
     def format_lines(self) -> Iterator[Text]:
-        """The difference for a person: one line that sums it up, then what changed, for each target."""
+        """Yield the lines of the difference: a summary, then the changes of each target."""
         yield text("{changed} of {all} changed, {new} new, {removed} removed; {same} byte-identical", **self.counts)
         if self.old.folder != self.new.folder:
             yield text("{old} is now {new}", old=self.old.folder, new=self.new.folder)
@@ -136,7 +128,7 @@ class Difference:
 
 
 def diff_bundles(old: Path, new: Path) -> Difference:
-    """The difference of two bundles, each a tar.gz, its parts, its folder, or a manifest.json alone."""
+    """Compare two bundles, each a tar.gz, its parts, its folder or a single manifest.json."""
     if any(path.suffix == ".json" and not path.is_dir() for path in (old, new)):
         for path in (old, new):
             if path.suffix != ".json" or path.is_dir():
@@ -149,7 +141,7 @@ def diff_bundles(old: Path, new: Path) -> Difference:
 
 
 def compare_manifests(old: Manifest, new: Manifest, bundles: tuple[Bundle, Bundle] | None = None) -> Difference:
-    """The difference of two manifests; with both bundles also what changed wheels bring inside."""
+    """Compare two manifests; with both bundles also the content of changed wheels."""
     targets = {}
     for target in new.targets:
         before, after = _find_previous_target(old, target), _list_releases(new, target)
@@ -188,7 +180,9 @@ def _remove_duplicates(findings: Iterable[Finding]) -> Iterator[Finding]:
 
 
 def _find_previous_target(manifest: Manifest, target: TargetPlan) -> TargetPlan | None:
-    """The target of the old bundle that this one follows: of the same tag, else of the same name and Python."""
+    """Find the target of the old bundle that precedes this one: of the same tag, otherwise of the same name and
+    Python.
+    """
     for plan in manifest.targets:
         if plan.tag == target.tag:
             return plan
@@ -231,7 +225,7 @@ def _pair_files(old: Manifest, new: Manifest) -> Iterator[tuple[str, str | None,
 
 
 def _report_changed_files(old: Manifest, new: Manifest) -> Iterator[Finding]:
-    """A distribution's file name names its bytes for ever: an index takes no second file under it."""
+    """Report files with the same name and other bytes: an index never accepts a second file under one name."""
     for path, before, after in _pair_files(old, new):
         folder = path.partition("/")[0]
         if before and after and before != after:
@@ -281,7 +275,7 @@ def _report_new_needs(old: Manifest, new: Manifest) -> Iterator[Finding]:
 
 
 def _report_installer_change(old: Manifest, new: Manifest) -> Iterator[Finding]:
-    """The target side itself: it runs with the rights of who installs."""
+    """Report a changed target side, which runs with the rights of the operator."""
     starters = (INSTALL_PY, INSTALL_SH, INSTALL_CMD)
     changed = [
         path
@@ -298,7 +292,7 @@ def _report_installer_change(old: Manifest, new: Manifest) -> Iterator[Finding]:
 
 
 def _report_by_filename(changes: Collection[Change]) -> Iterator[Finding]:
-    """What the file names alone tell: a project that was pure Python and is not any more."""
+    """Report changes that the file names show: a project that is no longer pure Python."""
     for change in sorted(changes, key=repr):
         pure = [release.filename.endswith("-none-any.whl") if release else None for release in (change.old, change.new)]
         if change.new and pure[1] is False and pure[0] is not False and change.new.filename.endswith(".whl"):
@@ -312,7 +306,7 @@ def _report_by_filename(changes: Collection[Change]) -> Iterator[Finding]:
 
 
 def _report_by_contents(bundles: tuple[Bundle, Bundle], changes: Collection[Change]) -> Iterator[Finding]:
-    """What the wheels of these projects bring, and the wheels before did not."""
+    """Report what the wheels of these projects contain and the former ones did not."""
     changed_files = [
         {release.sha256 for release in releases if release}
         for releases in ([change.old for change in changes], [change.new for change in changes])

@@ -100,9 +100,9 @@ def make_report(
     vulnerabilities: VulnerabilityLookup | None,
     difference: Difference | None = None,
 ) -> dict[str, Any]:
-    """The whole report; `data` is manifest.json as it is: its sha256 is what an approval is about.
+    """Make the whole report; `data` is manifest.json, whose SHA-256 an approval names.
 
-    Sentences in it are Texts still; `plain` makes JSON of it.
+    Its sentences are Texts; render_texts turns them into JSON.
     """
     manifest = evidence.manifest
     projects = list(_describe_projects(evidence, today, vulnerabilities))
@@ -138,7 +138,7 @@ def make_report(
 
 
 def render_texts(value: Any) -> Any:
-    """The same with its sentences in English, as JSON has it."""
+    """Render all sentences in English, for JSON."""
     if isinstance(value, Text):
         return value.render()
     if isinstance(value, Mapping):
@@ -147,7 +147,7 @@ def render_texts(value: Any) -> Any:
 
 
 def open_previous(path: Path) -> tuple[Manifest, Bundle | None]:
-    """What was approved last time: a bundle, its folder, its manifest.json, or the .json of its report."""
+    """Open what was approved last: a bundle, its folder, its manifest.json, or the .json of its report."""
     if path.is_dir() or path.suffix.lower() != ".json":
         opened = open_bundle(path)
         return opened.manifest, opened
@@ -168,7 +168,7 @@ def open_previous(path: Path) -> tuple[Manifest, Bundle | None]:
 
 
 def compare_with_previous(old: Path, bundle: Bundle) -> Difference:
-    """What changed since then; with both bundles at hand also what the wheels bring inside."""
+    """Compare with what was approved last; with both bundles also the content of the wheels."""
     manifest, opened = open_previous(old)
     return compare_manifests(manifest, bundle.manifest, (opened, bundle) if opened else None)
 
@@ -351,7 +351,7 @@ def map_releases(evidence: BundleFacts) -> dict[str, tuple[str, str]]:
 
 
 def describe_differing_versions(listed: Manifest) -> list[Text]:
-    """The projects that have other versions on other targets: "numpy: 2.2.6 for rhel8, 2.5.5 elsewhere"."""
+    """Describe projects whose version differs between targets: "numpy: 2.2.6 for rhel8, 2.5.5 elsewhere"."""
     lines = []
     names = sorted({distribution.name for target in listed.targets for distribution in target.install})
     for name in names:

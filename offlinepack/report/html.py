@@ -14,7 +14,7 @@ from offlinepack.report.sections import POINT_LABELS, format_lead, format_title,
 
 
 def render_html(report: Mapping[str, Any], lang: str, words: Messages) -> str:
-    """The report as one HTML file."""
+    """Render the report as one HTML file."""
     style = resources.files("offlinepack.report").joinpath("page.css").read_text("utf-8")
     parts = make_sections(report)
     title = html.escape(format_title(report))
@@ -35,7 +35,8 @@ def render_html(report: Mapping[str, Any], lang: str, words: Messages) -> str:
         return say(value)
 
     def table(section: Table) -> Iterator[str]:
-        yield f'<div class="wide"><table{" class=small" if section.is_small else ""}><caption>{say(section.caption)}</caption>'
+        small = " class=small" if section.is_small else ""
+        yield f'<div class="wide"><table{small}><caption>{say(section.caption)}</caption>'
         yield (
             "<thead><tr>"
             + "".join(

@@ -13,7 +13,7 @@ from offlinepack.report.sections import POINT_LABELS, format_lead, format_title,
 
 
 def render_markdown(report: Mapping[str, Any], words: Messages) -> str:
-    """The same as Markdown."""
+    """Render the report as Markdown."""
 
     def say(value: Any) -> str:
         rendered = value.render(words) if isinstance(value, Text) else str(value)

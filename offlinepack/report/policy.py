@@ -58,7 +58,7 @@ class Policy:
 
 
 def read_policy(path: Path) -> Policy:
-    """The policy in this file (at its top, [policy] or [tool.offlinepack.policy]); SourceError with all mistakes."""
+    """Read a policy file (at its top, [policy] or [tool.offlinepack.policy]); raise SourceError with all mistakes."""
     try:
         document: dict[str, Any] = tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as problem:
@@ -109,9 +109,9 @@ _RULE_FORMS: dict[str, tuple[Callable[[Any], bool], Text]] = {
 
 
 def parse_policy(table: Mapping[str, Any], origin: str, where: Callable[[str], str] | None = None) -> Policy:
-    """The policy of a TOML table; SourceError with every unknown key and every value that means nothing.
+    """Parse the policy of a TOML table; raise SourceError with every unknown key and invalid value.
 
-    `where` tells file and line of a key.
+    `where` returns file and line of a key.
     """
     where = where or (lambda _: origin)
     bad: list[Finding] = []
@@ -174,7 +174,7 @@ class PolicyCheck:
     """None: pip-audit is asked, where the policy needs it"""
 
     def check(self, evidence: BundleFacts) -> list[Finding]:
-        """The notes, or PolicyError with everything that the policy does not admit. Ages are those of today."""
+        """Return the notes; raise PolicyError with every violation. Ages are computed for today."""
         today = date.today()
         known_rules = (
             look_up_vulnerabilities(evidence, self.vulnerability_snapshot, today)
@@ -185,7 +185,7 @@ class PolicyCheck:
 
 
 def look_up_vulnerabilities(evidence: BundleFacts, snapshot: Path | None, today: date) -> VulnerabilityLookup:
-    """What is known of all releases in a bundle; nobody is asked about those that are not from the public index."""
+    """Look up the known vulnerabilities of all releases in a bundle, except those from private indexes."""
     named = map_releases(evidence)
     public = {
         release
@@ -222,7 +222,7 @@ class _ReleaseFacts:
         return moment if isinstance(moment, str) else None
 
     def get_provenance_value(self, key: str) -> Any:
-        """What the index says of the file, or of the source that it was built from."""
+        """Return what the index states about a file, or about the sdist that it was built from."""
         return self.provenance.get(key) or (self.provenance.get("source") or {}).get(key)
 
 

@@ -257,9 +257,9 @@ def can_verify_attestations() -> bool:
 def add_attestations(
     records: Mapping[str, ProvenanceRecord], sums: Mapping[str, str], client: Client, store: Store
 ) -> dict[str, ProvenanceRecord]:
-    """The same, attestations fetched and verified; `sums`: file name -> sha256. IntegrityError with all that are bad.
+    """Fetch and verify attestations (`sums`: file name -> SHA-256); raise IntegrityError with all invalid ones.
 
-    Without pypi-attestations nothing is fetched: the stories only say that there are some.
+    Without pypi-attestations nothing is fetched: the records only state that attestations exist.
     """
     offering = [name for name, record in records.items() if record.attestation_url and name in sums]
     if not offering or not can_verify_attestations():
@@ -340,7 +340,7 @@ def _report_bad_attestation(filename: str, problem: object) -> Finding:
 
 
 def read_trusted_root() -> bytes:
-    """The roots of trust that attestations are verified with, for whoever looks at them a second time."""
+    """Read the roots of trust that attestations are verified with."""
     from importlib import resources
     from urllib.parse import quote
 
@@ -349,7 +349,7 @@ def read_trusted_root() -> bytes:
 
 
 def format_publisher(publisher: Mapping[str, Any]) -> str:
-    """A publisher as people say it: GitHub owner/project, release.yml."""
+    """Format a publisher: GitHub owner/project, release.yml."""
     named = publisher.get("publisher") or {}
     rest = [named[key] for key in ("repository", "project_id", "email") if key in named]
     rest += [named[key] for key in ("workflow", "workflow_filepath") if key in named]

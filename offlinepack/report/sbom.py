@@ -28,7 +28,7 @@ _COMPONENT_TYPES = {
 
 
 def make_sbom(evidence: BundleFacts) -> bytes:
-    """The SBOM of a bundle: each file a component with its targets, what needs what, and what wheels bring inside."""
+    """Make the SBOM of a bundle: a component for each file with its targets, dependencies and nested components."""
     manifest = evidence.manifest
     refs = dict(_make_references(evidence))
     root = f"bundle:{manifest.folder}"
@@ -60,7 +60,7 @@ def make_sbom(evidence: BundleFacts) -> bytes:
 
 
 def _format_document(document: Mapping[str, Any]) -> bytes:
-    """A line for each component: two SBOMs can be compared line by line (and json.dumps is slow where it indents)."""
+    """Format the document with one line for each component, so that two SBOMs can be compared by line."""
 
     def plain(value: Any) -> str:
         if isinstance(value, list) and value:
@@ -72,7 +72,7 @@ def _format_document(document: Mapping[str, Any]) -> bytes:
 
 
 def make_purl(name: str, version: str) -> str:
-    """The package URL of a release on the index."""
+    """Make the package URL (purl) of a release on an index."""
     return f"pkg:pypi/{quote(name, safe='')}@{quote(version, safe='')}"
 
 
@@ -152,7 +152,9 @@ def _format_properties(facts: Iterable[tuple[str, str | None]]) -> list[dict[str
 
 
 def _format_licenses(terms: Iterable[str]) -> list[dict[str, Any]]:
-    """A single identifier by its id, an expression alone as such; several, and what SPDX has no word for, by name."""
+    """Format licenses: one identifier by id, one expression alone; several, and names that SPDX does not know, by
+    name.
+    """
     terms = list(terms)
     if len(terms) == 1 and (" " in normalize_expression(terms[0]) or terms[0].startswith("LicenseRef-")):
         return [{"expression": terms[0], "acknowledgement": "declared"}]
@@ -173,7 +175,7 @@ def _make_source_component(story: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _make_nested_component(entry: Mapping[str, str], ref: str) -> dict[str, Any]:
-    """A component of an SBOM that the wheel brings (PEP 770)."""
+    """Make the component of an SBOM inside a wheel (PEP 770)."""
     kind = entry.get("type", "library")
     component: dict[str, Any] = {
         "type": kind if kind in _COMPONENT_TYPES else "library",

@@ -11,7 +11,7 @@ from offlinepack.report.page import Badge, Code, Link, Section, Table
 
 
 def make_sections(report: Mapping[str, Any]) -> list[Section]:
-    """The page's parts in order: what changed first, then what deserves a look, then everything."""
+    """Make the sections of the page in order: changes, findings, then everything."""
     parts = [
         _make_changes_section(report),
         _make_attention_section(report),
@@ -27,7 +27,7 @@ def make_sections(report: Mapping[str, Any]) -> list[Section]:
 
 
 def make_tiles(report: Mapping[str, Any]) -> list[tuple[Text, str, str]]:
-    """The figures at the top: what, how many, and bad, odd or fine."""
+    """Make the figures at the top of the page: label, count and rating."""
     every = [release for project in report["projects"] for release in project["releases"]]
     vulnerabilities = report["vulnerabilities"] or {}
     vulnerable = len({(release["name"], release["version"]) for release in vulnerabilities.get("known", ())})
@@ -437,10 +437,12 @@ def _make_files_section(report: Mapping[str, Any]) -> Section:
 
 
 def format_title(report: Mapping[str, Any]) -> str:
+    """Format name and version of the bundle."""
     return " ".join(str(report["bundle"][key]) for key in ("name", "version") if report["bundle"][key])
 
 
 def format_lead(report: Mapping[str, Any]) -> list[Text]:
+    """Format the sentences at the top of the report."""
     bundle = report["bundle"]
     lines = [text("Report of {date} on a bundle of {files} files.", date=report["date"], files=bundle["files"])]
     if bundle["sequence"] is not None:

@@ -85,9 +85,9 @@ class VulnerabilityLookup:
 def look_up_releases(
     releases: Iterable[ReleaseKey], public: Collection[ReleaseKey], snapshot: Path | None, today: date
 ) -> VulnerabilityLookup:
-    """What is known of these releases: by the snapshot, else by pip-audit, which is asked about `public` ones only.
+    """Look up releases in a snapshot, otherwise with pip-audit, which is asked only about those in `public`.
 
-    (The name of a private project is nobody's business.) SourceError: the snapshot cannot be read.
+    The names of private projects stay private. Raises SourceError if the snapshot cannot be read.
     """
     ordered = sorted(set(releases))
     return (
@@ -154,7 +154,7 @@ def _audit_releases(program: str, releases: Iterable[ReleaseKey]) -> list[dict[s
 
 
 def read_snapshot(path: Path, releases: Sequence[ReleaseKey]) -> VulnerabilityLookup:
-    """What a recorded answer of pip-audit, or OSV's records, say of these releases."""
+    """Read from a saved answer of pip-audit or OSV records what they state about these releases."""
     try:
         if path.is_dir():
             records = [json.loads(path.read_bytes()) for path in sorted(path.rglob("*.json"))]
@@ -194,7 +194,7 @@ def _get_modified_date(path: Path) -> str:
 
 
 def _read_zip(path: Path, names: Collection[str]) -> Iterator[dict[str, Any]]:
-    """The records that may matter, and the newest of all, whose date is the data's."""
+    """Read the records of an archive that can matter, and the date of the newest one."""
     newest: dict[str, Any] = {"modified": ""}
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
@@ -307,7 +307,7 @@ def _find_severity(record: Mapping[str, Any], affected: Mapping[str, Any]) -> st
 
 
 def _rate_vector(vector: str) -> str:
-    """The level of a CVSS 3 vector, by the base score of its specification; '' for any other."""
+    """Rate a CVSS 3 vector by its base score (CVSS v3.1 specification); '' for other vectors."""
     if not re.match(r"CVSS:3\.[01]/", vector):
         return ""
     m = dict(part.split(":", 1) for part in vector.split("/")[1:] if ":" in part)

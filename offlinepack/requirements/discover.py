@@ -37,9 +37,10 @@ def find_inputs(
     locked: bool = False,
     project_wheels: ProjectWheels = NO_PROJECT_WHEELS,
 ) -> DiscoveredInputs:
-    """The requirements of this folder, else of the active environment; SourceError with the list of places.
+    """Find the requirements of a folder, otherwise of the active environment; raise SourceError with the places
+    searched.
 
-    `variables` are the shell's: the environment that offlinepack runs from is not active merely for that.
+    `variables` are those of the shell: the environment that offlinepack runs from is not active merely for that.
     """
     names, foreign = _find_files(folder), find_foreign_files(folder)
     passed = list_inputs(folder, variables)[1:]
@@ -86,7 +87,7 @@ def _find_files(folder: Path) -> list[str]:
 
 
 def _find_active_environments(variables: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
-    """The active environments, each with the variable that names it; conda's base never."""
+    """Yield the active environments with the variable that names each; never the base environment of conda."""
     for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):
         path = Path(variables.get(name) or "/nowhere")
         if variables.get(name) and is_environment(path) and not is_conda_base(path):

@@ -37,7 +37,7 @@ _BUILD_FOLDER_PATTERN = re.compile(r"/croot/|/opt/conda/|/home/conda/|/(tmp/)?bu
 
 
 def freeze_environment(folder: Path, *, exclude: Sequence[str] = ()) -> Requirements:
-    """The environment in this folder as requirements; SourceError where it is none."""
+    """Freeze the virtual environment in a folder; raise SourceError if it is none."""
     places = list(find_site_packages(folder))
     if not places:
         raise SourceError(
@@ -167,7 +167,7 @@ def freeze_environment(folder: Path, *, exclude: Sequence[str] = ()) -> Requirem
 
 
 def _determine_target(folder: Path) -> Target:
-    """What its markers are: its own interpreter's where that runs here, else what its folders tell."""
+    """Determine the target of an environment: from its own interpreter if it runs, otherwise from its folders."""
     python = find_environment_python(folder)
     if python is not None and python.suffix != ".exe":
         try:
@@ -257,7 +257,7 @@ class _DependencyGraph:
             needs.setdefault(canonicalize_name(best[2]), set()).add(best[3])
 
     def _list_requirements(self, name: NormalizedName, extra: str) -> tuple[Requirement, ...]:
-        """What it requires here; with an extra what that adds."""
+        """Yield the dependencies of a distribution in this environment; with an extra, those that it adds."""
         if (name, extra) not in self._requirements:
             plain = self._list_requirements(name, "") if extra else ()
             self._requirements[name, extra] = tuple(
@@ -330,7 +330,7 @@ def _find_roots(
     distributions: Mapping[NormalizedName, InstalledDistribution],
     needs: Mapping[NormalizedName, frozenset[NormalizedName]],
 ) -> set[NormalizedName]:
-    """What was installed for itself, what nothing else needs, and one of each circle that nothing else leads to."""
+    """Find the distributions that were installed for themselves, that nothing needs, and one of each circle."""
     needed = {to for name, names in needs.items() if name in distributions for to in names}
     roots = {name for name, distribution in distributions.items() if distribution.is_requested or name not in needed}
     for name in sorted(distributions):
@@ -357,7 +357,7 @@ def _is_foreign_build(distribution: InstalledDistribution) -> bool:
 
 
 def _make_line(distribution: InstalledDistribution) -> tuple[str, Finding | None]:
-    """The requirement for one distribution, and what has to be said about where it came from."""
+    """Return the requirement line of a distribution, and a finding about where it came from."""
     pin = f"{distribution.name}=={distribution.version}"
     url = distribution.direct_url.get("url", "")
     vcs = distribution.direct_url.get("vcs_info")

@@ -32,7 +32,7 @@ class InstalledDistribution:
 
 
 def find_environment_python(folder: Path) -> Path | None:
-    """The environment's own python; None where there is none (or it is one of another system)."""
+    """Return the interpreter of an environment; None if it has none for this system."""
     for name in ("bin/python", "bin/python3", "Scripts/python.exe", "python.exe"):
         if (folder / name).is_file():
             return folder / name

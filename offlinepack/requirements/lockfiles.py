@@ -56,7 +56,7 @@ def refuse_foreign(path: Path) -> None:
 
 
 def find_foreign_files(folder: Path) -> list[str]:
-    """The names of such files in a folder."""
+    """Return the names of files in a folder whose format only their own tool reads."""
     return [name for name in (*_FOREIGN_LOCKS, *_CONDA_FILES) if (folder / name).is_file()]
 
 

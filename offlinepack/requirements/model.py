@@ -94,7 +94,7 @@ class RequirementLine:
         return redact_text(self.line)
 
     def with_name(self, name: str) -> RequirementLine:
-        """The same, once the name is known: name[extras] @ address ; marker."""
+        """Return the line with its name, once it is known: name[extras] @ address ; marker."""
         _, semicolon, marker = self.line.partition(" ; ")
         extras = f"[{','.join(sorted(self.extras))}]" if self.extras else ""
         line = f"{name}{extras} @ {self.url}{semicolon}{marker}"
@@ -188,5 +188,5 @@ class Requirements:
                 yield from (line.requirement for line in self.overrides if line.name == name and line.requirement)
 
     def with_requirements(self, *more: RequirementLine) -> Requirements:
-        """The same, with more asked for."""
+        """Return the requirements with further lines."""
         return replace(self, requirements=self.requirements + more)

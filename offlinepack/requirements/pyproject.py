@@ -37,11 +37,10 @@ def read_pyproject(
     groups: Sequence[str] = (),
     project_wheels: ProjectWheels = NO_PROJECT_WHEELS,
 ) -> Requirements:
-    """The project in this folder, with these extras and dependency groups.
+    """Read the project in a folder with these extras and dependency groups.
 
-    The project itself is asked for as a folder to be built; where one of the folders of `own` has a wheel of the same
-    name and version, that release is asked for. A project without [build-system] is no package: its dependencies alone
-    are asked for.
+    The project itself is required as a folder to be built; if `project_wheels` has a wheel of its name and version,
+    as that release. Of a project without [build-system] only the dependencies are required.
     """
     check_conflicts(folder, extras, groups)
     table = _read_table(folder)
@@ -272,9 +271,9 @@ def _make_project_line(folder: Path, identity: ProjectIdentity, extras: Sequence
 
 
 def find_release(folder: Path, project_wheels: ProjectWheels) -> tuple[ProjectIdentity, list[Path]]:
-    """The project's label and the ready wheels of that very release.
+    """Return the identity of a project and the wheels of this release.
 
-    A version that only the build knows is asked for where a wheel of the project lies ready, and nowhere else.
+    A version that only its build knows is computed if a wheel of the project exists.
     """
     identity = read_identity(folder)
     wheels = list(_find_wheels(identity, project_wheels.find_links))

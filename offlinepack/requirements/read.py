@@ -12,7 +12,7 @@ from offlinepack.requirements.uv_export import read_uv_lock
 
 
 def parse_arguments(arguments: Sequence[str]) -> Requirements:
-    """The requirements typed on the command line; SourceError with all that cannot be read."""
+    """Parse the requirements of the command line; raise SourceError with all invalid ones."""
     from offlinepack.requirements.requirements_txt import parse_line
 
     lines: list[RequirementLine] = []
@@ -36,9 +36,10 @@ def read_requirements_file(
     project_wheels: ProjectWheels = NO_PROJECT_WHEELS,
     page: PageFetcher | None = None,
 ) -> Requirements:
-    """The file behind -r, in the format that its name says; SourceError with all that is wrong in it.
+    """Read a file of -r in the format that its name says; raise SourceError with all its errors.
 
-    `extras` and `groups` are for a project or a lock, whose `own` wheels are taken; `locked` keeps to a lock.
+    `extras` and `groups` apply to a project or lock, for which `project_wheels` may be used; `locked` uses a lock as
+    it is.
     """
     from offlinepack.requirements.lockfiles import is_lock, refuse_foreign
     from offlinepack.requirements.pyproject import read_pyproject
@@ -53,7 +54,7 @@ def read_requirements_file(
 
 
 def read_constraints(path: Path, page: PageFetcher | None = None) -> Requirements:
-    """The file behind -c."""
+    """Read a constraints file (-c)."""
     from offlinepack.requirements.requirements_txt import read_requirements_txt
 
     return read_requirements_txt(path, constraint=True, page=page)
@@ -67,9 +68,9 @@ def read_project(
     locked: bool = False,
     project_wheels: ProjectWheels = NO_PROJECT_WHEELS,
 ) -> Requirements:
-    """The project behind --project: itself, what it depends on, these extras and dependency groups; as it locked them.
+    """Read the project of --project with its extras and groups, from its lock if it has one.
 
-    uv.lock is the project's own and is kept to; pylock.toml, which may be for one machine, with `locked`.
+    uv.lock is always used; pylock.toml, which may be for one machine, only with `locked`.
     """
     from offlinepack.requirements.pyproject import read_pyproject
 
@@ -84,13 +85,13 @@ def read_project(
 
 
 def find_project_lock(folder: Path, locked: bool) -> Path | None:
-    """The lock in a project's folder that its pins are taken from."""
+    """Return the lock in a project's folder that is used for it, or None."""
     names = ("pylock.toml", "uv.lock") if locked else ("uv.lock",)
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def read_environment(folder: Path, *, exclude: Sequence[str] = ()) -> Requirements:
-    """The virtual environment (or conda prefix) behind --venv, frozen."""
+    """Freeze the virtual environment or conda prefix of --venv."""
     from offlinepack.requirements.environment import freeze_environment
 
     return freeze_environment(folder, exclude=exclude)
@@ -104,9 +105,9 @@ def read_lock(
     locked: bool = False,
     project_wheels: ProjectWheels = NO_PROJECT_WHEELS,
 ) -> Requirements:
-    """A lock's packages with their pins, paths made absolute; SourceError, or ResolutionError with `locked`.
+    """Read the packages of a lock with absolute paths; raise SourceError, or ResolutionError with `locked`.
 
-    uv.lock names its project's folder; where `own` has a wheel of that release, it is taken.
+    uv.lock names the folder of its project; a wheel of that release in `project_wheels` is used instead.
     """
     if not path.is_file():
         raise SourceError(error("no-such-file", path, "There is no file {file}.", "Correct the path.", file=path))

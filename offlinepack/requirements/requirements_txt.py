@@ -49,7 +49,9 @@ class _ParseState:
 def read_requirements_txt(
     path: Path | str, *, constraint: bool = False, page: PageFetcher | None = None
 ) -> Requirements:
-    """A requirements (or constraints) file and all that it names with -r and -c; SourceError with every bad line."""
+    """Read a requirements or constraints file and all files that it includes; raise SourceError with every invalid
+    line.
+    """
     state = _ParseState(page)
     _read_file(str(path), str(path), constraint, (), state)
     if state.findings:
@@ -204,7 +206,7 @@ def _make_line(parts: RequirementParts) -> tuple[str, Requirement | None]:
 
 
 def _find_name_in_url(url: str) -> str | None:
-    """The project's name as the file name or the folder's own static metadata say it."""
+    """Find the project name in a file name or in the static metadata of a folder."""
     parts = urlsplit(url)
     path = unquote(parts.path)
     if "+" in parts.scheme:

@@ -28,7 +28,7 @@ from offlinepack.sandbox import clean_environment
 
 
 def _replace_with_wheels(pylock: Pylock, project: ProjectIdentity, wheels: Sequence[Path]) -> Pylock:
-    """The project's own release as the wheels that are there, instead of its folder."""
+    """Replace the folder of the project by the wheels of its release, if there are any."""
     if not wheels or not project.version:
         return pylock
     ready = [PackageWheel(path=str(wheel), name=wheel.name, hashes={"sha256": hash_file(wheel)[1]}) for wheel in wheels]
@@ -112,7 +112,7 @@ TIMEOUT_EXIT_CODE = 124
 
 
 def find_uv() -> str:
-    """The uv that was installed with offlinepack; ResolutionError where it is missing."""
+    """Return the path of the uv that is installed with offlinepack; raise ResolutionError if it is missing."""
     import uv
 
     try:

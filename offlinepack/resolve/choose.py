@@ -91,7 +91,8 @@ def _check_unreadable_files(pylock: Pylock, indexes: Indexes, target: Target) ->
             error(
                 "local-file-unreadable",
                 package.name,
-                "{file} of {subject} has no valid version in its name; {target} would get {subject} {version} from an index.",
+                "{file} of {subject} has no valid version in its name; "
+                "{target} would get {subject} {version} from an index.",
                 "Rename the file to a valid version (PEP 440), or remove it.",
                 file=unreadable[package.name],
                 target=target.name,
@@ -106,7 +107,9 @@ def _check_unreadable_files(pylock: Pylock, indexes: Indexes, target: Target) ->
 def _note_other_indexes(
     pylock: Pylock, requirements: Requirements, target: Target, indexes: Indexes, means: ResolverContext
 ) -> Pylock:
-    """The first index that has the name wins; what merging them would have chosen is left for selection to tell."""
+    """Record versions that later indexes have: the first index that has a project is used, and selection reports the
+    others.
+    """
     from offlinepack.index.simple_api import find_shadowed_projects
     from offlinepack.net.client import open_client
 
@@ -153,7 +156,7 @@ def _note_other_indexes(
 
 
 def complete_names(requirements: Requirements, indexes: Indexes, means: ResolverContext) -> Requirements:
-    """The same, with a name for each address or folder that had none; selection and closure go by names."""
+    """Complete the requirements that are addresses or folders with their names, which selection and closing need."""
     if all(line.requirement for line in requirements.requirements):
         return requirements
     from offlinepack.resolve.uv.resolver import resolve_names
@@ -223,7 +226,7 @@ def _check_dependency_hashes(
 
 
 def normalize_lock(pylock: Pylock, target: Target) -> Pylock:
-    """The lock of one target: packages and files sorted; it says for which machine it is."""
+    """Normalize the lock of one target: sort packages and files, and state its environment."""
     packages = [
         _sort_files(package)
         for package in sorted(pylock.packages, key=lambda package: (package.name, str(package.version)))
@@ -244,7 +247,7 @@ def _sort_files(package: Package) -> Package:
 
 
 def _make_environment_marker(target: Target) -> Marker:
-    """The machine in marker words; only values that are known."""
+    """Return the marker of a target's machine, with the values that are known."""
     environment = target.environment
     names = ("implementation_name", "sys_platform", "platform_machine")
     return Marker(" and ".join(f'{name} == "{environment[name]}"' for name in names if name in environment))

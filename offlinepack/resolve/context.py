@@ -37,7 +37,7 @@ class RunCache:
         self._answers: dict[Hashable, tuple[threading.Lock, list[Any]]] = {}
 
     def get_or_compute(self, key: Hashable, ask: Callable[[], T]) -> T:
-        """What `ask` returned the first time in this run; what it raises is not kept."""
+        """Return the first result of `ask` for a key in this run; errors are not cached."""
         lock, answers = self._answers.setdefault(key, (threading.Lock(), []))
         with lock:
             if not answers:
@@ -109,5 +109,5 @@ class ResolverContext:
     """whether sources with extension modules can become wheels for a target; where not, only pure ones are taken"""
 
     def get_cache_folder(self, name: str) -> Path:
-        """A resolver's own folder below the one for caches; where none is wanted, one for as long as the run."""
+        """Return the cache folder of a resolver; without a cache, a folder that exists as long as the run."""
         return (self.cache_dir or self.run_cache.get_temporary_folder()) / name

@@ -125,10 +125,10 @@ def check_closure(chosen: Iterable[WheelMetadata], requirements: Requirements, t
 
 
 def next_requirements(requirements: Requirements, closed: Closure) -> Requirements | None:
-    """What to lock instead, where that may mend the closure; None where nothing is wrong, or was tried already.
+    """Return the requirements of another round that may complete the closure; None if it is complete or cannot be.
 
-    A locker reads the metadata of one file of a release and takes them for all; and uv passes over the upper bound
-    of Requires-Python. So what the chosen files say themselves is asked for in another round.
+    A resolver reads the metadata of one file of a release, and uv ignores upper bounds of Requires-Python. So the
+    next round requires what the selected files themselves declare.
     """
     excluded = [_make_requirement_line(f"{name}!={version}", name) for name, version in closed.incompatible_versions]
     bounds = [
@@ -181,7 +181,7 @@ def _applies_to(line: RequirementLine, target: Target) -> bool:
 def _find_roots(
     requirements: Requirements, chosen_by_name: Mapping[NormalizedName, WheelMetadata], target: Target
 ) -> list[tuple[NormalizedName, frozenset[str]]]:
-    """What was asked for and holds here, with its extras; in the order of names."""
+    """Return the requested projects that apply to the target with their extras, sorted by name."""
     extras_of: dict[NormalizedName, frozenset[str]] = {}
     for line in requirements.requirements:
         if line.name in chosen_by_name and line.name is not None and not line.required_by and _applies_to(line, target):
@@ -205,7 +205,7 @@ def _find_unmet(
 
 
 def _sort_by_dependency(edges: Mapping[NormalizedName, set[NormalizedName]]) -> list[NormalizedName]:
-    """What is needed before what needs it, else by name; the same for the same edges."""
+    """Sort distributions so that dependencies come first, otherwise by name; the order is deterministic."""
     order: list[NormalizedName] = []
     visited: set[NormalizedName] = set()
     for root in sorted(edges):
@@ -229,7 +229,7 @@ def _sort_by_dependency(edges: Mapping[NormalizedName, set[NormalizedName]]) -> 
 def _find_minimum_python(
     chosen_by_name: Mapping[NormalizedName, WheelMetadata], reached: Sequence[NormalizedName], target: Target
 ) -> tuple[str, tuple[tuple[NormalizedName, Version], ...]]:
-    """The oldest patch release that all Requires-Python admit, and who admits not even the newest."""
+    """Find the oldest patch release of Python that every Requires-Python admits, and who admits not even the newest."""
     full = target.environment["python_full_version"]
     release = Version(full).release
     series, newest = f"{release[0]}.{release[1]}", release[2] if len(release) > 2 else 0
@@ -321,7 +321,7 @@ def _report_missing(missing: Iterable[MissingDependency], requirements: Requirem
 
 
 def format_requirement(requirement: Requirement) -> str:
-    """The requirement as people say it, once its marker is settled."""
+    """Format a requirement without its marker."""
     extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
     return f"{requirement.name}{extras}{requirement.specifier}"
 
@@ -344,7 +344,7 @@ def _report_unknown_extras(
 
 
 def _report_additions(requirements: Requirements, order: Sequence[InstallStep], target: Target) -> list[Finding]:
-    """What the target needs beyond what was handed over, and what of a frozen environment it does not need."""
+    """Report distributions that the target needs besides the given lines, and frozen ones that it does not need."""
     placed = {step.name: step for step in order}
     added = {line.name: line.required_by for line in requirements.requirements if line.required_by}
     findings = [

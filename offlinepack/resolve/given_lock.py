@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def select_given_packages(requirements: Requirements, target: Target) -> list[Package] | None:
-    """The packages of the given lock that the target takes, their markers settled; None where no lock was given."""
+    """Select the packages of the given lock whose markers hold for the target; None if no lock was given."""
     if not requirements.pylocks:
         return None
     pylock = _select_lock(requirements.pylocks, target)
@@ -79,7 +79,9 @@ def _check_environment(pylock: Pylock, target: Target) -> list[Finding]:
 
 
 def subtract_locked(requirements: Requirements, locked_packages: list[Package], target: Target) -> Requirements:
-    """What the given lock does not have, bound to its pins; ResolutionError where they exclude each other."""
+    """Return the requirements that the given lock does not have, constrained to its pins; raise ResolutionError if
+    they conflict.
+    """
     versions = {package.name: package for package in locked_packages}
     lines = [line for line in requirements.requirements if not line.requirement or applies_to(line, target)]
     otherwise = [
@@ -123,7 +125,7 @@ def subtract_locked(requirements: Requirements, locked_packages: list[Package], 
 
 
 def merge_packages(locked_packages: list[Package], more: Sequence[Package]) -> Pylock:
-    """The packages of the given lock, and of the others those that it has not."""
+    """Merge the packages of the given lock with further packages that it does not have."""
     names = {package.name for package in locked_packages}
     packages = [*locked_packages, *(package for package in more if package.name not in names)]
     return Pylock(lock_version=Version("1.0"), created_by="offlinepack", packages=packages)

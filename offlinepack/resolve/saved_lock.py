@@ -26,12 +26,12 @@ def _read_own_table(pylock: Pylock) -> Mapping[str, Any]:
 
 
 def read_target_tag(pylock: Pylock) -> str | None:
-    """The tag of the target that it was made for; None where another tool made it."""
+    """Return the tag of the target that a lock was made for; None for a lock of another tool."""
     return _read_own_table(pylock).get("target")
 
 
 def read_tools_lock(pylock: Pylock) -> Pylock | None:
-    """The lock of what installs the rest (pip), where it stands there."""
+    """Return the lock of the tools (pip) that a lock contains, or None."""
     packages = _read_own_table(pylock).get("tools")
     if not packages:
         return None
@@ -39,14 +39,14 @@ def read_tools_lock(pylock: Pylock) -> Pylock | None:
 
 
 def make_document(pylock: Pylock, target: Target, tools: Pylock, mark: str) -> dict[str, Any]:
-    """The lock as it is written, with all that this file reads of it again."""
+    """Make the document of a lock with all that this module reads again."""
     table = {"target": target.tag, "tools": tools.to_dict()["packages"], **({"asked": mark} if mark else {})}
     document = dict(pylock.to_dict())
     return {**document, "tool": {**document.get("tool", {}), "offlinepack": table}}
 
 
 def find_saved_lock(folder: Path, target: Target, mark: str) -> Pylock | None:
-    """The lock of this target in a folder, where it was made for just what is asked now."""
+    """Find the saved lock of a target in a folder, if it was made for the same requirements."""
     path = folder / make_pylock_name(target.tag)
     try:
         (pylock,) = read_lock(path).pylocks
@@ -56,7 +56,9 @@ def find_saved_lock(folder: Path, target: Target, mark: str) -> Pylock | None:
 
 
 def compute_fingerprint(requirements: Requirements, target: Target, indexes: Indexes, resolver: str) -> str:
-    """A digest of all that decides on versions, but for what the indexes have; 64 hex digits. No secret goes in."""
+    """Compute a digest (64 hex digits) of all that determines versions, except the content of the indexes; it has no
+    secret.
+    """
     policy = requirements.policy
     facts = {
         "asked": [_list_line_facts(line) for line in requirements.requirements],
@@ -85,7 +87,7 @@ def _list_folder(place: str) -> list[str]:
 
 
 def _hash_project_files(url: str | None) -> list[tuple[str, str]]:
-    """What a project's own folder says of its dependencies: its project files, and their digests."""
+    """List the project files of a folder with their digests."""
     folder = get_local_path(url) if url else None
     if not folder or not folder.is_dir():
         return []

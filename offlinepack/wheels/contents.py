@@ -33,7 +33,7 @@ class WheelTraits(NamedTuple):
 
 
 def collect_traits(wheel: CheckedWheel) -> WheelTraits:
-    """What this wheel brings that a careful eye should see."""
+    """Collect what a reviewer of a wheel should see."""
     names = {member.name for member in wheel.members}
     native = {name for name in names if name.lower().endswith(_TRAIT_SUFFIXES) or ".so." in name.lower()}
     commands = {member.path for member in wheel.members if member.scheme == "scripts"} | {
@@ -153,7 +153,7 @@ class WheelContents:
 
 
 def collect_sdist_contents(path: Path) -> WheelContents:
-    """What the PKG-INFO of an sdist says; the rest is known once it is built."""
+    """Collect what the PKG-INFO of an sdist contains; the rest is known once it is built."""
     try:
         with tarfile.open(path) as tar:
             for entry in tar:
@@ -242,7 +242,7 @@ def _read_member(wheel: CheckedWheel, member: WheelMember, most: int) -> bytes:
 
 
 def _read_license_texts(wheel: CheckedWheel) -> Iterator[str]:
-    """The texts of its own licence; those of what it bundles lie deeper."""
+    """Read the license texts of a wheel; those of vendored projects lie deeper."""
     for member in wheel.members:
         folder, _, name = member.name.rpartition("/")
         if folder in (wheel.dist_info, f"{wheel.dist_info}/licenses") and re.match("(licen[cs]e|copying)", name, re.I):

@@ -21,7 +21,7 @@ _CONTENTS_VERSION = 1
 
 
 def inspect_contents(file: StoredFile, store: Store | None = None) -> WheelContents:
-    """A stored wheel: from the store's facts where it was looked at before."""
+    """Return the contents of a stored wheel, from the cache of the store if it has them."""
     cached = store.get_cached(file.sha256, "look", _CONTENTS_VERSION) if store else None
     return (
         WheelContents.from_json(cached)
@@ -31,7 +31,7 @@ def inspect_contents(file: StoredFile, store: Store | None = None) -> WheelConte
 
 
 def _save_contents(wheel: CheckedWheel, file: StoredFile, store: Store | None) -> WheelContents:
-    """The same of a wheel that was just read."""
+    """Collect the contents of a wheel that was just read, and cache them."""
     contents = collect_contents(wheel)
     if store:
         store.set_cached(file.sha256, "look", contents.to_json(), _CONTENTS_VERSION)
@@ -46,9 +46,9 @@ _ANY_ROOT = "*"
 
 
 def inspect_wheel(file: StoredFile, store: Store) -> WheelReport:
-    """What is known of this wheel; IntegrityError with every reason where it is none.
+    """Inspect a wheel; raise IntegrityError with every reason if it is invalid.
 
-    What was sound and unremarkable once is so for ever: the store remembers it, and its native code with it.
+    The result is cached in the store, together with the scan of its native code.
     """
     cached = store.get_cached(file.sha256, "wheel", READER_VERSION)
     if isinstance(cached, list) and cached[:1] == [file.name]:

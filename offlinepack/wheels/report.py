@@ -171,6 +171,6 @@ def _parse_requirements(raw: RawMetadata) -> Iterator[Requirement]:
 
 
 def list_parent_packages(module: str) -> list[str]:
-    """a, a.b, a.b.c of a.b.c."""
+    """List a module name and its parent packages: a, a.b, a.b.c."""
     parts = module.split(".") if module else []
     return [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]

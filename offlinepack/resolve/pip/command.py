@@ -62,7 +62,7 @@ class PipInvocation:
         )
 
     def make_rules(self, rounds: BacktrackState) -> PipRules:
-        """What pip's options cannot say."""
+        """Make the rules that pip's options cannot express."""
         ways = self.indexes
         url_of = {index.name: index.url for index in reversed(ways.indexes) if index.name}
         return PipRules(
@@ -88,7 +88,7 @@ class PipInvocation:
         )
 
     def list_files(self, name: str) -> list[IndexFile]:
-        """What the indexes have of a project; FetchError where one cannot be asked."""
+        """List the files of a project on the indexes; raise FetchError if one cannot be asked."""
         means = self.context
         with open_client(self.indexes, retries=means.retries, timeout=means.timeout, offline=means.offline) as client:
             project = find_project(name, self.indexes, client)

@@ -24,7 +24,8 @@ from offlinepack.errors import (
     error,
     warning,
 )
-from offlinepack.index.model import IndexFile, parse_project_name
+from offlinepack.index.find_links import parse_project_name
+from offlinepack.index.model import IndexFile
 from offlinepack.net.urls import redact_text
 from offlinepack.pip_shim.run import PipOutput
 from offlinepack.resolve.backtracking import BacktrackState
@@ -129,7 +130,7 @@ def handle_pip_failure(answer: PipOutput, run: PipInvocation, rounds: BacktrackS
 def _diagnose_causes(
     causes: Iterable[Mapping[str, Any]], answer: PipOutput, run: PipInvocation, rounds: BacktrackState
 ) -> bool:
-    """Requirements that pip could not bring together: what the indexes have of their projects tells why."""
+    """Diagnose requirements that pip could not satisfy, with the files that the indexes have of their projects."""
     causes = list(causes)
     if failed := next((cause["reason"] for cause in causes if cause["reason"]), ""):
         rounds.add_findings(*_diagnose_sdist(answer, set(), failed, run))
@@ -187,7 +188,7 @@ _CauseList = list[Mapping[str, Any]]
 
 
 def _split_alternatives(causes: _CauseList) -> tuple[_CauseList, list[_CauseList]]:
-    """What all hold together; and of each project of which several releases ask, what one or the other asks."""
+    """Split causes into those that always apply, and groups of which one release or another needs one."""
     by: dict[str, _CauseList] = {}
     for cause in causes:
         by.setdefault(re.split(r"[\[ ]", cause["dependent"])[0], []).append(cause)
@@ -198,7 +199,7 @@ def _split_alternatives(causes: _CauseList) -> tuple[_CauseList, list[_CauseList
 def _diagnose_alternatives(
     name: str, ways: list[_CauseList], files: list[IndexFile], answer: PipOutput, run: PipInvocation
 ) -> _ClassifiedFinding | None:
-    """What is wrong with a project where each release that asks for it asks for what cannot be taken."""
+    """Diagnose a project if every release that needs it needs a version that cannot be used."""
     for group in ways:
         by = _find_dependents(name, group, run)
         wrong = [_filter_files(files, [cause], run).find_problem(name, [cause], by, answer, run) for cause in group]
@@ -232,7 +233,7 @@ class _CandidateFiles:
         return name if can_use else None
 
     def list_fitting_wheels(self, run: PipInvocation) -> list[IndexFile]:
-        """The wheels that may be taken."""
+        """List the wheels that may be used."""
         return [
             file
             for file in self.compatible_files
@@ -341,7 +342,7 @@ def _diagnose_sdist(answer: PipOutput, raised: set[str], reason: str, run: PipIn
 
 
 def _find_direct_subject(words: str, run: PipInvocation) -> str:
-    """What the words are about: a line that was asked for directly, else a name that they quote."""
+    """Find the requirement that pip's output is about: a direct one, otherwise a quoted name."""
     quoted = re.search(r"Failed to (?:build|prepare) '([^']+)'|Could not install requirement (\S+)", words)
     name = canonicalize_name((quoted[1] or quoted[2]).partition("==")[0]) if quoted else ""
     direct = [line for line in run.requirements.requirements if line.url]

@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 
 
 def resolve_with_pip(requirements: Requirements, target: Target, indexes: Indexes, means: ResolverContext) -> Pylock:
-    """A lock for one target; all unknown projects and all gaps at once, else the first conflict.
+    """Resolve for one target; raise one error with all unknown projects and missing files, otherwise the first
+    conflict.
 
-    `means.python` is not heeded: pip reads the metadata of sources with the interpreter that it runs in.
+    `means.python` is ignored: pip reads the metadata of sdists with the interpreter that it runs in.
     """
     if requirements.overrides:
         raise ResolutionError(

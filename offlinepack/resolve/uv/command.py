@@ -109,10 +109,10 @@ class UvInvocation:
 
 
 def _write_index_settings(arguments: list[str], folder: Path) -> list[str]:
-    """The same indexes by a file of settings: only there can be said how long what they answer counts.
+    """Write the indexes into a settings file, where the lifetime of their answers can be set.
 
-    What lies at a file's address stays the same; its pages do for one run (`means.Pages`). Many a mirror says nothing
-    of it, and uv then asks for each page, and builds each source, again in each round.
+    The file at an address never changes; a page is valid for one run (RunCache). Many mirrors state no lifetime, and
+    uv would then request each page and build each sdist again in each round.
     """
     remaining_options: list[str] = []
     tables: list[str] = []
@@ -143,7 +143,7 @@ def _list_sdist_projects(requirements: Requirements, allowed: Iterable[str]) -> 
 
 
 def read_resolved_lock(path: Path, subject: str) -> Pylock:
-    """The lock that uv wrote; ResolutionError where it is none."""
+    """Read the lock that uv wrote; raise ResolutionError if it is invalid."""
     try:
         return Pylock.from_dict(tomllib.loads(path.read_text("utf-8")))
     except (OSError, ValueError, PylockValidationError) as bad:
@@ -159,7 +159,7 @@ def read_resolved_lock(path: Path, subject: str) -> Pylock:
 
 
 def list_index_files(name: str, run: UvInvocation) -> list[IndexFile]:
-    """What an index has of a project; nothing where it cannot be asked."""
+    """List the files of a project on an index; none if it cannot be asked."""
     from offlinepack.index.simple_api import find_project_files
     from offlinepack.net.client import open_client
 

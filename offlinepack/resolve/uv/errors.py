@@ -159,7 +159,7 @@ def _is_direct(name: str, run: UvInvocation) -> bool:
 
 
 def _diagnose_index(flat: str, output: str, run: UvInvocation) -> list[Finding]:
-    """What is wrong with the way to an index; our own client asks again: it knows where it looked for a password."""
+    """Explain why an index could not be read."""
     if match := re.search(r"Failed to read `--find-links` (?:directory|URL|file): (\S+)", flat):
         return [
             error(
@@ -250,7 +250,7 @@ def _report_missing_file(name: NormalizedName, flat: str, output: str, run: UvIn
 
 
 def _find_accepted_versions(name: str, files: Iterable[IndexFile], flat: str, run: UvInvocation) -> set[Version]:
-    """The versions that the user asks for; where it is not the user, those that one or the other release needs."""
+    """Find the versions that the requirements accept, otherwise those that one of its dependents accepts."""
     lines = [*run.requirements.requirements, *run.requirements.constraints]
     specifiers = [line.requirement.specifier for line in lines if line.requirement and line.name == name]
     ways = [SpecifierSet(",".join(map(str, specifiers)))]
@@ -266,7 +266,7 @@ def _find_accepted_versions(name: str, files: Iterable[IndexFile], flat: str, ru
 
 
 def _find_wrong_pythons(flat: str, run: UvInvocation) -> dict[NormalizedName, str]:
-    """What was asked for and is only for other Pythons -> what its newest wants; where uv does not say which it is."""
+    """Find requested projects that exclude the target's Python, with the Requires-Python of their newest file."""
     newest_files = {}
     for name in {line.name for line in run.requirements.requirements if line.name and not line.url}:
         files = list_index_files(name, run)

@@ -50,7 +50,7 @@ _UNKNOWN_EXTRA_PATTERN = re.compile(
 
 
 def resolve_with_uv(requirements: Requirements, target: Target, indexes: Indexes, means: ResolverContext) -> Pylock:
-    """A lock for one target that uv knows; all unknown projects and all gaps at once, else the first conflict."""
+    """Resolve for one target that uv knows; raise one error with all unknown projects and missing files."""
     nearest = find_nearest_target(target)
     if nearest is None:
         raise ResolutionError(_report_unsupported_target(target))
@@ -115,7 +115,7 @@ def _exclude_other_pythons(run: UvInvocation) -> UvInvocation:
 
 
 def find_nearest_target(target: Target) -> Target | None:
-    """The target as uv knows it: itself, or with the newest glibc that uv has a name for; else None."""
+    """Return the target as uv knows it: itself, or with the newest glibc that uv has a name for; None otherwise."""
     if target.get_uv_platform() is not None:
         return target
     levels = [f"2.{minor}" for minor in range(17, 100)]
@@ -155,7 +155,7 @@ def _check_uv_coverage(run: UvInvocation, names: Iterable[str]) -> None:
 
 
 def resolve_names(requirements: Requirements, indexes: Indexes, means: ResolverContext) -> Requirements:
-    """The same with a name for each address or folder that had none; uv asks its build for the metadata."""
+    """Complete addresses and folders with their names, which uv reads from their metadata."""
     if all(line.requirement for line in requirements.requirements):
         return requirements
 
@@ -240,10 +240,10 @@ def _minimize_sdists(pylock: Pylock, run: UvInvocation, rounds: BacktrackState, 
 
 
 def _add_remarks(pylock: Pylock, output: str, run: UvInvocation) -> Pylock:
-    """The lock, with [packages.tool.offlinepack] on what selection says to the user.
+    """Add [packages.tool.offlinepack] with what selection reports to the user.
 
-    `yanked`: withdrawn, with the reason; `newer-without-wheel`: a newer release that wheels-first passed over;
-    `newer-needs`: a newer release, and what it needs of which nothing fits.
+    `yanked`: the reason; `newer-without-wheel`: a newer release without a wheel; `newer-needs`: a newer release whose
+    dependency has no file.
     """
     withdrawn = {
         (canonicalize_name(name), version): reason or "" for name, version, reason in YANKED_PATTERN.findall(output)

@@ -46,7 +46,7 @@ NO_WHEEL_PATTERN = re.compile(
 
 
 def strip_log(output: str) -> str:
-    """What uv says to people, without its log."""
+    """Return uv's messages without its log."""
     return "\n".join(line for line in output.splitlines() if not line.startswith(("TRACE ", "DEBUG ")))
 
 
@@ -56,6 +56,6 @@ def flatten_text(output: str) -> str:
 
 
 def shorten_output(output: str) -> str:
-    """The end of uv's words, without what no reader needs."""
+    """Return the end of uv's messages without lines that do not help."""
     lines = [line for line in output.splitlines() if line.strip() and not line.startswith(("warning:", "hint: Wheels"))]
     return redact_text("\n".join(lines[-20:]))
