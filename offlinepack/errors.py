@@ -101,7 +101,7 @@ def make_read_error(path: Path, failed: OSError) -> OfflinepackError:
 
 
 def make_write_error(subject: Path, failed: OSError) -> ComputerError:
-    """Why this file could not be written."""
+    """Build the error for a file that could not be written."""
     if failed.errno in (errno.ENOSPC, errno.EDQUOT):
         finding = error(
             "disk-full",

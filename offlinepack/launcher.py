@@ -101,7 +101,9 @@ def run_installer(
 
 
 def _preflight(opened: Bundle, options: Any, voice: Reporter) -> EnvironmentLocation:
-    """Where it goes; an error where this machine cannot take it, as far as that is known before it is unpacked."""
+    """Return the location, and errors if this machine cannot take the bundle, as far as that is known before
+    unpacking.
+    """
     work = plan_install(options, opened.manifest, voice)
     files, target = opened.manifest.files, opened.manifest.list_files(work.target)
     wheels = {file.path: file.size for file in target if file.path.endswith(".whl")}

@@ -107,7 +107,7 @@ def run_in_root(
 
 @functools.cache
 def supports_network_isolation() -> bool:
-    """Whether this computer lets this user take the network away from a command."""
+    """Check whether this user can run a command without network on this host."""
     if sys.platform != "linux":
         return False
     command = [*_ISOLATION_COMMAND, *_make_user_options(), "--", "true"]
@@ -184,7 +184,7 @@ def _make_refusal_finding(reason: str, root: Path) -> Any:
 
 
 def _enter_root(base: Path, request: Mapping[str, Any]) -> int:
-    """In the new namespaces, still with the host's files: build the tree, change to it, run the command."""
+    """Build the tree, change to it and run the command, inside the new namespaces."""
     new, state = base / "new", base / "state"
     _mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", base)
     for folder in (new, state):
@@ -281,7 +281,7 @@ def _run_child(request: Mapping[str, Any]) -> int:
 
 
 def _report_failure(reason: str) -> None:
-    """To the file descriptor of `run`: it tells this script's own failure from what the command says."""
+    """Write a failure of this script to the file descriptor of `run`, apart from the output of the command."""
     os.write(_CHANNEL, reason.encode("utf-8", "replace"))
 
 

@@ -145,7 +145,7 @@ def _report_duplicate(package: Package, other: Package, target: Target) -> Findi
 
 
 def _filter_by_hash(package: Package, requirements: Requirements) -> tuple[Package, Finding | None]:
-    """Only the files with a hash that was asked for; where there is none, what was asked and what there is."""
+    """Keep the files with a required hash; if there are none, return what was required and what exists."""
     hashed_lines = [line for line in requirements.requirements if line.name == package.name and line.hashes]
     if not hashed_lines or package.is_direct:
         return package, _check_archive_hash(package, hashed_lines)
@@ -193,7 +193,7 @@ def _check_archive_hash(package: Package, lines: Iterable[RequirementLine]) -> F
 
 
 def _filter_by_format(package: Package, requirements: Requirements) -> Package:
-    """Without what --only-binary and --no-binary exclude; wheels in pip's order, so that the first of a rank wins."""
+    """Remove what --only-binary and --no-binary exclude; sort wheels in pip's order: the first of a rank wins."""
     if package.is_direct:
         return package
     # pip: of wheels with the same tags the one with the highest build tag
@@ -250,7 +250,7 @@ def _select_file(package: Package, target: Target, requirements: Requirements) -
 def _report_missing_file(
     package: Package, filenames: Sequence[str], target: Target, requirements: Requirements
 ) -> Finding:
-    """Package, target, why, and what would help."""
+    """Report a package without a file for the target: the reason, and what helps."""
     facts: dict[str, Any] = {"version": package.version or "", "target": target.name}
     if not filenames:
         if not (

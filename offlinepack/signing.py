@@ -67,7 +67,7 @@ def sign_manifest(data: bytes, key: Path) -> bytes:
 
 
 def _is_on_security_key(key: Path) -> bool:
-    """Whether this is a key of a security token (sk-ssh-ed25519@openssh.com and its like)."""
+    """Check for a key on a security token (sk-ssh-ed25519@openssh.com and others)."""
     public = key if key.suffix == ".pub" else key.with_name(key.name + ".pub")
     try:
         with public.open("rb") as file:
@@ -77,7 +77,7 @@ def _is_on_security_key(key: Path) -> bool:
 
 
 def get_signature_path(bundle: Path) -> Path:
-    """Where a signature lies that is not in the bundle: `<bundle>.sig`, also for a bundle in parts."""
+    """Return the path of a signature outside the bundle: `<bundle>.sig`, also for a bundle in parts."""
     name = re.sub(r"\.[0-9]{3}\Z", "", bundle.name)
     return bundle.absolute().with_name(name + ".sig")
 

@@ -79,7 +79,7 @@ class Store:
 
     @staticmethod
     def get_default_folder() -> Path:
-        """Where this user's store lies, and what else is kept between runs (--cache-dir)."""
+        """Return the default folder of this user's store and caches (--cache-dir)."""
         return platformdirs.user_cache_path("offlinepack", appauthor=False)
 
     @classmethod
@@ -319,7 +319,7 @@ class PartialFile:
         return not self._find_mismatches()
 
     def finish(self) -> StoredFile:
-        """All has arrived: check it and keep it. IntegrityError where it is not what was promised."""
+        """Check the complete file and keep it; raise IntegrityError if it is not what was promised."""
         different = self._find_mismatches()
         if different:
             self.drop()

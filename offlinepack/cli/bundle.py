@@ -389,9 +389,11 @@ def rehearse(
     report: Path | None,
     cache_dir: Path | None,
 ) -> None:
-    """Know before the crossing: pip, seeing each target, installs from the bundle alone; wheels are placed in memory.
+    """Check before the transfer that each target can install the bundle: pip resolves from the bundle alone, as the
+    target.
 
-    With --live (--root and --smoke mean it too) the bundle's own install.py runs as well; every module is imported.
+    With --live (implied by --root and --smoke) the bundle's own install.py runs as well, and every module is
+    imported.
     """
     from offlinepack.rehearsal.live import run_install
     from offlinepack.rehearsal.static import check_bundle_targets

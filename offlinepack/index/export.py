@@ -18,9 +18,9 @@ _FORWARDED_UV_PREFIXES = ("UV_CACHE_DIR", "UV_CONCURRENT_", "UV_HTTP_", "UV_LINK
 
 
 def make_uv_arguments(indexes: Indexes) -> tuple[list[str], dict[str, str]]:
-    """Arguments for uv (which reads no pip.conf), and what to add to its environment: there go the secrets.
+    """Return the arguments of uv, which reads no pip.conf, and the variables with the secrets.
 
-    Explicit indexes are not among them: see `make_uv_project`. uv is to be run without the caller's UV_* variables.
+    Explicit indexes are not among them: see `make_uv_project`. Run uv without the caller's UV_* variables.
     """
     arguments = ["--index-strategy", "first-index", "--keyring-provider", "disabled"]
     environment = {"UV_NO_CONFIG": "1"}
@@ -95,9 +95,10 @@ def _iter_uv_logins(indexes: Indexes) -> Iterator[tuple[str, str]]:
 
 
 def make_pip_arguments(indexes: Indexes) -> tuple[list[str], dict[str, str]]:
-    """Arguments for pip and pip-compile, and what to add to an environment without PIP_*: there go the secrets.
+    """Return the arguments of pip and pip-compile, and the variables with the secrets for an environment without
+    PIP_*.
 
-    Explicit indexes are among them, since pip knows no sources; who runs it keeps projects to their index.
+    Explicit indexes are among them, since pip has no sources; the caller keeps projects to their index.
     """
     environment = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     addresses = [_add_login(indexes, index) for index in ([] if indexes.no_index else indexes.indexes)]
@@ -136,7 +137,7 @@ def _add_login(indexes: Indexes, index: Index) -> str:
 
 
 def _make_proxy_variables(indexes: Indexes) -> dict[str, str]:
-    """--proxy as the variables that every program reads; '' unsets one."""
+    """Return --proxy as the variables that every program reads; '' unsets one."""
     if indexes.proxy is None:
         return {}
     proxy = normalize_proxy_url(indexes.proxy) or ""

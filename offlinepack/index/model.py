@@ -148,7 +148,7 @@ class IndexFile:
         return parse_version(self.filename)
 
     def supports_python(self, python: str) -> bool:
-        """Whether its Requires-Python admits X.Y.Z; one that no tool can read does."""
+        """Check whether Requires-Python admits X.Y.Z; an invalid one admits every version."""
         try:
             return SpecifierSet(self.requires_python or "").contains(python, prereleases=True)
         except InvalidSpecifier:
@@ -282,11 +282,13 @@ class Indexes:
         return replace(self, indexes=tuple(indexes), sources=plain, conditional_sources=conditional)
 
     def trusts_host(self, host: str, port: int | None) -> bool:
-        """--trusted-host names it, with or without its port."""
+        """Check whether --trusted-host names a host, with or without its port."""
         return host in self.trusted_hosts or (port is not None and f"{host}:{port}" in self.trusted_hosts)
 
     def find_proxy(self, url: str) -> str | None:
-        """--proxy for everything; else the environment's (or the system's) for this scheme, but for NO_PROXY."""
+        """Return --proxy, otherwise the proxy of the environment or system for this scheme, except for hosts in
+        NO_PROXY.
+        """
         if self.proxy is not None:
             return normalize_proxy_url(self.proxy)
         if "proxies" not in self.cache:
@@ -314,7 +316,7 @@ class Indexes:
         return read_netrc_login(host)[0]
 
     def describe_login_sources(self, url: str) -> tuple[Text | str, ...]:
-        """Where `login` looked, each with what was there."""
+        """Describe the places where find_login looked, each with what it found."""
         index, host = self._find_index(url), urlsplit(url).hostname or ""
         places: list[Text | str] = [text("the index address") if index else text("the address")]
         if index and index.name:
@@ -402,7 +404,7 @@ def make_index(
 
 
 def order_indexes(indexes: Iterable[Index], no_index: bool, notes: list[Finding]) -> tuple[Index, ...]:
-    """Each address once, the public index after the others; folders that are not there are left out, with a note."""
+    """Return each index once, the public index after the others; leave missing folders out, with a note."""
     if no_index:
         return ()
     by_url: dict[str, Index] = {}

@@ -91,7 +91,7 @@ def _normalize_option(name: str) -> str:
 
 
 def _find_config_files() -> list[Path]:
-    """pip.conf's places, the weakest first; none where PIP_CONFIG_FILE is the null device."""
+    """Find the configuration files of pip, the weakest first; none if PIP_CONFIG_FILE is the null device."""
     config_file = os.environ.get("PIP_CONFIG_FILE")
     if config_file == os.devnull:
         return []

@@ -47,7 +47,7 @@ def find_project_files(name: str, indexes: Indexes, client: Client) -> list[Inde
 
 
 def find_project(name: str, indexes: Indexes, client: Client, only: Collection[str] = ()) -> Project | None:
-    """As `project_files`, with the index that has it and its status; None where none has it.
+    """Return a project with the index that has it and its status; None if no index has it.
 
     `only`: names of the files that are needed; others are left out.
     """
@@ -79,10 +79,9 @@ def find_shadowed_projects(name: str, indexes: Indexes, client: Client) -> list[
 
 
 def check_indexes(names: Iterable[str], indexes: Indexes, client: Client) -> None:
-    """FetchError with every index that cannot be asked about the first of these projects that it is asked for.
+    """Raise FetchError with every index that cannot be asked about the first of these projects.
 
-    After a resolver failed: is it the way to an index, rather than the versions? Projects that no index has are not
-    this function's matter.
+    Called after a resolver failed, to tell an unreachable index from missing versions.
     """
     findings: dict[tuple[str, str], Finding] = {}
     for name in names:
@@ -98,7 +97,7 @@ def check_indexes(names: Iterable[str], indexes: Indexes, client: Client) -> Non
 
 
 def list_linked_files(indexes: Indexes, client: Client) -> tuple[IndexFile, ...]:
-    """All distributions in the find-links places; read once."""
+    """List all distributions in the find-links locations; they are read once."""
     if "linked" not in indexes.cache:
         indexes.cache["linked"] = tuple(
             file for link in indexes.find_links for file in _read_link(link, indexes, client)

@@ -62,7 +62,7 @@ class UvConfig:
 
 
 def _iter_tables(folder: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    """uv's settings that hold for a project in `folder`, the strongest first."""
+    """Yield the settings of uv that apply to a project in `folder`, the strongest first."""
     if os.environ.get("UV_NO_CONFIG", "").lower() in ("1", "true", "yes", "on"):
         return
     if config_file := os.environ.get("UV_CONFIG_FILE"):
@@ -98,7 +98,7 @@ def _read_toml(path: Path) -> Mapping[str, Any]:
 
 
 def parse_index_tables(tables: Iterable[Mapping[str, Any]], origin: str, folder: Path | None) -> list[Index]:
-    """[[index]] tables, as uv defines them."""
+    """Parse [[index]] tables of uv."""
     index_tables = []
     for table in tables:
         if not isinstance(table, Mapping) or not isinstance(table.get("url"), str):

@@ -39,7 +39,7 @@ class Binary:
     """loaded for certain: a module that is imported with a top-level one, a program in bin"""
 
     def to_json(self) -> dict[str, Any]:
-        """As the store keeps it."""
+        """Return the JSON that the store caches."""
         return {
             "path": self.path,
             "system": self.system,
@@ -71,7 +71,7 @@ class Binary:
 
 
 def get_installed_path(member: str) -> str:
-    """Binary distribution format: where the installer puts a member, `.data` folders by their scheme key."""
+    """Return the path of an installed member, `.data` folders by their scheme (binary distribution format)."""
     top, _, rest = member.partition("/")
     if top.endswith(".data"):
         key, _, inner = rest.partition("/")

@@ -40,7 +40,7 @@ _DT_VERNEED, _DT_VERNEEDNUM = 0x6FFFFFFE, 0x6FFFFFFF
 
 
 def _read_segments(data: Any, order: str, wide: bool) -> Iterator[tuple[int, int, int, int]]:
-    """(type, offset, address, size in the file) of each program header."""
+    """Return (type, offset, address, size in the file) of each program header."""
     head = bytes(data[0:64])
     start, size, count = (
         (*struct.unpack_from(order + "Q", head, 32), *struct.unpack_from(order + "HH", head, 54))
@@ -65,7 +65,7 @@ def read_elf(path: str, data: Any) -> Binary:
     loads = [(address, offset, length) for kind, offset, address, length in segments if kind == _PT_LOAD]
 
     def place(address: int) -> int:
-        """Where in the file an address of the image lies."""
+        """Return the file offset of an address of the image."""
         for start, offset, length in loads:
             if start <= address < start + length:
                 return offset + address - start

@@ -82,7 +82,7 @@ class EntryReader:
         return self._blocks[0][start - self._start : stop - self._start] if self._blocks else b""
 
     def iter_blocks(self) -> Iterator[bytes]:
-        """All of it from the beginning, in pieces."""
+        """Yield the content from the beginning in blocks."""
         self._restart()
         while block := self._read_block():
             yield block
@@ -172,7 +172,7 @@ def _read_any_format(path: str, data: Any) -> Iterator[Binary]:
 
 
 def find_undefined_symbols(wheel: Path, version: str) -> list[tuple[str, str]]:
-    """(file, symbol) for each symbol of this version, GLIBC_2.34, that the wheel's binaries want of others."""
+    """Yield (file, symbol) for each symbol of a version (GLIBC_2.34) that the binaries need from other files."""
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
 

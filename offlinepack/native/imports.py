@@ -25,9 +25,9 @@ _MAX_DEPTH = 6
 def find_loaded_extensions(
     names: Iterable[str], read: Callable[[str], bytes], extensions: set[str]
 ) -> tuple[set[str], bool]:
-    """Of these extension modules, those that an import of the top-level modules loads; and `dlopens`.
+    """Find the extension modules that an import of the top-level modules loads, and calls of dlopen.
 
-    `names` are the wheel's members, `read` gives the bytes of one.
+    `names` are the members of the wheel; `read` returns the bytes of one.
     """
     modules: dict[str, str] = {}
     members: dict[str, str] = {}
@@ -78,7 +78,7 @@ _MAX_CACHED_MODULES = 20_000
 
 
 def _list_imports(source: bytes, package: str) -> tuple[str, ...]:
-    """Dotted names that a module imports at once; of `from x import y`, both x and x.y."""
+    """List the dotted names that a module imports at once; of `from x import y` both x and x.y."""
     key = hashlib.sha256(source).digest(), package
     if key not in _IMPORT_CACHE:
         if len(_IMPORT_CACHE) >= _MAX_CACHED_MODULES:

@@ -19,7 +19,7 @@ _VERSION_MIN_MACOSX, _BUILD_VERSION = 0x24, 0x32
 
 
 def read_macho(path: str, data: Any) -> Iterator[Binary]:
-    """Each architecture's part, of a universal file several; struct.error or ValueError where it is damaged."""
+    """Read a Mach-O file, of a universal file each architecture; raise struct.error or ValueError if it is damaged."""
     if bytes(data[:4]) in (b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf"):
         wide = data[3] == 0xBF
         (count,) = struct.unpack_from(">I", data, 4)

@@ -38,7 +38,7 @@ class NativeScan:
     """its Python code, as far as an import runs it, opens libraries by itself (ctypes, cffi)"""
 
     def to_json(self) -> dict[str, Any]:
-        """As the store keeps it."""
+        """Return the JSON that the store caches."""
         return {"binaries": [binary.to_json() for binary in self.binaries], "dlopens": self.uses_dlopen}
 
     @classmethod
@@ -220,7 +220,7 @@ def _get_loader_name(path: str, target: Target) -> str:
 
 
 def _is_system_library(soname: str, target: Target) -> bool:
-    """Whether the target's facts alone promise this library."""
+    """Check whether the facts of the target guarantee a library."""
     if target.facts.os == "windows":
         return bool(re.fullmatch(_load_libraries()["windows"]["own"], soname))
     if target.facts.os == "macos":
@@ -267,7 +267,7 @@ def _parse_version(version: str) -> tuple[int, ...]:
 
 
 def _collect_newest(versions: Iterable[str]) -> dict[str, str]:
-    """GLIBCXX_3.4.5, GLIBCXX_3.4.21 -> {"GLIBCXX": "3.4.21"}: who has the newest of a kind has the others."""
+    """Collect the newest version of each kind: GLIBCXX_3.4.5, GLIBCXX_3.4.21 -> {"GLIBCXX": "3.4.21"}."""
     providers: dict[str, str] = {}
     for version in versions:
         kind, _, number = version.rpartition("_")
@@ -351,7 +351,7 @@ def _load_libraries() -> dict[str, Any]:
 
 
 def is_usual_library(soname: str) -> bool:
-    """Whether every server installation has it."""
+    """Check whether every server installation has a library."""
     return soname in _list_usual_libraries()
 
 
@@ -385,7 +385,9 @@ def find_install_command(soname: str, target: Target) -> str | None:
 
 
 def _find_packages(soname: str) -> dict[str, str]:
-    """Package names by kind of package; an entry with * stands for every version, {0} in its names for what * was."""
+    """Find package names by kind of package; * in an entry stands for every version, {0} in its names for what *
+    matched.
+    """
     for pattern, packages in _load_libraries()["library"].items():
         match = re.fullmatch(re.escape(pattern).replace(r"\*", "(.*)"), soname)
         if match:

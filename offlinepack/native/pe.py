@@ -29,7 +29,7 @@ def read_pe(path: str, data: Any) -> Binary:
     table = [struct.unpack_from("<IIII", data, optional + size + 40 * number + 8) for number in range(sections)]
 
     def place(address: int) -> int:
-        """Where in the file a relative virtual address lies."""
+        """Return the file offset of a relative virtual address."""
         for length, begin, stored, offset in table:
             if begin <= address < begin + max(length, stored):
                 return int(offset + address - begin)

@@ -17,7 +17,7 @@ from offlinepack.net.urls import expand_home
 
 
 def find_keyring(provider: str) -> Callable[[str, str | None], tuple[str, str] | None] | None:
-    """How to ask for (service, user) -> (user, password), as pip's --keyring-provider has it."""
+    """Return a function (service, user) -> (user, password) for pip's --keyring-provider, or None."""
     if provider in ("import", "auto"):
         try:
             import keyring  # type: ignore[import-not-found, unused-ignore]
@@ -62,7 +62,7 @@ def find_keyring(provider: str) -> Callable[[str, str | None], tuple[str, str] |
 
 
 def _find_keyring_program() -> str | None:
-    """`keyring` on PATH, but not the one beside this interpreter: that one is there as a module."""
+    """Find `keyring` on PATH, except the one of this interpreter, which is used as a module."""
     scripts = Path(sysconfig.get_path("scripts"))
     folders = [part for part in os.environ.get("PATH", os.defpath).split(os.pathsep) if part and Path(part) != scripts]
     return shutil.which("keyring", path=os.pathsep.join(folders)) or shutil.which("keyring")

@@ -142,7 +142,7 @@ class Client:
         return self.retry(url, subject, ask)
 
     def query_size(self, url: str, name: str) -> int | None:
-        """How many bytes the server says a file has; None where it does not say."""
+        """Ask the server for the size of a file in bytes; None if it does not state one."""
 
         def ask() -> int | None:
             with self.open_response(url, name, {"Accept-Encoding": "identity"}, "HEAD") as (response, _):
@@ -193,9 +193,9 @@ class Client:
     def open_response(
         self, url: str, subject: str, headers: Mapping[str, str], method: str = "GET"
     ) -> Iterator[tuple[urllib3.BaseHTTPResponse, str]]:
-        """One request, followed through redirects and logged in: an answer (2xx, 404, 410, 416), and whose it is.
+        """Send a request, follow redirects and log in; return the response (2xx, 404, 410, 416) and its address.
 
-        `subject` is what a finding is about. Anything else is FetchError, or _Passing where a further try may help.
+        `subject` is the subject of a finding. Raises FetchError, or TransientError if another attempt can help.
         """
         if self.is_offline:
             raise FetchError(make_offline_finding(subject))
@@ -247,7 +247,7 @@ class Client:
     def _send_with_login(
         self, method: str, url: str, subject: str, headers: Mapping[str, str]
     ) -> urllib3.BaseHTTPResponse:
-        """One answer; where the server wants a login (or another), the keyring is asked, once."""
+        """Send a request; if the server requires a login or another one, ask the keyring once."""
         bare, login = split_credentials(url)
         netloc = urlsplit(bare).netloc
         login = login or self._access.find_login(bare) or self._logins.get(netloc)

@@ -44,7 +44,7 @@ class DownloadQueue:
         jobs: int = DEFAULT_JOBS,
         arrived: Callable[[StoredFile], None] = lambda _: None,
     ) -> None:
-        """`jobs` at a time; `arrived` is told of each file that came, in the thread that fetched it."""
+        """Download with `jobs` threads; call `arrived` for each file, in the thread that fetched it."""
         self._store, self._client, self._jobs, self._on_stored = store, client, jobs, arrived
         self._condition = threading.Condition()
         self._pending: list[tuple[int, int, DownloadRequest]] = []
@@ -64,7 +64,7 @@ class DownloadQueue:
         return self._store.get(request.sha256, request.name) if request.sha256 else None
 
     def _enqueue(self, missing: Iterable[DownloadRequest]) -> None:
-        """Each of these gets an outcome, whatever another process brings into the store meanwhile."""
+        """Queue these requests; each gets an outcome, whatever another process brings into the store meanwhile."""
         with self._condition:
             for request in missing:
                 if _make_key(request) not in self._outcomes:
@@ -77,10 +77,10 @@ class DownloadQueue:
                 thread.start()
 
     def fetch_files(self, requests: Iterable[DownloadRequest]) -> Iterator[StoredFile]:
-        """Each wanted file from the store, fetched into it first where it is not there; as they come, in no order.
+        """Yield each requested file from the store in no order, downloading those that it lacks.
 
-        All are tried; then one error holds a finding for each that failed: IntegrityError where a hash was wrong, else
-        FetchError. A full disk (ComputerError) ends it at once.
+        All are tried; then one error has a finding for each failure: IntegrityError for a wrong hash, otherwise
+        FetchError. A full disk (ComputerError) ends the downloads at once.
         """
         if self._failure is not None:
             raise self._failure
@@ -131,7 +131,7 @@ class DownloadQueue:
                 self._condition.notify_all()
 
     def _abort(self, reason: BaseException) -> None:
-        """Nobody wants the rest."""
+        """Cancel the remaining downloads."""
         with self._condition:
             self._failure, threads = reason, [*self._threads]
             self._pending.clear()
@@ -148,7 +148,7 @@ def _make_key(request: DownloadRequest) -> str:
 def query_sizes(
     requests: Iterable[DownloadRequest], store: Store, client: Client, jobs: int = DEFAULT_JOBS
 ) -> dict[str, int | None]:
-    """File name -> bytes; where neither the lock nor the store knows, the server is asked. None: it does not say."""
+    """Find the size of each file in bytes from the lock or store, otherwise from the server; None if it states none."""
     sizes: dict[str, int | None] = {}
     unknown: list[DownloadRequest] = []
     for request in requests:
@@ -173,7 +173,7 @@ def query_sizes(
 
 
 def _download_file(request: DownloadRequest, store: Store, client: Client) -> StoredFile:
-    """One file into the store; what a former run got of it is taken up."""
+    """Download one file into the store, continuing the partial file of a former run."""
     local = get_local_path(request.url)
     if local is not None:
         return _copy_local_file(local, request, store)
@@ -207,7 +207,7 @@ def _download_file(request: DownloadRequest, store: Store, client: Client) -> St
 
 
 def _request_missing_bytes(request: DownloadRequest, incoming: PartialFile, client: Client) -> None:
-    """One request for what is still missing; _Passing where the connection ends before the file does."""
+    """Request the missing bytes; raise TransientError if the connection ends before the file does."""
     headers = {"Accept-Encoding": "identity"}
     if incoming.size:
         etag = incoming.resume_info.get("etag", "")

@@ -35,7 +35,7 @@ class ClientClosedError(Exception):
 
 
 def parse_retry_after(value: str | None) -> float | None:
-    """RFC 9110, 10.2.3: Retry-After = HTTP-date / delay-seconds."""
+    """Parse Retry-After into seconds (RFC 9110, 10.2.3: HTTP-date or delay-seconds)."""
     if not value:
         return None
     if value.strip().isdigit():

@@ -58,7 +58,7 @@ class Access(Protocol):
         """Return the login for an address without userinfo; after a refusal, ask the keyring."""
 
     def describe_login_sources(self, url: str) -> tuple[Text | str, ...]:
-        """Where `login` looks, for a person."""
+        """Describe the places where find_login looks."""
 
     def restore_secrets(self, url: str) -> str:
         """Return the address with the secrets that it had when it was read: a signed query, a user."""

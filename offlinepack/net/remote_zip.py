@@ -16,7 +16,7 @@ IDENTITY_HEADERS = {"Accept-Encoding": "identity"}
 
 
 def read_metadata_by_ranges(session: Any, link: Any) -> bytes | None:
-    """METADATA of a wheel by ranges: its last bytes hold the directory, and mostly METADATA too."""
+    """Read METADATA of a wheel by range requests: its last bytes hold the directory, and mostly METADATA too."""
 
     def part(byte_range: str) -> tuple[bytes, int]:
         headers = {**IDENTITY_HEADERS, "Range": f"bytes={byte_range}"}
@@ -47,7 +47,7 @@ def read_metadata_by_ranges(session: Any, link: Any) -> bytes | None:
 
 
 def read_wheel_metadata(file: Any) -> bytes:
-    """METADATA of an open wheel, which is closed."""
+    """Read METADATA of an open wheel and close it."""
     with file, zipfile.ZipFile(file) as wheel:
         [name] = [name for name in wheel.namelist() if _METADATA_PATTERN.fullmatch(name)]
         return wheel.read(name)

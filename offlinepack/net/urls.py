@@ -70,7 +70,7 @@ def normalize_proxy_url(proxy: str) -> str | None:
 
 
 def is_in_no_proxy_network(host: str | None, no_proxy: str | None) -> bool:
-    """NO_PROXY names a network (10.0.0.0/8) that this address is in."""
+    """Check whether NO_PROXY names a network (10.0.0.0/8) that an address is in."""
     try:
         address = ipaddress.ip_address(host or "")
     except ValueError:

@@ -32,7 +32,7 @@ from offlinepack.wheels.inspect import inspect_wheel
 
 
 def parse_includes(specs: Sequence[str]) -> tuple[IncludedFile, ...]:
-    """PATH[=DEST] of each --include, folders as their files; UsageError with all that is wrong."""
+    """Parse PATH[=DEST] of each --include, folders as their files; raise UsageError with all mistakes."""
     included_files: list[IncludedFile] = []
     findings: list[Finding] = []
     for spec in specs:

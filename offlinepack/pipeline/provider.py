@@ -15,7 +15,7 @@ from packaging.pylock import PackageArchive, PackageDirectory, PackageVcs, Pyloc
 from packaging.utils import NormalizedName
 from packaging.version import Version
 
-from offlinepack.errors import BuildError, Finding, OfflinepackError, SourceError, error, note, text
+from offlinepack.errors import Finding, OfflinepackError, SourceError, error, note, text
 from offlinepack.index.model import Indexes
 from offlinepack.net.client import Client
 from offlinepack.net.download import DownloadQueue
@@ -113,8 +113,6 @@ class DistributionProvider:
     indexes: Indexes
     options: BuildOptions
     progress: ProgressCallback = no_progress
-    parent_digests: tuple[str, ...] = ()
-    """SHA-256 of the sdists whose build requirements are being prepared"""
 
     def prefetch(self, selection: Selection) -> None:
         """Start to download the files of a selection; `prepare` reports what fails."""
@@ -197,22 +195,15 @@ class DistributionProvider:
         self, file: SelectedFile, target: Target, stored_files: Mapping[str, StoredFile]
     ) -> PreparedFile:
         """Prepare an sdist that the target machine builds, with everything that its build needs there."""
-        from offlinepack.sdist.metadata import query_metadata  # start-up time: few builds have sdists
+        # start-up time: few builds have sdists
+        from offlinepack.sdist.environment import forbid_circles
+        from offlinepack.sdist.metadata import query_metadata
 
         config = self._make_build_config()
         with _open_source(file, stored_files) as (source, subdirectory, _):
             # the folder inside an archive is looked for when it is built
             within = subdirectory if isinstance(source, Path) else ""
             sdist = query_metadata(source, target, config, file.name, within)
-        if sdist.file.sha256 in self.parent_digests:
-            raise BuildError(
-                error(
-                    "build-circle",
-                    file.name,
-                    "{subject} needs itself to be built.",
-                    "Allow a ready-made wheel of it: no --no-binary for this project.",
-                )
-            )
         requirements = self._parse_build_requirements(sdist.build_requirements)
         pylock = self._lock(requirements, target, "auto")
         if any(
@@ -221,8 +212,8 @@ class DistributionProvider:
         ):
             requirements = self._parse_build_requirements([*sdist.build_requirements, "wheel"])
             pylock = self._lock(requirements, target, "auto")
-        provider = replace(self, progress=no_progress, parent_digests=(*self.parent_digests, sdist.file.sha256))
-        (build_files,) = provider.prepare([select_files(pylock, target, requirements)])
+        with forbid_circles(sdist.file.sha256, file.name):
+            (build_files,) = replace(self, progress=no_progress).prepare([select_files(pylock, target, requirements)])
         build_requirements = {
             needed_file.file.name: needed_file
             for build_file in build_files

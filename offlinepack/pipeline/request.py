@@ -56,7 +56,7 @@ class BundleName:
         return f"{self.name}-{self.version}-offline.tar.gz" if self.version else f"{self.name}-offline.tar.gz"
 
     def complete(self, requirements: Requirements) -> BundleName:
-        """With what the sources suggest where nothing was said; `app` where nobody knows better."""
+        """Complete the name with that of the inputs; `app` if they have none."""
         name = (
             re.sub(r"[-_.\s]+", "-", self.name).strip("-").lower() if self.name else requirements.identity.name or "app"
         )
@@ -108,7 +108,9 @@ class BuildOptions:
     run_cache: RunCache = field(default_factory=RunCache, compare=False)
 
     def make_context(self, indexes: Indexes) -> ResolverContext:
-        """For the resolvers: patience as the command line has it, else pip's settings, else as the client has it."""
+        """Make the context of the resolvers: timeouts of the command line, otherwise of pip's settings, otherwise the
+        defaults.
+        """
         retries = indexes.retries if self.retries is None else self.retries
         return ResolverContext(
             self.offline,
@@ -125,7 +127,7 @@ class BuildOptions:
         return open_client(indexes, retries=self.retries, timeout=self.timeout, offline=self.offline)
 
     def _can_build(self, target: Target) -> bool:
-        """Whether the source of a project with extension modules is of any use for this target."""
+        """Check whether the sdist of a project with extension modules can be built for a target."""
         if self.sdist_mode == "include":
             return True
         from offlinepack.interpreters.host import (

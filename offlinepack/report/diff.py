@@ -27,7 +27,7 @@ class ReleaseFile(NamedTuple):
     sha256: str
 
     def to_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the change as JSON."""
         return {"version": self.version, "file": self.filename, "sha256": self.sha256}
 
 
@@ -100,7 +100,7 @@ class Difference:
                 visited.add(changes)
 
     def to_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the difference as JSON."""
         return {
             "old": _describe_manifest(self.old),
             "new": _describe_manifest(self.new),
@@ -218,7 +218,7 @@ def _describe_manifest(manifest: Manifest) -> dict[str, Any]:
 
 
 def _pair_files(old: Manifest, new: Manifest) -> Iterator[tuple[str, str | None, str | None]]:
-    """Each path with its sha256 before and after."""
+    """Pair each path with its SHA-256 before and after."""
     digests = [{file.path: file.sha256 for file in manifest.files} for manifest in (old, new)]
     for path in sorted({*digests[0], *digests[1]}):
         yield path, digests[0].get(path), digests[1].get(path)
@@ -248,7 +248,7 @@ def _report_changed_files(old: Manifest, new: Manifest) -> Iterator[Finding]:
 
 
 def _report_new_needs(old: Manifest, new: Manifest) -> Iterator[Finding]:
-    """Shared libraries that the machine has to bring, and did not have to before."""
+    """Report shared libraries that the machine must provide and did not need before."""
     for target in new.targets:
         before = _find_previous_target(old, target)
         old_needs = {need.soname: set(need.symbols) for need in (before.needs if before else ())}
@@ -345,7 +345,7 @@ def _report_by_contents(bundles: tuple[Bundle, Bundle], changes: Collection[Chan
 
 
 def _read_traits(bundle: Bundle, sums: Collection[str]) -> dict[str, WheelTraits]:
-    """sha256 -> what that wheel brings."""
+    """Read the traits of wheels: SHA-256 -> traits."""
     paths = {file.path for file in bundle.manifest.files if file.sha256 in sums and file.path.endswith(".whl")}
     if not paths:
         return {}

@@ -41,7 +41,7 @@ class BundleFacts:
     signature_count: int = 0
 
     def list_files(self) -> Iterator[File]:
-        """Every wheel, sdist and tool, in order."""
+        """Yield every wheel, sdist and tool in order."""
         return (file for file in self.manifest.files if file.kind in ("wheel", "sdist", "tool"))
 
 
@@ -86,7 +86,7 @@ def _parse_document(data: bytes) -> Any:
 
 
 def compute_age(uploaded: str | None, today: date) -> int | None:
-    """Days since an upload; None where that is not known."""
+    """Compute the days since an upload; None if its time is unknown."""
     try:
         return (today - datetime.fromisoformat(uploaded[:10]).date()).days if uploaded else None
     except ValueError:
@@ -201,7 +201,7 @@ def _describe_target(target: TargetPlan, evidence: BundleFacts) -> dict[str, Any
 
 
 def _list_differing_versions(manifest: Manifest) -> Iterator[dict[str, Any]]:
-    """Projects with several versions: which targets have which, and which of them hold it below the newest."""
+    """List projects with several versions: which targets have which, and which targets hold back the newest."""
     from packaging.version import Version
 
     names = sorted({distribution.name for target in manifest.targets for distribution in target.install})
@@ -322,7 +322,7 @@ def _describe_release(
 
 
 def _find_dependency_paths(manifest: Manifest) -> dict[str, list[str]]:
-    """For each project the shortest way from something that was asked for: [asked, ..., itself]."""
+    """Find for each project the shortest path from a requirement: [requirement, ..., project]."""
     versions: dict[str, list[str]] = {}
     for target in manifest.targets:
         installed = {distribution.name: distribution for distribution in target.install}
@@ -340,7 +340,7 @@ def _find_dependency_paths(manifest: Manifest) -> dict[str, list[str]]:
 
 
 def map_releases(evidence: BundleFacts) -> dict[str, tuple[str, str]]:
-    """Path of each wheel, sdist and tool -> name and version, as the plan has them."""
+    """Map the path of each wheel, sdist and tool to its name and version in the plans."""
     targets = evidence.manifest.targets
     tools = {tool.file: (tool.name, tool.version) for target in targets for tool in target.tools}
     return tools | {

@@ -229,10 +229,10 @@ class _ReleaseFacts:
 def check_rules(
     evidence: BundleFacts, policy: Policy, today: date, vulnerabilities: VulnerabilityLookup | None
 ) -> list[Finding]:
-    """Everything in the bundle that the policy does not admit: errors; what is excepted: a note each, with its reason.
+    """Check the bundle: an error for each violation, a note with its reason for each exception.
 
-    `known` is needed where the policy speaks of vulnerabilities. What nobody can tell (an upload time, a licence) is
-    not admitted where there is a rule about it.
+    `known` is needed if the policy has a rule about vulnerabilities. A fact that is unknown (an upload time, a
+    licence) violates a rule about it.
     """
     named = map_releases(evidence)
     findings_by_text: dict[str, Finding] = {}

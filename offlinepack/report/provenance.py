@@ -83,7 +83,7 @@ class Provenance:
     """of such a wheel: its source's own story"""
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in the bundle."""
+        """Return the JSON of the document in the bundle."""
         return {
             "origin": self.origin,
             "index": self.index,
@@ -133,8 +133,10 @@ class ProvenanceRecord:
 def look_up_provenance(
     origins: Iterable[ProvenanceRequest], indexes: Indexes, client: Client, store: Store
 ) -> dict[str, ProvenanceRecord]:
-    """File name -> what its index says of it; from the store where it was asked before. An index that does not answer
-    tells nothing, and is no error: the files are here."""
+    """Look up what its index states about each file, first in the store.
+
+    An index that does not answer is not an error, because the files have been fetched.
+    """
     records: dict[str, ProvenanceRecord] = {}
     waiting: dict[str, list[ProvenanceRequest]] = {}
     for origin in origins:
@@ -173,7 +175,7 @@ def _record_page(
 
 
 def _save_record(request: ProvenanceRequest, record: ProvenanceRecord, store: Store) -> None:
-    """For the builds to come: they say the same of this file."""
+    """Save the record, so that later builds state the same about this file."""
     if request.sha256:
         cached = {"story": record.provenance.to_json(), "attestation_url": record.attestation_url}
         store.set_cached(request.sha256, "story", cached, _FACT_VERSION)
@@ -185,8 +187,11 @@ def _is_page_redundant(
     records: Mapping[str, ProvenanceRecord],
     indexes: Indexes,
 ) -> bool:
-    """Whether the other pages would tell nothing that the lock has not: the only index speaks no version that could
-    (1.3: attestations, PEP 740; 1.4: project status, PEP 792), and did not in its first pages."""
+    """Check whether further pages cannot add anything to the lock.
+
+    That is so if the only index speaks no version with attestations (1.3, PEP 740) or project status (1.4, PEP 792)
+    on its first pages.
+    """
     folders = all(get_local_path(link) is not None for link in indexes.find_links)
     alone = len(indexes.indexes) == 1 and not indexes.sources and folders
     files = [origin for origins in waiting.values() for origin in origins]
@@ -245,12 +250,12 @@ def _derive_from_page(request: ProvenanceRequest, project: Project | None) -> Pr
 
 
 def _truncate_to_second(time: str | None) -> str | None:
-    """As locks have it: whole seconds (PEP 700 allows six digits more)."""
+    """Truncate a time to whole seconds, as in locks (PEP 700 allows six more digits)."""
     return re.sub(r"\.\d+", "", time) if time else None
 
 
 def can_verify_attestations() -> bool:
-    """Whether attestations can be verified here."""
+    """Check whether attestations can be verified."""
     return importlib.util.find_spec("pypi_attestations") is not None
 
 
@@ -305,9 +310,10 @@ def _fetch_attestation(record: ProvenanceRecord, sha256: str, client: Client, st
 
 
 def verify_attestations(filename: str, sha256: str, text: str) -> list[dict[str, Any]]:
-    """Who attests to this file, by PEP 740's provenance object; IntegrityError where any attestation in it is not true.
+    """Verify the provenance object of a file (PEP 740) and return its publishers; raise IntegrityError if one is
+    invalid.
 
-    Nothing is asked of the network: the roots of trust are those that sigstore carries.
+    No network is used: sigstore contains the roots of trust.
     """
     import pypi_attestations as library
 
@@ -357,12 +363,14 @@ def format_publisher(publisher: Mapping[str, Any]) -> str:
 
 
 def get_provenance_path(file: str) -> str:
-    """Where the story of a wheel, sdist or tool lies in the bundle."""
+    """Return the path of a provenance document in the bundle."""
     return f"{PROVENANCE}/{file.rpartition('/')[2]}.json"
 
 
 def make_provenance_documents(records: Mapping[str, ProvenanceRecord], sums: Mapping[str, str]) -> dict[str, bytes]:
-    """Path in the bundle -> bytes: the stories by file name, attestations, the trusted root where there are any."""
+    """Make the provenance documents: path in the bundle -> bytes, with attestations and the trusted root if there are
+    any.
+    """
     documents = {}
     for name, record in sorted(records.items()):
         story = {"schema": 1, "file": name, "sha256": sums[name], **record.provenance.to_json()}

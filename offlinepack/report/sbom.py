@@ -84,7 +84,7 @@ def _make_serial_number(evidence: BundleFacts) -> uuid.UUID:
 
 
 def _make_references(evidence: BundleFacts) -> Iterator[tuple[str, str]]:
-    """Path -> bom-ref: the package URL, with the file's name where a release has several files here."""
+    """Make the bom-ref of each path: the package URL, with the file name if a release has several files."""
     named = map_releases(evidence)
     count: dict[tuple[str, str], int] = {}
     for release in named.values():

@@ -110,7 +110,7 @@ def _list_releases(report: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any
 
 
 def _make_attention_section(report: Mapping[str, Any]) -> Section:
-    """Vulnerable, withdrawn, abandoned; what runs by itself; what nobody can tell."""
+    """Make the section of what needs attention: vulnerable, withdrawn, abandoned, run at startup, unknown."""
     points: list[tuple[str, Text]] = []
     for target in report["targets"]:
         verdict = (target["rehearsal"] or {}).get("verdict")

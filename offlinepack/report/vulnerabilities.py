@@ -45,7 +45,7 @@ class Vulnerability:
     """versions that no longer have it"""
 
     def to_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the vulnerability as JSON."""
         return {
             "name": self.name,
             "version": self.version,
@@ -72,7 +72,7 @@ class VulnerabilityLookup:
     """why nothing is known"""
 
     def to_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the lookup as JSON."""
         return {
             "source": self.source,
             "date": self.date or None,
@@ -126,7 +126,7 @@ def run_pip_audit(releases: Sequence[ReleaseKey], public: Sequence[ReleaseKey], 
 
 
 def _split_by_version(releases: Iterable[ReleaseKey]) -> Iterator[list[ReleaseKey]]:
-    """pip-audit takes a project once in a file; targets may have different versions."""
+    """Split releases into lists with one version of each project, as pip-audit requires."""
     waiting = list(releases)
     while waiting:
         part = list({name: (name, version) for name, version in reversed(waiting)}.values())
@@ -271,7 +271,7 @@ def _parse_osv(records: Iterable[Mapping[str, Any]], releases: Sequence[ReleaseK
 
 
 def _is_affected(version: str, events: Sequence[Mapping[str, str]]) -> bool:
-    """OSV's evaluation: of the events in the order of versions the last one at or before this version decides."""
+    """Evaluate the events of an OSV range: the last one at or before a version decides (OSV schema)."""
     try:
         parsed, inside = Version(version), False
         ordered = sorted(
@@ -328,7 +328,7 @@ def _rate_vector(vector: str) -> str:
 
 
 def _merge_aliases(vulnerabilities: Iterable[Vulnerability]) -> Iterator[Vulnerability]:
-    """One for each vulnerability: databases name the same one differently, and each other's names as aliases."""
+    """Merge records of one vulnerability, which databases name differently and list as aliases."""
     groups: list[list[Vulnerability]] = []
     for vulnerability in sorted(
         set(vulnerabilities), key=lambda vulnerability: (vulnerability.name, vulnerability.version, vulnerability.id)

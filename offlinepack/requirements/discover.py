@@ -76,7 +76,7 @@ def _make_summary(source: str, passed: Sequence[str]) -> Text:
 
 
 def list_inputs(folder: Path, variables: Mapping[str, str]) -> list[str]:
-    """All that could be packed from here, as people call it, what is taken first at the front."""
+    """List the inputs that a folder and the active environment offer, the preferred one first."""
     environments = [f"{name} ({environment})" for name, environment in _find_active_environments(variables)]
     return [*_find_files(folder), *find_foreign_files(folder), *environments]
 

@@ -190,7 +190,7 @@ def _read_tags(place: Path) -> Iterator[str]:
 
 
 def _read_python_version(folder: Path) -> str:
-    """311 for Python 3.11."""
+    """Read the Python version of folder names: 311 for Python 3.11."""
     settings = configparser.ConfigParser(interpolation=None, strict=False)
     try:
         settings.read_string("[venv]\n" + (folder / "pyvenv.cfg").read_text("utf-8", "replace"))
@@ -214,7 +214,7 @@ class _DependencyGraph:
     def map_dependencies(
         self, extras: Mapping[NormalizedName, Iterable[str]] | None = None
     ) -> dict[NormalizedName, frozenset[NormalizedName]]:
-        """Project -> the others that it needs, with the extras that others want of it, and with these."""
+        """Map each project to its dependencies, with the extras that others require of it and with `extras`."""
         extras_by_name = {name: {"", *(extras or {}).get(name, ())} for name in self.distributions}
         queue = [(name, extra) for name, some in extras_by_name.items() for extra in some]
         needs: dict[NormalizedName, set[NormalizedName]] = {name: set() for name in self.distributions}
@@ -231,10 +231,10 @@ class _DependencyGraph:
         return {name: frozenset(names) for name, names in needs.items()}
 
     def infer_extras(self) -> dict[NormalizedName, set[str]]:
-        """Project -> extras without which something would be here that nobody asked for and nothing needs.
+        """Infer the extras of each project without which a distribution would be in the environment for no reason.
 
-        An installer writes down what was asked for, not with which extras. An extra is taken for asked for where all
-        that it brings is installed, in versions that it admits.
+        An installer does not record extras. An extra counts as requested if everything that it adds is installed in
+        versions that it admits.
         """
         needs: dict[NormalizedName, set[str]] = {}
         whole = [
@@ -276,7 +276,7 @@ class _DependencyGraph:
     def _find_additions(
         self, name: NormalizedName, extra: str, parents: tuple[tuple[str, str], ...]
     ) -> set[NormalizedName] | None:
-        """All that this extra brings, also by extras of others; None where something of it is not here."""
+        """Find everything that an extra adds, also by extras of others; None if a part of it is not installed."""
         if (name, extra) in parents:
             return set()
         brought: set[NormalizedName] = set()
@@ -316,7 +316,7 @@ def _remove_own_distributions(
     distributions: Mapping[NormalizedName, InstalledDistribution],
     needs: Mapping[NormalizedName, frozenset[NormalizedName]],
 ) -> tuple[dict[NormalizedName, InstalledDistribution], set[NormalizedName]]:
-    """Without offlinepack and what only it needs, and without what every environment has by itself."""
+    """Remove offlinepack with what only it needs, and what every environment contains."""
     ours = canonicalize_name(OWN_PROJECT)
     outside = {name for name in distributions if name != ours and name not in _SEED_PROJECTS}
     needed_by_ours = _find_reachable([ours], needs) - {ours} if ours in distributions else set()
@@ -344,7 +344,7 @@ def _is_editable(distribution: InstalledDistribution) -> bool:
 
 
 def _is_foreign_build(distribution: InstalledDistribution) -> bool:
-    """conda and Debian build in folders of their own: pkg @ file:///croot/…"""
+    """Check for a build of conda or Debian, which records a folder of its own: pkg @ file:///croot/…"""
     url = distribution.direct_url.get("url", "")
     if _is_editable(distribution) or not url.startswith("file:") or "vcs_info" in distribution.direct_url:
         return False

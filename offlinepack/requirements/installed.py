@@ -40,7 +40,7 @@ def find_environment_python(folder: Path) -> Path | None:
 
 
 def is_environment(folder: Path) -> bool:
-    """Whether it has a place for installed distributions, and says that it is an environment."""
+    """Check whether a folder has site-packages and is marked as an environment."""
     return ((folder / "pyvenv.cfg").is_file() or (folder / "conda-meta").is_dir()) and any(find_site_packages(folder))
 
 
@@ -60,7 +60,7 @@ def find_site_packages(folder: Path) -> Iterator[Path]:
 
 
 def is_conda_base(folder: Path) -> bool:
-    """Whether it is the prefix in which conda itself is installed."""
+    """Check whether a folder is the prefix that conda itself is installed in."""
     return (folder / "conda-meta").is_dir() and any((folder / "conda-meta").glob("conda-[0-9]*.json"))
 
 

@@ -26,12 +26,12 @@ _CONDA_FILES = ("environment.yml", "environment.yaml", "conda-lock.yml", "pixi.l
 
 
 def is_lock(path: Path) -> bool:
-    """Whether the name is one of PEP 751's or uv.lock."""
+    """Check whether a file has the name of a lock: pylock.toml, pylock.*.toml or uv.lock."""
     return path.name in ("pylock.toml", "uv.lock") or (path.name.startswith("pylock.") and path.suffix == ".toml")
 
 
 def refuse_foreign(path: Path) -> None:
-    """SourceError with the export command, where the file belongs to a tool whose format is its own."""
+    """Raise SourceError with the export command for the file of a tool whose format only it reads."""
     if path.name in _FOREIGN_LOCKS:
         command, result = _FOREIGN_LOCKS[path.name]
         raise SourceError(
@@ -118,7 +118,7 @@ def parse_pylock(path: Path, content: str | None = None) -> Pylock:
 
 
 def resolve_paths(pylock: Pylock, folder: Path) -> Pylock:
-    """Paths in a lock are relative to it; for us they stand for themselves."""
+    """Make the paths in a lock, which are relative to it, absolute."""
 
     def moved(package: Package) -> Package:
         changed = {}

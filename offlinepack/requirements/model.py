@@ -145,7 +145,7 @@ class Requirements:
             object.__setattr__(self, "identity", ProjectIdentity(self.requirements[0].name))
 
     def __add__(self, other: Requirements) -> Requirements:
-        """Both together; what the second says of a single value wins, of policies the stricter."""
+        """Combine two sets of requirements; of single values the second one wins."""
         named = [side.identity for side in (self, other) if side.identity.name and not side._has_single_name]
         return Requirements(
             requirements=merge_unique(self.requirements, other.requirements),

@@ -146,7 +146,7 @@ def read_uv_settings(folder: Path) -> tuple[tuple[RequirementLine, ...], frozens
 
 
 def check_names(folder: Path, extras: Sequence[str], groups: Sequence[str]) -> None:
-    """SourceError with the extras and dependency groups that the project does not have."""
+    """Raise SourceError with the extras and dependency groups that the project does not have."""
     check_conflicts(folder, extras, groups)
     table = _read_table(folder)
     wrong = _report_unknown_extras(folder, table.get("project", {}), extras)
@@ -159,7 +159,7 @@ def check_names(folder: Path, extras: Sequence[str], groups: Sequence[str]) -> N
 
 
 def has_project(folder: Path) -> bool:
-    """Whether there is a pyproject.toml with [project]."""
+    """Check whether a folder has a pyproject.toml with [project]."""
     try:
         return (folder / "pyproject.toml").is_file() and "project" in _read_table(folder)
     except SourceError:
@@ -167,7 +167,7 @@ def has_project(folder: Path) -> bool:
 
 
 def read_identity(folder: Path) -> ProjectIdentity:
-    """[project]'s name, and version where it stands there."""
+    """Read the name of [project], and its version if it is static."""
     project = _read_table(folder).get("project", {})
     name, version = project.get("name"), project.get("version")
     try:
@@ -178,7 +178,7 @@ def read_identity(folder: Path) -> ProjectIdentity:
 
 
 def is_packaged(folder: Path) -> bool:
-    """Whether the project is one that builds: [build-system], or a setup.py; [tool.uv] package = false says no."""
+    """Check whether a project is a package: [build-system] or setup.py, unless [tool.uv] package says otherwise."""
     table = _read_table(folder)
     package = table.get("tool", {}).get("uv", {}).get("package")
     if package is not None:
@@ -187,7 +187,7 @@ def is_packaged(folder: Path) -> bool:
 
 
 def read_dependencies(folder: Path, extras: Sequence[str], groups: Sequence[str]) -> tuple[RequirementLine, ...]:
-    """[project]'s dependencies, those of the extras and of the groups; each with the table where it stands."""
+    """Read the dependencies of [project], of the extras and groups, each with the table where it stands."""
     table = _read_table(folder)
     project = table.get("project", {})
     if project.get("dynamic") and "dependencies" in project["dynamic"]:
@@ -284,7 +284,7 @@ def find_release(folder: Path, project_wheels: ProjectWheels) -> tuple[ProjectId
 
 
 def _find_wheels(identity: ProjectIdentity, find_links: Sequence[str]) -> Iterator[tuple[Version, Path]]:
-    """Wheels of this project in the local folders among `find_links`."""
+    """Yield the wheels of a project in the local folders among `find_links`."""
     for place in find_links:
         folder = Path(url2pathname(urlsplit(place).path)) if place.startswith("file:") else Path(place)
         for path in sorted(folder.glob("*.whl")) if folder.is_dir() else ():
@@ -352,7 +352,9 @@ def _report_unknown_extras(folder: Path, project: dict[str, Any], extras: Sequen
 
 
 def _read_table(folder: Path) -> dict[str, Any]:
-    """pyproject.toml; empty where a project has only setup.py or setup.cfg; SourceError where there is no project."""
+    """Read pyproject.toml; empty for a project with setup.py or setup.cfg only; raise SourceError if there is no
+    project.
+    """
     path = folder / "pyproject.toml"
     try:
         table: dict[str, Any] = tomllib.loads(path.read_bytes().decode("utf-8-sig"))

@@ -157,7 +157,7 @@ def _read_file(path: str, origin: str, constraint: bool, inside: tuple[str, ...]
 
 
 def parse_line(text: str, origin: str, *, editable: bool = False, shown: str | None = None) -> RequirementLine:
-    """One requirement as pip's command line takes it: a name with versions, an address, a path; SourceError."""
+    """Parse a requirement as on pip's command line: a name with versions, an address or a path; raise SourceError."""
     shown = _shorten_line(shown or text)
     try:
         parts = parse_req_from_editable(text) if editable else parse_req_from_line(text, None)
@@ -188,7 +188,7 @@ def _report_missing_path(shown: str, origin: str, path: Path) -> Finding:
 
 
 def _make_line(parts: RequirementParts) -> tuple[str, Requirement | None]:
-    """PEP 508 where the name is known, else the address with its extras."""
+    """Make a line of PEP 508 if the name is known, otherwise the address with its extras."""
     named = Requirement(str(parts.requirement)) if parts.requirement else None
     marker = str(parts.markers or (named and named.marker) or "")
     extras = sorted({*parts.extras, *(named.extras if named else ())})
@@ -257,7 +257,7 @@ def _report_bad_option(line: str, origin: str, words: str) -> Finding:
 
 
 def _report_bad_line(text: str, shown: str, origin: str, bad: Exception) -> Finding:
-    """Why a line is no requirement, in a sentence of ours; pip's words beneath it."""
+    """Report an invalid line, with pip's message as log."""
     words = redact_text(str(bad))
     path = Path(re.sub(r"\[[^\]]*\]$", "", text.split(";")[0].strip()))
     facts = {"line": shown}
@@ -391,7 +391,7 @@ def _is_address(path: str) -> bool:
 
 
 def _shorten_path(path: str) -> str:
-    """As people would type it: below the working directory without that directory's name."""
+    """Shorten a path to one below the working directory."""
     if _is_address(path):
         return redact_text(path)
     try:

@@ -95,7 +95,7 @@ def read_uv_lock(
 
 
 def _export_lock(folder: Path, extras: Sequence[str], groups: Sequence[str], lock_option: str) -> Pylock | str:
-    """uv.lock as PEP 751 has it, or uv's words; nothing is asked of a network, nothing is written to the project."""
+    """Export uv.lock as a pylock, or return uv's message; without network, and without writing to the project."""
     # printed, its paths are relative to the project; in a file, to that file
     arguments = [
         *("export", lock_option, "--offline", "--format", "pylock.toml", "--quiet"),
@@ -134,9 +134,9 @@ def make_uv_environment() -> dict[str, str]:
 def run_uv(
     arguments: Sequence[str], folder: Path, more: Mapping[str, str] | None = None, timeout: float | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """uv with these arguments, in `folder`, with `more` variables; what it says comes back, whatever its exit code.
+    """Run uv in `folder` with further variables; return its output, whatever its exit code.
 
-    After `timeout` seconds it is ended: GIVEN_UP, and what it had said.
+    After `timeout` seconds it is killed: TIMEOUT_EXIT_CODE, and the output so far.
     """
     try:
         return subprocess.run(

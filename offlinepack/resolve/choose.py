@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 def resolve(
     requirements: Requirements, target: Target, indexes: Indexes, means: ResolverContext, resolver: str = "auto"
 ) -> Pylock:
-    """One version of each project for the target, with its files; ResolutionError, SelectionError, FetchError.
+    """Resolve one version of each project for the target, with its files.
 
-    The pins of a lock that was given are kept; what it lacks is resolved in.
+    The pins of a given lock are kept; what it lacks is resolved. Raises ResolutionError, SelectionError, FetchError.
     """
     if not SpecifierSet(requirements.requires_python).contains(target.python_full_version, prereleases=True):
         raise SelectionError(
@@ -254,6 +254,6 @@ def _make_environment_marker(target: Target) -> Marker:
 
 
 def _make_requires_python(target: Target) -> SpecifierSet:
-    """X.Y.* where any patch release will do, X.Y.Z where that one is meant."""
+    """Return ==X.Y.* if any patch release fits, ==X.Y.Z if the target has that one."""
     python = target.facts.python
     return SpecifierSet(f"=={python}" if python.count(".") == 2 else f"=={python}.*")

@@ -46,11 +46,11 @@ class RunCache:
             return answer
 
     def has_answer(self, key: Hashable) -> bool:
-        """Whether `once` has an answer."""
+        """Check whether get_or_compute has a result for a key."""
         return bool(self._answers.get(key, (None, []))[1])
 
     def get_temporary_folder(self) -> Path:
-        """Where nothing is to be kept: a place that the targets of a run share; it goes with this."""
+        """Return a folder that the targets of a run share, removed with this object."""
 
         def make() -> Path:
             folder = tempfile.mkdtemp(prefix="offlinepack-")
@@ -60,14 +60,14 @@ class RunCache:
         return self.get_or_compute("folder", make)
 
     def clear(self) -> None:
-        """Nothing of `once` is kept any longer: of some projects it is thousands of files."""
+        """Clear the results: of some projects they are thousands of files."""
         self._answers.clear()
 
     @contextlib.contextmanager
     def reserve_projects(self, cache: Path, names: Set[str]) -> Iterator[bool]:
-        """For the time of one resolver, whose cache this is; True for the first that asks for one of these projects.
+        """Reserve projects while one resolver runs; yield True to the first one that asks for one of them.
 
-        That one is alone.
+        That resolver runs alone.
         """
         self._resolver_lock.acquire()
         if names <= self._read_projects:

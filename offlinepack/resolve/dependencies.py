@@ -157,7 +157,7 @@ def next_requirements(requirements: Requirements, closed: Closure) -> Requiremen
 def accepts_version(
     chosen: Iterable[WheelMetadata], requirements: Requirements, target: Target, name: str, version: Version
 ) -> bool:
-    """Whether the others, and what was asked, would take this version of a project just as well."""
+    """Check whether the other distributions and the requirements accept this version of a project too."""
     closed = check_closure(
         [replace(metadata, version=version) if metadata.name == name else metadata for metadata in chosen],
         requirements,

@@ -32,7 +32,7 @@ def select_given_packages(requirements: Requirements, target: Target) -> list[Pa
 
 
 def _select_lock(pylocks: Sequence[Pylock], target: Target) -> Pylock:
-    """Of the given locks the one that was made for this very target, else the one that is for its machine."""
+    """Select the lock that was made for this target, otherwise the one whose environments include it."""
     tagged = [pylock for pylock in pylocks if read_target_tag(pylock) == target.tag]
     wrong = {at: _check_environment(pylock, target) for at, pylock in enumerate(pylocks)}
     matches = tagged if len(tagged) == 1 else [pylock for at, pylock in enumerate(pylocks) if not wrong[at]]
@@ -52,7 +52,7 @@ def _select_lock(pylocks: Sequence[Pylock], target: Target) -> Pylock:
 
 
 def _check_environment(pylock: Pylock, target: Target) -> list[Finding]:
-    """PEP 751: an error where the lock's own requires-python or environments exclude the target."""
+    """Return an error if requires-python or environments of the lock exclude the target (PEP 751)."""
     full = target.environment["python_full_version"]
     if pylock.requires_python and not pylock.requires_python.contains(full, prereleases=True):
         return [

@@ -6,17 +6,15 @@ fetched first, so a build reads no index. The store caches each wheel.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from build import BuildBackendException, BuildException
 from packaging.utils import InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
@@ -25,17 +23,14 @@ from offlinepack.errors import BuildError, Finding, SelectionError, error, text
 from offlinepack.interpreters.host import Interpreter, can_build_for, find_build_interpreters
 from offlinepack.native.files import find_undefined_symbols
 from offlinepack.native.needs import read_wheel_binaries
-from offlinepack.sdist.environment import BuildConfig, BuildEnvironment
+from offlinepack.sdist.environment import BuildConfig, forbid_circles, open_build_environment
 from offlinepack.sdist.failures import explain_failure, get_last_lines
 from offlinepack.sdist.repair import repair_wheel
-from offlinepack.sdist.source import open_work_folder, unpack_source
 from offlinepack.store import StoredFile
 from offlinepack.targets.model import Target
 
 _BUILD_VERSION = 1
 """number to increase when builds give other wheels than before, so that cached wheels are built again"""
-
-_ACTIVE_BUILDS: ContextVar[tuple[str, ...]] = ContextVar("sources that are being built", default=())
 
 
 @dataclass(frozen=True)
@@ -69,24 +64,13 @@ def build_wheel(
     """
     name = name or source.name
     key = source.sha256 if isinstance(source, StoredFile) else (origin or {}).get("commit") or str(source.resolve())
-    if key in _ACTIVE_BUILDS.get():
-        raise BuildError(
-            error(
-                "build-circle",
-                name,
-                "{subject} needs itself to be built.",
-                "Allow a ready-made wheel of it: no --no-binary for this project.",
-            )
-        )
-    token = _ACTIVE_BUILDS.set((*_ACTIVE_BUILDS.get(), key))
-    try:
-        return _build_or_reuse(source, target, workshop, name, subdirectory, dict(origin or {}))
-    finally:
-        _ACTIVE_BUILDS.reset(token)
+    with forbid_circles(key, name):
+        return _build_or_reuse(source, key, target, workshop, name, subdirectory, dict(origin or {}))
 
 
 def _build_or_reuse(
     source: StoredFile | Path,
+    key: str,
     target: Target,
     workshop: BuildConfig,
     name: str,
@@ -103,24 +87,14 @@ def _build_or_reuse(
     if interpreter is None:
         raise SelectionError(_report_no_interpreter(name, target, workshop))
     fits = can_build_for(interpreter.target.facts, target.facts)
-    with open_work_folder(_ACTIVE_BUILDS.get()[-1]) as work, _open_log(log) as written:
-        folder, stamp = unpack_source(source, work, name)
-        folder = folder / subdirectory if subdirectory else folder
-        environment = {
-            "SOURCE_DATE_EPOCH": str(stamp),
-            "PYTHONHASHSEED": "0",
-            "TMPDIR": str(work / "tmp"),
-            "LC_ALL": "C.UTF-8",
-            "TZ": "UTC",
-        }
-        bench = BuildEnvironment(interpreter, work, written, environment, workshop.provide)
+    with open_build_environment(source, key, interpreter, workshop, name, subdirectory, log) as (folder, bench):
         try:
             wheel = bench.build_wheel(folder, workshop.config_settings)
         except (BuildException, BuildBackendException, subprocess.SubprocessError, OSError) as failure:
-            written.flush()
+            bench.log.flush()
             raise BuildError(_report_failure(name, target, interpreter, log, failure, fits)) from failure
-        repaired = repair_wheel(wheel, target, interpreter, work, {**os.environ, **environment})
-        written.flush()
+        repaired = repair_wheel(wheel, target, interpreter, bench.work_dir, {**os.environ, **bench.environment})
+        bench.log.flush()
         _check_wheel(name, repaired.wheel, target, interpreter, fits, workshop)
         stored = workshop.store.add_file(repaired.wheel)
     origin |= {
@@ -137,13 +111,6 @@ def _join_shortened(names: Sequence[str]) -> str:
     """Join names into a text of the manifest, which has at most 500 characters."""
     joined = ", ".join(names) or "-"
     return joined if len(joined) <= 500 else joined[:497] + "..."
-
-
-@contextlib.contextmanager
-def _open_log(log: Path) -> Iterator[IO[bytes]]:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as written:
-        yield written
 
 
 def _check_wheel(

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -17,10 +18,14 @@ import pyproject_hooks
 from build import BuildBackendException, ProjectBuilder
 from packaging.utils import canonicalize_name
 
+from offlinepack.errors import BuildError, error
 from offlinepack.interpreters.host import Interpreter
 from offlinepack.sandbox import DEFAULT_PATH
+from offlinepack.sdist.source import open_work_folder, unpack_source
 from offlinepack.store import Store, StoredFile
 from offlinepack.targets.model import Target
+
+_ACTIVE_BUILDS: ContextVar[tuple[str, ...]] = ContextVar("keys of the sources that are being built", default=())
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ class BuildEnvironment:
         provide: RequirementProvider,
     ) -> None:
         self.interpreter, self.work_dir, self.log, self.provide = interpreter, work, log, provide
+        self.environment = environment
         self.venv_dir = work / "env"
         programs = str(self.venv_dir / ("Scripts" if os.name == "nt" else "bin"))
         search_path = DEFAULT_PATH if interpreter.root else os.environ.get("PATH", os.defpath)
@@ -164,6 +170,55 @@ class BuildEnvironment:
             [cmd[0], str(self.work_dir / "tmp" / script.name), cmd[2], str(hook_folder)], Path(cwd or self.work_dir)
         )
         shutil.copytree(hook_folder, cmd[3], dirs_exist_ok=True)
+
+
+@contextlib.contextmanager
+def forbid_circles(key: str, name: str) -> Iterator[None]:
+    """Mark a source as being built; raise BuildError if that is so already, because its build requires itself."""
+    if key in _ACTIVE_BUILDS.get():
+        raise BuildError(
+            error(
+                "build-circle",
+                name,
+                "{subject} needs itself to be built.",
+                "Allow a ready-made wheel of it: no --no-binary for this project.",
+            )
+        )
+    token = _ACTIVE_BUILDS.set((*_ACTIVE_BUILDS.get(), key))
+    try:
+        yield
+    finally:
+        _ACTIVE_BUILDS.reset(token)
+
+
+@contextlib.contextmanager
+def open_build_environment(
+    source: StoredFile | Path,
+    key: str,
+    interpreter: Interpreter,
+    config: BuildConfig,
+    name: str,
+    subdirectory: str,
+    log: Path,
+) -> Iterator[tuple[Path, BuildEnvironment]]:
+    """Unpack a source into a work folder; yield the folder of the project and an environment that writes this log.
+
+    `key` identifies the source: builds with the same key run at the same path.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open_work_folder(key) as work, log.open("wb") as written:
+        folder, stamp = unpack_source(source, work, name)
+        environment = {
+            "SOURCE_DATE_EPOCH": str(stamp),
+            "PYTHONHASHSEED": "0",
+            "TMPDIR": str(work / "tmp"),
+            "LC_ALL": "C.UTF-8",
+            "TZ": "UTC",
+        }
+        yield (
+            folder / subdirectory if subdirectory else folder,
+            BuildEnvironment(interpreter, work, written, environment, config.provide),
+        )
 
 
 @contextlib.contextmanager

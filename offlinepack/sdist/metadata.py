@@ -21,9 +21,8 @@ from packaging.utils import canonicalize_name
 from offlinepack.errors import BuildError, Finding, error
 from offlinepack.interpreters.host import Interpreter, find_build_interpreters
 from offlinepack.pip_shim.static_metadata import is_metadata_static
-from offlinepack.sdist.environment import BuildEnvironment
+from offlinepack.sdist.environment import BuildEnvironment, open_build_environment
 from offlinepack.sdist.failures import get_last_lines
-from offlinepack.sdist.source import open_work_folder, unpack_source
 from offlinepack.store import StoredFile
 
 if TYPE_CHECKING:
@@ -65,8 +64,10 @@ def query_metadata(
     cached = workshop.store.get_cached(source.sha256, kind) if isinstance(source, StoredFile) else None
     if isinstance(source, StoredFile) and cached:
         return SdistMetadata(source, cached["metadata"], tuple(cached["requires"]))
-    with _open_environment(source, interpreter, target, workshop, name, _report_unknown_requirements) as (top, bench):
-        folder = top / subdirectory if subdirectory else top
+    with _open_environment(source, interpreter, target, workshop, name, subdirectory, _report_unknown_requirements) as (
+        folder,
+        bench,
+    ):
         requires = bench.list_requirements(folder, workshop.config_settings)
         metadata = _read_static_metadata(folder) or bench.prepare_metadata(folder, workshop.config_settings)
         file = source if isinstance(source, StoredFile) else workshop.store.add_file(bench.build_sdist(folder))
@@ -77,10 +78,9 @@ def query_metadata(
 def prepare_wheel_metadata(folder: Path, target: Target, workshop: BuildConfig) -> str:
     """Return METADATA of the wheel of a project folder (PEP 517); raise BuildError if the backend fails."""
     interpreter = next(find_build_interpreters(target, workshop.pythons, workshop.root))
-    with _open_environment(folder, interpreter, target, workshop, folder.resolve().name, _report_unknown_version) as (
-        place,
-        bench,
-    ):
+    with _open_environment(
+        folder, interpreter, target, workshop, folder.resolve().name, "", _report_unknown_version
+    ) as (place, bench):
         bench.list_requirements(place, workshop.config_settings)
         return bench.prepare_metadata(place, workshop.config_settings)
 
@@ -92,19 +92,17 @@ def _open_environment(
     target: Target,
     workshop: BuildConfig,
     name: str,
+    subdirectory: str,
     unknown: Callable[[str, Target, Path, str], Finding],
 ) -> Iterator[tuple[Path, BuildEnvironment]]:
-    """Unpack a source and open a build environment; translate failures to BuildError with the finding of `unknown`."""
+    """Open a build environment for queries; translate failures to BuildError with the finding of `unknown`."""
     log = workshop.log_dir / f"{canonicalize_name(name)}-asked-for-{target.tag}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
     key = source.sha256 if isinstance(source, StoredFile) else str(source.resolve())
-    with open_work_folder(key) as work, log.open("wb") as written:
-        folder, stamp = unpack_source(source, work, name)
-        environment = {"SOURCE_DATE_EPOCH": str(stamp), "TMPDIR": str(work / "tmp"), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+    with open_build_environment(source, key, interpreter, workshop, name, subdirectory, log) as (folder, bench):
         try:
-            yield folder, BuildEnvironment(interpreter, work, written, environment, workshop.provide)
+            yield folder, bench
         except (BuildException, BuildBackendException, subprocess.SubprocessError, OSError) as failure:
-            written.flush()
+            bench.log.flush()
             raise BuildError(unknown(name, target, log, _read_log_end(log, failure))) from failure
 
 

@@ -109,7 +109,7 @@ class WheelContents:
     """what the SBOMs inside (PEP 770) list, in CycloneDX's words"""
 
     def to_json(self) -> dict[str, Any]:
-        """As the store keeps it."""
+        """Return the JSON that the store caches."""
         return {
             "name": self.name,
             "version": self.version,
@@ -250,7 +250,7 @@ def _read_license_texts(wheel: CheckedWheel) -> Iterator[str]:
 
 
 def _list_components(wheel: CheckedWheel) -> Iterator[dict[str, Any]]:
-    """PEP 770: SBOMs lie in .dist-info/sboms/. What those of CycloneDX and SPDX as JSON list, in one form."""
+    """List the components of SBOMs in .dist-info/sboms/ (PEP 770), CycloneDX and SPDX JSON in one form."""
     for member in sorted(wheel.members, key=lambda member: member.name):
         if member.name.startswith(f"{wheel.dist_info}/sboms/"):
             try:

@@ -74,7 +74,7 @@ def _collect_roots(read: CheckedWheel) -> set[str]:
 
 
 def find_file_clashes(reports: Sequence[WheelReport], system: str, store: Store) -> list[Finding]:
-    """Paths that two of these wheels both write, as `system` compares names; the store remembers a set without any."""
+    """Find paths that two of these wheels write, as `system` compares names; a set without any is cached."""
     names = "\n".join([system, *sorted(f"{report.file.name} {report.file.sha256}" for report in reports)])
     key = hashlib.sha256(names.encode()).hexdigest()
     if store.get_cached(key, "apart", READER_VERSION):

@@ -25,7 +25,7 @@ class WheelMetadata:
 
 
 def parse_metadata(content: bytes | str) -> WheelMetadata:
-    """METADATA (or PKG-INFO) as values; what cannot be read stands in `unreadable`, never silently left out."""
+    """Parse METADATA or PKG-INFO into values; fields that cannot be read are listed in `unreadable`."""
     raw, _ = parse_email(content)
     requires, unreadable = [], []
     for line in raw.get("requires_dist", []):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def pack_wheel(folder: Path, out: Path) -> Path | None:
-    """As a wheel, so that the target's one reader of wheels reads it and RECORD has each file's hash."""
+    """Pack a folder as a wheel with RECORD, so that the target side reads it like any other wheel."""
     members = dict(_list_members(folder))
     if not members:
         return None

@@ -132,7 +132,7 @@ def _make_file_fields(file: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _convert_direct_url(direct: Mapping[str, Any]) -> dict[str, Any]:
-    """PEP 610's words, as pip has them, in those of PEP 751."""
+    """Convert a direct URL of PEP 610, as pip writes it, to PEP 751."""
     subdirectory = direct.get("subdirectory")
     path = get_local_path(direct["url"])
     if vcs := direct.get("vcs_info"):

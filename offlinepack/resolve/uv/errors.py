@@ -150,7 +150,7 @@ def _find_allowed_sdists(pattern: re.Pattern[str], flat: str, run: UvInvocation)
 
 
 def _has_unavailable_indexes(run: UvInvocation) -> bool:
-    """Whether there are indexes that may not be asked."""
+    """Check whether there are indexes that --offline forbids to ask."""
     return run.context.offline and not run.indexes.no_index
 
 
@@ -215,7 +215,7 @@ def _is_frozen(name: str, run: UvInvocation) -> bool:
 
 
 def _find_projects_not_on_index(run: UvInvocation) -> list[Finding]:
-    """All that stands in a frozen environment and on no index; what merely has no file for the target is not meant."""
+    """Find all projects of a frozen environment that no index has; those without a file for the target do not count."""
     lines = tuple(line for line in (*run.requirements.requirements, *run.requirements.constraints) if line.is_frozen)
     policy = replace(run.requirements.policy, no_deps=True)
     alone = replace(run, requirements=replace(run.requirements, requirements=lines, constraints=(), policy=policy))

@@ -99,7 +99,7 @@ def resolve_with_uv(requirements: Requirements, target: Target, indexes: Indexes
 
 
 def _exclude_other_pythons(run: UvInvocation) -> UvInvocation:
-    """Of a project of which a release was for another Python all such releases, else each would take a round."""
+    """Exclude all releases for other Pythons of a project once one was found, because each would take a round."""
     requirements, target = run.requirements, run.target
     bounds = []
     for name in {line.name for line in requirements.constraints if line.name and line.required_by == line.name}:
@@ -141,7 +141,7 @@ def _report_unsupported_target(target: Target) -> Finding:
 
 
 def _check_uv_coverage(run: UvInvocation, names: Iterable[str]) -> None:
-    """ResolutionError where the target takes a wheel of one of these projects that uv's nearest level does not."""
+    """Raise ResolutionError if the target accepts a wheel of one of these projects that uv's nearest level does not."""
     if run.target is None or run.uv_target is None or run.uv_target is run.target:
         return
     for name in names:
@@ -178,7 +178,7 @@ def resolve_names(requirements: Requirements, indexes: Indexes, means: ResolverC
 
 
 def _find_lost_extras(output: str, run: UvInvocation, rounds: BacktrackState) -> dict[str, str]:
-    """Project -> a version without an extra that newer ones have: going back to it would silently install less."""
+    """Find projects whose older version lacks an extra of newer ones: going back to it would install less."""
     lost: dict[str, str] = {}
     for name, version, extra in _UNKNOWN_EXTRA_PATTERN.findall(flatten_text(strip_log(output))):
         line = f"{name}[{extra}]>{version}"
@@ -201,7 +201,7 @@ def _find_lost_extras(output: str, run: UvInvocation, rounds: BacktrackState) ->
 def _find_avoided_projects(
     selected_names: Iterable[str], output: str, run: UvInvocation, rounds: BacktrackState
 ) -> set[str]:
-    """Projects without any wheel for whose sake uv went back to an older release of what needs them."""
+    """Find projects without any wheel because of which uv went back to an older release of a dependent."""
     names = (
         {canonicalize_name(name) for name, _ in REJECTED_PATTERN.findall(output)}
         - set(selected_names)
@@ -213,7 +213,7 @@ def _find_avoided_projects(
 
 
 def _has_only_sdists(name: str, run: UvInvocation) -> bool:
-    """Whether the project has sources, and no release of it a wheel for the target."""
+    """Check whether a project has sdists, and no release with a wheel for the target."""
     files = list_index_files(name, run)
     return not _filter_fitting_wheels(files, run) and any(not file.is_wheel for file in files)
 
@@ -265,7 +265,7 @@ def _add_remarks(pylock: Pylock, output: str, run: UvInvocation) -> Pylock:
 
 
 def _redact_package_urls(package: Package, indexes: Indexes) -> Package:
-    """Addresses as people may see them; the client of this run knows the whole ones."""
+    """Redact the addresses of a package; the client of this run keeps the whole ones."""
     changed: dict[str, Any] = {}
     for name in ("archive", "sdist"):
         if (file := getattr(package, name)) is not None and file.url:
@@ -278,7 +278,7 @@ def _redact_package_urls(package: Package, indexes: Indexes) -> Package:
 
 
 def _find_held_back(pylock: Pylock, output: str, run: UvInvocation) -> dict[str, list[Any]]:
-    """Project -> the newest release that uv's log says it left again, and what that needs of which no file fits."""
+    """Find the newest release that uv's log says it gave up, and its dependency without a file."""
     selected = {str(package.name): package.version for package in pylock.packages}
     barren = {canonicalize_name(name) for name, _ in REJECTED_PATTERN.findall(output)} - set(selected)
     barren = {
@@ -311,9 +311,9 @@ def _filter_fitting_wheels(files: Iterable[IndexFile], run: UvInvocation) -> lis
 
 
 def _find_newer_without_wheel(pylock: Pylock, output: str, run: UvInvocation) -> dict[str, str]:
-    """Project -> the newest release that the target holds down for want of a wheel.
+    """Find the newest release that the target excludes because it has no wheel.
 
-    uv's log tells which releases it refused, and uv, asked for those alone, why: no wheel, or another Python.
+    uv's log names the releases that it refused; uv, run for those alone, tells why.
     """
     refused = find_rejected_versions(pylock, output)
     suspects = [package for package in pylock.packages if package.name in refused]

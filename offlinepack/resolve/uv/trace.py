@@ -13,7 +13,7 @@ from offlinepack.net.urls import redact_text
 
 
 def find_rejected_versions(pylock: Pylock, output: str) -> dict[str, set[Version]]:
-    """Project -> releases newer than the one in the lock that uv's log says have no file it could take."""
+    """Find releases newer than the locked one that have no usable file, according to uv's log."""
     tried = {(name, bounds): version for name, bounds, version in CANDIDATE_PATTERN.findall(output)}
     selected = {package.name: package.version for package in pylock.packages if package.version}
     refused: dict[str, set[Version]] = {}
@@ -51,7 +51,7 @@ def strip_log(output: str) -> str:
 
 
 def flatten_text(output: str) -> str:
-    """On one line, and without the markers that uv writes behind names: numpy{python_full_version >= '3.12'}."""
+    """Join a message into one line without the markers behind names: numpy{python_full_version >= '3.12'}."""
     return re.sub(r"\{[^{}]*\}", "", re.sub(r"\s+", " ", output))
 
 
