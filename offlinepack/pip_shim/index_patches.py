@@ -1,4 +1,4 @@
-"""Replace how pip reads indexes: index order, page filter, prefetch, cache."""
+"""Replace how pip reads indexes: upload times, index order, sdists, cache."""
 
 from __future__ import annotations
 
@@ -13,18 +13,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from offlinepack.net.remote_zip import IDENTITY_HEADERS
 from offlinepack.net.urls import strip_credentials
+from offlinepack.pip_shim.dead_ends import DeadEnds
 from offlinepack.pip_shim.patching import expect, import_pip_module
-from offlinepack.pip_shim.speedups import DeadEnds
 from offlinepack.pip_shim.static_metadata import ReadCache, read_static_metadata
-
-MAX_THREADS = 8
 
 _ARCHIVE_SUFFIXES = (".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz", ".egg", ".exe")
 
@@ -55,7 +52,9 @@ class IndexPatches:
         self.known_extras: dict[str, set[str]] = {}
         """project -> extras that the releases examined so far provide"""
         self.rejected_files: dict[str, dict[str, PageEntry]] = {}
-        """project -> version as written -> page entry of a file that was filtered out"""
+        """project -> version as written -> page entry of an unfitting file"""
+        self.drops_unfitting_files = False
+        """whether unfitting files are removed from pages, instead of by pip (set by Speedups)"""
         self.compiled_projects: set[str] = set()
         """projects that have wheels for platforms other than the target's"""
         self.dependents: dict[str, set[str]] = {}
@@ -65,10 +64,10 @@ class IndexPatches:
         self.listed_files: dict[str, tuple[int | None, str | None]] = {}
         """file name -> size in bytes and upload time, which pages state and pip does not keep"""
 
-    # -------------------------------------------------------------------------------------- page filter
+    # -------------------------------------------------------------------------------------- pages
 
     def replace_pages(self) -> None:
-        """Remove unusable files from a page before pip makes links of them: most files of a big project do not fit."""
+        """Remove files that were uploaded too late from pages, and record the files that do not fit."""
         collector = import_pip_module("_internal.index.collector")
         finder_class = import_pip_module("_internal.index.package_finder").PackageFinder
         parse, process = collector.parse_links, finder_class.process_project_url
@@ -101,7 +100,7 @@ class IndexPatches:
                 now.rejected_files[_parse_file_version(name)] = entry
                 if compiled.search(name):
                     self.compiled_projects.add(now.name)
-                return False
+                return not self.drops_unfitting_files
             size = entry.get("size") if isinstance(entry, dict) else None
             self.listed_files[unquote(name)] = (size if isinstance(size, int) else None, uploaded or None)
             return True
@@ -151,22 +150,18 @@ class IndexPatches:
         expect([candidate.link.filename for candidate in candidates], names[:1], "process_project_url")
         expect(set(self.rejected_files.pop("stone")), {"2"}, "process_project_url")
 
-    # -------------------------------------------------------------------------------------- index order, cache
+    # -------------------------------------------------------------------------------------- index order, sdists
 
     def replace_search(self) -> None:
-        """Read each project from the first index that has it, prefetch pages and metadata, and cache them."""
+        """Read each project from the first index that has it, allow sdists by the rules, and cache metadata."""
         collector = import_pip_module("_internal.index.collector")
         finder_class = import_pip_module("_internal.index.package_finder").PackageFinder
         preparer_class = import_pip_module("_internal.operations.prepare").RequirementPreparer
-        factory_class = import_pip_module("_internal.resolution.resolvelib.factory").Factory
         provider_class = import_pip_module("_internal.resolution.resolvelib.provider").PipProvider
         find, prepare = finder_class.find_all_candidates, preparer_class._fetch_metadata_only
-        roots, depend = factory_class.collect_root_requirements, provider_class.get_dependencies
-        candidates: dict[str, Future[Any]] = {}
-        metadata: dict[str, Future[Any]] = {}
-        pool = ThreadPoolExecutor(MAX_THREADS)
+        depend = provider_class.get_dependencies
 
-        def search(finder: Any, name: str) -> Any:
+        def find_all_candidates(finder: Any, name: str) -> Any:
             candidates = find(finder, name)
             if (
                 candidates
@@ -185,46 +180,8 @@ class IndexPatches:
             getattr(find, "cache_clear", bool)()
             return find(finder, name)
 
-        def read(factory: Any, name: str, best: Any) -> None:
-            if best is not None and best.link.is_wheel and best.link.url not in metadata:
-                requirement = import_pip_module("_vendor.packaging.requirements").Requirement(f"{name}=={best.version}")
-                install_requirement = import_pip_module("_internal.req.req_install").InstallRequirement(
-                    requirement, None, link=best.link
-                )
-                metadata[best.link.url] = pool.submit(
-                    self.read_metadata, prepare, factory.preparer, install_requirement
-                )
-
-        def look(factory: Any, name: str, specifier: Any) -> Any:
-            best = search(factory._finder, name)
-            evaluator = factory._finder.make_candidate_evaluator(name, specifier=specifier)
-            read(factory, name, evaluator.compute_best_candidate(best).best_candidate)
-            return best
-
-        def prefetch(factory: Any, name: str, files: Sequence[Any]) -> None:
-            evaluator = factory._finder.make_candidate_evaluator(name)
-            for version in sorted({file.version for file in files}, reverse=True):
-                matching = [file for file in files if file.version == version]
-                read(factory, name, evaluator.compute_best_candidate(matching).best_candidate)
-
-        def ahead(factory: Any, requirements: Iterable[Any]) -> None:
-            for line in requirements:
-                name, install_requirement = line.project_name, line.get_candidate_lookup()[1]
-                if install_requirement is not None and install_requirement.link is None and name not in candidates:
-                    candidates[name] = pool.submit(look, factory, name, install_requirement.specifier)
-
-        def find_all_candidates(finder: Any, name: str) -> Any:
-            return candidates[name].result() if name in candidates else search(finder, name)
-
         def fetch_metadata_only(preparer: Any, requirement: Any) -> Any:
-            if requirement.link.url in metadata:
-                return metadata[requirement.link.url].result()
             return self.read_metadata(prepare, preparer, requirement)
-
-        def collect_root_requirements(factory: Any, *rest: Any, **named: Any) -> Any:
-            collected = roots(factory, *rest, **named)
-            ahead(factory, collected.requirements)
-            return collected
 
         def get_dependencies(provider: Any, candidate: Any) -> Any:
             excluded = self.rules["excluded_projects"]
@@ -233,15 +190,12 @@ class IndexPatches:
                 requirement for requirement in depend(provider, candidate) if requirement.project_name not in excluded
             ]
             self._stop_after_timeout(f"{candidate.name} {candidate.version}", needed)
-            ahead(provider._factory, needed)
             return needed
 
         finder_class.find_all_candidates = find_all_candidates
         self._cache_built_metadata()
         preparer_class._fetch_metadata_only = fetch_metadata_only
-        factory_class.collect_root_requirements = collect_root_requirements
         provider_class.get_dependencies = get_dependencies
-        self.dead_ends.replace_search(prefetch)
         self._replace_fetching(collector)
 
     def _stop_after_timeout(self, by: str, needed: Iterable[Any]) -> None:

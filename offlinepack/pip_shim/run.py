@@ -30,6 +30,10 @@ PATCHING_FAILED = 97
 """exit code of the script if pip cannot be patched"""
 
 
+SPEEDUPS_VARIABLE = "OFFLINEPACK_PIP_SPEEDUPS"
+"""environment variable of the host process: 0 switches pip_shim/speedups.py off"""
+
+
 @dataclass(frozen=True)
 class PipRules:
     """Settings that pip's own options cannot express; addresses contain no credentials."""
@@ -134,6 +138,7 @@ def run_pip(
             "tags": [str(tag) for tag in target.tags],
             "path": [str(Path(folder).absolute()) for folder in sys.path if folder],
             "rules": (rules or PipRules()).to_json(),
+            "speedups": os.environ.get(SPEEDUPS_VARIABLE) != "0",
             "facts_path": str(facts_path),
         }
         job_path.write_text(json.dumps(job), "utf-8")

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -39,15 +40,26 @@ class Script:
         from offlinepack.pip_shim.index_patches import IndexPatches
 
         reading = IndexPatches(self.rules, self.job["tags"], self.version, self.stop)
+        prefetch = hide_releases = _do_nothing
+        if self.job["speedups"]:
+            from offlinepack.pip_shim.speedups import Speedups  # optional
+
+            speedups = Speedups()
+            speedups.filter_pages(reading)
+            prefetch = speedups.prefetch_dependencies
+            hide_releases = partial(speedups.hide_dead_releases, reading.dead_ends)
         part, pip = "pip", "?"
         steps: list[tuple[str, Callable[[], None], Callable[[], None]]] = [
             ("the marker environment", self.replace_markers, self.prove_markers),
             ("the list of tags", self.replace_tags, self.prove_tags),
             ("the Python version", self.replace_version, self.prove_version),
-            ("the choice of formats", lambda: self.replace_formats(reading.allow_sdist), self.prove_formats),
+            ("the choice of formats", partial(self.replace_formats, reading.allow_sdist), self.prove_formats),
             ("the reader of pages", reading.replace_pages, reading.prove_pages),
             ("the search of indexes", reading.replace_search, reading.prove_search),
-            ("the resolver", lambda: self.replace_resolver(reading), lambda: None),
+            ("the prefetch of dependencies", prefetch, _do_nothing),
+            ("the reader of dependencies", reading.dead_ends.replace_dependencies, _do_nothing),
+            ("the list of candidates", hide_releases, _do_nothing),
+            ("the resolver", partial(self.replace_resolver, reading), _do_nothing),
         ]
         try:
             pip = str(importlib.import_module("pip").__version__)
@@ -229,3 +241,7 @@ class Script:
             import_pip_module(
                 "_internal.operations.prepare"
             ).RequirementPreparer.prepare_linked_requirements_more = skip_downloads
+
+
+def _do_nothing() -> None:
+    """Stand for a patch that is switched off and for a check that does not exist."""

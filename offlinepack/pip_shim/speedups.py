@@ -1,45 +1,101 @@
-"""Skip releases that no solution can contain, so that pip's search ends sooner."""
+"""Optional patches of pip that only save time: page filter, prefetch, and hidden dead releases.
+
+Without them pip finds the same solution later. OFFLINEPACK_PIP_SPEEDUPS=0 switches them off (patching-pip.md).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
-UnsatisfiedRequirement = tuple[Any, Any]
-"""requirement of pip that nothing can satisfy, and the candidate that has it (None: requested by the user)"""
+from offlinepack.pip_shim.patching import import_pip_module
+
+if TYPE_CHECKING:
+    from offlinepack.pip_shim.dead_ends import DeadEnds
+    from offlinepack.pip_shim.index_patches import IndexPatches
+
+MAX_THREADS = 8
 
 PREFETCH_COUNT = 8
 """number of older releases whose metadata is prefetched after a newer one was dead or was abandoned"""
 
 
-class DeadEnds:
-    """Releases that no solution can contain, with the unsatisfiable requirements that make them dead."""
+class Speedups:
+    """Patches on top of those of the index and of the dead ends, in the order of its methods."""
 
-    def __init__(self, excluded: Sequence[str]) -> None:
-        self.excluded_projects = excluded
-        self.dead_releases: dict[str, dict[Any, list[UnsatisfiedRequirement]]] = {}
-        """identifier ("name" or "name[extra]") -> version -> reason"""
-        self.direct_projects: set[str] = set()
-        """projects required by a direct URL: what an index has of them does not matter"""
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(MAX_THREADS)
+        self._candidates: dict[str, Future[Any]] = {}
+        self._metadata: dict[str, Future[Any]] = {}
         self._first_versions: dict[str, Any] = {}
         self._prefetched_versions: dict[str, Any] = {}
-        self._pending_releases: set[tuple[str, Any]] = set()
-        self.follow_dependencies = True
-        """whether dependencies are resolved (false with --no-deps)"""
-        self.invalid_metadata_error: type[Exception] = ValueError
+        self._fetch_metadata: Any = None
 
-    def replace_search(self, prefetch: Callable[..., None]) -> None:
-        """Hide dead releases from pip; call `prefetch(factory, name, files)` with the releases to be examined next."""
-        from offlinepack.pip_shim.patching import import_pip_module
+    def filter_pages(self, reading: IndexPatches) -> None:
+        """Remove unfitting files from pages before pip makes links of them: most files of a big project do not fit."""
+        reading.drops_unfitting_files = True
 
+    def prefetch_dependencies(self) -> None:
+        """Read the pages and the best metadata of all dependencies at once, before pip examines them one by one."""
+        finder_class = import_pip_module("_internal.index.package_finder").PackageFinder
+        preparer_class = import_pip_module("_internal.operations.prepare").RequirementPreparer
         factory_class = import_pip_module("_internal.resolution.resolvelib.factory").Factory
         provider_class = import_pip_module("_internal.resolution.resolvelib.provider").PipProvider
-        self.invalid_metadata_error = import_pip_module("_internal.exceptions").MetadataInvalid
+        search, fetch = finder_class.find_all_candidates, preparer_class._fetch_metadata_only
+        collect, depend = factory_class.collect_root_requirements, provider_class.get_dependencies
+        self._fetch_metadata = fetch
+
+        def read_project(factory: Any, name: str, specifier: Any) -> Any:
+            files = search(factory._finder, name)
+            evaluator = factory._finder.make_candidate_evaluator(name, specifier=specifier)
+            self._prefetch_metadata(factory, name, evaluator.compute_best_candidate(files).best_candidate)
+            return files
+
+        def prefetch(factory: Any, requirements: Iterable[Any]) -> None:
+            for line in requirements:
+                name, install_requirement = line.project_name, line.get_candidate_lookup()[1]
+                if (
+                    install_requirement is not None
+                    and install_requirement.link is None
+                    and name not in self._candidates
+                ):
+                    self._candidates[name] = self._pool.submit(
+                        read_project, factory, name, install_requirement.specifier
+                    )
+
+        def find_all_candidates(finder: Any, name: str) -> Any:
+            return self._candidates[name].result() if name in self._candidates else search(finder, name)
+
+        def fetch_metadata_only(preparer: Any, requirement: Any) -> Any:
+            if requirement.link.url in self._metadata:
+                return self._metadata[requirement.link.url].result()
+            return fetch(preparer, requirement)
+
+        def collect_root_requirements(factory: Any, *rest: Any, **named: Any) -> Any:
+            collected = collect(factory, *rest, **named)
+            prefetch(factory, collected.requirements)
+            return collected
+
+        def get_dependencies(provider: Any, candidate: Any) -> Any:
+            needed = depend(provider, candidate)
+            prefetch(provider._factory, needed)
+            return needed
+
+        finder_class.find_all_candidates = find_all_candidates
+        preparer_class._fetch_metadata_only = fetch_metadata_only
+        factory_class.collect_root_requirements = collect_root_requirements
+        provider_class.get_dependencies = get_dependencies
+
+    def hide_dead_releases(self, dead_ends: DeadEnds) -> None:
+        """Hide dead releases from pip, and prefetch the metadata of the next older releases."""
+        factory_class = import_pip_module("_internal.resolution.resolvelib.factory").Factory
+        provider_class = import_pip_module("_internal.resolution.resolvelib.provider").PipProvider
         find, depend = factory_class.find_candidates, provider_class.get_dependencies
 
         def find_candidates(factory: Any, identifier: str, *rest: Any, **named: Any) -> Any:
             candidates = find(factory, identifier, *rest, **named)
-            dead = self._get_dead_releases(identifier)
+            dead = dead_ends.get_dead_releases(identifier)
             if any(dead) and hasattr(candidates, "_get_infos"):
                 infos = candidates._get_infos
                 candidates._get_infos = lambda: (
@@ -48,152 +104,31 @@ class DeadEnds:
             return candidates
 
         def get_dependencies(provider: Any, candidate: Any) -> Any:
-            needed, self.follow_dependencies = list(depend(provider, candidate)), not provider._ignore_dependencies
+            needed = depend(provider, candidate)
             name, version = candidate.project_name, candidate.version
-            goes_back = version < self._first_versions.setdefault(name, version)
-            dead = self._record_if_dead(provider._factory, provider._constraints, candidate, needed)
-            if (dead or goes_back) and version <= self._prefetched_versions.get(name, version):
-                files = [
-                    candidate
-                    for candidate in provider._factory._finder.find_all_candidates(name)
-                    if candidate.version < version
-                ]
-                ahead = sorted({file.version for file in files}, reverse=True)[:PREFETCH_COUNT]
-                self._prefetched_versions[name] = ahead[-1] if ahead else version
-                prefetch(provider._factory, name, [file for file in files if file.version in ahead])
+            is_older = version < self._first_versions.setdefault(name, version)
+            if (is_older or dead_ends.is_dead(candidate)) and version <= self._prefetched_versions.get(name, version):
+                files = [file for file in provider._factory._finder.find_all_candidates(name) if file.version < version]
+                versions = sorted({file.version for file in files}, reverse=True)[:PREFETCH_COUNT]
+                self._prefetched_versions[name] = versions[-1] if versions else version
+                self._prefetch_releases(provider._factory, name, files, versions)
             return needed
 
         factory_class.find_candidates, provider_class.get_dependencies = find_candidates, get_dependencies
 
-    def find_unsatisfied(
-        self, factory: Any, constraints: Any, requirement: Any, by: Any
-    ) -> list[UnsatisfiedRequirement]:
-        """Return why nothing can satisfy a requirement, judged by the newest admitted release; empty if satisfiable."""
-        explicit, install_requirement = requirement.get_candidate_lookup()
-        name = requirement.project_name
-        if explicit is not None:
-            if _is_direct(explicit) and name not in self.direct_projects:
-                self.direct_projects.add(name)
-                self.dead_releases.clear()
-            return self.dead_releases.get(explicit.name, {}).get(explicit.version, [])
-        if _is_python_requirement(requirement):  # requires a Python other than the target's
-            return [(requirement, by)]
-        if name in self.direct_projects or install_requirement.link is not None:
-            return []
-        specifier = install_requirement.specifier
-        if name in constraints:
-            if constraints[name].links:
-                return []
-            specifier &= constraints[name].specifier
-        finder = factory._finder
-        evaluator = finder.make_candidate_evaluator(name, specifier=specifier)
-        admitted = evaluator.get_applicable_candidates(finder.find_all_candidates(name))
-        if not admitted:
-            return [(requirement, by)]
-        dead = self._get_dead_releases(requirement.name)
-        alive = [candidate for candidate in admitted if not any(candidate.version in versions for versions in dead)]
-        # pip may never examine yanked releases, so they are examined by _is_alive
-        if not all(candidate.link.is_yanked for candidate in alive) or any(
-            self._is_alive(factory, constraints, requirement, install_requirement, version)
-            for version in {version.version for version in alive}
-        ):
-            return []
+    def _prefetch_releases(self, factory: Any, name: str, files: Sequence[Any], versions: Iterable[Any]) -> None:
+        """Prefetch the metadata of the best file of each of these versions."""
+        evaluator = factory._finder.make_candidate_evaluator(name)
+        for version in versions:
+            matching = [file for file in files if file.version == version]
+            self._prefetch_metadata(factory, name, evaluator.compute_best_candidate(matching).best_candidate)
 
-        def reason(version: Any) -> list[UnsatisfiedRequirement]:
-            return _remove_duplicates(leaf for leaves in dead for leaf in leaves.get(version, []))
-
-        # releases for another Python count as missing
-        by_files = [
-            candidate
-            for candidate in admitted
-            if not all(_is_python_requirement(leaf) for leaf, _ in reason(candidate.version))
-        ]
-        newest = max(by_files or admitted, key=lambda file: (not file.link.is_yanked, file.version)).version
-        return reason(newest) + ([] if by_files else [(requirement, by)])
-
-    def filter_unsatisfiable(
-        self, factory: Any, leaves: Iterable[UnsatisfiedRequirement]
-    ) -> list[UnsatisfiedRequirement]:
-        """Return the requirements of projects without any file: they explain more than one missing release of many."""
-        named = [leaf for leaf in leaves if not _is_python_requirement(leaf[0])]
-        return [pair for pair in named if not factory._finder.find_all_candidates(pair[0].project_name)]
-
-    def find_held_back(
-        self, name: str, version: Any, specifiers: Iterable[Any]
-    ) -> tuple[str, list[UnsatisfiedRequirement]] | None:
-        """Return the newest admitted release above `version` that is dead, and the reason."""
-        specifiers = list(specifiers)
-        dead = {
-            release: reason
-            for identifier, releases in self.dead_releases.items()
-            for release, reason in releases.items()
-            if identifier.partition("[")[0] == name and release > version and not release.is_prerelease
-            if all(specifier.contains(release, prereleases=True) for specifier in specifiers)
-        }
-        return (str(max(dead)), dead[max(dead)]) if dead else None
-
-    def _get_dead_releases(self, identifier: str) -> list[dict[Any, list[UnsatisfiedRequirement]]]:
-        """Return the dead releases of a project without and with its extra."""
-        return [self.dead_releases.setdefault(name, {}) for name in {identifier, identifier.partition("[")[0]}]
-
-    def _is_alive(
-        self, factory: Any, constraints: Any, requirement: Any, install_requirement: Any, version: Any
-    ) -> bool:
-        """Tell whether a release that pip has not examined may be part of a solution; assume so during recursion."""
-        if (requirement.name, version) in self._pending_releases:
-            return True
-        self._pending_releases.add((requirement.name, version))
-        finder = factory._finder
-        files = [
-            candidate
-            for candidate in finder.find_all_candidates(requirement.project_name)
-            if candidate.version == version
-        ]
-        best = finder.make_candidate_evaluator(requirement.project_name).compute_best_candidate(files).best_candidate
-        try:
-            candidate = best and factory._make_candidate_from_link(
-                best.link,
-                extras=frozenset(install_requirement.extras),
-                template=install_requirement,
-                name=requirement.project_name,
-                version=version,
-            )
-        except self.invalid_metadata_error:  # pip ignores such releases
-            return False
-        if candidate is None:
-            return True
-        needed = [
-            dependency
-            for dependency in candidate.iter_dependencies(self.follow_dependencies)
-            if dependency is not None and dependency.project_name not in self.excluded_projects
-        ]
-        lives = not self._record_if_dead(factory, constraints, candidate, needed)
-        self._pending_releases.discard((requirement.name, version))
-        return lives
-
-    def _record_if_dead(self, factory: Any, constraints: Any, candidate: Any, needed: Iterable[Any]) -> bool:
-        """Record a candidate as dead if one of its requirements cannot be satisfied, and tell whether it is."""
-        if _is_direct(candidate):
-            return False
-        leaves = _remove_duplicates(
-            leaf for library in needed for leaf in self.find_unsatisfied(factory, constraints, library, candidate)
+    def _prefetch_metadata(self, factory: Any, name: str, best: Any) -> None:
+        """Prefetch the metadata of the best candidate of a project, if there is one and it is a wheel."""
+        if best is None or not best.link.is_wheel or best.link.url in self._metadata:
+            return
+        requirement = import_pip_module("_vendor.packaging.requirements").Requirement(f"{name}=={best.version}")
+        install_requirement = import_pip_module("_internal.req.req_install").InstallRequirement(
+            requirement, None, link=best.link
         )
-        if leaves:
-            self.dead_releases.setdefault(candidate.name, {})[candidate.version] = leaves
-        return bool(leaves)
-
-
-def _is_python_requirement(requirement: Any) -> bool:
-    return bool(requirement.get_candidate_lookup() == (None, None))
-
-
-def _is_direct(candidate: Any) -> bool:
-    install_requirement = (
-        candidate.get_install_requirement() or getattr(candidate, "base", candidate).get_install_requirement()
-    )
-    return install_requirement is not None and bool(install_requirement.is_direct)
-
-
-def _remove_duplicates(leaves: Iterable[UnsatisfiedRequirement]) -> list[UnsatisfiedRequirement]:
-    """Keep the first of each pair of requirement and release."""
-    return list({(str(requirement), str(by)): (requirement, by) for requirement, by in leaves}.values())
+        self._metadata[best.link.url] = self._pool.submit(self._fetch_metadata, factory.preparer, install_requirement)
