@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from offlinepack.cli.main import run_command_line
-from tests.making import ServedIndex, make_wheel, serve_index
+from tests.support.making import ServedIndex, make_wheel, serve_index
 
 
 def pip_wheel() -> Path:

@@ -13,7 +13,7 @@ import pytest
 import offlinepack
 from offlinepack import __all__
 from offlinepack.errors import IntegrityError, OfflinepackError, ResolutionError, UsageError
-from tests.making import ServedIndex
+from tests.support.making import ServedIndex
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.making import ServedIndex, free_port, make_wheel, serve_index
+from tests.support.making import ServedIndex, free_port, make_wheel, serve_index
 
 from .conftest import Ran
 

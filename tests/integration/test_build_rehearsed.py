@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.making import ServedIndex, make_wheel
-from tests.unit.test_native import EXTENSION, module
+from tests.support.extensions import EXTENSION, module
+from tests.support.making import ServedIndex, make_wheel
 
 from .conftest import Ran
 

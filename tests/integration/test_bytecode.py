@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from offlinepack.wheels.bytecode import compile_wheel
-from tests.making import ServedIndex, make_wheel
+from tests.support.making import ServedIndex, make_wheel
 
 from .conftest import Ran
 

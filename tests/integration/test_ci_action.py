@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from offlinepack.cli.main import root_command
-from tests.making import ServedIndex, make_wheel
+from tests.support.making import ServedIndex, make_wheel
 
 HERE = Path(__file__).parents[2]
 ACTION = yaml.safe_load((HERE / "action.yml").read_text("utf-8"))

@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.making import ServedIndex, make_sdist, make_wheel
+from tests.support.making import ServedIndex, make_sdist, make_wheel
 
 from .conftest import Ran
 

@@ -13,8 +13,8 @@ import pytest
 
 from offlinepack.cli.main import COMMANDS, root_command
 from offlinepack.ontarget.command import INSTALL_OPTIONS, OTHER_OPTIONS, SHORT_OPTIONS
-from tests.making import ServedIndex, make_wheel
-from tests.pages import FENCE, HERE, PAGES, Here, blocks, code
+from tests.support.making import ServedIndex, make_wheel
+from tests.support.pages import FENCE, HERE, PAGES, Here, blocks, code
 
 WRITTEN = sorted(PAGES.rglob("*.md"))
 

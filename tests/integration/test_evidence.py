@@ -20,9 +20,9 @@ from offlinepack.report.provenance import (
     make_provenance_documents,
 )
 from offlinepack.store import Store
-from tests.making import ServedIndex, make_sdist, make_wheel
+from tests.support.attestations import NAME, RECORDED, SHA256
+from tests.support.making import ServedIndex, make_sdist, make_wheel
 
-from ..unit.test_provenance import NAME, RECORDED, SHA256
 from .conftest import Ran
 
 Run = Callable[..., Ran]

@@ -11,7 +11,7 @@ from offlinepack.wheels import pool
 from offlinepack.wheels.inspect import READER_VERSION, inspect_wheel
 from offlinepack.wheels.pool import InspectionPool
 
-from ..making import make_wheel
+from ..support.making import make_wheel
 
 
 @pytest.fixture

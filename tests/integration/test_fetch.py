@@ -27,7 +27,16 @@ from offlinepack.net.client import Client, open_client
 from offlinepack.net.download import DownloadQueue, query_sizes
 from offlinepack.net.model import DownloadRequest
 from offlinepack.store import Store, StoredFile, _open_exclusively
-from tests.making import ServedIndex, free_port, make_sdist, make_wheel, serve_index, serve_proxy, sha256_of, wait_until
+from tests.support.making import (
+    ServedIndex,
+    free_port,
+    make_sdist,
+    make_wheel,
+    serve_index,
+    serve_proxy,
+    sha256_of,
+    wait_until,
+)
 
 SIZE = 200_000
 

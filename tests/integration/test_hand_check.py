@@ -12,7 +12,7 @@ import pytest
 from offlinepack.bundle.reader import open_bundle
 from offlinepack.bundle.writer import write_bundle
 
-from ..bundles import make_bundle
+from ..support.bundles import make_bundle
 
 WHO = "packer@example.org"
 

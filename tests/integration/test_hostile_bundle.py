@@ -17,9 +17,9 @@ from offlinepack.ontarget.transaction import verify_bundle
 from offlinepack.ontarget.verify import read_folder_manifest
 from offlinepack.report.diff import diff_bundles
 
-from ..bundles import Parts, gz, make_bundle, taken_apart
-from ..hostile_bundle import Hostile, clashes, contents, documents, folders, manifests, tars, wheels
-from ..hostile_others import evidence, forms, limits, more_wheels
+from ..corpora.hostile_bundle import Hostile, clashes, contents, documents, folders, manifests, tars, wheels
+from ..corpora.hostile_others import evidence, forms, limits, more_wheels
+from ..support.bundles import Parts, gz, make_bundle, taken_apart
 
 Refused = (IntegrityError, BundleError)
 SECONDS = 10

@@ -22,9 +22,10 @@ import pytest
 from offlinepack.cli.main import run_command_line
 from offlinepack.ontarget.manifest import Facts, Tool
 
-from .. import bundles, handmade, hostile_bundle, hostile_others
-from ..bundles import Parts, gz, make_bundle, taken_apart
-from ..hostile_bundle import Family, Hostile, contents, parts_of
+from ..corpora import hostile_bundle, hostile_others
+from ..corpora.hostile_bundle import Family, Hostile, contents, parts_of
+from ..support import bundles, handmade
+from ..support.bundles import Parts, gz, make_bundle, taken_apart
 from .conftest import pip_wheel
 
 RUNNER = Path(__file__).parents[1] / "runner.py"
@@ -116,7 +117,7 @@ class Runner:
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Runner]:
-    one = Runner([sys.executable, "-m", "tests.runner", "host"])
+    one = Runner([sys.executable, "-m", "tests.support.runner", "host"])
     yield one
     one.close()
 

@@ -20,8 +20,8 @@ from offlinepack.bundle.reader import open_bundle
 from offlinepack.errors import BundleError, Finding, IntegrityError
 from offlinepack.ontarget.manifest import File
 
-from ..bundles import END, Parts, file, gz, gz_of_blocks, header, make_bundle, padded, pax, record, taken_apart
-from ..hostile_tar import ATTACKS, Attack
+from ..corpora.hostile_tar import ATTACKS, Attack
+from ..support.bundles import END, Parts, file, gz, gz_of_blocks, header, make_bundle, padded, pax, record, taken_apart
 
 Refused = (IntegrityError, BundleError)
 TIMES = int(os.environ.get("OFFLINEPACK_FUZZ", "1"))

@@ -13,8 +13,8 @@ from offlinepack.ontarget.errors import Finding, IntegrityError
 from offlinepack.ontarget.verify import check_folder, read_folder_manifest
 from offlinepack.ontarget.wheel import check_contents, read_wheel
 
-from ..bundles import write_folder
-from ..hostile_wheel import ATTACKS, CONTENTS, FILENAME, Attack, end64, of
+from ..corpora.hostile_wheel import ATTACKS, CONTENTS, FILENAME, Attack, end64, of
+from ..support.bundles import write_folder
 
 
 def refused(path: Path) -> tuple[Finding, ...]:

@@ -18,7 +18,7 @@ from offlinepack.index.model import Indexes
 from offlinepack.index.settings import read_settings
 from offlinepack.index.simple_api import check_indexes, find_project, find_project_files, find_shadowed_projects
 from offlinepack.net.client import open_client
-from tests.making import ServedIndex, free_port, make_sdist, make_wheel, serve_index, serve_proxy
+from tests.support.making import ServedIndex, free_port, make_sdist, make_wheel, serve_index, serve_proxy
 
 LOGIN = ("us er", "p@ss:/%w")
 

@@ -23,8 +23,8 @@ from offlinepack.errors import Text
 from offlinepack.launcher import run_installer
 from offlinepack.ontarget.generations import EnvironmentLocation, lock_environment
 from offlinepack.ontarget.manifest import Need
-from tests.handmade import facts, make_bundle
-from tests.making import make_wheel
+from tests.support.handmade import facts, make_bundle
+from tests.support.making import make_wheel
 
 from .conftest import pip_wheel
 

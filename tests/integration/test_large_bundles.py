@@ -16,7 +16,7 @@ from offlinepack.bundle.reader import open_bundle
 from offlinepack.errors import BundleError, UsageError
 from offlinepack.ontarget.manifest import File, parse_manifest
 
-from ..bundles import make_bundle
+from ..support.bundles import make_bundle
 
 
 def test_peak_memory_does_not_grow_with_the_files(tmp_path: Path) -> None:

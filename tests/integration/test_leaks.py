@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.making import ServedIndex, make_wheel, serve_index
+from tests.support.making import ServedIndex, make_wheel, serve_index
 
 Run = Callable[..., Any]
 LINUX = ("--platform", "manylinux_2_28_x86_64", "--python-version", "3.11")

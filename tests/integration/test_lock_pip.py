@@ -19,8 +19,8 @@ from offlinepack.resolve.choose import resolve
 from offlinepack.resolve.context import ResolverContext
 from offlinepack.selection import select_files
 from offlinepack.targets.parse import parse_target
-from tests.integration import test_scenarios
-from tests.making import ServedIndex, free_port, make_sdist, make_wheel, serve_index
+from tests.support.making import ServedIndex, free_port, make_sdist, make_wheel, serve_index
+from tests.support.scenarios import SCENARIOS, read, run_scenario
 
 POWER = "cp311-manylinux_2_28_ppc64le"
 """uv does not know it"""
@@ -28,14 +28,14 @@ POWER = "cp311-manylinux_2_28_ppc64le"
 
 def scenarios() -> list[str]:
     """Those that do not already name both lockers."""
-    found = [path.stem for path in sorted(test_scenarios.SCENARIOS.glob("*.toml"))]
-    return [name for name in found if "pip" not in test_scenarios.read(name).get("resolvers", [])]
+    found = [path.stem for path in sorted(SCENARIOS.glob("*.toml"))]
+    return [name for name in found if "pip" not in read(name).get("resolvers", [])]
 
 
 @pytest.mark.parametrize("name", scenarios())
 def test_the_scenarios_hold_for_pip_too(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = test_scenarios.read(name)["targets"][0]
-    test_scenarios.test_scenario(name, target, "pip", tmp_path, monkeypatch)
+    target = read(name)["targets"][0]
+    run_scenario(name, target, "pip", tmp_path, monkeypatch)
 
 
 @pytest.fixture

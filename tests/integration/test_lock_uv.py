@@ -20,8 +20,8 @@ from offlinepack.resolve.choose import resolve
 from offlinepack.resolve.context import ResolverContext
 from offlinepack.selection import select_files
 from offlinepack.targets.parse import parse_target
-from tests.integration import test_scenarios
-from tests.making import ServedIndex, free_port, make_sdist, make_wheel, serve_index
+from tests.support import scenarios
+from tests.support.making import ServedIndex, free_port, make_sdist, make_wheel, serve_index
 
 LINUX = "cp311-manylinux_2_28_x86_64"
 
@@ -344,5 +344,5 @@ def test_where_nothing_is_kept_the_targets_of_a_run_share_what_was_read_and_it_g
 def test_impatience_changes_nothing_but_the_time(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where sources are read uv is ended and asked again with the sources that it looked for, or in peace."""
     monkeypatch.setattr("offlinepack.resolve.uv.resolver.SDIST_TIMEOUT", 0.05)
-    target = test_scenarios.read(name)["targets"][0]
-    test_scenarios.test_scenario(name, target, "uv", tmp_path, monkeypatch)
+    target = scenarios.read(name)["targets"][0]
+    scenarios.run_scenario(name, target, "uv", tmp_path, monkeypatch)

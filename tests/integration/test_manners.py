@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.making import ServedIndex, make_wheel
+from tests.support.making import ServedIndex, make_wheel
 
 HERE = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-m", "offlinepack"]

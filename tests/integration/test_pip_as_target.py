@@ -17,7 +17,7 @@ from packaging.tags import Tag
 from offlinepack.errors import ResolutionError
 from offlinepack.pip_shim.run import PipOutput, PipRules, run_pip
 from offlinepack.targets.parse import parse_target
-from tests.making import ServedIndex, make_sdist, make_wheel, serve_index
+from tests.support.making import ServedIndex, make_sdist, make_wheel, serve_index
 
 WINDOWS, LINUX = "cp38-win_amd64", "cp311-manylinux_2_28_x86_64"
 

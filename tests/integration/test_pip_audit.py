@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from offlinepack.report.vulnerabilities import run_pip_audit
-
-from ..unit.test_vulnerabilities import JINJA, osv
+from tests.support.advisories import JINJA, osv
 
 
 @pytest.fixture

@@ -10,15 +10,15 @@ import pytest
 
 from offlinepack.pip_shim import run
 from offlinepack.targets.parse import get_running_target
-from tests.integration import test_scenarios
+from tests.support import scenarios
 
 LIST_MODULES = 'import atexit, sys\natexit.register(lambda: print("speedups" in str([*sys.modules])))\n'
 
 
 def list_scenarios() -> Iterator[Any]:
     """Yield the scenarios that pip resolves; those without a choice between releases are marked as slow."""
-    for path in sorted(test_scenarios.SCENARIOS.glob("*.toml")):
-        scenario = test_scenarios.read(path.stem)
+    for path in sorted(scenarios.SCENARIOS.glob("*.toml")):
+        scenario = scenarios.read(path.stem)
         if "pip" in scenario.get("resolvers", ["pip"]):
             has_choice = any(len(releases) > 1 for releases in scenario.get("index", {}).values())
             yield pytest.param(path.stem, marks=[] if has_choice else [pytest.mark.slow])
@@ -27,8 +27,8 @@ def list_scenarios() -> Iterator[Any]:
 @pytest.mark.parametrize("name", list_scenarios())
 def test_scenario_holds_without_speedups(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(run.SPEEDUPS_VARIABLE, "0")
-    target = test_scenarios.read(name)["targets"][0]
-    test_scenarios.test_scenario(name, target, "pip", tmp_path, monkeypatch)
+    target = scenarios.read(name)["targets"][0]
+    scenarios.run_scenario(name, target, "pip", tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(("value", "is_loaded"), [("0", False), ("1", True), ("", True)])

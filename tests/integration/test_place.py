@@ -19,8 +19,8 @@ from offlinepack.ontarget.fast_installer import _Worker, install_wheels, query_i
 from offlinepack.ontarget.wheel import read_wheel
 from offlinepack.wheels.bytecode import compile_wheel
 
-from ..making import make_wheel
-from ..trees import compared, make_environment, placed, tree
+from ..support.making import make_wheel
+from ..support.trees import compared, make_environment, placed, tree
 from .conftest import pip_wheel
 
 ODD: dict[str, Any] = {

@@ -12,8 +12,8 @@ import uv
 from offlinepack.ontarget.manifest import Distribution, TargetPlan
 from offlinepack.targets.parse import get_running_target
 
-from ..bundles import make_bundle, some_wheels, stored, target_of
-from ..making import make_wheel
+from ..support.bundles import make_bundle, some_wheels, stored, target_of
+from ..support.making import make_wheel
 
 
 def run(*command: object, cwd: Path, ok: bool = True) -> str:

@@ -19,9 +19,9 @@ from offlinepack.rehearsal import live
 from offlinepack.rehearsal.live import run_install
 from offlinepack.rehearsal.verdict import Verdict
 from offlinepack.sandbox import run_without_network, supports_network_isolation
-from tests.handmade import facts, make_bundle
-from tests.making import make_wheel
-from tests.unit.test_native import EXTENSION, module
+from tests.support.extensions import EXTENSION, module
+from tests.support.handmade import facts, make_bundle
+from tests.support.making import make_wheel
 
 from .conftest import Ran, pip_wheel
 

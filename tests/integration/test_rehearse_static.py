@@ -13,8 +13,8 @@ from offlinepack.bundle.reader import open_bundle
 from offlinepack.ontarget.manifest import Distribution, Facts, TargetPlan
 from offlinepack.rehearsal.static import check_bundle_targets
 from offlinepack.rehearsal.verdict import Verdict, serialize_verdicts
-from tests.bundles import DEBIAN, WINDOWS, make_bundle, stored
-from tests.making import make_sdist, make_wheel
+from tests.support.bundles import DEBIAN, WINDOWS, make_bundle, stored
+from tests.support.making import make_sdist, make_wheel
 
 
 def planned(

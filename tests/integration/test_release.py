@@ -44,7 +44,7 @@ def test_wheel_and_sdist(dist: Path) -> None:
     assert told["License-Expression"] == "Apache-2.0" and "packs a Python application" in told.get_payload()
     with tarfile.open(sdist) as archive:
         inside = {one.name.partition("/")[2] for one in archive}
-    assert {"README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "tests/making.py"} <= inside
+    assert {"README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "tests/support/making.py"} <= inside
 
 
 def test_one_version_and_a_changelog() -> None:

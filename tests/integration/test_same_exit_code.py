@@ -16,7 +16,7 @@ from offlinepack.requirements.read import parse_arguments
 from offlinepack.resolve.choose import resolve
 from offlinepack.resolve.context import ResolverContext
 from offlinepack.targets.parse import parse_target
-from tests.making import make_sdist, make_wheel, serve_index
+from tests.support.making import make_sdist, make_wheel, serve_index
 
 TARGET = "cp311-manylinux_2_28_x86_64"
 BROKEN_STONE = {"stone": {"status": 500}}

@@ -25,18 +25,8 @@ from offlinepack.sdist.source import clone_repository
 from offlinepack.store import Store, StoredFile
 from offlinepack.targets.model import Target
 from offlinepack.targets.parse import combine_targets, get_running_target, parse_target
-from tests.making import make_sdist, make_wheel
-
-compiles = pytest.mark.skipif(
-    sys.platform != "linux" or not shutil.which("gcc") or not Path(sysconfig.get_path("include"), "Python.h").is_file(),
-    reason="needs gcc and the header files of Python on Linux",
-)
-MODULE = """
-#include <Python.h>
-%s
-static struct PyModuleDef stone = {PyModuleDef_HEAD_INIT, "stone", NULL, -1, NULL};
-PyMODINIT_FUNC PyInit_stone(void) { %s return PyModule_Create(&stone); }
-"""
+from tests.support.compiled import MODULE, compiles, extension
+from tests.support.making import make_sdist, make_wheel
 
 
 class Yard:
@@ -73,11 +63,6 @@ def here() -> Target:
     return get_running_target()
 
 
-def extension(folder: Path, before: str = "", inside: str = "", options: str = "") -> Path:
-    """An sdist with one extension module, stone."""
-    setup = f"from setuptools import Extension, setup\nsetup(ext_modules=[Extension('stone', ['stone.c']{options})])\n"
-    files = {"stone.c": MODULE % (before, inside), "setup.py": setup}
-    return make_sdist(folder, "stone", backend="setuptools", files=files)
 
 
 def left(folder: Path) -> list[str]:

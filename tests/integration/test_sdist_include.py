@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.making import ServedIndex, make_sdist, make_wheel, serve_index
+from tests.support.compiled import compiles, extension
+from tests.support.making import ServedIndex, make_sdist, make_wheel, serve_index
 
 from .conftest import Ran, pip_wheel
-from .test_sdist import compiles, extension
 
 
 def setuptools_wheel() -> Path:

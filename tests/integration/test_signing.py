@@ -15,7 +15,7 @@ from offlinepack.errors import ComputerError, UsageError
 from offlinepack.ontarget.signature import check_signatures
 from offlinepack.signing import get_signature_path, read_signatures, sign_manifest, write_signature
 
-from ..bundles import make_bundle
+from ..support.bundles import make_bundle
 
 WHO = "packer@example.org"
 

@@ -25,7 +25,7 @@ from offlinepack.resolve.dependencies import Closure, check_closure, next_requir
 from offlinepack.selection import select_files
 from offlinepack.targets.parse import parse_target
 from offlinepack.wheels.metadata import parse_metadata
-from tests.making import ServedIndex, make_sdist, make_wheel, serve_index
+from tests.support.making import ServedIndex, make_sdist, make_wheel, serve_index
 
 LINUX, WINDOWS = "cp311-manylinux_2_28_x86_64", "cp311-win_amd64"
 

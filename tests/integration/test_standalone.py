@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from offlinepack.cli.main import run_command_line
-from tests.handmade import make_bundle
-from tests.making import make_wheel
+from tests.support.handmade import make_bundle
+from tests.support.making import make_wheel
 
 from .conftest import pip_wheel
 

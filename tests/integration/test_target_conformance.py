@@ -18,7 +18,8 @@ from offlinepack.errors import UsageError
 from offlinepack.ontarget import interpreter
 from offlinepack.targets.model import Target
 from offlinepack.targets.parse import get_running_target, make_target_from_facts, parse_target, probe_interpreter
-from tests.making import make_wheel
+from tests.support.making import make_wheel
+from tests.support.tags import same_tags
 
 RECORDED = sorted((Path(__file__).parents[2] / "fixtures" / "interpreters").glob("*.json"))
 HOME = Path(os.environ.get("HOME", "/root"))  # before conftest gives each test a home of its own
@@ -43,12 +44,6 @@ print(json.dumps([tags, markers.default_environment()]))
 """
 
 
-def same_tags(ours: list[str], theirs: list[str]) -> None:
-    """pip's tags in pip's order; linux_ARCH comes first since packaging 26.3 and came last before."""
-    if "-linux_" in theirs[0]:
-        assert ours == theirs
-    assert sorted(ours) == sorted(theirs)
-    assert [tag for tag in ours if "-linux_" not in tag] == [tag for tag in theirs if "-linux_" not in tag]
 
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)

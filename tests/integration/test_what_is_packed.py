@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from offlinepack.requirements.uv_export import find_uv, make_uv_environment
-from tests.making import ServedIndex, make_sdist, make_wheel
+from tests.support.making import ServedIndex, make_sdist, make_wheel
 
 from .conftest import Ran, pip_wheel
 

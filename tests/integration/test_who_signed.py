@@ -15,8 +15,8 @@ import pytest
 from offlinepack.bundle.reader import open_bundle
 from offlinepack.bundle.writer import write_bundle
 from offlinepack.cli.main import run_command_line
-from tests.handmade import make_bundle
-from tests.making import make_wheel
+from tests.support.handmade import make_bundle
+from tests.support.making import make_wheel
 
 from .conftest import Ran, pip_wheel
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages import FENCE, PAGES, code
+from tests.support.pages import FENCE, PAGES, code
 
 from .conftest import HERE, HOME, LAB, offlinepack, run
 

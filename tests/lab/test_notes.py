@@ -10,11 +10,9 @@ from typing import Any
 
 import pytest
 
-from .conftest import HERE, KEPT, Machine, alone, run
-from .test_uwsgi import NOTES, packing
+from tests.support.projects import DEBS, NOTES, packing
 
-DEBS = ("nginx", "nginx-common", "libpcre2-8-0", "libssl3", "zlib1g", "libcrypt1")
-DEBS += ("libpython3.11", "libpython3.11-stdlib", "libpython3.11-minimal")
+from .conftest import HERE, KEPT, Machine, alone, run
 
 
 @pytest.fixture(scope="session")

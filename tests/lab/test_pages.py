@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import index
-from tests.pages import PAGES, Here, blocks
+from tests.support.pages import PAGES, Here, blocks
+from tests.support.projects import DEBS, NOTES
 
 from .conftest import KEPT, Machine
-from .test_notes import DEBS
-from .test_uwsgi import NOTES
 
 __all__ = ["index"]
 

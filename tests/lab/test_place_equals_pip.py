@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ..trees import anywhere, by_pip, differences, make_environment, placed, tree
+from ..support.trees import anywhere, by_pip, differences, make_environment, placed, tree
 from .conftest import KEPT, alone, run
 
 Find = Callable[[str], Path]

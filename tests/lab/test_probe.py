@@ -11,8 +11,8 @@ import pytest
 
 from offlinepack.ontarget import interpreter
 from offlinepack.targets.parse import make_target_from_facts, parse_target
-from tests.integration.test_target_conformance import same_tags
 from tests.lab.conftest import Machine
+from tests.support.tags import same_tags
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import pip_wheel
-from tests.making import make_wheel
+from tests.support.making import make_wheel
 
 from .conftest import Machine, offlinepack, run
 

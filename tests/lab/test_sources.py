@@ -17,7 +17,7 @@ from offlinepack.net.download import DownloadQueue
 from offlinepack.net.model import DownloadRequest
 from offlinepack.requirements.uv_export import find_uv, make_uv_environment
 from offlinepack.store import Store
-from tests.making import make_sdist
+from tests.support.making import make_sdist
 
 from .conftest import KEPT, Machine, offlinepack, run
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.handmade import make_bundle
 from tests.integration.conftest import pip_wheel
-from tests.making import make_wheel
+from tests.support.handmade import make_bundle
+from tests.support.making import make_wheel
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs unshare")

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import HERE, Machine
+from tests.support.projects import packing
 
-NOTES = HERE / "fixtures" / "projects" / "notes"
+from .conftest import Machine
+
 SERVE = """
 export NOTES_DATA=/srv/app/data NOTES_STATIC=/srv/app/static
 mkdir -p $NOTES_DATA
@@ -58,8 +59,6 @@ def served(machine: Machine, binds: dict[Path, str]) -> None:
     assert "STATIC notes.css" in said
 
 
-def packing(*arguments: object) -> tuple[object, ...]:
-    return ("-r", NOTES / "requirements.txt", "--include", f"{NOTES}=notes", "--app-version", "1.2", *arguments)
 
 
 @pytest.fixture

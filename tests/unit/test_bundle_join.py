@@ -13,8 +13,8 @@ from offlinepack.bundle.writer import write_bundle
 from offlinepack.errors import Finding, IntegrityError, UsageError
 from offlinepack.ontarget.manifest import Distribution, Facts
 
-from ..bundles import DEBIAN, WINDOWS, Parts, gz, make_bundle, some_wheels, stored, taken_apart, target_of
-from ..making import make_wheel
+from ..support.bundles import DEBIAN, WINDOWS, Parts, gz, make_bundle, some_wheels, stored, taken_apart, target_of
+from ..support.making import make_wheel
 
 RHEL = Facts("cpython", "3.11", False, "linux", "x86_64", "glibc", "2.28", None)
 

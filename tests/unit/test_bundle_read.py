@@ -17,7 +17,8 @@ from offlinepack.bundle.reader import open_bundle, read_manifest
 from offlinepack.errors import BundleError, ComputerError, Finding, IntegrityError
 from offlinepack.ontarget.manifest import File
 
-from ..bundles import (
+from ..corpora.hostile_bundle import link, write
+from ..support.bundles import (
     END,
     WINDOWS,
     Parts,
@@ -31,8 +32,7 @@ from ..bundles import (
     taken_apart,
     target_of,
 )
-from ..hostile_bundle import link, write
-from ..making import make_wheel
+from ..support.making import make_wheel
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from offlinepack.bundle.writer import StoredFileDamagedError, assemble_bundle, w
 from offlinepack.errors import ComputerError, IntegrityError, SelectionError, UsageError
 from offlinepack.ontarget.manifest import SIGNATURES, Distribution, File, parse_manifest, serialize_manifest
 
-from ..bundles import WINDOWS, make_bundle, some_wheels, stored, target_of
-from ..making import make_wheel
+from ..support.bundles import WINDOWS, make_bundle, some_wheels, stored, target_of
+from ..support.making import make_wheel
 
 
 @pytest.fixture

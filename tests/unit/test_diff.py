@@ -12,8 +12,8 @@ from offlinepack.errors import IntegrityError
 from offlinepack.ontarget.manifest import Distribution, Need, TargetPlan
 from offlinepack.report.diff import Difference, diff_bundles
 
-from ..bundles import DEBIAN, WINDOWS, gz, make_bundle, stored, taken_apart, target_of
-from ..making import make_wheel
+from ..support.bundles import DEBIAN, WINDOWS, gz, make_bundle, stored, taken_apart, target_of
+from ..support.making import make_wheel
 
 
 class Release:

@@ -18,7 +18,7 @@ from offlinepack.bundle.reader import open_bundle
 from offlinepack.errors import Finding, IntegrityError
 from offlinepack.ontarget.manifest import Facts, File, Manifest
 
-from ..bundles import WINDOWS, Parts, make_bundle, some_wheels, stored, taken_apart, target_of
+from ..support.bundles import WINDOWS, Parts, make_bundle, some_wheels, stored, taken_apart, target_of
 
 TAG = "cp311-manylinux_2_36_x86_64"
 PYLOCK, REQUIREMENTS = f"pylock.{TAG}.toml", f"requirements.{TAG}.txt"

@@ -10,7 +10,7 @@ from offlinepack.store import Store, StoredFile
 from offlinepack.wheels import inspect, report
 from offlinepack.wheels.inspect import find_file_clashes, inspect_wheel
 
-from ..making import make_wheel
+from ..support.making import make_wheel
 
 
 @pytest.fixture

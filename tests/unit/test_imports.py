@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -174,3 +175,9 @@ def test_no_module_of_the_host_is_long(path: Path) -> None:
 def test_no_file_names_a_folder_of_the_machine_it_was_written_on() -> None:
     for path in FILES:
         assert "/root/" not in path.read_text("utf-8"), path
+
+
+def test_no_test_module_imports_another_one() -> None:
+    tests = Path(__file__).parents[1]
+    pattern = re.compile(r"^\s*(?:from|import) .*\btest_\w+", re.M)
+    assert [str(path) for path in tests.rglob("test_*.py") if pattern.search(path.read_text("utf-8"))] == []

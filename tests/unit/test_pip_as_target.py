@@ -24,7 +24,7 @@ from offlinepack.pip_shim.run import (
     make_pip_environment,
 )
 from offlinepack.pip_shim.static_metadata import ReadCache, _read_sdist_metadata, is_metadata_static
-from tests.making import make_sdist, make_wheel
+from tests.support.making import make_sdist, make_wheel
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 

@@ -14,7 +14,7 @@ from offlinepack.report.policy import check_rules, parse_policy, read_policy
 from offlinepack.report.vulnerabilities import Vulnerability, VulnerabilityLookup
 from offlinepack.wheels.contents import WheelContents
 
-from ..bundles import make_bundle
+from ..support.bundles import make_bundle
 
 TODAY = date(2026, 3, 1)
 

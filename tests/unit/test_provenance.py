@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from offlinepack.errors import IntegrityError
 from offlinepack.report.provenance import format_publisher, read_trusted_root, verify_attestations
-
-NAME = "pypi_attestations-0.0.19.tar.gz"
-SHA256 = "9bb1add04b1b4e182be6b0b80931593f7a291eb49d69b4fd728a5d4cbcdc4bd3"
-RECORDED = Path(__file__).parents[2] / "fixtures" / "attestations" / f"{NAME}.provenance"
+from tests.support.attestations import NAME, RECORDED, SHA256
 
 
 def changed(change: Any) -> str:

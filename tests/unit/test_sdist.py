@@ -20,7 +20,7 @@ from offlinepack.sdist.repair import _pack_wheel
 from offlinepack.sdist.source import open_work_folder, unpack_source
 from offlinepack.store import StoredFile
 
-from ..making import make_sdist, sha256_of
+from ..support.making import make_sdist, sha256_of
 
 
 @pytest.fixture

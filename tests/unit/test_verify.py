@@ -10,9 +10,9 @@ import pytest
 from offlinepack.ontarget.errors import BundleError, Finding
 from offlinepack.ontarget.manifest import Manifest, hash_file, serialize_manifest
 from offlinepack.ontarget.verify import check_folder, read_folder_manifest
-from tests.making import make_wheel
+from tests.support.making import make_wheel
 
-from ..bundles import DEBIAN, write_folder
+from ..support.bundles import DEBIAN, write_folder
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 
 from offlinepack.errors import SourceError
 from offlinepack.report.vulnerabilities import Vulnerability, _is_affected, _rate_vector, read_snapshot, run_pip_audit
+from tests.support.advisories import JINJA, osv
 
-JINJA = ("jinja2", "3.1.2")
 WANTED = [JINJA, ("stone", "1.0")]
 AUDIT = {
     "dependencies": [
@@ -37,21 +37,6 @@ AUDIT = {
 }
 
 
-def osv(**changed: Any) -> dict[str, Any]:
-    return {
-        "id": "GHSA-h5c8-rqwp-cp95",
-        "modified": "2025-02-03T04:05:06Z",
-        "aliases": ["CVE-2024-22195", "PYSEC-2024-1"],
-        "summary": "Jinja vulnerable to HTML attribute injection",
-        "severity": [{"type": "CVSS_V3", "score": "CVSS:3.1/AV:N/AC:L/PR:N/UI:R/S:C/C:L/I:L/A:N"}],
-        "affected": [
-            {
-                "package": {"ecosystem": "PyPI", "name": "Jinja2"},
-                "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "3.1.3"}]}],
-            }
-        ],
-        **changed,
-    }
 
 
 def written(folder: Path, document: Any) -> Path:

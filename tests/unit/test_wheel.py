@@ -15,7 +15,7 @@ from offlinepack.ontarget.destinations import find_clashes
 from offlinepack.ontarget.errors import IntegrityError
 from offlinepack.ontarget.wheel import check_contents, read_wheel
 from offlinepack.ontarget.wheel_model import CheckedWheel, is_same_version
-from tests.making import make_wheel, sha256_of
+from tests.support.making import make_wheel, sha256_of
 
 
 def rewrite(path: Path, change: Callable[[zipfile.ZipInfo, bytes], None] | None = None, **settings: int) -> Path:

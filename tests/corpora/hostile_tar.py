@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .bundles import END, Parts, file, gz, gz_of_blocks, header, pax, record
+from ..support.bundles import END, Parts, file, gz, gz_of_blocks, header, pax, record
 
 INNOCENT = b"print('boo')\n"
 

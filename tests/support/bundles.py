@@ -80,7 +80,9 @@ def write_folder(folder: Path, *, facts: Facts = DEBIAN, change: Callable[[Manif
             install.append(Distribution(name, version, one.path, (), True, None))
         elif one.kind == "tool":
             tools.append(Tool(name, version, one.path))
-    target = TargetPlan("here", "cp311-manylinux_2_36_x86_64", facts, "3.11", None, None, tuple(install), tuple(tools), ())
+    target = TargetPlan(
+        "here", "cp311-manylinux_2_36_x86_64", facts, "3.11", None, None, tuple(install), tuple(tools), ()
+    )
     manifest = Manifest(1, "app", "1.0", None, None, (target,), tuple(sorted(listed)))
     (folder / "manifest.json").write_bytes(serialize_manifest(change(manifest) if change else manifest))
     return folder
@@ -93,7 +95,9 @@ def target_of(wheels: Mapping[str, Path], facts: Facts = DEBIAN, tag: str = "", 
         Distribution("stone", "1.0", wheels["stone"].name, ("moss",), True, None),
     )
     tag = tag or ("cp311-manylinux_2_36_x86_64" if facts.os == "linux" else "cp312-win_amd64")
-    return TargetPlan(name, tag, facts, facts.python, None, None, install, (Tool("pip", "26.0", wheels["pip"].name),), ())
+    return TargetPlan(
+        name, tag, facts, facts.python, None, None, install, (Tool("pip", "26.0", wheels["pip"].name),), ()
+    )
 
 
 def make_bundle(folder: Path, *, path: Path | None = None, **changed: Any) -> tuple[Path, Manifest]:

@@ -27,10 +27,10 @@ from offlinepack.ontarget.manifest import parse_manifest, serialize_manifest
 from offlinepack.ontarget.signature import check_signatures, read_keys
 from offlinepack.ontarget.wheel import check_contents, read_wheel
 
-from .bundles import make_bundle
+from ..support.bundles import make_bundle
 from .hostile_wheel import ATTACKS, CONTENTS, FILENAME, of
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SSHSIG = ROOT / "fixtures" / "vectors" / "sshsig"
 SECONDS = 10
 """more than that for one of these small things is a hang"""

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-HERE = Path(__file__).parents[1]
+HERE = Path(__file__).parents[2]
 PAGES = HERE / "docs" / "pages"
 FENCE = re.compile(r"^```(\w+)(?: title=\"(\w+)\")?\n(.*?)^```$", re.M | re.S)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .bundles import END, Parts, file, gz
+from ..support.bundles import END, Parts, file, gz
 from .hostile_tar import ATTACKS as TARS
 from .hostile_tar import Attack
 from .hostile_wheel import ATTACKS as WHEELS
@@ -238,8 +238,8 @@ def raw(name: str, parts: Parts, data: bytes) -> Hostile:
 
 
 def manifests(base: Parts) -> Iterator[Hostile]:
-    from .unit.test_manifest import SOUND, WRONG
-    from .unit.test_manifest import test_bytes_that_are_no_manifest as others
+    from tests.unit.test_manifest import SOUND, WRONG
+    from tests.unit.test_manifest import test_bytes_that_are_no_manifest as others
 
     for name, change, _ in WRONG:
         plain = copy.deepcopy(SOUND)
@@ -307,7 +307,7 @@ def swap(targets: list[dict[str, Any]], first: list[dict[str, Any]]) -> None:
 
 
 def documents(base: Parts) -> Iterator[Hostile]:
-    from .unit import test_documents as known
+    from tests.unit import test_documents as known
 
     for kind, test in (
         ("requirements", known.test_requirements_that_say_something_else),

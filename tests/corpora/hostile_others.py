@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .bundles import END, Parts, file, gz, header, pax, record
+from ..support.bundles import END, Parts, file, gz, header, pax, record
 from .hostile_bundle import Hostile, both, parts_of, raw, replanned, with_wheels
 from .hostile_wheel import FILENAME, INFO, STEM, Part, Zip, hashed, of, sound
 

@@ -1,0 +1,1 @@
+"""Hostile inputs, and the fuzzer that makes more of them."""

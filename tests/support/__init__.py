@@ -1,0 +1,1 @@
+"""What tests share: wheels, bundles, served indexes, runners."""
