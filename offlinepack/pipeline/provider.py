@@ -204,15 +204,15 @@ class DistributionProvider:
             # the folder inside an archive is looked for when it is built
             within = subdirectory if isinstance(source, Path) else ""
             sdist = query_metadata(source, target, config, file.name, within)
-        requirements = self._parse_build_requirements(sdist.build_requirements)
-        pylock = self._lock(requirements, target, "auto")
-        if any(
-            package.name == "setuptools" and package.version and package.version < FIRST_SETUPTOOLS_WITH_BDIST_WHEEL
-            for package in pylock.packages
-        ):
-            requirements = self._parse_build_requirements([*sdist.build_requirements, "wheel"])
-            pylock = self._lock(requirements, target, "auto")
         with forbid_circles(sdist.file.sha256, file.name):
+            requirements = self._parse_build_requirements(sdist.build_requirements)
+            pylock = self._lock(requirements, target, "auto")
+            if any(
+                package.name == "setuptools" and package.version and package.version < FIRST_SETUPTOOLS_WITH_BDIST_WHEEL
+                for package in pylock.packages
+            ):
+                requirements = self._parse_build_requirements([*sdist.build_requirements, "wheel"])
+                pylock = self._lock(requirements, target, "auto")
             (build_files,) = replace(self, progress=no_progress).prepare([select_files(pylock, target, requirements)])
         build_requirements = {
             needed_file.file.name: needed_file

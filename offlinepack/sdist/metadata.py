@@ -64,10 +64,8 @@ def query_metadata(
     cached = workshop.store.get_cached(source.sha256, kind) if isinstance(source, StoredFile) else None
     if isinstance(source, StoredFile) and cached:
         return SdistMetadata(source, cached["metadata"], tuple(cached["requires"]))
-    with _open_environment(source, interpreter, target, workshop, name, subdirectory, _report_unknown_requirements) as (
-        folder,
-        bench,
-    ):
+    report = _report_unknown_requirements
+    with _open_environment(source, interpreter, target, workshop, name, subdirectory, report) as (folder, bench):
         requires = bench.list_requirements(folder, workshop.config_settings)
         metadata = _read_static_metadata(folder) or bench.prepare_metadata(folder, workshop.config_settings)
         file = source if isinstance(source, StoredFile) else workshop.store.add_file(bench.build_sdist(folder))
@@ -78,9 +76,8 @@ def query_metadata(
 def prepare_wheel_metadata(folder: Path, target: Target, workshop: BuildConfig) -> str:
     """Return METADATA of the wheel of a project folder (PEP 517); raise BuildError if the backend fails."""
     interpreter = next(find_build_interpreters(target, workshop.pythons, workshop.root))
-    with _open_environment(
-        folder, interpreter, target, workshop, folder.resolve().name, "", _report_unknown_version
-    ) as (place, bench):
+    name, report = folder.resolve().name, _report_unknown_version
+    with _open_environment(folder, interpreter, target, workshop, name, "", report) as (place, bench):
         bench.list_requirements(place, workshop.config_settings)
         return bench.prepare_metadata(place, workshop.config_settings)
 
