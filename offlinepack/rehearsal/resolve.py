@@ -83,7 +83,7 @@ def _format_requirement(distribution: Distribution, wheel: WheelModules, target:
 def _applies_to(requirement: Requirement, extra: str, target: Target) -> bool:
     """Return whether a requirement applies; False if the marker cannot be evaluated (pip reports that)."""
     try:
-        return requirement.marker is None or target.evaluate(requirement.marker, [extra])
+        return target.evaluate(requirement.marker, [extra])
     except UnknownMarkerError:
         return False
 

@@ -269,7 +269,7 @@ class _DependencyGraph:
 
     def _applies_to(self, requirement: Requirement, extra: str) -> bool:
         try:
-            return requirement.marker is None or self.target.evaluate(requirement.marker, extras=[extra])
+            return self.target.evaluate(requirement.marker, extras=[extra])
         except OfflinepackError:
             return True
 

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 def applies_to(line: RequirementLine, target: Target) -> bool:
     """Check whether the marker of a requirement holds for a target."""
-    marker = line.requirement.marker if line.requirement else None
-    return marker is None or target.evaluate(marker)
+    return target.evaluate(line.requirement.marker if line.requirement else None)
 
 
 PageFetcher = Callable[[str], bytes]

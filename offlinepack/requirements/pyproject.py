@@ -28,6 +28,7 @@ from offlinepack.requirements.model import (
 )
 from offlinepack.requirements.requirements_txt import parse_line
 from offlinepack.requirements.uv_sources import UvSources, find_local_projects, find_settings_folder, read_toml
+from offlinepack.targets.markers import combine_markers
 
 
 def read_pyproject(
@@ -249,7 +250,7 @@ def _add_marker(line: RequirementLine, marker: Marker | None) -> RequirementLine
     if marker is None or line.requirement is None:
         return line
     requirement = Requirement(str(line.requirement))
-    requirement.marker = Marker(f"({requirement.marker}) and ({marker})") if requirement.marker else marker
+    requirement.marker = combine_markers(requirement.marker, marker)
     return replace(line, line=str(requirement), requirement=requirement)
 
 

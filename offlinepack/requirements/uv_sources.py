@@ -7,7 +7,7 @@ A dependency with such a source never comes from an index. Sources that name an 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 
 from offlinepack.errors import Finding, SourceError, error
 from offlinepack.requirements.model import RequirementLine
+from offlinepack.targets.markers import combine_markers
 
 
 class LocalProject(NamedTuple):
@@ -167,10 +168,9 @@ def _is_for(source: Mapping[str, Any], origin: str) -> bool:
 
 def _combine_markers(first: Marker | None, second: Any, line: RequirementLine) -> Marker | None:
     try:
-        parts: Iterable[Marker] = [marker for marker in (first, Marker(str(second)) if second else None) if marker]
+        return combine_markers(first, str(second or ""))
     except InvalidMarker as bad:
         raise SourceError(_report_source(line, str(bad).splitlines()[0])) from bad
-    return Marker(" and ".join(f"({marker})" for marker in parts)) if parts else None
 
 
 def _make_direct_line(line: RequirementLine, requirement: Requirement, address: str) -> RequirementLine:

@@ -11,7 +11,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
 from offlinepack.errors import Finding, error, note, warning
-from offlinepack.requirements.model import RequirementLine, Requirements
+from offlinepack.requirements.model import RequirementLine, Requirements, applies_to
 from offlinepack.wheels.metadata import WheelMetadata
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def check_closure(chosen: Iterable[WheelMetadata], requirements: Requirements, t
         reached[name] = set(extras)
         edges.setdefault(name, set())
         for needed in requirements.override(chosen_by_name[name].requires):
-            if needed.marker and not target.evaluate(needed.marker, extras=sorted(extras)):
+            if not target.evaluate(needed.marker, extras=sorted(extras)):
                 continue
             needed_name = canonicalize_name(needed.name)
             if needed_name in requirements.excluded_projects:
@@ -173,18 +173,13 @@ def _make_requirement_line(line: str, by: str | None) -> RequirementLine:
     return RequirementLine(line, f"needed by {by}", Requirement(line), required_by=by or "")
 
 
-def _applies_to(line: RequirementLine, target: Target) -> bool:
-    marker = line.requirement.marker if line.requirement else None
-    return marker is None or target.evaluate(marker)
-
-
 def _find_roots(
     requirements: Requirements, chosen_by_name: Mapping[NormalizedName, WheelMetadata], target: Target
 ) -> list[tuple[NormalizedName, frozenset[str]]]:
     """Return the requested projects that apply to the target with their extras, sorted by name."""
     extras_of: dict[NormalizedName, frozenset[str]] = {}
     for line in requirements.requirements:
-        if line.name in chosen_by_name and line.name is not None and not line.required_by and _applies_to(line, target):
+        if line.name in chosen_by_name and line.name is not None and not line.required_by and applies_to(line, target):
             extras_of[line.name] = extras_of.get(line.name, frozenset()) | line.extras
     return sorted(extras_of.items())
 
@@ -194,7 +189,7 @@ def _find_unmet(
 ) -> list[tuple[Requirement, Version | None]]:
     unmet: list[tuple[Requirement, Version | None]] = []
     for line in requirements.requirements:
-        if line.requirement is None or line.name is None or not _applies_to(line, target):
+        if line.requirement is None or line.name is None or not applies_to(line, target):
             continue
         if line.name in {*requirements.excluded_projects, *(override.name for override in requirements.overrides)}:
             continue

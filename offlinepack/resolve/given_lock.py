@@ -27,7 +27,7 @@ def select_given_packages(requirements: Requirements, target: Target) -> list[Pa
     return [
         replace(package, marker=None)
         for package in pylock.packages
-        if package.marker is None or target.evaluate(package.marker, extras=requirements.extras, groups=groups)
+        if target.evaluate(package.marker, extras=requirements.extras, groups=groups)
     ]
 
 

@@ -1,9 +1,9 @@
-"""Evaluate environment markers (PEP 508) of which some values are unknown."""
+"""Evaluate and combine environment markers (PEP 508); some values of a target may be unknown."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from packaging.markers import Marker
@@ -33,7 +33,43 @@ class UnknownMarkerError(SelectionError):
         self.marker, self.names, self.target = marker, tuple(names), target
 
 
-def evaluate_with_unknown(marker: str, environment: Mapping[str, Any], unknown: Sequence[str]) -> bool | None:
+def combine_markers(*markers: Marker | str | None) -> Marker | None:
+    """Combine markers with `and`; None if there are none. Raises InvalidMarker."""
+    parts = [Marker(marker) if isinstance(marker, str) else marker for marker in markers if marker]
+    return Marker(" and ".join(f"({part})" for part in parts)) if parts else None
+
+
+def evaluate_marker(
+    marker: Marker | str | None,
+    environment: Mapping[str, str],
+    target: str,
+    extras: Iterable[str] = (),
+    groups: Iterable[str] = (),
+) -> bool:
+    """Evaluate a marker for a target's environment with these extras and groups; True without a marker.
+
+    Raises UnknownMarkerError if the value depends on a variable that the environment lacks.
+    """
+    if marker is None:
+        return True
+    parsed, extra_names = Marker(marker) if isinstance(marker, str) else marker, frozenset(extras)
+    written = str(parsed)
+    unknown = [name for name in MARKER_NAMES if name not in environment and name in written]
+    answers: list[bool | None] = []
+    for extra in sorted(extra_names) or [""]:
+        # packaging accepts collections as values of these variables (PEP 751)
+        values: dict[str, Any] = {**environment, "extra": extra, "extras": extra_names}
+        values["dependency_groups"] = frozenset(groups)
+        if unknown:
+            answers.append(_evaluate_with_unknown(written, values, unknown))
+        else:
+            answers.append(parsed.evaluate(values, context="requirement"))
+    if None in answers and True not in answers:
+        raise UnknownMarkerError(written, unknown, target)
+    return True in answers
+
+
+def _evaluate_with_unknown(marker: str, environment: Mapping[str, Any], unknown: Sequence[str]) -> bool | None:
     """Evaluate a marker in three-valued (Kleene) logic; None if its value depends on an unknown variable."""
     tokens = re.findall(r"\"[^\"]*\"|'[^']*'|[()]|[^\s()\"']+", marker)
 

@@ -20,7 +20,7 @@ from offlinepack.errors import Text, text
 from offlinepack.ontarget.manifest import Facts
 from offlinepack.targets.catalogue import find_newest_patch, load_catalogue, load_pypy_releases
 from offlinepack.targets.explain import Mismatch
-from offlinepack.targets.markers import MARKER_NAMES, UnknownMarkerError, evaluate_with_unknown
+from offlinepack.targets.markers import evaluate_marker
 from offlinepack.targets.platforms import (
     IMPLEMENTATION_NAMES,
     IMPLEMENTATIONS_BY_TAG,
@@ -142,27 +142,12 @@ class Target:
         }
         return {**{key: value for key, value in derived.items() if value is not None}, **dict(self.marker_overrides)}
 
-    @cached_property
-    def _unknown_markers(self) -> tuple[str, ...]:
-        return tuple(name for name in MARKER_NAMES if name not in self.environment)
+    def evaluate(self, marker: Marker | str | None, extras: Iterable[str] = (), groups: Iterable[str] = ()) -> bool:
+        """Evaluate a marker with these extras and groups; True without a marker.
 
-    def evaluate(self, marker: Marker | str, extras: Iterable[str] = (), groups: Iterable[str] = ()) -> bool:
-        """Tell whether a marker holds with these extras and groups.
-
-        Raises UnknownMarkerError if that depends on an unknown variable.
+        Raises UnknownMarkerError if the value depends on an unknown variable.
         """
-        parsed, extra_names = Marker(marker) if isinstance(marker, str) else marker, frozenset(extras)
-        written = str(parsed)
-        unknown = [name for name in self._unknown_markers if name in written]
-        answers = []
-        for extra in sorted(extra_names) or [""]:
-            values: dict[str, Any] = {**self.environment, "extra": extra, "extras": extra_names}
-            values["dependency_groups"] = frozenset(groups)
-            is_certain = not unknown and parsed.evaluate(values, context="requirement")
-            answers.append(evaluate_with_unknown(written, values, unknown) if unknown else is_certain)
-        if None in answers and True not in answers:
-            raise UnknownMarkerError(written, unknown, self.name)
-        return True in answers
+        return evaluate_marker(marker, self.environment, self.name, extras, groups)
 
     def rank_wheel(self, filename: str) -> int | None:
         """Return the rank of a wheel on this target, 0 for the best tag; None if none of its tags fits."""
