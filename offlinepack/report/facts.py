@@ -9,11 +9,13 @@ import hashlib
 import json
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
+
+from packaging.version import Version
 
 from offlinepack.bundle.document_schema import MAX_DOCUMENT_SIZE
 from offlinepack.bundle.layout import REHEARSAL
@@ -122,7 +124,7 @@ def make_report(
         "difference": _describe_difference(difference) if difference else None,
         "targets": [_describe_target(target, evidence) for target in manifest.targets],
         "projects": projects,
-        "versions_apart": list(_list_differing_versions(manifest)),
+        "versions_apart": [_describe_versions(*project) for project in find_differing_versions(manifest).items()],
         "licences": _group_by_license(projects),
         "needs": list(_group_needs(manifest)),
         "included": [
@@ -200,21 +202,21 @@ def _describe_target(target: TargetPlan, evidence: BundleFacts) -> dict[str, Any
     }
 
 
-def _list_differing_versions(manifest: Manifest) -> Iterator[dict[str, Any]]:
-    """List projects with several versions: which targets have which, and which targets hold back the newest."""
-    from packaging.version import Version
+def find_differing_versions(manifest: Manifest) -> dict[str, dict[str, list[str]]]:
+    """Find projects with several versions: name -> version -> names of the targets that have it."""
+    versions_by_name: dict[str, dict[str, list[str]]] = {}
+    for target in manifest.targets:
+        for distribution in target.install:
+            versions = versions_by_name.setdefault(distribution.name, {})
+            versions.setdefault(distribution.version, []).append(target.name)
+    return {name: versions for name, versions in sorted(versions_by_name.items()) if len(versions) > 1}
 
-    names = sorted({distribution.name for target in manifest.targets for distribution in target.install})
-    for name in names:
-        where: dict[str, list[str]] = {}
-        for target in manifest.targets:
-            for distribution in target.install:
-                if distribution.name == name:
-                    where.setdefault(distribution.version, []).append(target.name)
-        if len(where) > 1:
-            newest = max(where, key=Version)
-            older_targets = [target for version, names in where.items() if version != newest for target in names]
-            yield {"name": name, "versions": where, "newest": newest, "held_down_by": sorted(older_targets)}
+
+def _describe_versions(name: str, versions: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Describe the versions of a project, and the targets that have an older one than others."""
+    newest = max(versions, key=Version)
+    older_targets = sorted(target for version in versions if version != newest for target in versions[version])
+    return {"name": name, "versions": versions, "newest": newest, "held_down_by": older_targets}
 
 
 def _group_by_license(projects: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -353,22 +355,15 @@ def map_releases(evidence: BundleFacts) -> dict[str, tuple[str, str]]:
 def describe_differing_versions(listed: Manifest) -> list[Text]:
     """Describe projects whose version differs between targets: "numpy: 2.2.6 for rhel8, 2.5.5 elsewhere"."""
     lines = []
-    names = sorted({distribution.name for target in listed.targets for distribution in target.install})
-    for name in names:
-        where: dict[str, list[str]] = {}
-        for target in listed.targets:
-            for distribution in target.install:
-                if distribution.name == name:
-                    where.setdefault(distribution.version, []).append(target.name)
-        if len(where) > 1:
-            # most of them are "elsewhere", where that is shorter
-            most = max(where, key=lambda version: (len(where[version]), where[version]))
-            rest = most if len(where[most]) > 1 else None
-            apart = [
-                text("{version} for {targets}", version=version, targets=for_)
-                for version, for_ in sorted(where.items())
-                if version != rest
-            ]
-            apart += [text("{version} elsewhere", version=rest)] if rest else []
-            lines.append(text("  {name}: {apart}", name=name, apart=apart))
+    for name, versions in find_differing_versions(listed).items():
+        # the version of most targets is "elsewhere", if that is shorter
+        most = max(versions, key=lambda version: (len(versions[version]), version))
+        rest = most if len(versions[most]) > 1 else None
+        apart = [
+            text("{version} for {targets}", version=version, targets=targets)
+            for version, targets in sorted(versions.items())
+            if version != rest
+        ]
+        apart += [text("{version} elsewhere", version=rest)] if rest else []
+        lines.append(text("  {name}: {apart}", name=name, apart=apart))
     return lines
