@@ -1,7 +1,6 @@
 """Install distributions with pip, the reference engine: first as one batch, then one by one in rounds.
 
-No setting of the machine reaches pip: no pip.conf, PIP_* or PYTHON* variable, user site or index.
-"""
+pip ignores all settings of the machine: pip.conf, PIP_* and PYTHON* variables, user site, index."""
 
 import errno
 import locale
@@ -17,27 +16,25 @@ from .files import remove_path
 from .generations import is_in_use
 from .manifest import SDISTS, TOOLS, WHEELS, Distribution, Manifest
 
-UNPACKED_PREFIX = "bundle-"
-"""what the folders in work/ begin with that hold a bundle, of this run or of one that waits"""
-
-_LOG_TAIL_SIZE = 3000
-"""characters of a log's end that are shown"""
+UNPACKED_PREFIX = "bundle-"  # of the folders in work/ that contain an unpacked bundle
+_LOG_TAIL_SIZE = 3000  # characters that are shown
 
 
 class ProgramRunner(NamedTuple):
-    """Starts programs for one environment: clean variables, everything that they say kept in a log."""
+    """Starts programs for one environment, with clean variables, and keeps their output in a log."""
 
-    work_dir: str  # TMPDIR: all their temporary files lie here
+    work_dir: str  # TMPDIR
     log_dir: str
-    lock_fd: int  # the open lock file, which they inherit
+    lock_fd: int  # the open lock file, which the programs inherit
 
     def run(self, log, command):  # type: (str, Sequence[str]) -> Tuple[int, str, str]
-        """Exit code, the path of the log, its end. A program does not outlive the run that started it."""
+        """Run a program, which does not outlive this run; return exit code, path of the log, end of the log."""
         path = os.path.join(self.log_dir, log + ".log")
-        posix = {} if os.name == "nt" else {"pass_fds": (self.lock_fd,), "preexec_fn": _bind_to_parent()}  # type: Dict[str, Any]
+        facts = {"cwd": self.work_dir, "env": clean_environment(self.work_dir)}  # type: Dict[str, Any]
+        if os.name != "nt":
+            facts.update(pass_fds=(self.lock_fd,), preexec_fn=_bind_to_parent())
         with open(path, "wb") as out:
-            more = dict(posix, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
-            child = subprocess.Popen(command, env=clean_environment(self.work_dir), cwd=self.work_dir, **more)
+            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, **facts)
             try:
                 code = child.wait()
             except BaseException:
@@ -50,7 +47,7 @@ class ProgramRunner(NamedTuple):
         return code, path, words.partition("\n")[2] if len(words) >= _LOG_TAIL_SIZE else words
 
     def clear_work_dir(self, bundle):  # type: (str) -> None
-        """No temporary file stays; bundles that were unpacked there and are in use do."""
+        """Remove temporary files, but not unpacked bundles that are in use."""
         for name in os.listdir(self.work_dir):
             path = os.path.join(self.work_dir, name)
             is_own = os.path.join(os.path.realpath(bundle), "").startswith(os.path.join(os.path.realpath(path), ""))
@@ -59,23 +56,18 @@ class ProgramRunner(NamedTuple):
 
 
 def _bind_to_parent():  # type: () -> Optional[Callable[[], None]]
-    """Linux: the kernel kills the child when we die; elsewhere an orphan keeps the lock until it has ended."""
+    """Return what makes Linux kill the child when this process ends; elsewhere an orphan keeps the lock."""
     try:
         import ctypes
 
         prctl = ctypes.CDLL(None).prctl
     except (ImportError, OSError, AttributeError, TypeError):
         return None
-
-
-    def bind():  # type: () -> None
-        prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-    return bind
+    return lambda: prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def clean_environment(work):  # type: (str) -> Dict[str, str]
-    """This process's variables but those that steer Python and pip; a locale in which any file name can be written."""
+    """Return this process's variables without those of Python and pip, with a locale that allows any file name."""
     steering = ("PIP_", "PYTHON", "VIRTUAL_ENV", "__PYVENV", "CONDA_", "UV_", "DISTUTILS")
     environment = {name: value for name, value in os.environ.items() if not name.upper().startswith(steering)}
     environment.update(PIP_CONFIG_FILE=os.devnull, TMPDIR=work, TEMP=work, TMP=work)
@@ -97,7 +89,7 @@ class Attempt(NamedTuple):
     name: str
     succeeded: bool
     seconds: float
-    log_path: str  # path; '' where nothing was tried
+    log_path: str  # '' without a log
     log_tail: str  # the end of the log of a failure
     engine: str  # pip, fast or linked
 
@@ -111,12 +103,12 @@ class PipEngine(NamedTuple):
     manifest: Manifest
     runner: ProgramRunner
     compiles_bytecode: bool
-    reinstalls: bool  # a foreign environment: what has that name and version already is replaced
+    reinstalls: bool  # replace an installed distribution of the same version
 
     def install(self, distributions, log, pip=("-m", "pip")):  # type: (Sequence[Any], str, Sequence[str]) -> Attempt
-        """All of them in one run of pip."""
+        """Install distributions in one run of pip."""
         hashes = {file.path: file.sha256 for file in self.manifest.files}
-        lines = ["%s==%s --hash=sha256:%s\n" % (distribution.name, distribution.version, hashes[distribution.file]) for distribution in distributions]
+        lines = ["%s==%s --hash=sha256:%s\n" % (step.name, step.version, hashes[step.file]) for step in distributions]
         listed = os.path.join(self.runner.work_dir, "requirements.txt")
         with open(listed, "w") as out:
             out.writelines(lines)
@@ -126,9 +118,9 @@ class PipEngine(NamedTuple):
                 command += ["--find-links", os.path.join(self.folder, folder)]
         command += ["--no-deps", "--require-hashes", "--no-cache-dir", "--disable-pip-version-check", "--no-input"]
         command += ["--no-warn-script-location", "--progress-bar", "off"]
-        # else an old pip runs setup.py in the environment itself
-        command += ["--use-pep517"] * any(distribution.file.startswith(SDISTS) for distribution in distributions)
-        command += ([] if self.compiles_bytecode else ["--no-compile"]) + (["--force-reinstall"] if self.reinstalls else [])
+        # without it an old pip runs setup.py in the environment itself
+        command += ["--use-pep517"] * any(step.file.startswith(SDISTS) for step in distributions)
+        command += ["--no-compile"] * (not self.compiles_bytecode) + ["--force-reinstall"] * bool(self.reinstalls)
         started = time.time()
         code, path, words = self.runner.run(log, command + ["-r", listed])
         words = words if code else ""
@@ -136,8 +128,7 @@ class PipEngine(NamedTuple):
 
 
 def install_in_rounds(pip, distributions):  # type: (PipEngine, Sequence[Distribution]) -> Iterator[Attempt]
-    """Each attempt at each distribution: all in one batch; if that fails, one by one in the manifest's order (what is
-    needed before what needs it), in rounds, until all are in or a round brings nothing new."""
+    """Yield each attempt at each distribution: first all in one batch, then each in rounds, dependencies first."""
     if not distributions:
         return
     batch = pip.install(distributions, "batch")
@@ -147,13 +138,13 @@ def install_in_rounds(pip, distributions):  # type: (PipEngine, Sequence[Distrib
         ok = distribution not in missing
         yield batch._replace(name=distribution.name, succeeded=ok, seconds=share, log_tail="" if ok else batch.log_tail)
     count, before = 0, len(missing) + 1
-    while missing and (len(missing) < before or count < 2):  # what failed for a moment gets a second round
+    while missing and (len(missing) < before or count < 2):  # at least two rounds, as an error may be temporary
         count, before, remaining = count + 1, len(missing), []
         for distribution in missing:
             attempt = pip.install([distribution], "%s.%d" % (distribution.name, count))
-            attempt = attempt._replace(succeeded=attempt.succeeded and not find_missing(pip, [distribution], hashes=False))
-            yield attempt
-            if not attempt.succeeded:
+            succeeded = attempt.succeeded and not find_missing(pip, [distribution], hashes=False)
+            yield attempt._replace(succeeded=succeeded)
+            if not succeeded:
                 remaining.append(distribution)
             if is_disk_full(attempt.log_tail):
                 return
@@ -161,20 +152,20 @@ def install_in_rounds(pip, distributions):  # type: (PipEngine, Sequence[Distrib
 
 
 def find_missing(pip, distributions, hashes):  # type: (PipEngine, Sequence[Distribution], bool) -> List[Distribution]
-    """Those that are not in, whole; what is left of them is forgotten, but where it may be what was there before."""
-    bad = find_altered_distributions(pip.root, {distribution.name: distribution.version for distribution in distributions}, hashes=hashes)
+    """Return the distributions that are not completely installed, and discard their remains in an own environment."""
+    bad = find_altered_distributions(pip.root, {step.name: step.version for step in distributions}, hashes=hashes)
     if not pip.reinstalls:
         discard_distributions(pip.root, bad)
-    return [distribution for distribution in distributions if distribution.name in bad]
+    return [step for step in distributions if step.name in bad]
 
 
 def is_disk_full(words):  # type: (str) -> bool
-    """Whether an engine was refused room: no space left, or a quota."""
+    """Check whether the log of an engine reports a full disk or an exceeded quota."""
     return any(os.strerror(number) in words for number in (errno.ENOSPC, errno.EDQUOT))
 
 
 def lacks_current_tool(root, tool):  # type: (str, Any) -> bool
-    """Whether an environment that somebody else made has none of this tool, or an older one."""
+    """Check whether a foreign environment lacks this tool or has an older one."""
     infos = find_dist_infos(root).get(tool.name, [])
     numbers = [[int(part) for part in re.findall(r"\d+", os.path.basename(info))] for info in infos]
     return not numbers or max(numbers) < [int(part) for part in re.findall(r"\d+", tool.version)]

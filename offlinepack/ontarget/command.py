@@ -4,33 +4,23 @@ import argparse
 import os
 import signal
 import traceback
-from typing import Any, List, NoReturn, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple
 
 from . import interpreter
-from .errors import (
-    EXIT_BUG,
-    EXIT_INTERRUPTED,
-    EXIT_SUCCESS,
-    ComputerError,
-    IntegrityError,
-    OfflinepackError,
-    UsageError,
-    error,
-    text,
-)
+from .errors import EXIT_INTERRUPTED, ComputerError, IntegrityError, OfflinepackError, UsageError, error, text
 from .files import sync_file_system, write_json
 from .generations import find_processes, load_state, locate_environment, lock_environment, switch_generation
 from .manifest import MANIFEST
 from .report import Reporter
-from .transaction import describe_alterations, describe_outcome, install_bundle, report_processes, verify_bundle
-from .venv import find_alterations
+from .transaction import format_release, install_bundle, report_processes, verify_bundle
+from .venv import describe_alterations, find_alterations
 from .verify import read_folder_manifest
 from .zipapp import ZIPAPP_NAME
 
 VERSION = "0.1.0"
 OptionTable = Sequence[Tuple[str, Optional[str], Any]]
 
-# Option, its value's name (None: a switch), help. Those of install are OFFLINEPACK_<NAME> too; the command line wins.
+# Option, name of its value (None: a switch), help. OFFLINEPACK_<NAME> gives the default of an option of install.
 INSTALL_OPTIONS = (
     ("--venv", "DIR", text("the virtual environment; default: the bundle's own place, the active one, ./.venv")),
     ("--python", "PY", text("the Python to use; default: this one where it fits, else one that is found")),
@@ -66,12 +56,17 @@ OTHER_OPTIONS = (
 )  # type: OptionTable
 
 SHORT_OPTIONS = {"--jobs": "-j", "--quiet": "-q", "--verbose": "-v", "--version": "-V", "--help": "-h"}
-SUBCOMMANDS = ("install", "verify", "rollback", "inspect", "probe")
-"""offlinepack.pyz takes one of these first; install and verify then the folder of a bundle, inspect that or --venv"""
+SUBCOMMANDS = ("install", "verify", "rollback", "inspect", "probe")  # the first argument of offlinepack.pyz
+_REFUSED = "This computer refused: {subject}: {reason}."
+_BUG = "This is a bug in offlinepack: {subject}: {reason}."
+_ALTERED = "{subject} is not as it was installed there: {files}."
+_SIGNED = "{what}: {count} files, complete and unaltered since packing, and signed."
+_UNSIGNED = (
+    "{what}: {count} files, complete and unaltered since packing; who packed it was not checked (--verify-key FILE).")
 
 
 def main(argv, folder):  # type: (Sequence[str], Optional[str]) -> int
-    """Run one command line against the bundle in `folder` (none: offlinepack.pyz); the exit code."""
+    """Run one command line for the bundle in `folder` (None: offlinepack.pyz) and return the exit code."""
     voice, options = Reporter(), None  # type: Reporter, Any
     try:
         for name in ("SIGTERM", "SIGHUP"):
@@ -83,18 +78,15 @@ def main(argv, folder):  # type: (Sequence[str], Optional[str]) -> int
     except OfflinepackError as bad:
         code, findings = bad.exit_code, list(bad.findings)  # type: int, List[Any]
     except KeyboardInterrupt:
-        outcome = describe_outcome(voice)
-        code, findings = EXIT_INTERRUPTED, [error("interrupted", "install", "Interrupted. {left}", left=outcome)]
+        facts = {"left": voice.describe_outcome()}  # type: Dict[str, Any]
+        code, findings = EXIT_INTERRUPTED, [error("interrupted", "install", "Interrupted. {left}", **facts)]
     except OSError as refused:
-        code, about = ComputerError.exit_code, refused.filename or "disk"
-        reason = refused.strerror or str(refused)
-        outcome = describe_outcome(voice)
-        findings = [error(
-            "computer", about, "This computer refused: {subject}: {reason}.", "{left}", reason=reason, left=outcome)]
+        facts = {"reason": refused.strerror or refused, "left": voice.describe_outcome()}
+        code = ComputerError.exit_code
+        findings = [error("computer", refused.filename or "disk", _REFUSED, "{left}", **facts)]
     except Exception as bug:
-        code, findings = EXIT_BUG, [error(
-            "bug", type(bug).__name__, "This is a bug in offlinepack: {subject}: {reason}.",
-            "Report it with what --debug says.", reason=bug)]
+        code = OfflinepackError.exit_code
+        findings = [error("bug", type(bug).__name__, _BUG, "Report it with what --debug says.", reason=bug)]
         if "--debug" in argv:
             traceback.print_exc()
     voice.print_findings(findings)
@@ -112,40 +104,37 @@ class _ArgumentParser(argparse.ArgumentParser):
 
 
 def parse_options(argv, folder):  # type: (Sequence[str], Optional[str]) -> Any
-    """What a command line asks for, with OFFLINEPACK_* of this machine; UsageError."""
+    """Parse a command line, with the defaults from OFFLINEPACK_*, or raise UsageError."""
     argv, command = list(argv), ""
     if argv and argv[0] in SUBCOMMANDS:
         command = argv.pop(0)
     parser = _ArgumentParser(add_help=False)
     if folder is None and command in ("install", "verify", "inspect"):
         parser.add_argument("folder", metavar="BUNDLE", nargs="?" if command == "inspect" else None)
-    for name, value, _ in (*INSTALL_OPTIONS, *OTHER_OPTIONS):
-        names, default = [name] + ([SHORT_OPTIONS[name]] if name in SHORT_OPTIONS else []), None  # type: List[str], Any
-        if any(name == option for option, _, _ in INSTALL_OPTIONS):
-            default = os.environ.get("OFFLINEPACK_" + name[2:].replace("-", "_").upper()) or None
+    for option in (*INSTALL_OPTIONS, *OTHER_OPTIONS):
+        name, variable = option[0], "OFFLINEPACK_" + option[0][2:].replace("-", "_").upper()
+        default = os.environ.get(variable, "") if option in INSTALL_OPTIONS else ""
+        facts = {"default": default or None}  # type: Dict[str, Any]
         if name in ("--quiet", "--verbose"):
-            parser.add_argument(*names, action="count", default=0)
+            facts = {"action": "count", "default": 0}
         elif name == "--verify-key":
-            parser.add_argument(*names, action="append", default=default.split() if default else None)
-        elif value:
-            parser.add_argument(*names, default=default)
-        else:
-            on = (default or "").lower() in ("1", "true", "yes", "on")
-            parser.add_argument(*names, action="store_true", default=on)
+            facts = {"action": "append", "default": default.split() or None}
+        elif not option[1]:
+            facts = {"action": "store_true", "default": default.lower() in ("1", "true", "yes", "on")}
+        parser.add_argument(*filter(None, (name, SHORT_OPTIONS.get(name))), **facts)
     options = parser.parse_args(argv)
     named = getattr(options, "folder", None)
     options.folder = folder or (os.path.abspath(named) if named else None)
-    lived_in = named and (os.path.isfile(os.path.join(named, "pyvenv.cfg")) or os.path.isdir(named + ".d"))
-    if named and os.path.lexists(os.path.join(named, MANIFEST)):  # whatever else was planted in a bundle
-        lived_in = False
-    options.shown = command == "inspect" and named and not lived_in
-    options.venv = named if command == "inspect" and lived_in else options.venv
+    is_venv = named and (os.path.isfile(os.path.join(named, "pyvenv.cfg")) or os.path.isdir(named + ".d"))
+    if named and os.path.lexists(os.path.join(named, MANIFEST)):  # a bundle may contain a pyvenv.cfg too
+        is_venv = False
+    options.shown = command == "inspect" and named and not is_venv
+    options.venv = named if command == "inspect" and is_venv else options.venv
     if command and command != "install":
         setattr(options, command, True)
-    checks = (("--engine", options.engine, ("auto", "pip", "fast")), ("--lang", options.lang, ("en", "zh")))
-    for name, argument, allowed in checks:
-        if argument and argument not in allowed:
-            raise UsageError(error("usage", name, "{subject} is one of: {allowed}.", allowed=allowed))
+    for name, allowed in (("engine", ("auto", "pip", "fast")), ("lang", ("en", "zh"))):
+        if getattr(options, name) and getattr(options, name) not in allowed:
+            raise UsageError(error("usage", "--" + name, "{subject} is one of: {allowed}.", allowed=allowed))
     if options.jobs is not None and not options.jobs.isdigit():
         raise UsageError(error("usage", "--jobs", "{subject} takes a number."))
     return options
@@ -179,23 +168,22 @@ def _run_command(options, voice):  # type: (Any, Reporter) -> int
         voice.facts.update(bundle=manifest.name, version=manifest.version, sequence=manifest.sequence)
         verify_bundle(options, manifest, voice, contents=True)
         for target in manifest.targets if options.shown else ():
-            releases = ["%s %s" % (distribution.name, distribution.version) for distribution in target.install]
+            releases = ["%s %s" % (step.name, step.version) for step in target.install]
             voice.print_result(text("{name} ({tag}): {held}", name=target.name, tag=target.tag, held=releases))
         facts = {"what": manifest.folder, "count": len(manifest.files)}
-        if voice.facts.get("signed"):
-            voice.print_result(text("{what}: {count} files, complete and unaltered since packing, and signed.", **facts))
-        else:
-            voice.print_result(text(
-                "{what}: {count} files, complete and unaltered since packing; who packed it was not checked "
-                "(--verify-key FILE).", **facts))
+        voice.print_result(text(_SIGNED if voice.facts.get("signed") else _UNSIGNED, **facts))
     else:
         return install_bundle(options, voice)
-    return EXIT_SUCCESS
+    return 0
+
+
+def _load_environment(options):  # type: (Any) -> Tuple[Any, Dict[str, Any]]
+    place = locate_environment(options.venv or _find_own_environment() or os.environ.get("VIRTUAL_ENV") or ".venv")
+    return place, load_state(place)
 
 
 def _roll_back(options, voice):  # type: (Any, Reporter) -> int
-    place = locate_environment(options.venv or _find_own_environment() or os.environ.get("VIRTUAL_ENV") or ".venv")
-    state = load_state(place)
+    place, state = _load_environment(options)
     voice.facts.update(venv=place.venv, generation=state["current"], former=state["former"])
     if options.list:
         voice.facts["generations"] = state["generations"]
@@ -204,7 +192,7 @@ def _roll_back(options, voice):  # type: (Any, Reporter) -> int
             facts = {"bundle": record["bundle"], "version": record["version"] or "", "installed": record["installed"]}
             voice.print_result(text(
                 "{id}  {bundle} {version}  {installed}  {mark}", id=name, mark=marks.get(name, ""), **facts))
-        return EXIT_SUCCESS
+        return 0
     chosen = options.to or state["former"]
     if place.is_foreign or chosen not in state["generations"] or not os.path.isdir(place.get_root(chosen)):
         raise UsageError(error(
@@ -213,12 +201,12 @@ def _roll_back(options, voice):  # type: (Any, Reporter) -> int
     with lock_environment(place):
         voice.report_dir = place.get_path("reports")
         state = load_state(place)
-        generation, before = state["generations"][chosen], state["generations"].get(state["current"])
+        generation, before = state["generations"][chosen], state["generations"].get(state["current"], {})
         bad = find_alterations(place.get_root(chosen), generation)
         if bad:
-            raise IntegrityError(*[error(
-                "altered", finding, "{subject} is not as it was installed there: {files}.", "Install that bundle again.",
-                files=bad[finding][:5]) for finding in sorted(bad)])
+            raise IntegrityError(*[
+                error("altered", name, _ALTERED, "Install that bundle again.", files=bad[name][:5])
+                for name in sorted(bad)])
         used = find_processes(place)
         if chosen != state["current"]:
             sync_file_system(place.generations_dir)
@@ -226,38 +214,33 @@ def _roll_back(options, voice):  # type: (Any, Reporter) -> int
             state.update(current=chosen, former=state["current"])
             voice.facts.update(changed=True, generation=chosen, former=state["former"])
             write_json(place.get_path("state.json"), state)
-        voice.print_result(text(
-            "{venv}: back from {old} to {new}.", venv=place.venv, old=_format_release(before), new=_format_release(generation)))
+        facts = {"venv": place.venv, "old": format_release(before), "new": format_release(generation)}
+        voice.print_result(text("{venv}: back from {old} to {new}.", **facts))
         report_processes(voice, used, state)
-    return EXIT_SUCCESS
+    return 0
 
 
 def _find_own_environment():  # type: () -> Optional[str]
-    """The environment that this very program lies beside: <venv>.d/offlinepack.pyz."""
+    """Return the environment that this program belongs to, if it is <venv>.d/offlinepack.pyz."""
     folder, name = os.path.split(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     is_kept = name == ZIPAPP_NAME and os.path.isfile(os.path.join(folder, "state.json"))
     return folder[:-2] if is_kept and folder.endswith(".d") else None
 
 
-def _format_release(record):  # type: (Any) -> str
-    return " ".join(part for part in (record["bundle"], record["version"]) if part) if record else "?"
-
-
 def _inspect(options, voice):  # type: (Any, Reporter) -> int
-    place = locate_environment(options.venv or _find_own_environment() or os.environ.get("VIRTUAL_ENV") or ".venv")
-    state = load_state(place)
+    place, state = _load_environment(options)
     generation = state["generations"].get(state["current"])
     if not generation:
         raise UsageError(error("not-installed-here", place.venv, "offlinepack has installed nothing in {subject}."))
     bad = find_alterations(place.get_root(state["current"]), generation)
     voice.facts.update(generation, venv=place.venv, generation=state["current"], former=state["former"], altered=bad)
-    facts = {"installed": generation["installed"], "generation": state["current"], "python": generation["python"]}
+    facts = {key: generation[key] for key in ("installed", "python")}
     voice.print_result(text(
-        "{venv}: {release}, since {installed}; generation {generation}, {python}.",
-        venv=place.venv, release=_format_release(generation), **facts))
+        "{venv}: {release}, since {installed}; generation {generation}, {python}.", venv=place.venv,
+        release=format_release(generation), generation=state["current"], **facts))
     if not generation["whole"]:
         voice.print_result(text("It was not whole when it was installed (--keep-going); the same command tries again."))
     voice.print_result(*describe_alterations(bad))
     if not bad:
         voice.print_result(text("{count} distributions, unaltered.", count=len(generation["distributions"])))
-    return EXIT_SUCCESS
+    return 0

@@ -6,26 +6,27 @@ import json
 import os
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict, Iterator, List
 
 from .errors import ComputerError, error
 
 
 def is_link(path):  # type: (str) -> bool
-    """A symbolic link, or a junction on Windows."""
+    """Check for a symbolic link, or a junction on Windows."""
     if os.path.islink(path):
         return True
     return os.name == "nt" and os.path.isdir(path) and bool(getattr(os.lstat(path), "st_file_attributes", 0) & 0x400)
 
 
 def read_bytes(path):  # type: (str) -> bytes
-    """A whole small file."""
+    """Return the contents of a small file."""
     with open(path, "rb") as source:
         return source.read()
 
 
 def read_json(path):  # type: (str) -> Dict[str, Any]
-    """An object that write_json wrote; empty where there is none. A file that is not whole is an error."""
+    """Return an object that write_json wrote, empty if there is no file; a damaged file is a ComputerError."""
     try:
         with open(path, encoding="utf-8") as source:
             document = json.load(source)
@@ -60,7 +61,7 @@ def write_json(path, value):  # type: (str, Any) -> None
 
 
 def remove_path(path):  # type: (str) -> None
-    """A file, link or whole folder is gone afterwards; what is not there is no error."""
+    """Remove a file, link or whole folder if it exists."""
     if os.path.isdir(path) and not is_link(path):
         shutil.rmtree(path)
     elif os.path.lexists(path):
@@ -68,7 +69,7 @@ def remove_path(path):  # type: (str) -> None
 
 
 def sync_file_system(folder):  # type: (str) -> None
-    """All that was written to this file system is on disk."""
+    """Write all data of this file system to the disk."""
     try:
         import ctypes
 
@@ -86,40 +87,32 @@ def sync_file_system(folder):  # type: (str) -> None
 
 @contextlib.contextmanager
 def sync_in_background(folder):  # type: (str) -> Iterator[None]
-    """While the block runs, what it writes goes to the disk already; the last sync is short then."""
-    over, failures = threading.Event(), []  # type: threading.Event, List[OSError]
+    """Write to the disk every second while the block runs, so that the last sync is short."""
+    over = threading.Event()
 
     def work():  # type: () -> None
-        while not over.wait(1.0) and not failures:
-            try:
-                sync_file_system(folder)
-            except OSError as failed:
-                failures.append(failed)  # told once, and by this one only
+        while not over.wait(1.0):
+            sync_file_system(folder)
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-    for failed in failures:
-        raise failed
+    with ThreadPoolExecutor(1) as pool:
+        worker = pool.submit(work)
+        try:
+            yield
+        finally:
+            over.set()
+    worker.result()
 
 
 def list_tree(root):  # type: (str) -> List[str]
-    """Every file, link and folder below, as relative paths."""
-    results = []
-    for folder, folders, files in os.walk(root):
-        results += [os.path.relpath(os.path.join(folder, name), root) for name in folders + files]
-    return sorted(results)
+    """Return the relative paths of all files, links and folders below a folder."""
+    paths = [os.path.join(folder, name) for folder, folders, files in os.walk(root) for name in folders + files]
+    return sorted(os.path.relpath(path, root) for path in paths)
 
 
 def hash_small_file(path):  # type: (str) -> str
-    """Hex digest of a small file; '' where it cannot be read."""
+    """Return the sha256 of a small file, or '' if it cannot be read."""
     try:
-        with open(path, "rb") as source:
-            return hashlib.sha256(source.read()).hexdigest()
+        return hashlib.sha256(read_bytes(path)).hexdigest()
     except OSError:
         return ""
 

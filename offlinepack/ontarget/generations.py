@@ -1,8 +1,7 @@
 """Locate, lock, switch and prune the generations of an environment. <venv> is a link to a generation <venv>.d/<id>.
 
 A generation is a virtual environment that is built at its final path and never moved. The link is replaced in one step
-after the last file is on disk. The link alone defines the current generation.
-"""
+after the last file is on disk. The link alone defines the current generation."""
 
 import contextlib
 import errno
@@ -23,43 +22,45 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
     import msvcrt
 
-
 _GENERATION_ID = re.compile(r"[0-9a-f]{12}\Z")
-_LOCK_ATTEMPTS = 20
-"""tenths of a second to wait for the lock: a killed run's last child may still be dying"""
+_LOCK_ATTEMPTS = 20  # tenths of a second: the last child of a killed run may still be running
+_NO_VENV = "{subject} exists and is no virtual environment."
+_LOCKED = "Another run of offlinepack works on {subject}: process {pid}."
+_WAIT = "Wait until it has ended; nothing was changed by this run."
+_NOT_REMOVED = "{subject} could not be removed: {reason}."
 
 
 class EnvironmentLocation(NamedTuple):
-    """One environment: the path that people name, and whether offlinepack made what stands there."""
+    """One environment: its path, and whether offlinepack made it."""
 
     venv: str  # absolute
-    is_foreign: bool  # a virtual environment that offlinepack did not make: it is served in place
+    is_foreign: bool  # a virtual environment of another tool, into which distributions are installed in place
 
     @property
     def generations_dir(self):  # type: () -> str
-        """The folder of the generations and of all that offlinepack keeps for this environment."""
+        """Return the folder of the generations and of all other files of offlinepack."""
         return self.venv + ".d"
 
     def get_path(self, *names):  # type: (str) -> str
-        """A path in the folder beside."""
+        """Return a path in the folder of the generations."""
         return os.path.join(self.generations_dir, *names)
 
     def get_root(self, generation):  # type: (str) -> str
-        """The folder that is, or will be, the virtual environment itself."""
+        """Return the folder of the virtual environment itself."""
         return self.venv if self.is_foreign else self.get_path(generation)
 
     @property
     def current_generation(self):  # type: () -> Optional[str]
-        """The generation that the link leads to; of a foreign environment, what state.json says."""
+        """Return the generation that the link leads to; for a foreign environment, that of state.json."""
         if self.is_foreign:
             current = read_json(self.get_path("state.json")).get("current")
             return current if isinstance(current, str) else None
-        leads = os.path.realpath(self.venv) if is_link(self.venv) else ""
-        return os.path.basename(leads) if os.path.dirname(leads) == os.path.realpath(self.generations_dir) else None
+        parent, name = os.path.split(os.path.realpath(self.venv)) if is_link(self.venv) else ("", "")
+        return name if parent == os.path.realpath(self.generations_dir) else None
 
 
 def locate_environment(path):  # type: (str) -> EnvironmentLocation
-    """The place that a path means; a path that is a generation, or leads to one, means that generation's link."""
+    """Return the environment of a path, which may also be one of its generations, or raise ComputerError."""
     venv = os.path.abspath(os.path.expanduser(path))
     if EnvironmentLocation(venv, False).current_generation or not os.path.lexists(venv):
         return EnvironmentLocation(venv, False)
@@ -69,19 +70,18 @@ def locate_environment(path):  # type: (str) -> EnvironmentLocation
     if os.path.isfile(os.path.join(venv, "pyvenv.cfg")):
         return EnvironmentLocation(venv, True)
     if is_link(venv) and os.path.dirname(os.path.realpath(venv)) == os.path.realpath(venv + ".d"):
-        return EnvironmentLocation(venv, False)  # its generation is gone
+        return EnvironmentLocation(venv, False)  # the generation was removed
     if os.path.isdir(venv) and not is_link(venv) and not os.listdir(venv):
         return EnvironmentLocation(venv, False)
     kind = "folder-not-empty" if os.path.isdir(venv) else "not-a-folder"
-    raise ComputerError(error(
-        kind, venv, "{subject} exists and is no virtual environment.",
-        "Name another place with --venv, or move it away."))
+    raise ComputerError(error(kind, venv, _NO_VENV, "Name another place with --venv, or move it away."))
 
 
-def compute_generation_id(manifest, target, python, options):  # type: (Manifest, TargetPlan, str, Mapping[str, Any]) -> str
-    """12 hex digits of the digest of what is installed, so that the same command finds the same folder again."""
+def compute_generation_id(manifest, target, python, options):
+    # type: (Manifest, TargetPlan, str, Mapping[str, Any]) -> str
+    """Return 12 hex digits of the hash of the contents, so that the same command finds the same folder."""
     hashes = {file.path: file.sha256 for file in manifest.files}
-    identity = [[distribution.name, distribution.version, hashes[distribution.file], distribution.requested] for distribution in target.install]
+    identity = [[step.name, step.version, hashes[step.file], step.requested] for step in target.install]
     tools = [[tool.name, tool.version, hashes[tool.file]] for tool in target.tools]
     plain = json.dumps([identity, tools, target.facts.implementation, python, dict(options)], sort_keys=True)
     return hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()[:12]
@@ -89,7 +89,7 @@ def compute_generation_id(manifest, target, python, options):  # type: (Manifest
 
 @contextlib.contextmanager
 def lock_environment(place):  # type: (EnvironmentLocation) -> Iterator[int]
-    """The lock of this place, as an open file: programs that inherit it hold it too. ComputerError names who has it."""
+    """Hold the lock of this environment and return the open file, which programs inherit, or raise ComputerError."""
     os.makedirs(place.generations_dir, exist_ok=True)
     handle = os.open(place.get_path("lock"), os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -105,7 +105,9 @@ def lock_environment(place):  # type: (EnvironmentLocation) -> Iterator[int]
                 if refused.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
                     raise
                 if not attempt:
-                    raise ComputerError(_make_locked_finding(place, handle))
+                    os.lseek(handle, 0, os.SEEK_SET)
+                    owner = os.read(handle, 20).decode("ascii", "replace").strip() or "?"
+                    raise ComputerError(error("locked", place.venv, _LOCKED, _WAIT, pid=owner))
                 time.sleep(0.1)
         os.lseek(handle, 0, os.SEEK_SET)
         os.ftruncate(handle, 0)
@@ -116,9 +118,9 @@ def lock_environment(place):  # type: (EnvironmentLocation) -> Iterator[int]
 
 
 def is_in_use(folder):  # type: (str) -> bool
-    """Whether a live process holds this folder itself, as `offlinepack install` does with what it has unpacked."""
+    """Check whether a live process holds a lock on this folder, as `offlinepack install` does with unpacked bundles."""
     if not fcntl:
-        return True  # not known: who made it removes it
+        return True  # unknown: the process that made it removes it
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -129,16 +131,8 @@ def is_in_use(folder):  # type: (str) -> bool
     return False
 
 
-def _make_locked_finding(place, handle):  # type: (EnvironmentLocation, int) -> Finding
-    os.lseek(handle, 0, os.SEEK_SET)
-    return error(
-        "locked", place.venv, "Another run of offlinepack works on {subject}: process {pid}.",
-        "Wait until it has ended; nothing was changed by this run.",
-        pid=os.read(handle, 20).decode("ascii", "replace").strip() or "?")
-
-
 def load_state(place):  # type: (EnvironmentLocation) -> Dict[str, Any]
-    """state.json: current, former, sequences, a record of each generation; put right where the link says otherwise."""
+    """Read state.json: current, former, sequences, a record of each generation; the link decides what is current."""
     state = {"schema": 1, "current": None, "former": None, "sequences": {}, "generations": {}}  # type: Dict[str, Any]
     state.update(read_json(place.get_path("state.json")))
     current = place.current_generation
@@ -148,7 +142,7 @@ def load_state(place):  # type: (EnvironmentLocation) -> Dict[str, Any]
 
 
 def switch_generation(place, generation):  # type: (EnvironmentLocation, str) -> None
-    """Lead people to this generation; its files must be on disk already."""
+    """Make this generation the current one; its files must be on disk already."""
     fresh = place.get_path("link")
     remove_path(fresh)
     if os.path.isdir(place.venv) and not is_link(place.venv):
@@ -165,12 +159,11 @@ def switch_generation(place, generation):  # type: (EnvironmentLocation, str) ->
 
 
 def find_processes(place):  # type: (EnvironmentLocation) -> List[Tuple[int, str, Set[str]]]
-    """Live processes that use this environment: id, name, the generations that their program, files or folder show."""
-    pattern = b"(?:%s)/([0-9a-f]{12})(?=[/\\s\0]|$)" % b"|".join(
-        re.escape(os.fsencode(folder)) for folder in {place.generations_dir, os.path.realpath(place.generations_dir)}
-    )
-    processes = []
-    for pid in sorted((int(name) for name in (os.listdir("/proc") if os.path.isdir("/proc") else []) if name.isdigit())):
+    """Return id, name and generations of each live process that uses this environment."""
+    folders = {place.generations_dir, os.path.realpath(place.generations_dir)}
+    names = b"|".join(re.escape(os.fsencode(folder)) for folder in folders)
+    pattern, processes = b"(?:%s)/([0-9a-f]{12})(?=[/\\s\0]|$)" % names, []
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()) if os.path.isdir("/proc") else ():
         contents = [_read_proc_file(pid, "cmdline"), _read_proc_file(pid, "maps")]
         for link in ("exe", "cwd"):
             with contextlib.suppress(OSError):
@@ -189,7 +182,7 @@ def _read_proc_file(pid, name):  # type: (int, str) -> bytes
 
 
 def prune_generations(place, keep):  # type: (EnvironmentLocation, Iterable[Optional[str]]) -> List[Finding]
-    """Remove every generation but these and those that a live process uses; what could not be removed is a note."""
+    """Remove every generation except these and those of live processes; return a note for each failure."""
     used = {generation for _, _, shown in find_processes(place) for generation in shown}
     findings = []
     for name in sorted(os.listdir(place.generations_dir)):
@@ -197,7 +190,5 @@ def prune_generations(place, keep):  # type: (EnvironmentLocation, Iterable[Opti
             try:
                 remove_path(place.get_path(name))
             except OSError as refused:
-                findings.append(note(
-                    "not-pruned", place.get_path(name), "{subject} could not be removed: {reason}.",
-                    reason=refused.strerror))
+                findings.append(note("not-pruned", place.get_path(name), _NOT_REMOVED, reason=refused.strerror))
     return findings

@@ -1,15 +1,14 @@
 """Collect facts about the running interpreter and its machine. Run as a script, this file is the probe.
 
-`python3 interpreter.py > FILE` prints the facts as JSON for `offlinepack build --target FILE`. It writes nothing and
-uses no network. Standard library only; Python 3.6 or newer; Linux, macOS, Windows. `--facts` prints only the facts of
-the interpreter. The last line on stderr names the target in a short form that can be read over the phone.
+`python3 interpreter.py > FILE` prints the facts as JSON for `offlinepack build --target FILE`, and on stderr a short
+name of the target. It writes nothing and uses no network. `--facts` prints only the facts of the interpreter.
 """
 
 import sys
 
 if __name__ == "__main__":
     sys.dont_write_bytecode = True
-    sys.path[:] = sys.path if sys.flags.isolated else sys.path[1:]  # a module beside this file is not Python's own
+    sys.path[:] = sys.path if sys.flags.isolated else sys.path[1:]  # do not import modules from the folder of this file
 
 import importlib.util
 import json
@@ -22,7 +21,7 @@ import subprocess
 import sysconfig
 from typing import Any, Dict, List, Optional, Tuple
 
-# The systems of the catalogue by their ID and VERSION_ID, and the minor version that it takes their libc to have.
+# The systems of the catalogue (ID and VERSION_ID), and the minor version of their libc in the catalogue.
 _MINIMUM_LIBC = {
     "debian11": 31, "debian12": 36, "debian13": 41, "rhel7": 17, "rhel8": 28, "rhel9": 34, "rhel10": 39, "kylin10": 28,
     "ubuntu20.04": 31, "ubuntu22.04": 35, "ubuntu24.04": 39, "ubuntu26.04": 43, "al2": 26, "al2023": 34, "sles15": 31,
@@ -34,11 +33,11 @@ _OS_IDS = {"centos": "rhel", "rocky": "rhel", "almalinux": "rhel", "ol": "rhel",
 
 
 def collect_facts():  # type: () -> Dict[str, Any]
-    """The interpreter: the fields of a manifest's Facts, what an installer has to know of it, its PEP 508 markers."""
+    """Return the fields of a manifest's Facts, further facts for the installer, and the PEP 508 markers."""
     system = {"darwin": "macos", "win32": "windows"}.get(sys.platform, re.sub(r"\d+\Z", "", sys.platform))
     libc, libc_version = _detect_libc() if system == "linux" else (None, None)
     library = os.path.dirname(os.path.abspath(os.__file__))
-    # Debian's distutils and ensurepip are packages of their own; an empty folder may be there without them.
+    # Debian has separate packages for distutils and ensurepip; without them an empty folder may exist
     files = {"venv": "__init__.py", "ensurepip": "__init__.py", "distutils": "core.py"}
     has = {name: os.path.isfile(os.path.join(library, name, files[name])) for name in sorted(files)}
     version, fields = sys.implementation.version, ("machine", "python_implementation", "release", "system", "version")
@@ -71,9 +70,9 @@ def collect_facts():  # type: () -> Dict[str, Any]
 
 
 def _detect_machine(system):  # type: (str) -> str
-    """What this process is built for, as wheel tags say it; the kernel may be of a wider machine."""
+    """Return the machine of this process in the form of wheel tags; the kernel may be of a wider machine."""
     if system == "macos":
-        return platform.machine()  # the platform's own name may be universal2
+        return platform.machine()  # sysconfig may say universal2
     machine = re.sub(r"[-.]", "_", sysconfig.get_platform()).split("_", 1)[-1]
     narrow = {"x86_64": "i686", "i386": "i686", "i586": "i686", "aarch64": "armv7l", "armv8l": "armv7l", "win32": "x86"}
     return narrow.get(machine, machine) if struct.calcsize("P") == 4 else machine
@@ -81,28 +80,28 @@ def _detect_machine(system):  # type: (str) -> str
 
 def _detect_macos_version():  # type: () -> str
     version = platform.mac_ver()[0]
-    if version.startswith("10.16"):  # what a Python that was built against an older SDK is told
+    if version.startswith("10.16"):  # macOS reports this to a Python that was built with an older SDK
         command = [sys.executable, "-c", "import platform; print(platform.mac_ver()[0])"]
         version = _run_program(command, SYSTEM_VERSION_COMPAT="0")
     return ".".join((version.strip().split(".") + ["0"])[:2])
 
 
 def _detect_libc():  # type: () -> Tuple[Optional[str], Optional[str]]
-    """Which C library this process runs on, and its version."""
+    """Return the C library of this process and its version."""
     try:
         named = os.confstr("CS_GNU_LIBC_VERSION") or ""  # "glibc 2.17"
     except (AttributeError, ValueError, OSError):
         named = ""
     try:
-        if not named:  # a program for musl names its loader, which says "musl libc (x86_64)", "Version 1.2.2" and more
+        if not named:  # a program for musl contains the path of its loader, which prints its version
             with open(sys.executable, "rb") as program:
                 loader = re.search(rb"/[\w/.-]*ld-musl-[\w.-]+", program.read())
             if loader:
                 return "musl", _find_first(r"Version (\d+\.\d+)", _run_program([loader.group().decode(), "--version"]))
             ctypes = importlib.import_module("ctypes")
-            tell = ctypes.CDLL(None).gnu_get_libc_version
-            tell.restype = ctypes.c_char_p
-            named = tell().decode("ascii")
+            get_version = ctypes.CDLL(None).gnu_get_libc_version
+            get_version.restype = ctypes.c_char_p
+            named = get_version().decode("ascii")
     except (ImportError, OSError, AttributeError):
         return None, None
     return "glibc", _find_first(r"(\d+\.\d+)", named)
@@ -114,35 +113,35 @@ def _find_first(pattern, words):  # type: (str, str) -> Optional[str]
 
 
 def _run_program(command, **environment):  # type: (List[str], str) -> str
-    """What a program says on either stream; '' where it cannot be run."""
-    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}  # type: Dict[str, Any]
+    """Return the output of a program on both streams, or '' if it cannot be run."""
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}  # type: Any
     try:
-        output = subprocess.run(command, env=dict(os.environ, **environment), timeout=10, **streams).stdout  # type: bytes
+        output = subprocess.run(command, env=dict(os.environ, **environment), timeout=10, **streams).stdout
     except (OSError, subprocess.SubprocessError):
         return ""
-    return output.decode("utf-8", "replace")
+    return str(output, "utf-8", "replace")
 
 
 def probe_machine(facts):  # type: (Dict[str, Any]) -> Dict[str, Any]
-    """The machine besides: its names, what its loader finds, free bytes on disk, and pip's own list of tags."""
-    libraries, name = find_libraries(facts), _read_os_release().get("PRETTY_NAME") or platform.platform()
-    answer = dict(dict({"schema": 1}, **facts), system=name, sonames=sorted(libraries), symbols=_find_symbol_versions(libraries))
+    """Return the facts with those of the machine: system, libraries, free bytes on disk, and pip's list of tags."""
+    libraries, answer = find_libraries(facts), dict({"schema": 1}, **facts)
+    answer.update(sonames=sorted(libraries), symbols=_find_symbol_versions(libraries), spoken=suggest_target(facts))
+    answer["system"] = _read_os_release().get("PRETTY_NAME") or platform.platform()
     places = {"prefix": sys.prefix, "home": os.path.expanduser("~"), "here": os.curdir}
-    answer["spoken"] = suggest_target(facts)
     answer["disk_free"] = {name: shutil.disk_usage(path).free for name, path in places.items() if os.path.isdir(path)}
     try:
         place, inside = importlib.util.find_spec("pip"), "_internal/utils/compatibility_tags.py"
-        # before 20.1 it has no such module, and takes a second to say so
+        # a pip before 20.1 has no such module, and the import takes a second
         if place and os.path.isfile(os.path.join(os.path.dirname(place.origin or ""), inside)):
             tags = importlib.import_module("pip._internal.utils.compatibility_tags").get_supported()
             answer["compatible_tags"] = [str(tag) for tag in tags]
-    except Exception:  # a pip with other insides: the tags follow from the facts
+    except Exception:  # another internal structure of pip: the tags are computed from the facts
         pass
     return answer
 
 
 def find_libraries(facts):  # type: (Dict[str, Any]) -> Dict[str, str]
-    """soname -> path, for this process's machine alone; of Windows the runtimes of its C and C++ compilers."""
+    """Return soname -> path for the machine of this process; on Windows, the runtimes of C and C++."""
     libraries = {}  # type: Dict[str, str]
     machine_label = {"x86_64": "x86-64", "aarch64": "AArch64", "armv7l": "hard-float"}.get(facts["machine"], "")
     for ldconfig in ("/sbin/ldconfig", "/usr/sbin/ldconfig", "ldconfig") if facts["libc"] == "glibc" else ():
@@ -164,7 +163,7 @@ def find_libraries(facts):  # type: (Dict[str, Any]) -> Dict[str, str]
 
 
 def _find_symbol_versions(libraries):  # type: (Dict[str, str]) -> Dict[str, str]
-    """The newest symbol versions that the runtimes of C++ and of the compiler have: GLIBCXX, CXXABI, GCC."""
+    """Return the newest symbol versions of the runtimes of C++ and of the compiler: GLIBCXX, CXXABI, GCC."""
     newest = {}  # type: Dict[str, List[int]]
     for path in (libraries.get("libstdc++.so.6", ""), libraries.get("libgcc_s.so.1", "")):
         with open(path if os.path.isfile(path) else os.devnull, "rb") as source:
@@ -183,13 +182,13 @@ def _read_os_release():  # type: () -> Dict[str, str]
 
 
 def suggest_target(facts):  # type: (Dict[str, Any]) -> str
-    """The shortest --target that means this machine: rhel8:3.11, else cp311-manylinux_2_28_x86_64."""
+    """Return the shortest --target for this machine: rhel8:3.11, else cp311-manylinux_2_28_x86_64."""
     short = {"cpython": "", "pypy": "pp"}.get(facts["implementation"], facts["implementation"])
     xy = short + ".".join(facts["python"].split(".")[:2]) + ("t" if facts["free_threaded"] else "")
     level = [int(part) for part in (facts["libc_version"] or facts["macos_version"] or "0.0").split(".")]
     kind, release = _read_os_release().get("ID", "").lower(), _read_os_release().get("VERSION_ID", "")
     name = _OS_IDS.get(kind, kind) + (_find_first(r"([\d.]+)", release) or "")
-    while name not in _MINIMUM_LIBC and "." in name:  # rhel8.9 is rhel8
+    while name not in _MINIMUM_LIBC and "." in name:  # rhel8.9 means rhel8
         name = name.rpartition(".")[0]
     if facts["os"] != "linux":
         name = facts["os"] + (str(level[0]) if level[0] else "")
@@ -202,7 +201,7 @@ def suggest_target(facts):  # type: (Dict[str, Any]) -> str
 
 
 def main():  # type: () -> None
-    """Tell what is known here as JSON on stdout; on stderr, how to ask for it by word of mouth."""
+    """Print the facts as JSON on stdout and the short name of the target on stderr."""
     facts = collect_facts()
     if "--facts" in sys.argv[1:]:
         print(json.dumps(facts, sort_keys=True))
@@ -210,6 +209,7 @@ def main():  # type: () -> None
         answer = probe_machine(facts)
         print(json.dumps(answer, indent=1), flush=True)
         print("ask for: --target " + answer["spoken"], file=sys.stderr)
+
 
 if __name__ == "__main__":
     main()

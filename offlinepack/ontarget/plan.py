@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple
+from typing import Any, Dict, List, Mapping, NamedTuple
 
 from .errors import ComputerError, Finding, MachineError, PolicyError, UsageError, error, raise_on_errors, text
 from .generations import EnvironmentLocation, compute_generation_id, load_state, locate_environment
@@ -10,33 +10,28 @@ from .interpreter import collect_facts
 from .manifest import Distribution, Manifest, TargetPlan, Tool
 from .preflight import MACHINE_CODES, SPARE_BYTES, DiskUsage, run_preflight
 from .report import Reporter, describe_machine
-from .target_selection import (
-    TargetSelection,
-    filter_targets,
-    find_interpreters,
-    get_base_executable,
-    query_interpreter,
-    select_target,
-)
+from .target_selection import TargetSelection, filter_targets, find_interpreters, get_base_executable, select_target
 from .venv import get_interpreter
 from .wheel_model import CheckedWheel
 
+_INSTALLING = "Installing {what} into {venv}."
+_IN_PLACE = "Installing {what} into {venv}, which offlinepack did not make: in place, no generations, no rollback."
+_OTHER_PYTHON = "This Python, {python}, fits no target of the bundle; another one does."
+_TOO_OLD = "{subject} has sequence {own}; this environment has seen {seen}."
+
 
 def plan_install(options, manifest, voice):  # type: (Any, Manifest, Reporter) -> InstallPlan
-    """Where it goes, as what, with which Python: from the manifest alone. Its wheels are not checked yet."""
+    """Choose location, target and Python from the manifest alone; the wheels are checked later."""
     place, allowed = _choose_location(options, manifest), filter_targets(manifest, options.target)
-    if place.is_foreign:
-        voice.print_message(text(
-            "Installing {what} into {venv}, which offlinepack did not make: in place, no generations, no rollback.",
-            what=manifest.folder, venv=place.venv))
-    else:
-        voice.print_message(text("Installing {what} into {venv}.", what=manifest.folder, venv=place.venv))
+    facts = {"what": manifest.folder, "venv": place.venv}
+    voice.print_message(text(_IN_PLACE if place.is_foreign else _INSTALLING, **facts))
     voice.facts.update(bundle=manifest.name, version=manifest.version, sequence=manifest.sequence)
     voice.facts.update(venv=place.venv, in_place=place.is_foreign)
-    choice = select_target(allowed, _find_candidates(options, place, allowed))
+    named = get_interpreter(place.venv) if place.is_foreign else options.python
+    choice = select_target(allowed, find_interpreters(allowed, named, place.is_foreign))
     target, python = choice.target, choice.facts["executable"]
-    if not (options.python or place.is_foreign or python == get_base_executable(collect_facts())):
-        voice.print_message(text("This Python, {python}, fits no target of the bundle; another one does.", python=sys.executable))
+    if not (named or python == get_base_executable(collect_facts())):
+        voice.print_message(text(_OTHER_PYTHON, python=sys.executable))
     voice.print_message(text(
         "For {target}, with Python {version}: {python}.",
         target=target.tag, version=choice.facts["python"], python=python))
@@ -46,10 +41,11 @@ def plan_install(options, manifest, voice):  # type: (Any, Manifest, Reporter) -
 
 
 def check_machine(work, room):  # type: (InstallPlan, DiskUsage) -> List[Finding]
-    """What this machine should be told; an error where it, or this environment, cannot take so much, or this bundle."""
-    if work.generation_id in read_state(work)["generations"] and not work.options.force:  # what it takes it has taken
+    """Return the findings about this machine, or raise the errors among them, also for a downgrade."""
+    if work.generation_id in read_state(work)["generations"] and not work.options.force:  # it needs no more room
         room = DiskUsage(0, 0, 0, 0, room.spare_bytes - SPARE_BYTES)
-    findings = run_preflight(work.location, room, work.selection.facts, work.target.needs, work.options.engine or "auto")
+    engine = work.options.engine or "auto"
+    findings = run_preflight(work.location, room, work.selection.facts, work.target.needs, engine)
     broken = any(finding.level == "error" and finding.code in MACHINE_CODES for finding in findings)
     return raise_on_errors(MachineError if broken else ComputerError, findings)
 
@@ -63,82 +59,69 @@ def _choose_location(options, manifest):  # type: (Any, Manifest) -> Environment
     return place
 
 
-def _find_candidates(options, place, allowed):
-    # type: (Any, EnvironmentLocation, List[TargetPlan]) -> Iterator[Dict[str, Any]]
-    """The Pythons to choose from: that of a foreign environment, the one that is named, or all that can be found."""
-    named = get_interpreter(place.venv) if place.is_foreign else options.python
-    if not named:
-        return find_interpreters(allowed)
-    facts = query_interpreter(named)
-    if facts is None:
-        raise MachineError(error(
-            "no-python", named, "{subject} is no Python 3.6 or newer that runs here.",
-            "Name another one with --python."))
-    return iter([dict(facts, executable=named if place.is_foreign else get_base_executable(facts))])
-
-
 def read_state(work):  # type: (InstallPlan) -> Dict[str, Any]
-    """The state of the place; a bundle older than the newest that it has seen is refused."""
+    """Return the state of the environment, or raise PolicyError for a bundle older than its newest one."""
     state, sequence = load_state(work.location), work.manifest.sequence
     highest = state["sequences"].get(work.manifest.name)
     older = highest is not None and (sequence is None or sequence < highest)
     if older and state["current"] != work.generation_id and not work.options.allow_downgrade:
         raise PolicyError(error(
-            "downgrade", work.title, "{subject} has sequence {own}; this environment has seen {seen}.",
+            "downgrade", work.title, _TOO_OLD,
             "rollback goes back to the release before; --allow-downgrade installs this one all the same.",
             own="-" if sequence is None else sequence, seen=highest))
     return state
 
 
 class InstallPlan(NamedTuple):
-    """What is installed, where, with which Python, as which generation."""
+    """The contents, location, Python and generation of an installation."""
 
     options: Any
     manifest: Manifest
     location: EnvironmentLocation
     selection: TargetSelection
     generation_id: str
-    wheels: Mapping[str, CheckedWheel]  # path in the bundle -> what was checked; all of the bundle's
+    wheels: Mapping[str, CheckedWheel]  # path in the bundle -> wheel; every wheel of the bundle
     reporter: Reporter
 
     @property
     def root(self):  # type: () -> str
-        """The folder that is, or becomes, the virtual environment."""
+        """Return the folder of the virtual environment."""
         return self.location.get_root(self.generation_id)
 
     @property
     def target(self):  # type: () -> TargetPlan
-        """The plan."""
+        """Return the plan of the target."""
         return self.selection.target
 
     @property
     def tools(self):  # type: () -> List[Tool]
-        """pip; the other tools are what sources are built with, which pip does in environments of their own."""
+        """Return pip; the other tools are build requirements, which pip installs in separate environments."""
         return [tool for tool in self.target.tools if tool.name == "pip"]
 
     @property
     def distributions(self):  # type: () -> List[Distribution]
-        """Every distribution that must be in, pip first; a foreign environment may keep a newer pip of its own."""
-        install = {distribution.name for distribution in self.target.install}
-        tools = [Distribution(tool.name, tool.version, tool.file, (), False, None) for tool in self.tools]
-        return [tool for tool in tools if tool.name not in install and not self.location.is_foreign] + list(self.target.install)
+        """Return every distribution to install, pip first; a foreign environment may keep a newer pip of its own."""
+        names = {step.name for step in self.target.install}
+        tools = [tool for tool in self.tools if tool.name not in names and not self.location.is_foreign]
+        return [Distribution(*tool, requires=(), requested=False, built_from=None) for tool in tools] + [
+            *self.target.install]
 
     @property
     def versions(self):  # type: () -> Dict[str, str]
-        """Name -> version of the plan."""
-        return {distribution.name: distribution.version for distribution in self.distributions}
+        """Return name -> version of each distribution."""
+        return {step.name: step.version for step in self.distributions}
 
     @property
     def hashes(self):  # type: () -> Dict[str, str]
-        """Name -> sha256 of its file."""
+        """Return name -> sha256 of the file of each distribution."""
         files = {file.path: file.sha256 for file in self.manifest.files}
-        return {distribution.name: files[distribution.file] for distribution in self.distributions}
+        return {step.name: files[step.file] for step in self.distributions}
 
     @property
     def title(self):  # type: () -> str
-        """The release as people call it."""
-        return " ".join(part for part in (self.manifest.name, self.manifest.version) if part)
+        """Return name and version of the release."""
+        return " ".join(filter(None, (self.manifest.name, self.manifest.version)))
 
     def locate_file(self, file):  # type: (str) -> str
-        """Of a file of the bundle."""
+        """Return the path of a file of the bundle on disk."""
         return os.path.join(self.options.folder, *file.split("/"))

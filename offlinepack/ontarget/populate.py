@@ -1,7 +1,4 @@
-"""Fill a generation: create the environment, reuse unchanged distributions, install the rest with an engine.
-
-Every step leaves a complete distribution with a RECORD, so that an interrupted run continues with the missing ones.
-"""
+"""Fill a generation: create the environment, reuse unchanged distributions, install the rest with an engine."""
 
 import time
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Set, Tuple
@@ -19,15 +16,18 @@ from .venv import create_venv, get_interpreter, hash_contents, lacks_distutils, 
 from .wheel import check_contents, read_wheel
 from .wheel_model import CheckedWheel
 
-AUTO_ENGINE = "fast"
-"""the engine that --engine auto means"""
+_CHECK_FAILED = "What is installed does not fit together, pip check says."
+_MAKE_AGAIN = "Have the bundle made again; --keep-going takes it as it is."
+_NOT_INSTALLED = "{subject} could not be installed, attempts: {tries}. The whole log: {file}"
+_NOTHING_CHANGED = (
+    "Nothing was changed; what is in is kept aside, and the same command goes on. --keep-going does without it.")
 
 
 def populate_environment(work, programs, reusable, former):
     # type: (InstallPlan, ProgramRunner, Mapping[str, Any], Mapping[str, Any]) -> List[Finding]
-    """Put all that is missing into the generation; what could not be installed, and what pip check says.
+    """Install the missing distributions into the generation; return the failures and the result of pip check.
 
-    `known`: its record, where it was whole once and may be in use. `former`: that of the release before. Else {}.
+    `reusable`: the record of this generation if it was complete before; `former`: that of the current one; else {}.
     """
     root, options, foreign = work.root, work.options, work.location.is_foreign
     base = [] if reusable or foreign else _prepare_environment(work, programs)  # type: List[str]
@@ -40,24 +40,27 @@ def populate_environment(work, programs, reusable, former):
         remove_unowned_files(root, base)
     work.reporter.facts["changed"] = foreign
     tries = {}  # type: Dict[str, List[Attempt]]
-    for attempt in _install_missing(work, programs, [distribution for distribution in work.distributions if distribution.name in bad], former if base else {}):
+    missing = [step for step in work.distributions if step.name in bad]
+    for attempt in _install_missing(work, programs, missing, former if base else {}):
         tries.setdefault(attempt.name, []).append(attempt)
         work.reporter.print_progress(len(tries), len(bad))
-    rows = [_make_report_row(work, distribution, tries.get(distribution.name, [])) for distribution in work.distributions if distribution.name in tries or distribution.name not in bad]
+    present = [step for step in work.distributions if step.name in tries or step.name not in bad]
+    rows = [_make_report_row(work, step, tries.get(step.name, [])) for step in present]
     work.reporter.facts["distributions"] = rows
     if any(row["attempts"] > 1 for row in rows):
         _print_attempts(work.reporter, rows)
-    mark_requested(root, {distribution.name: distribution.requested for distribution in work.distributions})
-    failed = [all_ for all_ in tries.values() if not all_[-1].succeeded]
-    if base and any(len(all_) > 1 for all_ in tries.values()):
+    mark_requested(root, {step.name: step.requested for step in work.distributions})
+    if base and any(len(attempts) > 1 for attempts in tries.values()):
         remove_unowned_files(root, base)
-    if not options.keep_going and any(is_disk_full(failure[-1].log_tail) for failure in failed):
-        raise InstallError(*[_make_failure_finding(work, failure) for failure in failed])
-    return [_make_failure_finding(work, failure) for failure in failed] or _run_pip_check(work, programs)
+    last = [attempts[-1] for attempts in tries.values() if not attempts[-1].succeeded]
+    failed = [_make_failure_finding(work, attempt, len(tries[attempt.name])) for attempt in last]
+    if not options.keep_going and any(is_disk_full(attempt.log_tail) for attempt in last):
+        raise InstallError(*failed)
+    return failed or _run_pip_check(work, programs)
 
 
 def _prepare_environment(work, programs):  # type: (InstallPlan, ProgramRunner) -> List[str]
-    """A virtual environment in its final place, new or of an interrupted run: the paths that it consists of."""
+    """Create the virtual environment, or keep that of an interrupted run, and return its relative paths."""
     journal, root = work.location.get_path("journal.json"), work.root
     journal_entries = read_json(journal)
     base = journal_entries.get("base", {})
@@ -74,13 +77,17 @@ def _prepare_environment(work, programs):  # type: (InstallPlan, ProgramRunner) 
 
 def _install_missing(work, programs, distributions, former):
     # type: (InstallPlan, ProgramRunner, List[Distribution], Mapping[str, Any]) -> Iterator[Attempt]
-    """Each attempt at each distribution: linked from the release before, else placed, else by pip."""
+    """Yield each attempt at each distribution: reused from the former generation, else by the fast engine, else by pip.
+
+    Every step leaves a complete distribution with a RECORD, so that an interrupted run continues with the missing ones.
+    """
     root, options, say = work.root, work.options, work.reporter.print_message
     python, installed = get_interpreter(root), set()  # type: str, Set[str]
     if former:
         files, hashes, before = former["files"], work.hashes, time.time()
-        same = {distribution.name: distribution.version for distribution in distributions if files.get(distribution.name) == hashes[distribution.name]}
-        for name, reason in reuse_distributions(work.location.get_root(former["generation"]), root, same, former["records"]):
+        same = {step.name: step.version for step in distributions if files.get(step.name) == hashes[step.name]}
+        old = work.location.get_root(former["generation"])
+        for name, reason in reuse_distributions(old, root, same, former["records"]):
             if reason:
                 say(text("{name} is not taken from the release before: {why}", name=name, why=reason))
                 continue
@@ -89,15 +96,14 @@ def _install_missing(work, programs, distributions, former):
             before = time.time()
         if installed:
             say(text("{count} distributions are unchanged and come from the release before.", count=len(installed)))
-    distributions = [distribution for distribution in distributions if distribution.name not in installed]
-    wheels = [work.wheels[distribution.file] for distribution in distributions if distribution.file in work.wheels]
+    distributions = [step for step in distributions if step.name not in installed]
+    wheels = [work.wheels[step.file] for step in distributions if step.file in work.wheels]
     tools = [tool for tool in work.tools if tool.file in work.wheels]
-    # what is in use already, or was made by somebody else, has files in the way: pip replaces them
-    engine = AUTO_ENGINE if options.engine in (None, "auto") else options.engine
-    fast = (engine == "fast" or lacks_distutils(work.selection.facts)) and not work.location.is_foreign
-    if fast and wheels and tools and not options.force:
+    # in a foreign environment, and with --force, files may exist already: pip replaces them
+    fast = options.engine in (None, "auto", "fast") or lacks_distutils(work.selection.facts)
+    if fast and wheels and tools and not work.location.is_foreign and not options.force:
         say(text("{count} distributions, by the fast engine.", count=len(wheels)))
-        requested = [distribution.name for distribution in distributions if distribution.requested]
+        requested = [step.name for step in distributions if step.requested]
         before, compiling = time.time(), not options.no_compile
         ready = dict(_read_bytecode_wheels(work, distributions)) if compiling else {}
         where, jobs = query_install_paths(python), int(options.jobs or 0)
@@ -109,30 +115,32 @@ def _install_missing(work, programs, distributions, former):
             else:
                 work.reporter.print_findings([bad._replace(level="note")])
                 discard_distributions(root, [wheel.name])
-            yield Attempt(wheel.name, bad is None, round(time.time() - before, 2), "", bad.render() if bad else "", "fast")
+            seconds, reason = round(time.time() - before, 2), bad.render() if bad else ""
+            yield Attempt(wheel.name, bad is None, seconds, "", reason, "fast")
             before = time.time()
-    # pip believes what is in a wheel whose hash is right
-    remaining = [work.wheels[distribution.file] for distribution in distributions if distribution.name not in installed and distribution.file in work.wheels]
-    raise_on_errors(IntegrityError, [bad for wheel in remaining for bad in check_contents(wheel)])
-    pip = PipEngine(python, root, options.folder, work.manifest, programs, not options.no_compile, False)
-    pip = pip._replace(reinstalls=work.location.is_foreign or options.force)
-    distributions = [distribution for distribution in distributions if distribution.name not in installed]
+    distributions = [step for step in distributions if step.name not in installed]
+    # pip does not compare the files of a wheel with RECORD
+    wheels = [work.wheels[step.file] for step in distributions if step.file in work.wheels]
+    raise_on_errors(IntegrityError, [bad for wheel in wheels for bad in check_contents(wheel)])
+    reinstalls = work.location.is_foreign or options.force
+    pip = PipEngine(python, root, options.folder, work.manifest, programs, not options.no_compile, reinstalls)
+    names = [step.name for step in distributions]
     for tool in work.tools:
-        if tool.name in [distribution.name for distribution in distributions] or (work.location.is_foreign and lacks_current_tool(root, tool)):
+        if tool.name in names or (work.location.is_foreign and lacks_current_tool(root, tool)):
             say(text("{name} {version} goes in first.", name=tool.name, version=tool.version))
             first = pip.install([tool], tool.name, [work.locate_file(tool.file) + "/pip"])
             if not first.succeeded:
-                raise InstallError(_make_failure_finding(work, [first]))
+                raise InstallError(_make_failure_finding(work, first, 1))
             yield first
-    distributions = [distribution for distribution in distributions if distribution.name not in [tool.name for tool in work.tools]]
+    distributions = [step for step in distributions if step.name != "pip"]
     if distributions:
         say(text("{count} distributions, by pip.", count=len(distributions)))
-    for attempt in install_in_rounds(pip, distributions):
-        yield attempt
+    yield from install_in_rounds(pip, distributions)
 
 
-def _read_bytecode_wheels(work, distributions):  # type: (InstallPlan, Iterable[Distribution]) -> Iterator[Tuple[str, CheckedWheel]]
-    """Of these the bytecode that came with the bundle; what is not sound is made here instead."""
+def _read_bytecode_wheels(work, distributions):
+    # type: (InstallPlan, Iterable[Distribution]) -> Iterator[Tuple[str, CheckedWheel]]
+    """Yield the bytecode wheels of the bundle for these distributions; a bad one is replaced by compiling."""
     listed = {file.path: file.sha256 for file in work.manifest.files}
     for distribution in distributions:
         path = make_bytecode_path(work.target.tag, distribution.file)
@@ -144,27 +152,23 @@ def _read_bytecode_wheels(work, distributions):  # type: (InstallPlan, Iterable[
 
 
 def _run_pip_check(work, programs):  # type: (InstallPlan, ProgramRunner) -> List[Finding]
-    """What pip check finds."""
+    """Return a finding if pip check fails."""
     command = [get_interpreter(work.root), "-I", "-B", "-m", "pip", "check", "--disable-pip-version-check"]
     code, _, words = programs.run("check", command) if not lacks_distutils(work.selection.facts) else (0, "", "")
-    if code == 0:
-        return []
-    return [error(
-        "pip-check", work.title, "What is installed does not fit together, pip check says.",
-        "Have the bundle made again; --keep-going takes it as it is.", log=words)]
+    return [error("pip-check", work.title, _CHECK_FAILED, _MAKE_AGAIN, words)] if code else []
 
 
 def _make_report_row(work, distribution, tries):  # type: (InstallPlan, Distribution, Sequence[Attempt]) -> Dict[str, Any]
-    """One distribution in the report; without tries it was in already."""
+    """Return a distribution's row of the report; without tries it was installed before."""
     last = tries[-1] if tries else Attempt(distribution.name, True, 0, "", "", "kept")
-    seconds = round(sum(trie.seconds for trie in tries), 2)
-    row = {"name": distribution.name, "version": distribution.version, "file": distribution.file, "sha256": work.hashes[distribution.name]}
-    state = "installed" if last.succeeded else "failed"
-    return dict(row, engine=last.engine, state=state, attempts=len(tries), seconds=seconds, reason=last.log_tail)
+    row = {"name": distribution.name, "version": distribution.version, "file": distribution.file}
+    row.update(sha256=work.hashes[distribution.name], engine=last.engine, reason=last.log_tail)
+    state, seconds = "installed" if last.succeeded else "failed", round(sum(attempt.seconds for attempt in tries), 2)
+    return dict(row, state=state, attempts=len(tries), seconds=seconds)
 
 
 def _print_attempts(voice, rows):  # type: (Reporter, Sequence[Mapping[str, Any]]) -> None
-    """What the rounds came to: distribution, state, attempts, seconds, reason."""
+    """Print a table of distribution, state, attempts, seconds, reason."""
     states = {"installed": text("installed"), "failed": text("FAILED")}
     width = max(len(row["name"] + row["version"]) for row in rows) + 1
     for row in rows:
@@ -174,11 +178,9 @@ def _print_attempts(voice, rows):  # type: (Reporter, Sequence[Mapping[str, Any]
             attempts=row["attempts"], reason=(row["reason"].splitlines() or [""])[-1][:100], **facts))
 
 
-def _make_failure_finding(work, tries):  # type: (InstallPlan, Sequence[Attempt]) -> Finding
-    outcome = text(
-        "Nothing was changed; what is in is kept aside, and the same command goes on. --keep-going does without it.")
+def _make_failure_finding(work, last, count):  # type: (InstallPlan, Attempt, int) -> Finding
+    outcome = text(_NOTHING_CHANGED)
     if work.options.keep_going or work.location.is_foreign:
         outcome = text("The others are in; the same command tries it again.")
-    return error(
-        "not-installed", tries[-1].name, "{subject} could not be installed, attempts: {tries}. The whole log: {file}",
-        "{left}", log=tries[-1].log_tail, tries=len(tries), file=tries[-1].log_path or "-", left=outcome)
+    facts = {"tries": count, "file": last.log_path or "-", "left": outcome}  # type: Dict[str, Any]
+    return error("not-installed", last.name, _NOT_INSTALLED, "{left}", last.log_tail, **facts)

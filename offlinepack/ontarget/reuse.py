@@ -4,7 +4,6 @@ A file is cloned (copy-on-write) if the file system supports it, otherwise hard-
 never write into them.
 """
 
-import base64
 import csv
 import hashlib
 import io
@@ -13,6 +12,8 @@ import shutil
 from typing import Dict, Iterator, List, Mapping, Set, Tuple
 
 from .distributions import check_distribution, find_dist_infos, read_record, resolve_record_path, run_in_processes
+from .files import read_bytes
+from .unpack import format_record_hash
 from .venv import get_interpreter
 
 _FICLONE = 0x40049409  # Linux: ioctl FICLONE
@@ -20,13 +21,13 @@ _FICLONE = 0x40049409  # Linux: ioctl FICLONE
 
 def reuse_distributions(old, new, versions, records):
     # type: (str, str, Mapping[str, str], Mapping[str, str]) -> Iterator[Tuple[str, str]]
-    """Name of each distribution with '' once it is in `new` as it was in `old` (both roots), or why it is not."""
+    """Yield the name of each distribution, with '' when its files are shared from `old` to `new`, or why not."""
     sharing = _FileSharing(os.path.realpath(old), os.path.realpath(new), records)
     return run_in_processes(lambda name: sharing.share_distribution(name, versions[name]), sorted(versions))
 
 
 class _FileSharing:
-    """From one generation to the next."""
+    """Shares files of one generation with the next."""
 
     def __init__(self, old, new, records):  # type: (str, str, Mapping[str, str]) -> None
         self.old_root, self.new_root, self.records, self.dist_infos = old, new, records, find_dist_infos(old)
@@ -35,25 +36,21 @@ class _FileSharing:
         self.can_clone = True
 
     def share_distribution(self, name, version):  # type: (str, str) -> str
-        """Share every file of one distribution, RECORD last; '' or why it could not be, with nothing left behind."""
+        """Share every file of one distribution, RECORD last; on failure remove them and return the reason."""
         bad = check_distribution(name, version, self.dist_infos.get(name, []), self.records)
         if bad:
             return bad[0]
         info, new_files, changed = self.dist_infos[name][0], [], {}  # type: str, List[str], Dict[str, List[str]]
         record = os.path.join(info, "RECORD")
         try:
-            for path, _ in read_record(info):
-                if path != record:
-                    new_files.append(self._prepare_target(path))
-                    if os.path.dirname(path) == self.scripts_dir:
-                        changed[path] = self._rewrite_script(path, new_files[-1])
-                    else:
-                        self._share_file(path, new_files[-1])
-            new_files.append(self._prepare_target(record))
-            if changed:
-                self._rewrite_record(record, new_files[-1], changed)
-            else:
-                self._share_file(record, new_files[-1])
+            for path in [path for path, _ in read_record(info) if path != record] + [record]:
+                new_files.append(self._prepare_target(path))
+                if os.path.dirname(path) == self.scripts_dir:
+                    changed[path] = self._rewrite_script(path, new_files[-1])
+                elif path == record and changed:
+                    self._rewrite_record(record, new_files[-1], changed)
+                else:
+                    self._share_file(path, new_files[-1])
         except (OSError, ValueError) as failure:
             for path in new_files:
                 if os.path.lexists(path):
@@ -70,7 +67,7 @@ class _FileSharing:
             whole.write(out.getvalue())
 
     def _prepare_target(self, path):  # type: (str) -> str
-        """Where a file of the old generation belongs in the new one; its folder is there then."""
+        """Return the path of a file in the new generation and create its folder."""
         if not path.startswith(self.old_root + os.sep):
             raise ValueError(path)
         target = self.new_root + path[len(self.old_root) :]
@@ -96,13 +93,11 @@ class _FileSharing:
         os.link(path, target)
 
     def _rewrite_script(self, path, target):  # type: (str, str) -> List[str]
-        """A command names its generation's interpreter in its first lines; its hash and size in RECORD."""
-        with open(path, "rb") as source:
-            lines = source.read().split(b"\n", 2)
+        """Copy a script with the interpreter of the new generation in its first lines; return hash and size."""
+        lines = read_bytes(path).split(b"\n", 2)
         old, new = os.fsencode(self.old_root) + os.fsencode(os.sep), os.fsencode(self.new_root) + os.fsencode(os.sep)
         data = b"\n".join([line.replace(old, new) for line in lines[:2]] + lines[2:])
         with open(target, "xb") as out:
             out.write(data)
         shutil.copymode(path, target)
-        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode("ascii")
-        return ["sha256=" + digest, str(len(data))]
+        return [format_record_hash(hashlib.sha256(data)), str(len(data))]

@@ -11,21 +11,24 @@ from .errors import MachineError, Text, UsageError, error, text
 from .interpreter import collect_facts
 from .manifest import Facts, Manifest, TargetPlan
 
+_NO_PYTHON = "{subject} is no Python 3.6 or newer that runs here."
+_NO_TARGET = "This bundle has no target {subject}."
+_TOO_OLD = "it needs {what} {least} or newer, this is {here}"
 _DISPLAY_NAMES = {"cpython": "CPython", "pypy": "PyPy", "linux": "Linux", "macos": "macOS", "windows": "Windows"}
 
 
 class TargetSelection(NamedTuple):
-    """The target of the bundle that this machine gets, and the Python that it gets it with."""
+    """The target of the bundle for this machine, and the Python to use."""
 
     target: TargetPlan
-    facts: Dict[str, Any]  # interpreter.facts() of that Python
+    facts: Dict[str, Any]  # interpreter.collect_facts() of that Python
 
 
 def find_mismatches(target, facts):  # type: (TargetPlan, Mapping[str, Any]) -> List[Text]
-    """Why a Python does not fit a target; none: it fits.
+    """Return why a Python does not fit a target.
 
-    Implementation, X.Y, threading, system, machine and libc family must be the same; patch release, libc's version and
-    macOS at least what the target asks for.
+    Implementation, X.Y, threading, system, machine and libc must be equal; patch release and the versions of libc and
+    macOS are minimums.
     """
     expected, mismatches = target.facts, []
     threads = {True: text("free-threaded"), False: text("not free-threaded")}
@@ -45,8 +48,7 @@ def find_mismatches(target, facts):  # type: (TargetPlan, Mapping[str, Any]) -> 
         floors.append((expected.libc or "", expected.libc_version, facts["libc_version"]))
     for label, least, actual in floors:
         if least and not mismatches and _parse_version(actual) < _parse_version(least):
-            mismatches.append(text(
-                "it needs {what} {least} or newer, this is {here}", what=label, least=least, here=actual or "?"))
+            mismatches.append(text(_TOO_OLD, what=label, least=least, here=actual or "?"))
     return mismatches
 
 
@@ -59,19 +61,19 @@ def _parse_version(version):  # type: (Optional[str]) -> Tuple[int, ...]
 
 
 def filter_targets(manifest, name):  # type: (Manifest, Optional[str]) -> List[TargetPlan]
-    """The targets that --target allows: by tag, or by the name that was asked for when the bundle was made."""
-    matches = [target for target in manifest.targets if name in (None, target.tag, target.name) or name in target.name.split("+")]
+    """Return the targets with the tag or name of --target, or all targets without it."""
+    matches = [
+        target for target in manifest.targets if name in (None, target.tag, target.name, *target.name.split("+"))]
     if name and re.search(r"[/\\]", name):
         raise UsageError(error("target-is-a-place", name, "--target {subject} is a path.", "The place is --venv."))
     if not matches:
         have = ["%s (%s)" % (target.name, target.tag) for target in manifest.targets]
-        raise UsageError(error(
-            "no-such-target", name, "This bundle has no target {subject}.", "It has: {have}.", have=have))
+        raise UsageError(error("no-such-target", name, _NO_TARGET, "It has: {have}.", have=have))
     return matches
 
 
 def select_target(allowed, pythons):  # type: (Sequence[TargetPlan], Iterator[Dict[str, Any]]) -> TargetSelection
-    """The first Python that fits a target, and the first target that it fits; else: what was found, what would fit."""
+    """Return the first Python that fits a target and the first target that it fits, or raise MachineError."""
     findings = []
     for facts in pythons:
         for target in allowed:
@@ -89,7 +91,7 @@ def select_target(allowed, pythons):  # type: (Sequence[TargetPlan], Iterator[Di
 
 
 def query_interpreter(python):  # type: (str) -> Optional[Dict[str, Any]]
-    """The facts of another Python, as it tells them itself; None where it does not run or is older than 3.6."""
+    """Return the facts of another Python, or None if it does not run or is older than 3.6."""
     source = interpreter.__loader__.get_data(interpreter.__file__)  # type: ignore[union-attr]
     command = [python, "-I", "-B", "-", "--facts"]
     try:
@@ -100,15 +102,25 @@ def query_interpreter(python):  # type: (str) -> Optional[Dict[str, Any]]
     return facts if isinstance(facts, dict) else None
 
 
-def find_interpreters(allowed):  # type: (Sequence[TargetPlan]) -> Iterator[Dict[str, Any]]
-    """This Python, then those that can be found and may fit, each once; never the one inside a virtual environment."""
+def find_interpreters(allowed, named=None, in_place=False):
+    # type: (Sequence[TargetPlan], Optional[str], bool) -> Iterator[Dict[str, Any]]
+    """Yield the facts of the named Python; without a name, those of this Python, then of others that may fit.
+
+    The executable is never one inside a virtual environment, except with `in_place`.
+    """
+    if named:
+        facts = query_interpreter(named)
+        if facts is None:
+            raise MachineError(error("no-python", named, _NO_PYTHON, "Name another one with --python."))
+        yield dict(facts, executable=named if in_place else get_base_executable(facts))
+        return
     own_facts = collect_facts()
-    reported, looked = {get_base_executable(own_facts)}, {get_base_executable(own_facts)}
+    reported, examined = {get_base_executable(own_facts)}, {get_base_executable(own_facts)}
     yield dict(own_facts, executable=get_base_executable(own_facts))
     for path in _list_candidates([target.facts for target in allowed]):
         real = os.path.realpath(path)
-        if real not in looked and os.access(path, os.X_OK) and os.path.isfile(path):
-            looked.add(real)
+        if real not in examined and os.access(path, os.X_OK) and os.path.isfile(path):
+            examined.add(real)
             facts = query_interpreter(path)
             if facts and get_base_executable(facts) not in reported:
                 reported.add(get_base_executable(facts))
@@ -116,7 +128,7 @@ def find_interpreters(allowed):  # type: (Sequence[TargetPlan]) -> Iterator[Dict
 
 
 def get_base_executable(facts):  # type: (Mapping[str, Any]) -> str
-    """The path of the interpreter that a virtual environment was made of, or its own: without links that move later."""
+    """Return the real path of the interpreter outside a virtual environment, without links that may move."""
     if facts["prefix"] != facts["base_prefix"]:
         name = "pypy" if facts["implementation"] == "pypy" else "python"
         name = os.path.join("bin", name + _get_minor_version(facts["python"]) + ("t" if facts["free_threaded"] else ""))
@@ -138,8 +150,7 @@ def _list_candidates(facts_list):  # type: (Sequence[Facts]) -> Iterator[str]
             output = subprocess.run(["py", "-0p"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
         except OSError:
             output = b""
-        for match in re.findall(r"([A-Za-z]:\\.*\.exe)", output.decode("utf-8", "replace")):
-            yield match
+        yield from re.findall(r"([A-Za-z]:\\.*\.exe)", output.decode("utf-8", "replace"))
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
     folders += ["/usr/bin", "/usr/local/bin", "/usr/libexec", "/opt/homebrew/bin"]
     for parent in ("/opt", os.path.expanduser("~/.pyenv/versions"), "/Library/Frameworks/Python.framework/Versions"):

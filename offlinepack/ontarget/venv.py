@@ -1,49 +1,43 @@
 """Create and repair a virtual environment at its final path, without ensurepip."""
 
 import os
+import re
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Tuple
 
 from .distributions import find_altered_distributions, find_site_packages
-from .errors import Finding, InstallError, error, note
+from .errors import Finding, InstallError, Text, error, note, text
 from .files import hash_small_file, remove_path
 
-SYSCONFIG_PTH = "offlinepack-sysconfig.pth"
-"""Debian's Python without distutils: pip is told to ask sysconfig, at every start of the environment's interpreter"""
-
+_SYSCONFIG_PTH = "offlinepack-sysconfig.pth"  # for Debian's Python without distutils
+_NO_DISTUTILS = "This Python has no distutils; {subject} tells pip to ask sysconfig instead, at every start."
+_Run = Callable[[str, List[str]], Tuple[int, str, str]]
 _SYSCONFIG_LINE = "import sysconfig; sysconfig._PIP_USE_SYSCONFIG = True\n"
 
 
 def get_interpreter(root):  # type: (str) -> str
-    """The interpreter of a virtual environment."""
-    if os.name == "nt":
-        return os.path.join(root, "Scripts", "python.exe")
-    return os.path.join(root, "bin", "python")
-
-
-def needs_sysconfig(facts):  # type: (Mapping[str, Any]) -> bool
-    """pip on 3.7 to 3.9 asks distutils where things go unless it is told otherwise; Debian packs that separately."""
-    return facts["python"].split(".")[:2] in (["3", "7"], ["3", "8"], ["3", "9"]) and not facts["has"]["distutils"]
+    """Return the path of the interpreter of a virtual environment."""
+    return os.path.join(root, *(("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")))
 
 
 def lacks_distutils(facts):  # type: (Mapping[str, Any]) -> bool
-    """No pip runs on such a Python: 3.6 as Debian packs it, without distutils."""
-    return facts["python"].split(".")[:2] == ["3", "6"] and not facts["has"]["distutils"]
+    """Check for Debian's Python 3.6 without distutils, on which no pip runs."""
+    return facts["python"].startswith("3.6.") and not facts["has"]["distutils"]
 
 
 def hash_contents(root, paths):  # type: (str, Iterable[str]) -> Dict[str, str]
-    """Of these relative paths those that are there: sha256 of a file, where a link leads, '' of a folder."""
+    """Return the contents of the existing relative paths: sha256 of a file, target of a link, '' for a folder."""
     digests = {}  # type: Dict[str, str]
-    for file in paths:
-        path = os.path.join(root, file)
+    for name in paths:
+        path = os.path.join(root, name)
         if os.path.lexists(path):
-            digests[file] = os.readlink(path) if os.path.islink(path) else hash_small_file(path)
+            digests[name] = os.readlink(path) if os.path.islink(path) else hash_small_file(path)
     return digests
 
 
 def find_lost_files(root, base):  # type: (str, Mapping[str, str]) -> List[str]
-    """What is gone or differs of the environment itself; `base`: contents() of it when it was made, {} where not known.
+    """Return the lost and altered files of the environment itself; `base`: its hash_contents, or {} if unknown.
 
-    Without pyvenv.cfg its interpreter is the system's own: nobody may install with it then.
+    Without pyvenv.cfg its interpreter would install into the system.
     """
     digests = hash_contents(root, base)
     altered = [os.path.join(root, path) for path in sorted(base) if digests.get(path) != base[path]]
@@ -52,15 +46,20 @@ def find_lost_files(root, base):  # type: (str, Mapping[str, str]) -> List[str]
 
 
 def find_alterations(root, record):  # type: (str, Mapping[str, Any]) -> Dict[str, List[str]]
-    """Of a generation, by its record in state.json: each distribution, and `python`, itself, that is not whole."""
+    """Return the altered files of each distribution of a generation and, as `python`, of the environment itself."""
     bad = find_altered_distributions(root, record["distributions"], record["records"])
     missing = find_lost_files(root, record.get("base", {}))
     return dict(bad, python=missing) if missing else bad
 
 
+def describe_alterations(bad):  # type: (Mapping[str, List[str]]) -> List[Text]
+    """Return a line for each altered distribution."""
+    return [text("Altered since: {name}: {files}", name=name, files=bad[name][:5]) for name in sorted(bad)]
+
+
 def repair_venv(root, base, facts, run):
-    # type: (str, Mapping[str, str], Mapping[str, Any], Callable[[str, List[str]], Tuple[int, str, str]]) -> List[Finding]
-    """What is lost of the environment itself is made again; what it holds stays."""
+    # type: (str, Mapping[str, str], Mapping[str, Any], _Run) -> List[Finding]
+    """Make lost parts of the environment itself again; installed distributions stay."""
     missing = find_lost_files(root, base)
     for path in missing:
         if os.path.islink(path) or not os.path.isdir(path):
@@ -68,21 +67,15 @@ def repair_venv(root, base, facts, run):
     return create_venv(root, facts, run) if missing else []
 
 
-def create_venv(root, facts, run):
-    # type: (str, Mapping[str, Any], Callable[[str, List[str]], Tuple[int, str, str]]) -> List[Finding]
-    """Make the virtual environment of the interpreter that `facts` describe; what should be known of it.
-
-    `run` starts a program: name of its log, command -> exit code, path of the log, its end.
-    """
+def create_venv(root, facts, run):  # type: (str, Mapping[str, Any], _Run) -> List[Finding]
+    """Make the virtual environment of the interpreter with these facts; `run` is ProgramRunner.run."""
     findings = []  # type: List[Finding]
     code, log, words = run("venv", [facts["executable"], "-I", "-m", "venv", "--without-pip", root])
-    if code == 0 and needs_sysconfig(facts):
-        path = os.path.join(find_site_packages(root)[0], SYSCONFIG_PTH)
+    if code == 0 and re.match(r"3\.[789]\.", facts["python"]) and not facts["has"]["distutils"]:
+        path = os.path.join(find_site_packages(root)[0], _SYSCONFIG_PTH)
         with open(path, "w") as out:
             out.write(_SYSCONFIG_LINE)
-        findings.append(note(
-            "no-distutils", path,
-            "This Python has no distutils; {subject} tells pip to ask sysconfig instead, at every start."))
+        findings.append(note("no-distutils", path, _NO_DISTUTILS))
     if code == 0:
         code, log, words = run("python", [get_interpreter(root), "-I", "-c", "import sysconfig, zlib"])
     if code:

@@ -4,9 +4,11 @@ Standard: the format of zipapp. Members are stored uncompressed, so the bytes do
 """
 
 import io
+import os
 import zipfile
 from typing import Mapping
 
+from .files import read_bytes, write_file_atomically
 from .manifest import INSTALL_PY, ONTARGET
 
 ZIPAPP_NAME = "offlinepack.pyz"
@@ -14,7 +16,7 @@ _SHEBANG = b"#!/usr/bin/env python3\n"
 
 
 def build_zipapp(code):  # type: (Mapping[str, bytes]) -> bytes
-    """The file's bytes, from the target side's files by name; install.py is what starts."""
+    """Return the bytes of offlinepack.pyz with these files; it starts install.py."""
     out = io.BytesIO(_SHEBANG)
     with zipfile.ZipFile(out, "a") as archive:
         for name in sorted(code):
@@ -25,5 +27,17 @@ def build_zipapp(code):  # type: (Mapping[str, bytes]) -> bytes
 
 
 def is_code_file(name):  # type: (str) -> bool
-    """Whether a file of ontarget/ belongs to it."""
+    """Check whether a file of ontarget/ belongs to offlinepack.pyz."""
     return name.endswith((".py", ".json"))
+
+
+def save_zipapp(path, install_py):  # type: (str, str) -> None
+    """Write this code as one file beside the environment, so that a rollback needs no bundle."""
+    folder, loader = os.path.dirname(__file__), __loader__  # type: ignore[name-defined]
+    if os.path.isfile(os.path.dirname(folder)):  # this code runs from such a file
+        return write_file_atomically(path, read_bytes(os.path.dirname(folder)))
+    names = filter(is_code_file, getattr(loader, "files", None) or os.listdir(folder))
+    code = {name: loader.get_data(os.path.join(folder, name)) for name in names}
+    if INSTALL_PY not in code:
+        code[INSTALL_PY] = read_bytes(install_py)
+    return write_file_atomically(path, build_zipapp(code))
