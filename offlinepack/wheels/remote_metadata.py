@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import io
+import zipfile
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote
 
 from packaging.pylock import PackageWheel
 
-from offlinepack.errors import OfflinepackError
-from offlinepack.net.client import Client
+from offlinepack.errors import FetchError, Finding, OfflinepackError
+from offlinepack.net.client import Client, translate_network_errors
 from offlinepack.net.remote_zip import read_metadata_by_ranges, read_wheel_metadata
 from offlinepack.pip_shim.static_metadata import ReadCache
 from offlinepack.wheels.metadata import WheelMetadata, parse_metadata
@@ -25,20 +27,28 @@ MAX_UNRANGED_BYTES = 1 << 16
 
 
 def read_all(wheels: Iterable[PackageWheel], client: Client, folder: Path) -> dict[str, WheelMetadata]:
-    """Return file name -> METADATA of the wheels that are readable; cache it in `folder`, where pip reads it."""
+    """Return file name -> METADATA of the wheels that are readable; cache it in `folder`, where pip reads it.
+
+    Raises FetchError with every file that its server does not give.
+    """
     cache, session = ReadCache(str(folder)), _ClientSession(client)
+    findings: list[Finding] = []
 
     def read(wheel: PackageWheel) -> WheelMetadata | None:
         key = wheel.hashes.get("sha256", "")
         content = cache.get("metadata", key)
         if content is None:
             # a server without ranges, or a damaged wheel, which the build reports later
-            with contextlib.suppress(OfflinepackError, ValueError, OSError, KeyError, TypeError):
-                content = (
-                    read_wheel_metadata(io.BytesIO(Path(wheel.path).read_bytes()))
-                    if wheel.path
-                    else session.read_metadata(wheel)
-                )
+            with contextlib.suppress(ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile):
+                try:
+                    content = (
+                        read_wheel_metadata(io.BytesIO(Path(wheel.path).read_bytes()))
+                        if wheel.path
+                        else session.read_metadata(wheel)
+                    )
+                except FetchError as failure:
+                    if not client.is_offline:
+                        findings.extend(failure.findings)
         if content is None:
             return None
         cache.put("metadata", key, content)
@@ -47,7 +57,10 @@ def read_all(wheels: Iterable[PackageWheel], client: Client, folder: Path) -> di
     unique_wheels = list({wheel.filename: wheel for wheel in wheels}.values())
     with ThreadPoolExecutor(MAX_THREADS) as pool:
         pairs = zip(unique_wheels, pool.map(read, unique_wheels), strict=True)
-        return {wheel.filename: metadata for wheel, metadata in pairs if metadata is not None}
+        read_metadata = {wheel.filename: metadata for wheel, metadata in pairs if metadata is not None}
+    if findings:
+        raise FetchError(*sorted(findings, key=lambda finding: (finding.subject, finding.code)))
+    return read_metadata
 
 
 class _ClientSession:
@@ -64,10 +77,15 @@ class _ClientSession:
         return response.content if response.status_code == 200 else None
 
     def get(self, url: str, headers: Mapping[str, str], stream: bool = True) -> Any:
-        with self.client.open_response(url, url.rpartition("/")[2], headers) as (response, _):
-            is_small = (
-                response.status == 206
-                or int(response.headers.get("Content-Length", MAX_UNRANGED_BYTES + 1)) <= MAX_UNRANGED_BYTES
-            )
-            content = response.read() if is_small else b""
-            return SimpleNamespace(status_code=response.status, headers=response.headers, content=content, close=bool)
+        name = unquote(url.rpartition("/")[2])
+
+        def ask() -> Any:
+            with self.client.open_response(url, name, headers) as (response, _):
+                length = int(response.headers.get("Content-Length", MAX_UNRANGED_BYTES + 1))
+                is_small = response.status == 206 or length <= MAX_UNRANGED_BYTES
+                with translate_network_errors(name, url, self.client):
+                    content = response.read() if is_small else b""
+                status, fields = response.status, response.headers
+                return SimpleNamespace(status_code=status, headers=fields, content=content, close=bool)
+
+        return self.client.retry(url, name, ask)
