@@ -1,7 +1,4 @@
-"""Read a zip archive strictly: every byte belongs to exactly one member or to the directory.
-
-Standard: PKWARE's APPNOTE 6.3. Accepted: stored and deflated members, data descriptors, zip64, folders, UTF-8 names.
-"""
+"""Read a zip archive (PKWARE's APPNOTE 6.3) strictly: every byte belongs to one member or to the directory."""
 
 import base64
 import hashlib
@@ -20,7 +17,7 @@ _CENTRAL, _LOCAL = struct.Struct("<4s6H3I5H2I"), struct.Struct("<4s5H3I2H")
 _END, _ZIP64_END, _ZIP64_LOCATOR = struct.Struct("<4s4H2IH"), struct.Struct("<4sQ2H2I4Q"), struct.Struct("<4sIQI")
 _ALL_ONES = 0xFFFFFFFF
 _MAX_SIZE, _MAX_MEMBERS = 64 << 20, 200000  # bytes and members of a directory
-_MAX_RATIO = 100  # an archive may unpack to _MOST bytes, and beyond that to so many times its own size
+_MAX_RATIO = 100  # an archive may unpack to _MAX_SIZE bytes and this many times its own size
 _PLAIN_NAME = re.compile(r"(?![A-Za-z]:)(?:(?!\.\.?/)[^/\\]{1,255}/)*(?!\.\.?/?\Z)[^/\\]{1,255}/?\Z")
 RefuseCallback = Callable[[str, Text], None]
 
@@ -31,10 +28,9 @@ class ArchiveError(Exception):
 
 class ZipEntry(NamedTuple):
     """One file in the archive."""
-
     name: str
     offset: int  # of its packed bytes
-    packed_size: int  # bytes there
+    packed_size: int  # bytes
     size: int  # bytes when unpacked
     crc: int
     is_deflated: bool  # else stored

@@ -1,6 +1,4 @@
-"""Install distributions with pip, the reference engine: first as one batch, then one by one in rounds.
-
-pip ignores all settings of the machine: pip.conf, PIP_* and PYTHON* variables, user site, index."""
+"""Install distributions with pip, the reference engine, isolated from all settings of the machine."""
 
 import errno
 import locale
@@ -12,7 +10,7 @@ import time
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from .distributions import discard_distributions, find_altered_distributions, find_dist_infos
-from .files import remove_path
+from .files import read_bytes, remove_path
 from .generations import is_in_use
 from .manifest import SDISTS, TOOLS, WHEELS, Distribution, Manifest
 
@@ -22,7 +20,6 @@ _LOG_TAIL_SIZE = 3000  # characters that are shown
 
 class ProgramRunner(NamedTuple):
     """Starts programs for one environment, with clean variables, and keeps their output in a log."""
-
     work_dir: str  # TMPDIR
     log_dir: str
     lock_fd: int  # the open lock file, which the programs inherit
@@ -41,9 +38,7 @@ class ProgramRunner(NamedTuple):
                 child.kill()
                 child.wait()
                 raise
-        with open(path, "rb") as log_file:
-            log_file.seek(max(0, os.path.getsize(path) - _LOG_TAIL_SIZE))
-            words = log_file.read().decode("utf-8", "replace")
+        words = read_bytes(path)[-_LOG_TAIL_SIZE:].decode("utf-8", "replace")
         return code, path, words.partition("\n")[2] if len(words) >= _LOG_TAIL_SIZE else words
 
     def clear_work_dir(self, bundle):  # type: (str) -> None
@@ -59,7 +54,6 @@ def _bind_to_parent():  # type: () -> Optional[Callable[[], None]]
     """Return what makes Linux kill the child when this process ends; elsewhere an orphan keeps the lock."""
     try:
         import ctypes
-
         prctl = ctypes.CDLL(None).prctl
     except (ImportError, OSError, AttributeError, TypeError):
         return None
@@ -85,7 +79,6 @@ def clean_environment(work):  # type: (str) -> Dict[str, str]
 
 class Attempt(NamedTuple):
     """One try at one distribution."""
-
     name: str
     succeeded: bool
     seconds: float
@@ -96,7 +89,6 @@ class Attempt(NamedTuple):
 
 class PipEngine(NamedTuple):
     """pip for one environment and one bundle."""
-
     python: str  # the environment's interpreter
     root: str
     folder: str  # of the bundle

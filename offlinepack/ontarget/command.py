@@ -71,7 +71,7 @@ def main(argv, folder):  # type: (Sequence[str], Optional[str]) -> int
     try:
         for name in ("SIGTERM", "SIGHUP"):
             if hasattr(signal, name):
-                signal.signal(getattr(signal, name), _raise_interrupt)
+                signal.signal(getattr(signal, name), signal.default_int_handler)
         options = parse_options(argv, folder)
         voice = Reporter(options.verbose - options.quiet, options.json, options.lang)
         return voice.close(_run_command(options, voice), options.report)
@@ -91,10 +91,6 @@ def main(argv, folder):  # type: (Sequence[str], Optional[str]) -> int
             traceback.print_exc()
     voice.print_findings(findings)
     return voice.close(code, options.report if options else None)
-
-
-def _raise_interrupt(*_):  # type: (Any) -> NoReturn
-    raise KeyboardInterrupt
 
 
 class _ArgumentParser(argparse.ArgumentParser):

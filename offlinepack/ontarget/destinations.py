@@ -1,16 +1,11 @@
-"""Compute where the files of a wheel are installed, and find files that overwrite the environment or each other.
-
-Standard: the schemes of the binary distribution format, as pip maps them to a virtual environment.
-"""
+"""Compute where the files of a wheel are installed, and find files that overwrite the environment or each other."""
 
 import re
-from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Set, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Set, Tuple
 
 from .errors import Finding, error, note
 from .paths import find_windows_problem, fold_path
-
-if TYPE_CHECKING:
-    from .wheel_model import CheckedWheel, WheelMember
+from .wheel_model import CheckedWheel, WheelMember
 
 _WRITES_OVER = "{subject} would write over {members} of {other}."
 _NOT_ON_WINDOWS = "{subject}: {member} is no name for a file on Windows."
@@ -71,9 +66,7 @@ def overwrites_environment(place, wheel):  # type: (str, CheckedWheel) -> bool
 
 
 def compute_path_keys(wheel):  # type: (CheckedWheel) -> Tuple[List[int], List[int], bool]
-    """Return a number for each file and each folder, and whether Windows does not allow one of the names.
-
-    Two wheels do not clash, on any system, if no file of one has a number of a file or folder of the other.
+    """Return numbers of files and of folders, disjoint if two wheels cannot clash, and whether Windows forbids a name.
     """
     files, folders, strange = set(), set(), False  # type: Set[int], Set[int], bool
     for system in ("linux", "windows") if wheel.scripts else ("linux",):
@@ -95,12 +88,7 @@ def get_source_path(place):  # type: (str) -> str
 
 
 def find_clashes(wheels, system="linux"):  # type: (Iterable[CheckedWheel], str) -> List[Finding]
-    """Return a finding for each pair of distributions that write the same file: a note if the bytes are equal, else an
-    error.
-
-    Names are compared as `system` compares them. A file that another has as a folder, bytecode of another's source and
-    a name that `system` does not allow are errors too.
-    """
+    """Return a note for equal files of two wheels, an error for other clashes and for names that Windows forbids."""
     first, folders = {}, {}  # type: Dict[str, Tuple[CheckedWheel, str, str]], Dict[str, CheckedWheel]
     shared, clashes = {}, []  # type: Dict[Tuple[bool, str, str], List[str]], List[Finding]
     cached = []  # type: List[Tuple[str, CheckedWheel]]

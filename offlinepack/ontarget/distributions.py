@@ -6,7 +6,6 @@ import errno
 import hashlib
 import json
 import os
-import re
 import shutil
 import signal
 import sys
@@ -67,10 +66,7 @@ def resolve_record_path(site, name):  # type: (str, str) -> str
 
 def find_altered_distributions(root, versions, records=None, hashes=True):
     # type: (str, Mapping[str, str], Optional[Mapping[str, str]], bool) -> Dict[str, List[str]]
-    """Return the missing and altered files of each of these distributions (normalised name -> version).
-
-    `records`: sha256 of each RECORD after installation, if known. Without `hashes` only RECORD is read.
-    """
+    """Return missing and altered files by name, with known hashes of RECORD; without `hashes` read only RECORD."""
     dist_infos = find_dist_infos(root)
 
     def check(name):  # type: (str) -> List[str]

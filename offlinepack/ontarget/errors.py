@@ -1,8 +1,4 @@
-"""Define findings, errors and exit codes. A finding is one problem or fact; an error has an exit code and findings.
-
-A sentence is an English template and the facts that fill it. A table of messages (English
-template to translated template) is applied when the sentence is rendered.
-"""
+"""Define findings, errors and exit codes. A sentence is an English template, translated when it is rendered."""
 
 import os
 import re
@@ -20,7 +16,6 @@ def explain_os_error(failed: OSError) -> str:
 
 class Text(NamedTuple):
     """A sentence: its English template and the facts that fill it."""
-
     template: str
     facts: Dict[str, Any]
 
@@ -63,7 +58,6 @@ def text(template, **facts):  # type: (str, Any) -> Text
 
 class Finding(NamedTuple):
     """One problem or fact: its subject, a sentence about it, and advice."""
-
     level: str  # error, warning or note
     code: str  # stable, English, for programs: hash-mismatch
     subject: str  # the file, distribution, option or path
@@ -80,42 +74,30 @@ class Finding(NamedTuple):
         templates = {"sentence": self.sentence.template, "advice": self.advice.template}
         names = re.findall(r"\{(\w+)\}", "%(sentence)s %(advice)s" % templates)
         facts = dict(self.advice.facts, **self.sentence.facts)
-        plain = {
-            "templates": templates,
-            "facts": {name: _serialize_fact(facts[name]) for name in names if name in facts},
-            "level": self.level,
-            "code": self.code,
-            "subject": self.subject,
-            "sentence": self.sentence.render(),
-            "advice": self.advice.render(),
-        }
-        if self.log:
-            plain["log"] = self.log
-        return plain
+        plain = {name: _serialize_fact(facts[name]) for name in names if name in facts}
+        document = {"templates": templates, "facts": plain, "level": self.level, "code": self.code}
+        document.update(subject=self.subject, sentence=self.sentence.render(), advice=self.advice.render())
+        return dict(document, log=self.log) if self.log else document
 
 
-def error(code, subject, sentence, advice="", log="", **facts):
-    # type: (str, object, str, str, str, Any) -> Finding
+def error(code, subject, sentence, advice="", log="", **facts):  # type: (str, object, str, str, str, Any) -> Finding
     """Make a finding that stops the work. Templates may use every fact, and {subject}."""
     facts["subject"] = subject
     return Finding("error", code, str(subject), Text(sentence, facts), Text(advice, facts), log)
 
 
-def warning(code, subject, sentence, advice="", log="", **facts):
-    # type: (str, object, str, str, str, Any) -> Finding
+def warning(code, subject, sentence, advice="", log="", **facts):  # type: (str, object, str, str, str, Any) -> Finding
     """Make a finding that does not stop the work but should be read."""
     return error(code, subject, sentence, advice, log, **facts)._replace(level="warning")
 
 
-def note(code, subject, sentence, advice="", log="", **facts):
-    # type: (str, object, str, str, str, Any) -> Finding
+def note(code, subject, sentence, advice="", log="", **facts):  # type: (str, object, str, str, str, Any) -> Finding
     """Make a finding that is merely worth knowing."""
     return error(code, subject, sentence, advice, log, **facts)._replace(level="note")
 
 
 class OfflinepackError(Exception):
     """The base class: an exit code and every finding, not just the first."""
-
     exit_code = EXIT_BUG
 
     def __init__(self, *findings):  # type: (Finding) -> None
@@ -125,43 +107,36 @@ class OfflinepackError(Exception):
 
 class UsageError(OfflinepackError):
     """The command line cannot be carried out."""
-
     exit_code = 2
 
 
 class IntegrityError(OfflinepackError):
     """A file differs from the manifest, its hash or its signature."""
-
     exit_code = 7
 
 
 class BundleError(OfflinepackError):
     """This is not a bundle, or its format is unknown to this version."""
-
     exit_code = 9
 
 
 class MachineError(OfflinepackError):
     """No target of the bundle fits this machine, or preflight found a problem of the machine."""
-
     exit_code = 10
 
 
 class InstallError(OfflinepackError):
     """Some distributions could not be installed."""
-
     exit_code = 11
 
 
 class ComputerError(OfflinepackError):
     """The disk is full, a path is not writable, or another run holds the lock."""
-
     exit_code = 12
 
 
 class PolicyError(OfflinepackError):
     """A rule forbids it, for example the rule against downgrades."""
-
     exit_code = 13
 
 

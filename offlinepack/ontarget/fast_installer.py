@@ -1,6 +1,4 @@
-"""Install checked wheels with parallel processes: the fast engine. An unsupported wheel is left to pip.
-
-Names, bytes, modes, RECORD and scripts equal those of pip (operations/install/wheel.py, distlib/scripts.py)."""
+"""Install checked wheels in parallel processes: the fast engine, whose trees equal those of pip."""
 
 import ast
 import csv
@@ -53,7 +51,6 @@ print(json.dumps(["%d.%d" % sys.version_info[:2], sys.implementation.cache_tag, 
 
 class InstallPaths(NamedTuple):
     """The folders of an environment, as reported by its interpreter."""
-
     python: str  # the environment's interpreter
     version: str  # X.Y
     cache_tag: str  # cpython-311
@@ -71,10 +68,9 @@ def query_install_paths(python):  # type: (str) -> InstallPaths
 
 def install_wheels(wheels, where, pip, requested=(), compiling=True, jobs=0, bytecode=None):
     # type: (Sequence[CheckedWheel], InstallPaths, CheckedWheel, Iterable[str], bool, int, Any) -> Iterator[Any]
-    """Yield each wheel as soon as it is installed, with None, or with a Finding if it could not be installed.
+    """Yield each wheel as soon as it is installed, with None or the Finding that explains its failure.
 
-    `pip`: the wheel that defines the form of scripts; `requested`: names that get REQUESTED; `jobs`: number of
-    processes instead of one a core; `bytecode`: name -> a wheel with x.pyc in place of x.py.
+    `pip`: defines the form of scripts; `requested`: names that get REQUESTED; `bytecode`: name -> wheel of x.pyc.
     """
     template, alone = _read_script_template(pip)
     names, ready = set(requested), dict(bytecode or {}) if compiling else {}  # type: Set[str], Dict[str, CheckedWheel]

@@ -25,6 +25,14 @@ def read_bytes(path):  # type: (str) -> bytes
         return source.read()
 
 
+def read_system_file(path):  # type: (str) -> bytes
+    """Return the contents of a file in /proc or /sys, or nothing if it cannot be read."""
+    try:
+        return read_bytes(path)
+    except OSError:
+        return b""
+
+
 def read_json(path):  # type: (str) -> Dict[str, Any]
     """Return an object that write_json wrote, empty if there is no file; a damaged file is a ComputerError."""
     try:
@@ -72,7 +80,6 @@ def sync_file_system(folder):  # type: (str) -> None
     """Write all data of this file system to the disk."""
     try:
         import ctypes
-
         syncfs = ctypes.CDLL(None, use_errno=True).syncfs
     except (ImportError, OSError, AttributeError, TypeError):
         getattr(os, "sync", lambda: None)()

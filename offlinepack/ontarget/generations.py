@@ -1,7 +1,4 @@
-"""Locate, lock, switch and prune the generations of an environment. <venv> is a link to a generation <venv>.d/<id>.
-
-A generation is a virtual environment that is built at its final path and never moved. The link is replaced in one step
-after the last file is on disk. The link alone defines the current generation."""
+"""Locate, lock, switch and prune generations: <venv> is a link to one of the environments <venv>.d/<id>."""
 
 import contextlib
 import errno
@@ -13,7 +10,7 @@ import time
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 from .errors import ComputerError, Finding, error, note
-from .files import is_link, read_bytes, read_json, remove_path
+from .files import is_link, read_json, read_system_file, remove_path
 from .manifest import Manifest, TargetPlan
 
 try:
@@ -32,7 +29,6 @@ _NOT_REMOVED = "{subject} could not be removed: {reason}."
 
 class EnvironmentLocation(NamedTuple):
     """One environment: its path, and whether offlinepack made it."""
-
     venv: str  # absolute
     is_foreign: bool  # a virtual environment of another tool, into which distributions are installed in place
 
@@ -149,8 +145,7 @@ def switch_generation(place, generation):  # type: (EnvironmentLocation, str) ->
         os.rmdir(place.venv)
     if os.name == "nt":  # a junction cannot be replaced in one step
         import _winapi
-
-        _winapi.CreateJunction(place.path(generation), fresh)  # type: ignore[attr-defined,unused-ignore]
+        _winapi.CreateJunction(place.get_path(generation), fresh)  # type: ignore[attr-defined,unused-ignore]
         remove_path(place.venv)
         os.rename(fresh, place.venv)
         return
@@ -164,21 +159,14 @@ def find_processes(place):  # type: (EnvironmentLocation) -> List[Tuple[int, str
     names = b"|".join(re.escape(os.fsencode(folder)) for folder in folders)
     pattern, processes = b"(?:%s)/([0-9a-f]{12})(?=[/\\s\0]|$)" % names, []
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()) if os.path.isdir("/proc") else ():
-        contents = [_read_proc_file(pid, "cmdline"), _read_proc_file(pid, "maps")]
+        contents = [read_system_file("/proc/%d/%s" % (pid, name)) for name in ("cmdline", "maps")]
         for link in ("exe", "cwd"):
             with contextlib.suppress(OSError):
                 contents.append(os.fsencode(os.readlink("/proc/%d/%s" % (pid, link))))
         shown = {match.decode("ascii") for match in re.findall(pattern, b"\n".join(contents))}
         if pid not in (os.getpid(), os.getppid()) and (shown or contents[0].startswith(os.fsencode(place.venv) + b"/")):
-            processes.append((pid, _read_proc_file(pid, "comm").decode("utf-8", "replace").strip(), shown))
+            processes.append((pid, read_system_file("/proc/%d/comm" % pid).decode("utf-8", "replace").strip(), shown))
     return processes
-
-
-def _read_proc_file(pid, name):  # type: (int, str) -> bytes
-    try:
-        return read_bytes("/proc/%d/%s" % (pid, name))
-    except OSError:
-        return b""
 
 
 def prune_generations(place, keep):  # type: (EnvironmentLocation, Iterable[Optional[str]]) -> List[Finding]

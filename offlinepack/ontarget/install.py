@@ -3,7 +3,7 @@
 """Install this bundle:  python3 install.py --help
 
 Any Python can read this file; one that is too old says so. It restarts itself isolated (-I -B: no PYTHON* variables,
-no user site, nothing from the folder where it lies), compares ontarget/* with SHA256SUMS, runs the bytes it compared:
+no user site, no modules from its folder), compares ontarget/* with SHA256SUMS, runs the bytes it compared:
 no file beside it is imported, no __pycache__ is read. It cannot vouch for itself; README.txt says what can.
 The same file starts offlinepack's own package (`install.py --bundle DIR`) and, as __main__.py, offlinepack.pyz.
 """
@@ -13,7 +13,7 @@ from __future__ import unicode_literals  # Python 2 reads this as well
 import sys
 
 if not getattr(sys.flags, "isolated", False):
-    del sys.path[0]  # the folder where this lies: a hashlib.py there is not ours
+    del sys.path[0]  # do not import modules from the folder of this file
 import hashlib  # noqa: E402
 import io  # noqa: E402
 import os  # noqa: E402
@@ -21,7 +21,7 @@ import re  # noqa: E402
 
 
 def main(argv):
-    """Restart isolated, load the checked code, run its command; the exit code."""
+    """Restart isolated, load the checked code, run its command, and return the exit code."""
     if sys.version_info < (3, 6):
         _say("This is Python %d.%d; 3.6 or newer is needed. Try sh install.sh." % sys.version_info[:2])
         return _say("需要 Python 3.6 或更新版本。请改用 sh install.sh，它会自动查找。", 10)
@@ -33,8 +33,7 @@ def main(argv):
         command = [sys.executable, "-I", "-B", start, "--restarted"] + argv
         if os.name != "nt":
             os.execv(sys.executable, command)
-        import subprocess  # on Windows execv would give the prompt back at once
-
+        import subprocess  # on Windows execv would return to the prompt at once
         return subprocess.call(command)
     argv = argv[argv[:1] == ["--restarted"] :]
     if os.path.basename(folder) == "ontarget" and argv[:1] == ["--bundle"]:
@@ -45,7 +44,7 @@ def main(argv):
         bundle, sums = folder, os.path.join(folder, "SHA256SUMS")
         try:
             if not os.path.isfile(sums):
-                raise ValueError("SHA256SUMS")  # a pipe of that name would be waited for
+                raise ValueError("SHA256SUMS")  # reading a pipe of that name would block
             with io.open(sums, encoding="utf-8") as source:
                 listed = re.findall(r"^([0-9a-f]{64})  ontarget/(\w[\w.]*)$", source.read(1 << 24), re.M)
             sys.meta_path.insert(0, _Sources(os.path.join(folder, "ontarget"), listed))
@@ -78,7 +77,6 @@ class _Sources:
         if package != "ontarget" or os.path.basename(origin) not in self.files:
             return None
         from importlib.util import spec_from_loader
-
         spec = spec_from_loader(name, self, origin=origin, is_package=not module)
         spec.has_location = True  # __file__ is set, for tracebacks and pkgutil.get_data
         return spec

@@ -43,18 +43,12 @@ def collect_facts():  # type: () -> Dict[str, Any]
     version, fields = sys.implementation.version, ("machine", "python_implementation", "release", "system", "version")
     serial = "" if version.releaselevel == "final" else "%.1s%d" % (version.releaselevel, version.serial)
     return {
-        "implementation": sys.implementation.name,
-        "python": "%d.%d.%d" % sys.version_info[:3],
+        "implementation": sys.implementation.name, "python": "%d.%d.%d" % sys.version_info[:3],
         "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
-        "os": system,
-        "machine": _detect_machine(system),
-        "libc": libc,
-        "libc_version": libc_version,
+        "os": system, "machine": _detect_machine(system), "libc": libc, "libc_version": libc_version,
         "macos_version": _detect_macos_version() if system == "macos" else None,
         "bits": struct.calcsize("P") * 8,
-        "executable": sys.executable,
-        "prefix": sys.prefix,
-        "base_prefix": sys.base_prefix,
+        "executable": sys.executable, "prefix": sys.prefix, "base_prefix": sys.base_prefix,
         "has": dict(has, pip=importlib.util.find_spec("pip") is not None),
         "externally_managed": os.path.isfile(os.path.join(library, "EXTERNALLY-MANAGED")),
         "marker_environment": {

@@ -1,7 +1,4 @@
-"""Define bundle format 1: read manifest.json strictly and write it canonically.
-
-A parsed manifest is consistent: paths are legal and distinct, every installed file is listed, no key is unknown.
-"""
+"""Define bundle format 1: read manifest.json strictly, check that it is consistent, and write it canonically."""
 
 import hashlib
 import json
@@ -30,7 +27,6 @@ def make_bytecode_path(tag, wheel):  # type: (str, str) -> str
 
 class Facts(NamedTuple):
     """An interpreter and its system. A target machine compares these values and never computes them."""
-
     implementation: str  # cpython or pypy
     python: str  # X.Y for any patch release, X.Y.Z for exactly that one
     free_threaded: bool
@@ -43,7 +39,6 @@ class Facts(NamedTuple):
 
 class File(NamedTuple):
     """One file of the bundle."""
-
     path: str  # relative, with slashes
     size: int  # bytes
     sha256: str  # 64 hex digits
@@ -54,7 +49,6 @@ class File(NamedTuple):
 
 class Distribution(NamedTuple):
     """One distribution that a target installs."""
-
     name: str  # normalised (PEP 503)
     version: str
     file: str  # path of its wheel or sdist in the bundle
@@ -65,7 +59,6 @@ class Distribution(NamedTuple):
 
 class Tool(NamedTuple):
     """A distribution that helps to install the others: pip, or a build requirement of an sdist."""
-
     name: str
     version: str
     file: str
@@ -73,7 +66,6 @@ class Tool(NamedTuple):
 
 class Need(NamedTuple):
     """A shared library that the target's system must provide."""
-
     soname: str
     symbols: Tuple[str, ...]  # required symbol versions: GLIBC_2.34
     wanted_by: Tuple[str, ...]  # distributions
@@ -82,7 +74,6 @@ class Need(NamedTuple):
 
 class BundledPython(NamedTuple):
     """An interpreter that the bundle contains for a target."""
-
     file: str  # path of its archive in the bundle
     version: str  # X.Y.Z
     build: str  # release of the build: 20251120
@@ -90,7 +81,6 @@ class BundledPython(NamedTuple):
 
 class TargetPlan(NamedTuple):
     """The whole install plan for one kind of machine."""
-
     name: str  # as in --target: debian12
     tag: str  # cp311-manylinux_2_36_x86_64; distinct in a bundle
     facts: Facts
@@ -104,7 +94,6 @@ class TargetPlan(NamedTuple):
 
 class Manifest(NamedTuple):
     """manifest.json of format 1."""
-
     format: int
     name: str
     version: Optional[str]
@@ -205,19 +194,13 @@ def _parse_whole_number(number):  # type: (str) -> int
     return int(number)
 
 
-def _is_text(value):  # type: (Any) -> bool
-    return isinstance(value, str) and 0 < len(value) <= 500 and value.isprintable()
-
-
 def _make_matcher(pattern):  # type: (str) -> Callable[[Any], bool]
     compiled = re.compile("(?:%s)\\Z" % pattern)
     return lambda value: isinstance(value, str) and bool(compiled.match(value))
 
 
-def _is_count(value):  # type: (Any) -> bool
-    return isinstance(value, int) and not isinstance(value, bool) and value <= 1 << 53
-
-
+_is_text = lambda value: isinstance(value, str) and 0 < len(value) <= 500 and value.isprintable()  # noqa: E731
+_is_count = lambda value: isinstance(value, int) and not isinstance(value, bool) and value <= 1 << 53  # noqa: E731
 _is_path = lambda value: isinstance(value, str) and not find_path_problem(value)  # noqa: E731
 _is_bool = lambda value: isinstance(value, bool)  # noqa: E731
 _is_mapping = lambda value: isinstance(value, dict) and all(map(_is_text, (*value, *value.values())))  # noqa: E731
@@ -233,7 +216,7 @@ _RECORD_SHAPE = {"record_sha256": _is_sha256, "accepted_record": _is_bool}  # fu
 # The value of each key: a predicate or a type; [x]: a list of x; (x, None): x or null.
 _SHAPES = {
     Manifest: {
-        "format": lambda value: value == FORMAT and _is_count(value), "name": _is_name, "version": (_is_version, None),
+        "format": lambda value: value == FORMAT and value is not True, "name": _is_name, "version": (_is_version, None),
         "sequence": (_is_count, None), "install_to": (_is_text, None), "targets": [TargetPlan], "files": [File]},
     File: {"path": _is_path, "size": _is_count, "sha256": _is_sha256, "kind": _make_matcher("|".join(KINDS))},
     TargetPlan: {

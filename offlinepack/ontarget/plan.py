@@ -1,6 +1,7 @@
 """Plan an installation: location, interpreter and target plan, from the manifest alone. Nothing is written."""
 
 import os
+import platform
 import sys
 from typing import Any, Dict, List, Mapping, NamedTuple
 
@@ -9,7 +10,7 @@ from .generations import EnvironmentLocation, compute_generation_id, load_state,
 from .interpreter import collect_facts
 from .manifest import Distribution, Manifest, TargetPlan, Tool
 from .preflight import MACHINE_CODES, SPARE_BYTES, DiskUsage, run_preflight
-from .report import Reporter, describe_machine
+from .report import Reporter
 from .target_selection import TargetSelection, filter_targets, find_interpreters, get_base_executable, select_target
 from .venv import get_interpreter
 from .wheel_model import CheckedWheel
@@ -36,7 +37,9 @@ def plan_install(options, manifest, voice):  # type: (Any, Manifest, Reporter) -
         "For {target}, with Python {version}: {python}.",
         target=target.tag, version=choice.facts["python"], python=python))
     identity = compute_generation_id(manifest, target, python, {"compile": not options.no_compile})
-    voice.facts.update(target=target.tag, generation=identity, machine=describe_machine(choice.facts))
+    user = os.environ.get("USER") or os.environ.get("USERNAME") or ""
+    voice.facts["machine"] = {"host": platform.node(), "user": user, "python": choice.facts}
+    voice.facts.update(target=target.tag, generation=identity)
     return InstallPlan(options, manifest, place, choice, identity, {}, voice)
 
 
@@ -74,7 +77,6 @@ def read_state(work):  # type: (InstallPlan) -> Dict[str, Any]
 
 class InstallPlan(NamedTuple):
     """The contents, location, Python and generation of an installation."""
-
     options: Any
     manifest: Manifest
     location: EnvironmentLocation

@@ -25,9 +25,7 @@ _NOTHING_CHANGED = (
 
 def populate_environment(work, programs, reusable, former):
     # type: (InstallPlan, ProgramRunner, Mapping[str, Any], Mapping[str, Any]) -> List[Finding]
-    """Install the missing distributions into the generation; return the failures and the result of pip check.
-
-    `reusable`: the record of this generation if it was complete before; `former`: that of the current one; else {}.
+    """Install missing distributions; return failures. `reusable`, `former`: records of this and the current generation.
     """
     root, options, foreign = work.root, work.options, work.location.is_foreign
     base = [] if reusable or foreign else _prepare_environment(work, programs)  # type: List[str]
@@ -77,9 +75,8 @@ def _prepare_environment(work, programs):  # type: (InstallPlan, ProgramRunner) 
 
 def _install_missing(work, programs, distributions, former):
     # type: (InstallPlan, ProgramRunner, List[Distribution], Mapping[str, Any]) -> Iterator[Attempt]
-    """Yield each attempt at each distribution: reused from the former generation, else by the fast engine, else by pip.
-
-    Every step leaves a complete distribution with a RECORD, so that an interrupted run continues with the missing ones.
+    """Yield attempts: reuse of the former generation, fast engine, pip. Each leaves complete distributions with a
+    RECORD.
     """
     root, options, say = work.root, work.options, work.reporter.print_message
     python, installed = get_interpreter(root), set()  # type: str, Set[str]

@@ -8,7 +8,7 @@ import subprocess
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
 from .errors import Finding, error, note, text
-from .files import format_size
+from .files import format_size, read_system_file
 from .generations import EnvironmentLocation
 from .interpreter import find_libraries
 from .manifest import Need
@@ -41,7 +41,6 @@ for one in sys.argv[1:]:
 
 class DiskUsage(NamedTuple):
     """The disk space that the unpacked files of a target need."""
-
     file_bytes: int  # each file rounded up to a block
     bytecode_bytes: int
     entry_count: int  # files and folders
@@ -106,14 +105,15 @@ def _check_system(place):  # type: (EnvironmentLocation) -> Iterator[Finding]
         yield error("fat", folder, _FAT, _CHOOSE_LOCATION, kind=kind)
     if hasattr(os, "statvfs") and os.statvfs(folder).f_flag & getattr(os, "ST_NOEXEC", 8):
         yield error("noexec", folder, _NOEXEC, _CHOOSE_LOCATION)
-    if _read_text("/sys/fs/selinux/enforce").strip() == "1":
+    if read_system_file("/sys/fs/selinux/enforce").strip() == b"1":
         yield note(
             "selinux", place.venv, "SELinux is enforcing.", "If a service is refused: restorecon -R {venv} {beside}",
             venv=place.venv, beside=generations)
     if os.path.exists("/run/fapolicyd") or os.path.exists("/var/run/fapolicyd.pid"):
         yield note(
             "fapolicyd", place.venv, "fapolicyd decides which programs may run here.",
-            "Let it trust the new files: fapolicyd-cli --file add {beside}/ && fapolicyd-cli --update", beside=generations)
+            "Let it trust the new files: fapolicyd-cli --file add {beside}/ && fapolicyd-cli --update",
+            beside=generations)
     mask = os.umask(0o77)
     os.umask(mask)
     if os.name != "nt" and mask & 0o55:
@@ -127,20 +127,12 @@ def _check_system(place):  # type: (EnvironmentLocation) -> Iterator[Finding]
 def _find_file_system_type(path):  # type: (str) -> str
     """Return the type of a folder's file system, or '' if it is unknown."""
     best, kind, path = "", "", os.path.realpath(path)
-    for line in _read_text("/proc/self/mounts").splitlines():
+    for line in read_system_file("/proc/self/mounts").decode("utf-8", "replace").splitlines():
         point, mount_type = (line.split(" ") + ["", ""])[1:3]
         point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m.group(1), 8)), point)
         if (path + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(best):
             best, kind = point, mount_type
     return kind
-
-
-def _read_text(path):  # type: (str) -> str
-    try:
-        with open(path, encoding="utf-8", errors="replace") as source:
-            return source.read()
-    except OSError:
-        return ""
 
 
 def _check_disk(place, disk_usage):  # type: (EnvironmentLocation, DiskUsage) -> Iterator[Finding]
@@ -172,7 +164,6 @@ def _check_disk(place, disk_usage):  # type: (EnvironmentLocation, DiskUsage) ->
 def _allows_long_paths():  # type: () -> bool
     try:
         import winreg
-
         registry = winreg  # type: Any
         key = registry.OpenKey(registry.HKEY_LOCAL_MACHINE, r"SYSTEM\CurrentControlSet\Control\FileSystem")
         return bool(registry.QueryValueEx(key, "LongPathsEnabled")[0])

@@ -1,7 +1,4 @@
-"""Print messages to stderr and results to stdout, and write the JSON report.
-
-The language is English, or Chinese if requested or set by the locale, and if the console can display it.
-"""
+"""Print messages to stderr and results to stdout, in English or Chinese, and write the JSON report."""
 
 import contextlib
 import json
@@ -120,9 +117,3 @@ class Reporter:
         if self.wants_json:
             self._write_line(sys.stdout, json.dumps(document, indent=1))
         return code or (ComputerError.exit_code if self.has_lost_output else code)
-
-
-def describe_machine(facts):  # type: (Dict[str, Any]) -> Dict[str, Any]
-    """Return the facts about this machine for the report."""
-    user = os.environ.get("USER") or os.environ.get("USERNAME") or ""
-    return {"host": platform.node(), "user": user, "python": facts}

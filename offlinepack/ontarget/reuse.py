@@ -1,7 +1,5 @@
-"""Reuse unchanged distributions of the former generation: compare them with RECORD, then share their files.
-
-A file is cloned (copy-on-write) if the file system supports it, otherwise hard-linked. Both engines replace files and
-never write into them.
+"""Reuse unchanged distributions of the former generation: compare them with RECORD, then clone or hard-link their
+files.
 """
 
 import csv
@@ -9,7 +7,7 @@ import hashlib
 import io
 import os
 import shutil
-from typing import Dict, Iterator, List, Mapping, Set, Tuple
+from typing import Dict, Iterator, List, Mapping, Tuple
 
 from .distributions import check_distribution, find_dist_infos, read_record, resolve_record_path, run_in_processes
 from .files import read_bytes
@@ -32,7 +30,6 @@ class _FileSharing:
     def __init__(self, old, new, records):  # type: (str, str, Mapping[str, str]) -> None
         self.old_root, self.new_root, self.records, self.dist_infos = old, new, records, find_dist_infos(old)
         self.scripts_dir = os.path.dirname(get_interpreter(old))
-        self.created_folders = set()  # type: Set[str]
         self.can_clone = True
 
     def share_distribution(self, name, version):  # type: (str, str) -> str
@@ -71,17 +68,13 @@ class _FileSharing:
         if not path.startswith(self.old_root + os.sep):
             raise ValueError(path)
         target = self.new_root + path[len(self.old_root) :]
-        folder = os.path.dirname(target)
-        if folder not in self.created_folders:
-            os.makedirs(folder, exist_ok=True)
-            self.created_folders.add(folder)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
         return target
 
     def _share_file(self, path, target):  # type: (str, str) -> None
         if self.can_clone:
             try:
                 import fcntl
-
                 with open(path, "rb") as source, open(target, "xb") as out:
                     fcntl.ioctl(out.fileno(), _FICLONE, source.fileno())
                 shutil.copystat(path, target)

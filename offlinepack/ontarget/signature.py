@@ -1,7 +1,7 @@
-"""Verify OpenSSH signatures of manifest.json (ssh-keygen -Y sign -n offlinepack); never create them.
+"""Verify OpenSSH signatures of manifest.json (ssh-keygen -Y sign -n offlinepack).
 
 Standards: OpenSSH's PROTOCOL.sshsig, ALLOWED SIGNERS of ssh-keygen(1), RFC 8032. Ed25519 is verified in Python, because
-machines with an old Python have an OpenSSH without -Y. Other key types need ssh-keygen.
+an old OpenSSH has no -Y. Other key types need ssh-keygen.
 """
 
 import base64
@@ -44,7 +44,6 @@ class _UnsupportedKeyError(_UnusableError):
 
 class Signature(NamedTuple):
     """A decoded signature (PROTOCOL.sshsig)."""
-
     raw: bytes  # the file
     key: bytes  # the public key's blob
     kind: str  # ssh-ed25519 ...
@@ -56,7 +55,6 @@ class Signature(NamedTuple):
 
 class AllowedSigner(NamedTuple):
     """A key that may have signed."""
-
     principal: str
     key: bytes
     namespaces: str  # a list of patterns, as in the file
@@ -66,10 +64,7 @@ class AllowedSigner(NamedTuple):
 
 def check_signatures(data, signatures, keys, now=None):
     # type: (bytes, Sequence[Tuple[str, bytes]], Iterable[str], Optional[float]) -> List[Finding]
-    """Return a note with the signer for each key file, or raise IntegrityError with each file that has no signer.
-
-    `signatures`: name and bytes; `keys`: paths of .pub or allowed_signers files; others are a UsageError.
-    """
+    """Return a note with the signer for each key file, or raise IntegrityError with each file that has no signer."""
     notes, bad = [], []  # type: List[Finding], List[Finding]
     today = time.time() if now is None else now
     for path in keys:
@@ -138,9 +133,7 @@ def read_keys(path):  # type: (str) -> List[AllowedSigner]
 
 
 def _parse_allowed_signer(line):  # type: (str) -> AllowedSigner
-    """Parse principals, options, key type, base64 (ALLOWED SIGNERS); a .pub file has only the last two.
-
-    Lines that ssh-keygen refuses are refused, and so are lines that it silently ignores.
+    """Parse principals, options, key type, base64 (ALLOWED SIGNERS; a .pub file has the last two) as ssh-keygen does.
     """
     principals, options = "", ""
     if not _KEY_START.match(line):

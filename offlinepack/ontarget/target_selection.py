@@ -19,17 +19,12 @@ _DISPLAY_NAMES = {"cpython": "CPython", "pypy": "PyPy", "linux": "Linux", "macos
 
 class TargetSelection(NamedTuple):
     """The target of the bundle for this machine, and the Python to use."""
-
     target: TargetPlan
     facts: Dict[str, Any]  # interpreter.collect_facts() of that Python
 
 
 def find_mismatches(target, facts):  # type: (TargetPlan, Mapping[str, Any]) -> List[Text]
-    """Return why a Python does not fit a target.
-
-    Implementation, X.Y, threading, system, machine and libc must be equal; patch release and the versions of libc and
-    macOS are minimums.
-    """
+    """Return why a Python does not fit a target; its patch release and its versions of libc and macOS are minimums."""
     expected, mismatches = target.facts, []
     threads = {True: text("free-threaded"), False: text("not free-threaded")}
     pairs = [
@@ -104,10 +99,7 @@ def query_interpreter(python):  # type: (str) -> Optional[Dict[str, Any]]
 
 def find_interpreters(allowed, named=None, in_place=False):
     # type: (Sequence[TargetPlan], Optional[str], bool) -> Iterator[Dict[str, Any]]
-    """Yield the facts of the named Python; without a name, those of this Python, then of others that may fit.
-
-    The executable is never one inside a virtual environment, except with `in_place`.
-    """
+    """Yield the facts of the named Python or, without a name, of this Python and of others that may fit."""
     if named:
         facts = query_interpreter(named)
         if facts is None:
@@ -139,11 +131,10 @@ def get_base_executable(facts):  # type: (Mapping[str, Any]) -> str
 
 
 def _list_candidates(facts_list):  # type: (Sequence[Facts]) -> Iterator[str]
-    names = []  # type: List[str]
-    for facts in facts_list:
-        stem = "pypy" if facts.implementation == "pypy" else "python"
-        names.append(stem + _get_minor_version(facts.python) + ("t" if facts.free_threaded else ""))
-    names += ["python3", "python", "pypy3", "platform-python"]
+    stems = {"pypy": "pypy", "cpython": "python"}
+    names = [
+        stems[facts.implementation] + _get_minor_version(facts.python) + "t" * facts.free_threaded
+        for facts in facts_list] + ["python3", "python", "pypy3", "platform-python"]
     if os.name == "nt":
         names = ["python.exe"]
         try:

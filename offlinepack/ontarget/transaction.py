@@ -61,9 +61,8 @@ def _collect_keys(options):  # type: (Any) -> List[str]
 
 
 def verify_bundle(options, manifest, voice, contents):  # type: (Any, Manifest, Reporter, bool) -> Dict[str, CheckedWheel]
-    """Verify signatures and every file of the bundle; return the wheels or raise IntegrityError with all findings.
-
-    Without `contents` the members of wheels are compared with RECORD later, while they are written.
+    """Verify signatures and files; return the wheels. Without `contents` their members are verified when they are
+    written.
     """
     keys, paths = _collect_keys(options), [os.path.join(options.folder, name) for name in SIGNATURES]
     signed = [(path, read_small_file(path)) for path in paths if os.path.lexists(path)]
@@ -146,14 +145,11 @@ def _switch_and_report(work, state, partial):  # type: (InstallPlan, Dict[str, A
     sync_file_system(work.root)
     infos, record = find_dist_infos(work.root), state["generations"].get(new, {})
     state["generations"][new] = {
-        "target": work.target.tag,
-        "python": work.selection.facts["executable"],
+        "target": work.target.tag, "python": work.selection.facts["executable"],
         "installed": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "compiled": not work.options.no_compile,
-        "whole": not partial,
+        "compiled": not work.options.no_compile, "whole": not partial,
         "base": record.get("base") or read_json(place.get_path("journal.json")).get("base", {}),
-        "distributions": work.versions,
-        "files": work.hashes,
+        "distributions": work.versions, "files": work.hashes,
         "records": {name: hash_small_file(os.path.join(info[0], "RECORD")) for name, info in infos.items()},
     }
     _record_release(work, state)

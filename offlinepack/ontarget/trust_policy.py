@@ -12,9 +12,8 @@ _ASK_ADMINISTRATOR = "Ask whoever looks after this machine."
 
 
 def required_keys(path):  # type: (str) -> List[str]
-    """Return the required key files: [signature] verify-key, one path a line, relative to this file.
-
-    A missing file requires none; a file that is not fully understood, or that anybody may change, is a UsageError.
+    """Return the required key files ([signature] verify-key), or raise UsageError if the file is unclear or
+    unprotected.
     """
     parser = configparser.ConfigParser(interpolation=None, default_section="")
     try:

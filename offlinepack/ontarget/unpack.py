@@ -65,8 +65,7 @@ def _write_member(path, blocks, executable, shebang, keep):
     # type: (str, Any, bool, bytes, bool) -> Tuple[bytes, float, Any]
     """Write a file; return its bytes if `keep`, its time, and hash and size if its first line was changed."""
     chunks, changed, size = [], None, 0  # type: List[bytes], Any, int
-    handle = create_file(path, executable)
-    try:
+    with os.fdopen(create_file(path, executable), "wb") as out:
         for block in blocks:
             if shebang and block.startswith(b"#!python"):
                 # binary distribution format: a script that starts with b'#!python' gets the path of the interpreter
@@ -76,11 +75,9 @@ def _write_member(path, blocks, executable, shebang, keep):
                 changed.update(block)
             if keep:
                 chunks.append(block)
-            while block:
-                block = block[os.write(handle, block) :]
-        mtime = os.fstat(handle).st_mtime if keep else 0.0
-    finally:
-        os.close(handle)
+            out.write(block)
+        out.flush()
+        mtime = os.fstat(out.fileno()).st_mtime if keep else 0.0
     return b"".join(chunks), mtime, (format_record_hash(changed), size) if changed else None
 
 
@@ -93,13 +90,8 @@ def _write_bytecode(path, data, mtime, ready):  # type: (str, bytes, float, byte
             code = marshal.dumps(compile(data, path, "exec", 0, True))
         except Exception:  # pip ignores it too
             return False
-    handle = create_file(importlib.util.cache_from_source(path))
-    try:
-        block = _MAGIC + struct.pack("<2I", int(mtime) & 0xFFFFFFFF, len(data) & 0xFFFFFFFF) + code
-        while block:
-            block = block[os.write(handle, block) :]
-    finally:
-        os.close(handle)
+    with os.fdopen(create_file(importlib.util.cache_from_source(path)), "wb") as out:
+        out.write(_MAGIC + struct.pack("<2I", int(mtime) & 0xFFFFFFFF, len(data) & 0xFFFFFFFF) + code)
     return True
 
 

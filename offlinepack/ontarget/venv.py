@@ -35,10 +35,7 @@ def hash_contents(root, paths):  # type: (str, Iterable[str]) -> Dict[str, str]
 
 
 def find_lost_files(root, base):  # type: (str, Mapping[str, str]) -> List[str]
-    """Return the lost and altered files of the environment itself; `base`: its hash_contents, or {} if unknown.
-
-    Without pyvenv.cfg its interpreter would install into the system.
-    """
+    """Return the lost and altered files of the environment itself; `base`: its hash_contents, or {} if unknown."""
     digests = hash_contents(root, base)
     altered = [os.path.join(root, path) for path in sorted(base) if digests.get(path) != base[path]]
     needed = [get_interpreter(root), os.path.join(root, "pyvenv.cfg")]
@@ -57,8 +54,7 @@ def describe_alterations(bad):  # type: (Mapping[str, List[str]]) -> List[Text]
     return [text("Altered since: {name}: {files}", name=name, files=bad[name][:5]) for name in sorted(bad)]
 
 
-def repair_venv(root, base, facts, run):
-    # type: (str, Mapping[str, str], Mapping[str, Any], _Run) -> List[Finding]
+def repair_venv(root, base, facts, run):  # type: (str, Mapping[str, str], Mapping[str, Any], _Run) -> List[Finding]
     """Make lost parts of the environment itself again; installed distributions stay."""
     missing = find_lost_files(root, base)
     for path in missing:

@@ -1,7 +1,4 @@
-"""Verify the folder of a bundle against its manifest: every listed file, byte for byte, and no other file.
-
-The code opens regular files only, follows no link and writes nothing.
-"""
+"""Verify the folder of a bundle against its manifest, file by file; follow no link and write nothing."""
 
 import hashlib
 import os
@@ -36,7 +33,6 @@ PathKeys = Tuple[Sequence[int], Sequence[int], bool]  # the result of compute_pa
 
 class CheckedFile(NamedTuple):
     """The result for one file of the bundle or, at the end, for the whole bundle."""
-
     file: Optional[File]  # None: the whole bundle
     wheel: Optional[CheckedWheel]  # None: not a wheel, or refused
     findings: Tuple[Finding, ...]
@@ -98,10 +94,7 @@ def pack_path_keys(wheel):  # type: (CheckedWheel) -> PathKeys
 
 def check_plans(manifest, identities, places, wheel_at):
     # type: (Manifest, Mapping[str, Tuple[str, str]], Mapping[str, PathKeys], Callable[[str], CheckedWheel]) -> List[Finding]
-    """Return the findings about the targets' plans: wheels other than planned, and wheels that write the same file.
-
-    `identities` and `places` give name, version and path keys of each sound wheel; `wheel_at` reads it again.
-    """
+    """Return the findings about the targets' plans: other wheels than planned, and wheels that write the same file."""
     findings, visited, remaining_keys = [], set(), _MAX_PATH_KEYS  # type: List[Finding], Set[Any], int
     for target in manifest.targets:
         first, folders, suspects = {}, {}, set()  # type: Dict[int, str], Dict[int, str], Set[str]

@@ -1,7 +1,4 @@
-"""Read a wheel strictly: return its names, offsets and hashes, or every reason why it is refused.
-
-Standard: the binary distribution format (PyPA specifications); comments quote the rule above the code.
-"""
+"""Read a wheel strictly (binary distribution format): return its contents, or every reason why it is refused."""
 
 import csv
 import os
@@ -25,12 +22,8 @@ _OBJECT_REFERENCE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*\s*:\s*[^\W\d]\w*(?:
 _COMMAND_NAME = re.compile(r'[^\s\[/\\:*?"<>|=\ufffd][^\s/\\:*?"<>|=\ufffd]{,200}\Z')
 
 
-def read_wheel(path, filename=None, sha256=None):
-    # type: (Any, Optional[str], Optional[str]) -> CheckedWheel
-    """Return the checked wheel, or raise IntegrityError with every reason.
-
-    With `sha256`, check also that all bytes that were read belong to a file with this hash.
-    """
+def read_wheel(path, filename=None, sha256=None):  # type: (Any, Optional[str], Optional[str]) -> CheckedWheel
+    """Return the checked wheel of a file with this hash, or raise IntegrityError with every reason."""
     bad, wheel = [], None  # type: List[Tuple[str, Text]], Optional[CheckedWheel]
     filename = filename or os.path.basename(str(path))
     with open(str(path), "rb", buffering=0) as source:
@@ -88,7 +81,7 @@ def _parse_wheel(archive, path, filename, refuse):  # type: (ZipArchive, str, st
         entry = files.get("%s/%s" % (info, name))
         most = _MAX_ROW_SIZE * (len(files) + 20) if name == "RECORD" else _MAX_INFO_SIZE
         if entry is not None and max(entry.size, entry.packed_size) <= most:
-            archive.read_exactly(entry.offset, entry.packed_size)  # for keeps
+            archive.read_exactly(entry.offset, entry.packed_size)  # compared with the hashed bytes at the end
             content[name] = b"".join(unpack_entry(archive.source, entry))
         elif entry is not None or name != "entry_points.txt":
             raise ArchiveError("metadata", text("{member} is missing, or too large", member="%s/%s" % (info, name)))

@@ -15,7 +15,6 @@ _VERSION_PATTERN = re.compile(
 
 class WheelMember(NamedTuple):
     """One file of a wheel: its ZipEntry and its destination."""
-
     name: str  # as in the archive and in RECORD
     offset: int  # of its packed bytes in the archive
     packed_size: int  # bytes
@@ -30,7 +29,6 @@ class WheelMember(NamedTuple):
 
 class CheckedWheel(NamedTuple):
     """A wheel whose framing, names and RECORD were checked."""
-
     path: str  # of the file on disk
     filename: str
     name: str  # normalised

@@ -1,7 +1,4 @@
-"""Build offlinepack.pyz, the target side as one file. The same code gives the same bytes.
-
-Standard: the format of zipapp. Members are stored uncompressed, so the bytes do not depend on zlib.
-"""
+"""Build offlinepack.pyz, the target side as one file. Members are uncompressed, so that its bytes are reproducible."""
 
 import io
 import os

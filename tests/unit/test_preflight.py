@@ -104,7 +104,7 @@ def test_the_first_target_that_fits_the_first_python_that_fits() -> None:
     assert chosen.target == old and chosen.facts["python"] == "3.11.4"
 
 
-def test_where_nothing_fits_all_that_was_found_is_told() -> None:
+def test_without_a_fitting_target_all_findings_are_reported() -> None:
     found: Iterator[dict[str, Any]] = iter([machine(python="3.9.2"), machine(machine="aarch64", executable="/opt/p")])
     with pytest.raises(MachineError) as caught:
         select_target([target()], found)
@@ -129,7 +129,7 @@ def test_a_virtual_environment_s_interpreter_is_that_of_its_base(tmp_path: Path)
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with nothing to say of itself."""
-    monkeypatch.setattr(preflight, "_read_text", lambda _: "")
+    monkeypatch.setattr(preflight, "read_system_file", lambda _: b"")
     monkeypatch.setattr(os, "umask", lambda _: 0o22)
 
 
@@ -153,7 +153,7 @@ def disk(monkeypatch: pytest.MonkeyPatch, **changed: int) -> None:
 
 
 @pytest.mark.usefixtures("quiet")
-def test_the_disk_is_full_and_everything_else_is_told_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_with_all_other_findings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk(monkeypatch, f_bavail=1000, f_favail=50, f_flag=8)
     found = codes(EnvironmentLocation(str(tmp_path / "venv"), False), has={**MACHINE["has"], "venv": False})
     assert set(found) == {"disk-full", "no-inodes", "noexec", "no-venv"}
@@ -193,7 +193,7 @@ def test_what_the_system_is_like(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "us b").mkdir()
     exists = os.path.exists
     monkeypatch.setattr(os.path, "exists", lambda path: path in (*texts, "/run/fapolicyd") or exists(path))
-    monkeypatch.setattr(preflight, "_read_text", lambda path: texts.get(path, ""))
+    monkeypatch.setattr(preflight, "read_system_file", lambda path: texts.get(path, "").encode())
     monkeypatch.setattr(os, "umask", lambda _: 0o77)
     found = codes(EnvironmentLocation(str(tmp_path / "us b" / "venv"), False))
     assert set(found) == {"fat", "selinux", "fapolicyd", "umask"}
