@@ -90,7 +90,7 @@ def prepare_files(locks: Sequence[TargetLock], provider: DistributionProvider) -
 def _inspect_wheels(wheels: Mapping[str, StoredFile], store: Store) -> dict[str, WheelReport]:
     """Inspect wheels, by file name; raise one error with the faults of all."""
     jobs = [functools.partial(inspect_wheel, wheel, store) for _, wheel in sorted(wheels.items())]
-    return {report.file.name: report for report in collect_results(run_in_order(jobs))}
+    return {report.filename: report for report in collect_results(run_in_order(jobs))}
 
 
 def make_install_plans(

@@ -27,7 +27,7 @@ from offlinepack.report.sbom import make_sbom
 from offlinepack.selection import SelectedFile
 from offlinepack.store import Store, StoredFile
 from offlinepack.wheels.contents import collect_sdist_contents
-from offlinepack.wheels.inspect import inspect_contents
+from offlinepack.wheels.inspect import inspect_wheel
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,9 @@ def collect_draft_facts(
     return BundleFacts(
         manifest,
         {
-            path: inspect_contents(file, store) if file.name.endswith(".whl") else collect_sdist_contents(file.path)
+            path: inspect_wheel(file, store).contents
+            if file.name.endswith(".whl")
+            else collect_sdist_contents(file.path)
             for path, file in distributions.items()
         },
         {

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packaging.metadata import parse_email
 from packaging.pylock import PackageArchive, PackageDirectory, PackageVcs, Pylock
 from packaging.utils import NormalizedName
 from packaging.version import Version
@@ -31,6 +30,7 @@ from offlinepack.selection import SelectedFile, Selection, select_files
 from offlinepack.store import Store, StoredFile
 from offlinepack.targets.model import Target
 from offlinepack.targets.parse import get_running_target, probe_interpreter
+from offlinepack.wheels.metadata import parse_metadata
 from offlinepack.wheels.pool import InspectionPool
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class DistributionProvider:
         python = self.options.build_pythons[0] if self.options.build_pythons and not self.options.build_root else None
         target = probe_interpreter(python) if python else get_running_target()
         metadata = prepare_wheel_metadata(folder, target, replace(self._make_build_config(), root=None))
-        return parse_email(metadata)[0].get("version")
+        return parse_metadata(metadata).raw.get("version")
 
     def _make_build_config(self) -> BuildConfig:
         from offlinepack.sdist.environment import BuildConfig  # start-up time: few builds have sdists

@@ -19,7 +19,7 @@ from offlinepack.ontarget.manifest import WHEELS, Distribution, TargetPlan
 from offlinepack.pip_shim.run import PipOutput, PipRules, run_pip
 from offlinepack.targets.markers import UnknownMarkerError
 from offlinepack.targets.model import Target
-from offlinepack.wheels.report import WheelModules
+from offlinepack.wheels.report import WheelReport
 
 
 def list_sdists(plan: TargetPlan) -> list[str]:
@@ -27,7 +27,7 @@ def list_sdists(plan: TargetPlan) -> list[str]:
     return [distribution.name for distribution in plan.install if not distribution.file.endswith(".whl")]
 
 
-def resolve_from_bundle(plan: TargetPlan, folder: Path, wheels: Mapping[str, WheelModules]) -> PipOutput:
+def resolve_from_bundle(plan: TargetPlan, folder: Path, wheels: Mapping[str, WheelReport]) -> PipOutput:
     """Let pip resolve the requested distributions of a plan from the files in `folder`, limited to its versions."""
     target, sources = Target(plan.name, plan.facts), list_sdists(plan)
     requested = [
@@ -56,24 +56,25 @@ def resolve_from_bundle(plan: TargetPlan, folder: Path, wheels: Mapping[str, Whe
         return run_pip(target, command, environment={}, cwd=Path(work_dir), rules=rules)
 
 
-def _list_dependencies(wheel: WheelModules | None, target: Target) -> set[str]:
+def _list_dependencies(wheel: WheelReport | None, target: Target) -> set[str]:
     """Return the names of the dependencies that apply without an extra."""
     return _list_required_names(wheel, "", target) if wheel else set()
 
 
-def _list_required_names(wheel: WheelModules, extra: str, target: Target) -> set[str]:
+def _list_required_names(wheel: WheelReport, extra: str, target: Target) -> set[str]:
     return {
         canonicalize_name(requirement.name)
-        for requirement in wheel.requirements
+        for requirement in wheel.metadata.requires
         if _applies_to(requirement, extra, target)
     }
 
 
-def _format_requirement(distribution: Distribution, wheel: WheelModules, target: Target) -> str:
+def _format_requirement(distribution: Distribution, wheel: WheelReport, target: Target) -> str:
     """Format name[extras]==version with the extras that explain the dependencies in the plan."""
-    names_by_extra = {extra: _list_required_names(wheel, extra, target) for extra in ("", *wheel.extras)}
+    extra_names = wheel.metadata.raw.get("provides_extra", [])
+    names_by_extra = {extra: _list_required_names(wheel, extra, target) for extra in ("", *extra_names)}
     extras, unexplained = [], set(distribution.requires) - names_by_extra[""]
-    for extra in sorted(wheel.extras, key=lambda name: -len(names_by_extra[name] & unexplained)):
+    for extra in sorted(extra_names, key=lambda name: -len(names_by_extra[name] & unexplained)):
         if names_by_extra[extra] & unexplained and names_by_extra[extra] <= {*distribution.requires, distribution.name}:
             extras.append(extra)
             unexplained -= names_by_extra[extra]
@@ -89,7 +90,7 @@ def _applies_to(requirement: Requirement, extra: str, target: Target) -> bool:
 
 
 def compare_with_plan(
-    plan: TargetPlan, target: Target, output: PipOutput, wheels: Mapping[str, WheelModules]
+    plan: TargetPlan, target: Target, output: PipOutput, wheels: Mapping[str, WheelReport]
 ) -> list[Finding]:
     """Return findings for the differences between the result of pip and the plan."""
     pip_facts, distributions = output.facts, {distribution.name: distribution for distribution in plan.install}
@@ -131,7 +132,7 @@ def compare_with_plan(
 
 
 def _explain_failure(
-    plan: TargetPlan, target: Target, output: PipOutput, wheels: Mapping[str, WheelModules]
+    plan: TargetPlan, target: Target, output: PipOutput, wheels: Mapping[str, WheelReport]
 ) -> list[Finding]:
     """Return findings that explain why pip cannot install the plan: its causes, and the other unmet requirements."""
     versions = {distribution.name: distribution.version for distribution in plan.install}
@@ -189,11 +190,11 @@ def _explain_failure(
     ]
 
 
-def _find_unmet(plan: TargetPlan, target: Target, wheels: Mapping[str, WheelModules]) -> Iterator[dict[str, str]]:
+def _find_unmet(plan: TargetPlan, target: Target, wheels: Mapping[str, WheelReport]) -> Iterator[dict[str, str]]:
     """Yield the requirements without extras that the plan does not satisfy, in the form of pip's causes."""
     versions = {planned.name: planned.version for planned in plan.install}
     for distribution in plan.install:
-        for requirement in wheels[distribution.file].requirements if distribution.file in wheels else ():
+        for requirement in wheels[distribution.file].metadata.requires if distribution.file in wheels else ():
             version = versions.get(canonicalize_name(requirement.name))
             if (version is None or not requirement.specifier.contains(version, prereleases=True)) and _applies_to(
                 requirement, "", target

@@ -31,7 +31,7 @@ from offlinepack.rehearsal.rules.wheel_identity import check_wheel_identity
 from offlinepack.rehearsal.verdict import Verdict
 from offlinepack.store import Store, StoredFile
 from offlinepack.targets.model import Target
-from offlinepack.wheels.report import WheelModules, read_wheel_modules
+from offlinepack.wheels.report import WheelReport, read_wheel_report
 
 
 def check_bundle_targets(
@@ -49,7 +49,7 @@ def check_bundle_targets(
     files = set(_list_wheels(plans))
     with _open_folder(bundle) as folder, ThreadPoolExecutor(max(1, os.cpu_count() or 1)) as pool:
         reports = {
-            path: pool.submit(read_wheel_modules, folder / path)
+            path: pool.submit(read_wheel_report, folder / path)
             for path in _write_files(bundle, plans, folder)
             if path in files
         }
@@ -128,7 +128,7 @@ class _BundleContents:
     """The files of a bundle by their paths."""
 
     manifest: Manifest
-    wheels: Mapping[str, WheelModules]
+    wheels: Mapping[str, WheelReport]
     files: Mapping[str, StoredFile]
     store: Store | None
 
@@ -141,7 +141,7 @@ def _make_verdict(plan: TargetPlan, target: Target, output: PipOutput, contents:
     }
     findings = [
         *compare_with_plan(plan, target, output, contents.wheels),
-        *find_clashes([wheel.wheel for wheel in wheels.values()], plan.facts.os),
+        *find_clashes([wheel.checked_wheel for wheel in wheels.values()], plan.facts.os),
     ]
     findings += check_path_length(plan, contents.manifest, wheels.values())
     for name, version, file in _list_files(plan):

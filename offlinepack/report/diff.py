@@ -15,11 +15,12 @@ from offlinepack.bundle.layout import FILES, INSTALL_CMD, INSTALL_SH
 from offlinepack.bundle.reader import Bundle, open_bundle, read_manifest
 from offlinepack.errors import Finding, Text, note, text, warning
 from offlinepack.ontarget.manifest import INSTALL_PY, ONTARGET, SDISTS, TOOLS, WHEELS, Manifest, TargetPlan
-from offlinepack.wheels.contents import WheelTraits, collect_traits
+from offlinepack.wheels.contents import WheelContents
+from offlinepack.wheels.report import WheelReport
 
 
 class ReleaseFile(NamedTuple):
-    """One project in one target of a bundle."""
+    """A project in a target of a bundle."""
 
     version: str
     filename: str
@@ -32,13 +33,13 @@ class ReleaseFile(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One project of one target, before and after."""
+    """A project of a target in the old and in the new bundle."""
 
     name: str
     old: ReleaseFile | None
-    """None: it is new"""
+    """None if the project is new"""
     new: ReleaseFile | None
-    """None: it was removed"""
+    """None if the project was removed"""
 
     @property
     def state(self) -> str:
@@ -52,18 +53,18 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True)
 class Difference:
-    """What there is to tell."""
+    """The differences between two bundles."""
 
     old: Manifest
     new: Manifest
     targets: Mapping[str, tuple[Change, ...]]
-    """tag -> each project, by name; of the targets that the new bundle has"""
+    """tag of each target of the new bundle -> its projects, by name"""
     findings: tuple[Finding, ...]
-    """what is odd: other bytes under the same name, new native code ..."""
+    """suspicious changes: other bytes under the same name, new native code ..."""
 
     @property
     def counts(self) -> dict[str, int]:
-        """Projects of all targets by what happened to them; `all` are those of the new bundle."""
+        """The number of projects of all targets by state; `all` counts those of the new bundle."""
         states: dict[str, set[str]] = {}
         for change in (change for changes in self.targets.values() for change in changes):
             states.setdefault(change.name, set()).add("changed" if change.state == "rebuilt" else change.state)
@@ -145,7 +146,7 @@ def compare_manifests(old: Manifest, new: Manifest, bundles: tuple[Bundle, Bundl
     targets = {}
     for target in new.targets:
         before, after = _find_previous_target(old, target), _list_releases(new, target)
-        # a target without a forerunner is compared with all that the old bundle held
+        # a target without a predecessor is compared with all targets of the old bundle
         old_releases = {
             name: release for target in reversed(old.targets) for name, release in _list_releases(old, target).items()
         }
@@ -218,7 +219,7 @@ def _describe_manifest(manifest: Manifest) -> dict[str, Any]:
 
 
 def _pair_files(old: Manifest, new: Manifest) -> Iterator[tuple[str, str | None, str | None]]:
-    """Pair each path with its SHA-256 before and after."""
+    """Return each path with its old and new SHA-256."""
     digests = [{file.path: file.sha256 for file in manifest.files} for manifest in (old, new)]
     for path in sorted({*digests[0], *digests[1]}):
         yield path, digests[0].get(path), digests[1].get(path)
@@ -306,18 +307,18 @@ def _report_by_filename(changes: Collection[Change]) -> Iterator[Finding]:
 
 
 def _report_by_contents(bundles: tuple[Bundle, Bundle], changes: Collection[Change]) -> Iterator[Finding]:
-    """Report what the wheels of these projects contain and the former ones did not."""
+    """Report contents of the new wheels of these projects that the old wheels lack."""
     changed_files = [
         {release.sha256 for release in releases if release}
         for releases in ([change.old for change in changes], [change.new for change in changes])
     ]
-    old, new = (_read_traits(bundle, sums) for bundle, sums in zip(bundles, changed_files, strict=True))
-    nothing = WheelTraits(frozenset(), frozenset(), frozenset())
+    old, new = (_read_contents(bundle, sums) for bundle, sums in zip(bundles, changed_files, strict=True))
+    nothing = WheelContents()
     for change in sorted(changes, key=repr):
         before = old.get(change.old.sha256, nothing) if change.old else nothing
         after = new.get(change.new.sha256, nothing) if change.new else nothing
         version = change.new.version if change.new else ""
-        if after.native_files and not before.native_files:
+        if after.native_count and not before.native_count:
             yield warning(
                 "new-native-code",
                 change.name,
@@ -325,7 +326,7 @@ def _report_by_contents(bundles: tuple[Bundle, Bundle], changes: Collection[Chan
                 "Look at it more closely than at Python that can be read.",
                 version=version,
             )
-        if more := sorted(after.commands - before.commands):
+        if more := sorted({*after.commands} - {*before.commands}):
             yield note(
                 "new-command",
                 change.name,
@@ -333,7 +334,7 @@ def _report_by_contents(bundles: tuple[Bundle, Bundle], changes: Collection[Chan
                 version=version,
                 more=more,
             )
-        if more := sorted(after.startup_files - before.startup_files):
+        if more := sorted({*after.startup_files} - {*before.startup_files}):
             yield warning(
                 "new-startup",
                 change.name,
@@ -344,9 +345,9 @@ def _report_by_contents(bundles: tuple[Bundle, Bundle], changes: Collection[Chan
             )
 
 
-def _read_traits(bundle: Bundle, sums: Collection[str]) -> dict[str, WheelTraits]:
-    """Read the traits of wheels: SHA-256 -> traits."""
+def _read_contents(bundle: Bundle, sums: Collection[str]) -> dict[str, WheelContents]:
+    """Read the contents of the wheels with these SHA-256."""
     paths = {file.path for file in bundle.manifest.files if file.sha256 in sums and file.path.endswith(".whl")}
     if not paths:
         return {}
-    return {file.sha256: collect_traits(wheel) for file, wheel in bundle.read_wheels(paths)}
+    return {file.sha256: WheelReport.from_wheel(wheel).contents for file, wheel in bundle.read_wheels(paths)}

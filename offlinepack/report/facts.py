@@ -1,4 +1,4 @@
-"""Collect what policy, SBOM, HTML and diff say about the files of a bundle, and make report.json from it.
+"""Collect the facts about the files of a bundle that policy, SBOM and report use, and make report.json of them.
 
 Ages and vulnerabilities depend on the date of the report. Therefore they are part of the report, not of the bundle.
 """
@@ -22,23 +22,23 @@ from offlinepack.bundle.layout import REHEARSAL
 from offlinepack.bundle.reader import Bundle, open_bundle, read_manifest
 from offlinepack.errors import BundleError, Text, error, text
 from offlinepack.ontarget.manifest import File, Manifest, TargetPlan, parse_manifest, serialize_manifest
-from offlinepack.ontarget.wheel import read_wheel
 from offlinepack.report.diff import Difference, compare_manifests
 from offlinepack.report.provenance import format_publisher, get_provenance_path
 from offlinepack.report.vulnerabilities import VulnerabilityLookup
 from offlinepack.targets.model import Target
-from offlinepack.wheels.contents import WheelContents, collect_contents, collect_sdist_contents
+from offlinepack.wheels.contents import WheelContents, collect_sdist_contents
+from offlinepack.wheels.report import read_wheel_report
 
 
 @dataclass(frozen=True)
 class BundleFacts:
-    """A bundle, and what is known of its wheels beside the plan; of one that is being packed, or of one on the disk."""
+    """The facts about a bundle on disk, or about one that is not written yet."""
 
     manifest: Manifest
     contents: Mapping[str, WheelContents]
-    """path of each wheel -> what it brings"""
+    """path of each wheel, sdist and tool -> its contents"""
     provenance: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """the same -> where it is from (provenance.Story)"""
+    """path of each file -> its Provenance as JSON"""
     rehearsal: Mapping[str, Any] | None = None
     signature_count: int = 0
 
@@ -48,9 +48,9 @@ class BundleFacts:
 
 
 def collect_bundle_facts(bundle: Bundle) -> Iterator[File | BundleFacts]:
-    """Read a bundle once, from its beginning to its end: each file when it is done, then the evidence, last.
+    """Read a bundle once: yield each file after it was read, and at last the facts.
 
-    IntegrityError where a file is not what the manifest says, or a wheel is not sound.
+    Raises IntegrityError if a file differs from the manifest or a wheel is invalid.
     """
     contents: dict[str, WheelContents] = {}
     documents: dict[str, Any] = {}
@@ -64,7 +64,7 @@ def collect_bundle_facts(bundle: Bundle) -> Iterator[File | BundleFacts]:
             file = member.file
             if file.kind in ("wheel", "tool") and file.path.endswith(".whl"):
                 path = member.write_file(Path(folder))
-                contents[file.path] = collect_contents(read_wheel(path))
+                contents[file.path] = read_wheel_report(path).contents
                 path.unlink()
             elif file.kind == "sdist":
                 path = member.write_file(Path(folder))
@@ -102,7 +102,7 @@ def make_report(
     vulnerabilities: VulnerabilityLookup | None,
     difference: Difference | None = None,
 ) -> dict[str, Any]:
-    """Make the whole report; `data` is manifest.json, whose SHA-256 an approval names.
+    """Make the report; `data` is manifest.json, whose SHA-256 identifies the bundle in an approval.
 
     Its sentences are Texts; render_texts turns them into JSON.
     """
@@ -149,14 +149,14 @@ def render_texts(value: Any) -> Any:
 
 
 def open_previous(path: Path) -> tuple[Manifest, Bundle | None]:
-    """Open what was approved last: a bundle, its folder, its manifest.json, or the .json of its report."""
+    """Open the bundle that was approved last: a bundle, its folder, its manifest.json, or the .json of its report."""
     if path.is_dir() or path.suffix.lower() != ".json":
         opened = open_bundle(path)
         return opened.manifest, opened
     try:
         document = json.loads(path.read_bytes())
     except (OSError, ValueError):
-        return read_manifest(path), None  # which says what is wrong with it
+        return read_manifest(path), None  # raises the error about the file
     if not isinstance(document, dict) or "manifest" not in document:
         return read_manifest(path), None
     try:
@@ -170,7 +170,7 @@ def open_previous(path: Path) -> tuple[Manifest, Bundle | None]:
 
 
 def compare_with_previous(old: Path, bundle: Bundle) -> Difference:
-    """Compare with what was approved last; with both bundles also the content of the wheels."""
+    """Compare with the bundle that was approved last; if it is complete, also the contents of the wheels."""
     manifest, opened = open_previous(old)
     return compare_manifests(manifest, bundle.manifest, (opened, bundle) if opened else None)
 

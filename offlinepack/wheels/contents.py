@@ -10,44 +10,14 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from packaging.metadata import RawMetadata, parse_email
+from packaging.metadata import RawMetadata
 
 from offlinepack.ontarget.archive import ArchiveError, unpack_entry
 from offlinepack.ontarget.wheel_model import CheckedWheel, WheelMember, normalize_name
 from offlinepack.wheels.licenses import detect_license
-
-_TRAIT_SUFFIXES = (".so", ".pyd", ".dll", ".dylib", ".exe", ".a", ".lib", ".o")
-
-
-class WheelTraits(NamedTuple):
-    """What a wheel brings that a careful eye should see."""
-
-    native_files: frozenset[str]
-    """compiled code: paths"""
-    commands: frozenset[str]
-    """what it puts into bin/"""
-    startup_files: frozenset[str]
-    """what runs at every start of Python: .pth files and their like"""
-
-
-def collect_traits(wheel: CheckedWheel) -> WheelTraits:
-    """Collect what a reviewer of a wheel should see."""
-    names = {member.name for member in wheel.members}
-    native = {name for name in names if name.lower().endswith(_TRAIT_SUFFIXES) or ".so." in name.lower()}
-    commands = {member.path for member in wheel.members if member.scheme == "scripts"} | {
-        script[0] for script in wheel.scripts
-    }
-    startup = {
-        member.path
-        for member in wheel.members
-        if member.scheme.endswith("lib")
-        and "/" not in member.path
-        and (member.path.lower().endswith(".pth") or member.path.lower() in ("sitecustomize.py", "usercustomize.py"))
-    }
-    return WheelTraits(frozenset(native), frozenset(commands), frozenset(startup))
-
+from offlinepack.wheels.metadata import parse_metadata
 
 _NATIVE_SUFFIXES = (".so", ".pyd", ".dll", ".dylib", ".exe", ".a", ".lib", ".o")
 
@@ -74,39 +44,39 @@ _GENERAL_NAMES = {
     *("helpers", "include", "lib", "libs", "scripts", "setup", "share", "source", "src", "static", "templates", "test"),
     *("tests", "testing", "tools", "util", "utils"),
 }
-"""top-level names that belong to nobody, so that two projects may both bring them"""
+"""general top-level names, which two projects may both contain"""
 
 
 @dataclass(frozen=True)
 class WheelContents:
-    """One wheel, as a careful eye sees it."""
+    """The contents of a distribution that a reviewer should see."""
 
     name: str = ""
     version: str = ""
     summary: str = ""
     homepage: str = ""
     licenses: tuple[str, ...] = ()
-    """SPDX expressions or names; all of them hold"""
+    """SPDX expressions or names; all of them apply"""
     license_source: str = ""
-    """expression, classifier, field or text; '' where it says nothing"""
+    """expression, classifier, field or text; '' if no license is declared"""
     top_level_names: tuple[str, ...] = ()
     """top-level names below site-packages"""
     unusual_names: tuple[str, ...] = ()
-    """of those: names of the standard library, and such as `tests` that belong to nobody"""
+    """those of the standard library, and general ones such as `tests`"""
     commands: tuple[str, ...] = ()
     startup_files: tuple[str, ...] = ()
-    """what runs at every start of Python: .pth files and their like"""
+    """files that run at every start of Python: .pth files, sitecustomize.py"""
     executables: tuple[str, ...] = ()
-    """programs that are no Python entry points: scripts of the wheel's own, files marked executable"""
+    """programs that are not entry points: scripts, and files marked executable"""
     native_count: int = 0
-    """files of compiled code"""
+    """number of files with compiled code"""
     native_files: tuple[str, ...] = ()
-    """the first of them"""
+    """the first of these files"""
     file_count: int = 0
     unpacked_size: int = 0
     """bytes"""
     components: tuple[Mapping[str, Any], ...] = ()
-    """what the SBOMs inside (PEP 770) list, in CycloneDX's words"""
+    """components of the SBOMs in the wheel (PEP 770), as CycloneDX names their fields"""
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON that the store caches."""
@@ -153,13 +123,13 @@ class WheelContents:
 
 
 def collect_sdist_contents(path: Path) -> WheelContents:
-    """Collect what the PKG-INFO of an sdist contains; the rest is known once it is built."""
+    """Collect the contents of an sdist that its PKG-INFO states; the others are known after its build."""
     try:
         with tarfile.open(path) as tar:
             for entry in tar:
                 if entry.isreg() and re.fullmatch(r"[^/]+/PKG-INFO", entry.name) and entry.size < _MAX_TEXT_SIZE:
                     source = tar.extractfile(entry)
-                    raw = parse_email(source.read() if source else b"")[0]
+                    raw = parse_metadata(source.read() if source else b"").raw
                     licence = detect_license(raw, lambda: [])
                     return WheelContents(
                         normalize_name(raw.get("name", "")),
@@ -175,8 +145,8 @@ def collect_sdist_contents(path: Path) -> WheelContents:
 
 
 def collect_contents(wheel: CheckedWheel) -> WheelContents:
-    """Look at a wheel that was strictly read."""
-    raw = parse_email(re.split(b"\r?\n\r?\n", wheel.metadata, maxsplit=1)[0])[0]
+    """Collect the contents of a wheel."""
+    raw = parse_metadata(wheel.metadata).raw
     licence = detect_license(raw, lambda: _read_license_texts(wheel))
     names = [member.name for member in wheel.members]
     native = [name for name in names if name.lower().endswith(_NATIVE_SUFFIXES) or ".so." in name.lower()]
@@ -242,7 +212,7 @@ def _read_member(wheel: CheckedWheel, member: WheelMember, most: int) -> bytes:
 
 
 def _read_license_texts(wheel: CheckedWheel) -> Iterator[str]:
-    """Read the license texts of a wheel; those of vendored projects lie deeper."""
+    """Read the license texts of a wheel, without those of vendored projects in deeper folders."""
     for member in wheel.members:
         folder, _, name = member.name.rpartition("/")
         if folder in (wheel.dist_info, f"{wheel.dist_info}/licenses") and re.match("(licen[cs]e|copying)", name, re.I):

@@ -1,10 +1,11 @@
-"""Parse METADATA and PKG-INFO files into WheelMetadata."""
+"""Parse METADATA and PKG-INFO (core metadata) into WheelMetadata."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 
-from packaging.metadata import parse_email
+from packaging.metadata import RawMetadata, parse_email
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import NormalizedName, canonicalize_name
@@ -13,7 +14,7 @@ from packaging.version import InvalidVersion, Version
 
 @dataclass(frozen=True)
 class WheelMetadata:
-    """What a distribution's own METADATA says that matters for what has to stand beside it."""
+    """The METADATA of a distribution; its dependencies as values, all fields as text."""
 
     name: NormalizedName
     version: Version
@@ -21,12 +22,19 @@ class WheelMetadata:
     requires_python: SpecifierSet | None = None
     extras: frozenset[str] = frozenset()
     unreadable_fields: tuple[str, ...] = ()
-    """fields of today's form that no tool can read; kept to be told"""
+    """known fields whose value cannot be parsed, with name and value"""
+    raw: RawMetadata = field(default_factory=RawMetadata, compare=False, repr=False)
+    """all fields as text"""
+
+
+def split_header(metadata: bytes) -> bytes:
+    """Return METADATA without the description."""
+    return re.split(b"\r?\n\r?\n", metadata, maxsplit=1)[0]
 
 
 def parse_metadata(content: bytes | str) -> WheelMetadata:
-    """Parse METADATA or PKG-INFO into values; fields that cannot be read are listed in `unreadable`."""
-    raw, _ = parse_email(content)
+    """Parse METADATA or PKG-INFO; dependencies that cannot be parsed are listed in `unreadable_fields`."""
+    raw, _ = parse_email(split_header(content) if isinstance(content, bytes) else content)
     requires, unreadable = [], []
     for line in raw.get("requires_dist", []):
         try:
@@ -46,6 +54,7 @@ def parse_metadata(content: bytes | str) -> WheelMetadata:
         python,
         frozenset(canonicalize_name(extra) for extra in raw.get("provides_extra", [])),
         tuple(unreadable),
+        raw,
     )
 
 

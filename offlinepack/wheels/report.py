@@ -1,4 +1,4 @@
-"""Model the report on a wheel: metadata, top-level modules and entry points."""
+"""Report on a wheel: its metadata, contents, modules and entry points."""
 
 from __future__ import annotations
 
@@ -6,79 +6,94 @@ import configparser
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-
-from packaging.metadata import RawMetadata, parse_email
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from typing import NamedTuple
 
 from offlinepack.errors import Finding, IntegrityError, error
 from offlinepack.ontarget.archive import ArchiveError, unpack_entry
-from offlinepack.ontarget.destinations import iter_destinations
+from offlinepack.ontarget.destinations import get_source_path, iter_destinations
+from offlinepack.ontarget.paths import find_windows_problem, fold_path
 from offlinepack.ontarget.wheel import read_wheel
 from offlinepack.ontarget.wheel_model import CheckedWheel, WheelMember
-from offlinepack.store import StoredFile
-
-if TYPE_CHECKING:
-    from offlinepack.wheels.metadata import WheelMetadata
-
-
-@dataclass(frozen=True)
-class WheelReport:
-    """A wheel that the strict reader took."""
-
-    file: StoredFile
-    metadata_header: str
-    """METADATA without the description"""
-    path_roots: tuple[str, ...]
-    """the first two parts of every path that it writes; wheels without one in common cannot clash"""
-    notes: tuple[Finding, ...] = ()
-
-    @cached_property
-    def metadata(self) -> WheelMetadata:
-        """What its METADATA says of what has to stand beside it."""
-        from offlinepack.wheels.metadata import parse_metadata
-
-        return parse_metadata(self.metadata_header)
-
-    @cached_property
-    def checked_wheel(self) -> CheckedWheel:
-        """The wheel as the strict reader sees it."""
-        return read_wheel(self.file.path, filename=self.file.name)
-
+from offlinepack.wheels.contents import WheelContents, collect_contents
+from offlinepack.wheels.metadata import WheelMetadata, parse_metadata, split_header
 
 _MODULE_PATTERN = re.compile(r"(.+?)(?:\.(?:cpython-[\w-]+|pypy[\w-]+|cp\d+t?-\w+|abi3t?))?\.(?:py|pyc|so|pyd)\Z")
 
 
 class EntryPoint(NamedTuple):
-    """What a command, or a plugin's host, will import."""
+    """An entry point of a wheel: a command or a plugin."""
 
     name: str
     module: str
     is_module_only: bool
-    """no attribute is named, so that the last part may be one: fsspec takes package.Class"""
+    """without an attribute; the last part of the module may be one, as in fsspec: package.Class"""
+
+
+ANY_ROOT = "*"
+"""path root of a wheel that has to be compared with every other wheel"""
 
 
 @dataclass(frozen=True)
-class WheelModules:
-    """A wheel that the strict reader took, and its metadata; what may be wrong in that is passed over."""
+class WheelReport:
+    """Report on a valid wheel; parts that are not cached are read from the file on first use."""
 
-    wheel: CheckedWheel
-    requires_python: SpecifierSet
-    requirements: tuple[Requirement, ...]
-    extras: tuple[str, ...]
+    path: Path
+    filename: str
+    metadata_header: str
+    """METADATA without the description"""
+    sha256: str = ""
+    """'' for a wheel that is not in the store"""
+    notes: tuple[Finding, ...] = ()
+
+    @classmethod
+    def from_wheel(cls, wheel: CheckedWheel, sha256: str = "") -> WheelReport:
+        """Make the report on a wheel that was just read."""
+        header = split_header(wheel.metadata).decode("utf-8", "replace")
+        return cls(Path(wheel.path), wheel.filename, header, sha256, wheel.notes).with_parts(checked_wheel=wheel)
+
+    def with_parts(self, **parts: object) -> WheelReport:
+        """Return a copy whose cached properties have these values; the others are computed on first use."""
+        report = replace(self)
+        vars(report).update(parts)
+        return report
+
+    @cached_property
+    def checked_wheel(self) -> CheckedWheel:
+        """The wheel as the strict reader returns it."""
+        return read_wheel(self.path, filename=self.filename)
+
+    @cached_property
+    def metadata(self) -> WheelMetadata:
+        """The parsed METADATA."""
+        return parse_metadata(self.metadata_header)
+
+    @cached_property
+    def contents(self) -> WheelContents:
+        """The license, names, commands, native files and SBOMs."""
+        return collect_contents(self.checked_wheel)
+
+    @cached_property
+    def path_roots(self) -> tuple[str, ...]:
+        """The first two parts of every installed path, sorted; wheels without a common one cannot clash."""
+        roots = set()
+        for system in ("linux", "windows") if self.checked_wheel.scripts else ("linux",):
+            for place, _, _ in iter_destinations(self.checked_wheel, system):
+                roots |= {"/".join(path.split("/", 2)[:2]) for path in {place, get_source_path(place)}}
+                if find_windows_problem(place):
+                    roots.add(ANY_ROOT)
+        return tuple(sorted({fold_path(root) for root in roots}))
 
     @cached_property
     def paths(self) -> tuple[str, ...]:
-        """Where its files lie below site-packages."""
-        return tuple(place[5:] for place, _, _ in iter_destinations(self.wheel) if place.startswith("site/"))
+        """The paths of the files below site-packages."""
+        return tuple(place[5:] for place, _, _ in iter_destinations(self.checked_wheel) if place.startswith("site/"))
 
     @cached_property
     def _module_sets(self) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
-        """Modules, those of them that are packages, and folders that may be packages without saying so."""
+        """The modules, the packages among them, and the folders that may be namespace packages."""
         modules, packages, folders = set[str](), set[str](), dict[str, bool]()
         for place in self.paths:
             parent, _, name = place.rpartition("/")
@@ -101,21 +116,21 @@ class WheelModules:
 
     @cached_property
     def modules(self) -> frozenset[str]:
-        """All that can be imported, dotted, with the packages that it lies in."""
+        """The dotted names that can be imported, with their parent packages."""
         modules, _, folders = self._module_sets
         return modules | folders
 
     @cached_property
     def top_level_modules(self) -> tuple[str, ...]:
-        """The outermost that are no mere folders: google.protobuf, not google."""
+        """The outermost modules that are not namespace packages: google.protobuf, not google."""
         modules, packages, _ = self._module_sets
         return tuple(sorted(module for module in modules if packages.isdisjoint(list_parent_packages(module)[:-1])))
 
     @cached_property
     def entry_points(self) -> tuple[EntryPoint, ...]:
-        """Its commands, and what else it names in itself; nothing of the standard library."""
+        """The commands, and the plugins in modules of this wheel; none of the standard library."""
         folders = {place.partition("/")[0] for place in self.paths}
-        scripts = [(name, reference.partition(":")[0].strip()) for name, reference, _ in self.wheel.scripts]
+        scripts = [(name, reference.partition(":")[0].strip()) for name, reference, _ in self.checked_wheel.scripts]
         commands = [EntryPoint(name, module, False) for name, module in scripts]
         plugins = [plugin for plugin in self._list_plugins() if plugin.module.partition(".")[0] in folders]
         return tuple(
@@ -127,8 +142,8 @@ class WheelModules:
     def _list_plugins(self) -> Iterator[EntryPoint]:
         parser = configparser.ConfigParser(delimiters=("=",), interpolation=None, strict=False)
         parser.optionxform = str  # type: ignore[assignment,method-assign]
-        for member in self.wheel.members:
-            if member.name == f"{self.wheel.dist_info}/entry_points.txt":
+        for member in self.checked_wheel.members:
+            if member.name == f"{self.checked_wheel.dist_info}/entry_points.txt":
                 parser.read_string(self._read_text(member))
         for group in parser.sections():
             if group not in ("console_scripts", "gui_scripts"):
@@ -138,36 +153,17 @@ class WheelModules:
 
     def _read_text(self, member: WheelMember) -> str:
         try:
-            with Path(self.wheel.path).open("rb") as source:
+            with Path(self.path).open("rb") as source:
                 return b"".join(unpack_entry(source, member)).decode("utf-8", "replace")
         except ArchiveError as failure:
             raise IntegrityError(
-                error("no-archive", self.wheel.filename, "{subject}: {why}.", why=failure.args[1])
+                error("no-archive", self.filename, "{subject}: {why}.", why=failure.args[1])
             ) from failure
 
 
-def read_wheel_modules(path: Path) -> WheelModules:
-    """Read a wheel; IntegrityError with every reason where it is none."""
-    wheel = read_wheel(path)
-    raw = parse_email(re.split(b"\r?\n\r?\n", wheel.metadata, maxsplit=1)[0])[0]
-    return WheelModules(
-        wheel, _parse_requires_python(raw), tuple(_parse_requirements(raw)), tuple(raw.get("provides_extra", []))
-    )
-
-
-def _parse_requires_python(raw: RawMetadata) -> SpecifierSet:
-    try:
-        return SpecifierSet(raw.get("requires_python", ""))
-    except InvalidSpecifier:
-        return SpecifierSet()
-
-
-def _parse_requirements(raw: RawMetadata) -> Iterator[Requirement]:
-    for line in raw.get("requires_dist", []):
-        try:
-            yield Requirement(line)
-        except InvalidRequirement:
-            continue
+def read_wheel_report(path: Path) -> WheelReport:
+    """Read a wheel and report on it; raise IntegrityError with every reason if it is invalid."""
+    return WheelReport.from_wheel(read_wheel(path))
 
 
 def list_parent_packages(module: str) -> list[str]:

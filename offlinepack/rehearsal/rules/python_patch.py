@@ -6,15 +6,16 @@ from collections.abc import Mapping
 
 from offlinepack.errors import Finding, note
 from offlinepack.ontarget.manifest import TargetPlan
-from offlinepack.wheels.report import WheelModules
+from offlinepack.wheels.report import WheelReport
 
 
-def check_python_patch(plan: TargetPlan, wheels: Mapping[str, WheelModules]) -> list[Finding]:
+def check_python_patch(plan: TargetPlan, wheels: Mapping[str, WheelReport]) -> list[Finding]:
     """Return a note if the plan needs a newer patch release than X.Y.0 and the target names none."""
     if plan.facts.python.count(".") > 1 or plan.python_min.count(".") < 2:
         return []
     first_release = f"{plan.facts.python}.0"
-    names = [name for name, wheel in wheels.items() if not wheel.requires_python.contains(first_release)]
+    specifiers = {name: wheel.metadata.requires_python for name, wheel in wheels.items()}
+    names = [name for name, specifier in specifiers.items() if specifier and not specifier.contains(first_release)]
     return [
         note(
             "python-patch",

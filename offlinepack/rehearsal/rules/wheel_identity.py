@@ -5,12 +5,12 @@ from __future__ import annotations
 from offlinepack.errors import Finding, error
 from offlinepack.rehearsal.resolve import is_equal_version
 from offlinepack.targets.model import Target
-from offlinepack.wheels.report import WheelModules
+from offlinepack.wheels.report import WheelReport
 
 
-def check_wheel_identity(name: str, version: str, report: WheelModules, target: Target) -> list[Finding]:
+def check_wheel_identity(name: str, version: str, report: WheelReport, target: Target) -> list[Finding]:
     """Return errors if a wheel is not the distribution of the plan or does not fit the target."""
-    wheel, python = report.wheel, report.requires_python
+    wheel, python = report.checked_wheel, report.metadata.requires_python
     findings = []
     if wheel.name != name or not is_equal_version(wheel.version, version):
         findings.append(
@@ -36,7 +36,7 @@ def check_wheel_identity(name: str, version: str, report: WheelModules, target: 
                 why=reason,
             )
         )
-    if not python.contains(target.environment["python_full_version"], prereleases=True):
+    if python and not python.contains(target.environment["python_full_version"], prereleases=True):
         findings.append(
             error(
                 "wrong-python",
