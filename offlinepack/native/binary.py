@@ -10,33 +10,33 @@ from dataclasses import dataclass
 from typing import Any
 
 SITE_PACKAGES = "lib/python/site-packages"
-"""where a wheel's modules lie below the environment; the X.Y in it does not matter for paths between files"""
+"""folder of the modules of a wheel below the environment; its X.Y does not matter for paths between files"""
 
 EXTENSION_PATTERN = re.compile(r"([^/.]+)(\.cpython-[^/]*|\.pypy[^/]*|\.abi3|\.abi3t|\.cp3[^/]*)?\.(so|pyd)\Z")
-"""the file name of an extension module on any system; its first group is the module's name"""
+"""file name of an extension module on any system; the first group is the name of the module"""
 
 
 @dataclass(frozen=True)
 class Binary:
-    """One ELF, PE or Mach-O file of a wheel; of a universal one, one architecture's part."""
+    """An ELF, PE or Mach-O file of a wheel; of a universal file, the part of one architecture."""
 
     path: str
-    """where it lies below the environment: lib/python/site-packages/..., bin/..."""
+    """path below the environment: lib/python/site-packages/..., bin/..."""
     system: str
-    """whose format it is: linux, windows or macos"""
+    """system of the format: linux, windows or macos"""
     machine: str
-    """as in wheel tags; '' where no wheel has a tag for it"""
+    """machine as in wheel tags; '' if no tag exists for it"""
     soname: str
     needed_libraries: tuple[str, ...]
     symbol_versions: tuple[tuple[str, tuple[str, ...]], ...]
-    """soname -> symbol versions that are wanted of it: ("libc.so.6", ("GLIBC_2.17", "GLIBC_2.34"))"""
+    """soname -> symbol versions that are needed of it: ("libc.so.6", ("GLIBC_2.17", "GLIBC_2.34"))"""
     search_paths: tuple[str, ...]
-    """RPATH or RUNPATH, as they stand"""
+    """unexpanded RPATH or RUNPATH"""
     is_extension: bool
-    """an extension module: Python loads it by name, with all that it needs"""
+    """extension module: Python loads it by name, with everything that it needs"""
     is_program: bool
     is_always_loaded: bool
-    """loaded for certain: a module that is imported with a top-level one, a program in bin"""
+    """certainly loaded: a module that is imported with a top-level one, or a program in bin"""
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON that the store caches."""

@@ -26,10 +26,10 @@ _MACHINES = {
 }
 
 _MAX_VERSIONS = 10_000
-"""entries in the table of wanted symbol versions; the largest known has some hundred"""
+"""maximum of entries in the table of needed symbol versions; the largest known has some hundred"""
 
 _MAX_STRING_BYTES = 64 << 20
-"""bytes of names"""
+"""maximum of bytes of names"""
 
 # System V gABI, chapters 4 (headers) and 5 (program header, dynamic section); symbol versions: LSB, chapter 10.7.
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
@@ -83,7 +83,7 @@ def read_elf(path: str, data: Any) -> Binary:
     first = dict(reversed(tags))
     program = any(kind == _PT_INTERP for kind, *_ in segments)
     kind_of_machine = _MACHINES.get((machine, 64 if wide else 32, order), "")
-    if _DT_STRTAB not in first:  # statically linked: it wants nothing
+    if _DT_STRTAB not in first:  # statically linked: no needs
         return Binary(path, "linux", kind_of_machine, "", (), (), (), False, program, False)
     begin = place(first[_DT_STRTAB])
     strings = bytes(data[begin : begin + min(first.get(_DT_STRSZ, 0), _MAX_STRING_BYTES)])

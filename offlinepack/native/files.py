@@ -21,22 +21,22 @@ from offlinepack.native.pe import read_pe
 from offlinepack.ontarget.archive import ZipEntry
 from offlinepack.ontarget.wheel_model import WheelMember
 
-try:  # twice as fast; where there is no such wheel, Python's own serves
+try:  # twice as fast as zlib; optional, because not every platform has a wheel
     from isal.isal_zlib import decompressobj, error
 except ImportError:
     from zlib import decompressobj, error  # type: ignore[assignment,unused-ignore]
 
 
 PackedEntry = ZipEntry | WheelMember
-"""where a file's bytes lie in its wheel"""
+"""location of the bytes of a file in a wheel"""
 
 MAX_MEMORY_BYTES = 16 << 20
-"""bytes of a binary that are held in memory; a larger one goes through a temporary file"""
+"""bytes of a binary that are held in memory; a larger one is written to a temporary file"""
 
 _BLOCK_SIZE = 1 << 18
 
 _MAX_RESTARTS = 16
-"""so often what went by may be asked for again; a sound file needs two or three"""
+"""maximum of restarts for bytes before the current ones; a valid file needs two or three"""
 
 NON_BINARY_PATTERN = re.compile(
     r"\.(py|pyi|pyc|pyx|pxd|txt|md|rst|json|toml|ya?ml|cfg|ini|html?|css|js|mjs|map|ts|svg|png|jpe?g|gif|ico|woff2?|ttf|otf"
@@ -51,10 +51,10 @@ _DAMAGE_ERRORS = (struct.error, ValueError, IndexError, OverflowError)
 
 
 class EntryReader:
-    """A member's bytes at any place, like a `bytes` that is sliced, with little more in memory than the slice.
+    """The bytes of a member, sliced like `bytes`, with little more in memory than the slice.
 
-    Deflate has no index: what went by is unpacked again from the beginning. ValueError where that is asked for too
-    often, and where the packed bytes are damaged.
+    Deflate has no index: earlier bytes are unpacked again from the beginning. Raises ValueError if that happens too
+    often or if the packed bytes are damaged.
     """
 
     def __init__(self, source: BinaryIO, entry: PackedEntry) -> None:
@@ -115,7 +115,7 @@ class EntryReader:
             block = self._decompressor.decompress(self._pending, _BLOCK_SIZE)
         except error as damaged:  # type: ignore[misc,unused-ignore]
             raise ValueError("its packed bytes are damaged") from damaged
-        # a block that is full may not have been all: there may be more inside, though every packed byte was taken
+        # after a full block the decompressor may hold more, although it has consumed every packed byte
         self._has_more = len(block) == _BLOCK_SIZE and not self._decompressor.eof
         if self._decompressor.eof:
             self._remaining = 0

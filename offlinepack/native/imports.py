@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from offlinepack.native.binary import EXTENSION_PATTERN, SITE_PACKAGES, get_installed_path
 
-# What a plain `import` of a module runs for certain: statements at its margin, in the `else` of a condition, in a `try`
-# whose failure is raised again. What stands in a function, or under a condition that may not hold, does not count.
+# Statements that an `import` of a module certainly executes: at the top level, in the `else` of a condition, in a `try`
+# whose exception is raised again. Those in a function or under a condition do not count.
 _IMPORT_PATTERN = re.compile(
     rb"^(?:import[ \t]+([^\n;#]+)|from[ \t]+(\.*)([\w.]*)[ \t]+import[ \t]*(\([^)]*\)|[^\n;#]+))", re.M
 )
@@ -72,7 +72,7 @@ def _list_parents(name: str) -> set[str]:
 
 
 _IMPORT_CACHE: dict[tuple[bytes, str], tuple[str, ...]] = {}
-"""hash and package -> what `_imports` found: the wheels of one release for many machines have most modules in common"""
+"""hash and package -> imports: the wheels of one release for several machines share most modules"""
 
 _MAX_CACHED_MODULES = 20_000
 

@@ -12,7 +12,7 @@ _MACHINES = {0x0100000C: "arm64", 0x01000007: "x86_64", 7: "i686"}
 
 _MAX_COMMANDS = 10_000
 
-# mach-o/loader.h: LC_LOAD_DYLIB and its kin; a weak one may be absent
+# mach-o/loader.h: LC_LOAD_DYLIB and similar commands; a weak library may be absent
 _LOAD, _REEXPORT, _WEAK, _ID, _RPATH = 0xC, 0x8000001F, 0x80000018, 0xD, 0x8000001C
 
 _VERSION_MIN_MACOSX, _BUILD_VERSION = 0x24, 0x32

@@ -26,7 +26,7 @@ from offlinepack.store import Store, StoredFile
 from offlinepack.targets.model import Target
 
 SCAN_VERSION = 3
-"""grows when what `scan` finds out changes, so that facts in the store are found out again"""
+"""number to increase when the result of `scan_wheel` changes, so that cached scans are not used"""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class NativeScan:
 
     binaries: tuple[Binary, ...]
     uses_dlopen: bool
-    """its Python code, as far as an import runs it, opens libraries by itself (ctypes, cffi)"""
+    """Python code that an import executes opens libraries (ctypes, cffi)"""
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON that the store caches."""
@@ -49,12 +49,12 @@ class NativeScan:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a set of wheels wants of a target's own system."""
+    """The libraries and versions that a set of wheels needs from the system of a target."""
 
     needs: tuple[Need, ...]
     findings: tuple[Finding, ...]
     glibc_version: str
-    """the newest level of glibc that is wanted for certain, 2.34; '' where none is"""
+    """newest glibc version that is certainly needed, as 2.34; '' if none is"""
 
 
 def find_needs(wheels: Mapping[str, StoredFile], target: Target, store: Store | None = None) -> Needs:
@@ -103,7 +103,7 @@ def read_wheel_binaries(wheel: Path, members: Mapping[str, PackedEntry] | None =
         def text_of(name: str) -> bytes:
             try:
                 return EntryReader(source, entries[name])[0:]
-            except ValueError:  # damaged: the strict reader says so where it matters
+            except ValueError:  # damaged: the strict reader reports it if it matters
                 return b""
 
         at_once, dlopens = find_loaded_extensions(entries, text_of, modules) if listed else (set(), False)
@@ -113,7 +113,7 @@ def read_wheel_binaries(wheel: Path, members: Mapping[str, PackedEntry] | None =
     )
 
 
-# The C library's own files: what the target's facts promise.
+# Files of the C library, which the facts of the target guarantee.
 _LIBC_PATTERN = re.compile(
     r"(libc|libm|libpthread|libdl|librt|libutil|libresolv|libanl|libmvec|libBrokenLocale|libthread_db|ld-linux[\w-]*|ld64)"
     r"\.so\.\d+\Z|libc\.(musl-\w+\.)?so(\.1)?\Z|ld-musl-\w+\.so\.1\Z|linux-(vdso|gate)\.so\.1\Z"
@@ -123,7 +123,7 @@ _PYTHON_LIBRARY_PATTERN = re.compile(r"/(Python|libpython3[\d.]+t?\.dylib)\Z")
 
 
 def _compare_with_target(scans: Mapping[str, NativeScan], target: Target) -> Needs:
-    installed = {  # the tree as it will be installed; files for other machines and systems are data
+    installed = {  # the tree as it is installed; binaries for other machines and systems are data
         binary.path: (name, binary)
         for name, scan in scans.items()
         for binary in scan.binaries
@@ -133,7 +133,7 @@ def _compare_with_target(scans: Mapping[str, NativeScan], target: Target) -> Nee
     for path, (_, binary) in installed.items():
         for called in {_get_loader_name(path, target), binary.soname} - {""}:
             named.setdefault(called, []).append(path)
-    for paths in named.values():  # of two of one name, the one that has what it wants itself: it is loaded first
+    for paths in named.values():  # of files with one name, the one with the fewest missing libraries is loaded first
         if len(paths) > 1:
             paths.sort(
                 key=lambda path: sum(
@@ -143,7 +143,7 @@ def _compare_with_target(scans: Mapping[str, NativeScan], target: Target) -> Nee
     certain = _collect_loaded(
         [path for path, (_, binary) in installed.items() if binary.is_always_loaded], installed, named
     )
-    for scan in scans.values():  # libraries without a module, opened by the distribution's own Python code
+    for scan in scans.values():  # libraries without a module, which Python code of the distribution opens
         own_paths = [binary.path for binary in scan.binaries if binary.path in installed]
         if (
             scan.uses_dlopen
@@ -164,7 +164,7 @@ def _compare_with_target(scans: Mapping[str, NativeScan], target: Target) -> Nee
         if path in certain:
             libc = max(libc, newest.get("GLIBC", ""), key=_parse_version)
         level = newest.get("GLIBC" if target.facts.libc == "glibc" else "MACOS", "")
-        # what a built program carries as a spare is loaded only where the system has none of its own
+        # spare libraries of a built program are loaded only if the system lacks them
         if _parse_version(level) > floor and ".libs/spare/" not in path:
             too_new.setdefault((name, path in certain), []).append((_parse_version(level), level, binary))
         for soname in binary.needed_libraries:

@@ -10,7 +10,7 @@ from offlinepack.native.binary import EXTENSION_PATTERN, Binary
 _MACHINES = {0x8664: "amd64", 0x14C: "x86", 0xAA64: "arm64"}
 
 _MAX_IMPORTS = 5_000
-"""entries of an import directory; real ones have some dozen"""
+"""maximum of entries in an import directory; real ones have some dozen"""
 
 
 def read_pe(path: str, data: Any) -> Binary:

@@ -10,19 +10,19 @@ from offlinepack.errors import Text
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a heading each; the first cell of a row names it."""
+    """A table; the first cell of a row is its heading."""
 
     caption: Text
     headings: tuple[Text | str, ...]
     rows: tuple[tuple[Any, ...], ...]
     number_columns: tuple[int, ...] = ()
-    """columns of numbers"""
+    """indexes of the columns that hold numbers"""
     is_small: bool = False
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page."""
+    """A section of the page."""
 
     id: str
     title: Text
@@ -34,7 +34,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Badge:
-    """A short word on a coloured ground: bad, odd or fine."""
+    """A short word on a coloured background: bad, odd or fine."""
 
     kind: str
     label: Text
@@ -42,14 +42,14 @@ class Badge:
 
 @dataclass(frozen=True)
 class Code:
-    """What is set in a fixed width: a hash, a file name, a command."""
+    """Text in a monospaced font: a hash, a file name, a command."""
 
     content: str
 
 
 @dataclass(frozen=True)
 class Link:
-    """Words that lead to an address."""
+    """Text with a link to an address."""
 
     label: str
     url: str

@@ -39,7 +39,7 @@ from offlinepack.wheels.licenses import are_terms_allowed
 
 @dataclass(frozen=True)
 class Policy:
-    """The rules; what is None or empty is no rule."""
+    """The rules; None and empty values are no rules."""
 
     allowed_licenses: tuple[str, ...] = ()
     denied_licenses: tuple[str, ...] = ()
@@ -50,11 +50,11 @@ class Policy:
     """days"""
     maximum_age: int | None = None
     attestations: tuple[str, ...] | bool = False
-    """True: every file's; else of these projects"""
+    """True: for every file; a list: for the files of these projects"""
     vulnerabilities: str = ""
-    """the lowest level that is not admitted"""
+    """lowest level that is not allowed"""
     exceptions: Mapping[str, str] = field(default_factory=dict)
-    """normalised name -> the reason"""
+    """normalized name -> reason"""
 
 
 def read_policy(path: Path) -> Policy:
@@ -167,11 +167,11 @@ _RULES_ADVICE = "Rules are: {rules}."
 
 @dataclass(frozen=True)
 class PolicyCheck:
-    """A policy, and where to look for what is known of vulnerabilities."""
+    """A policy and its source of vulnerabilities."""
 
     policy: Policy
     vulnerability_snapshot: Path | None = None
-    """None: pip-audit is asked, where the policy needs it"""
+    """None: pip-audit looks them up if the policy needs them"""
 
     def check(self, evidence: BundleFacts) -> list[Finding]:
         """Return the notes; raise PolicyError with every violation. Ages are computed for today."""
@@ -202,7 +202,7 @@ def _list_provenances(story: Mapping[str, Any] | None) -> tuple[Mapping[str, Any
 
 @dataclass(frozen=True)
 class _ReleaseFacts:
-    """One file under judgement."""
+    """The facts about one file that the rules use."""
 
     name: str
     version: str
@@ -216,7 +216,7 @@ class _ReleaseFacts:
 
     @property
     def upload_time(self) -> str | None:
-        """Of a wheel that was built here, its source counts."""
+        """The upload time of the file, or of the sdist that it was built from."""
         source = self.provenance.get("source") or {}
         moment = self.provenance.get("upload_time") or source.get("upload_time")
         return moment if isinstance(moment, str) else None
@@ -238,7 +238,7 @@ def check_rules(
     findings_by_text: dict[str, Finding] = {}
     for path, (name, version) in sorted(named.items(), key=lambda pair: (pair[1], pair[0])):
         story = evidence.provenance.get(path) or {}
-        if story.get("origin") == "included":  # files of ours, carried along
+        if story.get("origin") == "included":  # wheels of included files
             continue
         facts = _ReleaseFacts(
             name, version, path.rpartition("/")[2], evidence.contents.get(path) or WheelContents(), story
@@ -391,7 +391,7 @@ def _check_vulnerabilities(policy: Policy, vulnerabilities: VulnerabilityLookup 
         return
     least = SEVERITY_LEVELS.index(policy.vulnerabilities)
     for vulnerability in vulnerabilities.vulnerabilities:
-        # whose level nobody says may be of any
+        # a vulnerability without a level may have any level
         if not vulnerability.level or SEVERITY_LEVELS.index(vulnerability.level) >= least:
             yield error(
                 "policy-vulnerability",

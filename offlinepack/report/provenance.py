@@ -28,59 +28,59 @@ from offlinepack.store import Store
 _FACT_VERSION = 2
 
 _MAX_THREADS = 3
-"""pages at a time: they are large, and other files are being fetched"""
+"""pages at a time: they are large, and files are downloaded at the same time"""
 
 _FIRST_BATCH_SIZE = 8
-"""pages that are asked for in any case"""
+"""pages that are requested in any case"""
 
 TRUSTED_ROOT_PATH = f"{PROVENANCE}/trusted_root.json"
 
 
 @dataclass(frozen=True)
 class ProvenanceRequest:
-    """A file whose story is asked for."""
+    """A file whose provenance is looked up."""
 
     project: str
-    """normalised"""
+    """normalized name"""
     filename: str
     sha256: str | None
     upload_time: str | None = None
-    """as the lock has it"""
+    """upload time in the lock"""
     url: str | None = None
-    """its address; kept where it is public"""
+    """address of the file; recorded if it is public"""
     is_on_index: bool = True
-    """False: it was named by address or path, no index knows it"""
+    """False if the file was given by address or path"""
     yanked_reason: str | None = None
-    """the reason, where the lock has it as withdrawn"""
+    """reason, if the file is yanked in the lock"""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What is known of one file's origin; the texts are the index's."""
+    """The provenance of a file, with the texts of the index."""
 
     origin: str
-    """index, links (a folder or page of --find-links), address (named itself), built (here) or included"""
+    """index, links (a folder or page of --find-links), address (given itself), built (on the build host) or included"""
     index: str | None = None
-    """its address, where it is the public one; others are nobody's business over there"""
+    """address of the index if it is PyPI; others stay private"""
     url: str | None = None
-    """the same for the file"""
+    """address of the file, under the same condition"""
     upload_time: str | None = None
     """ISO 8601"""
     hashes: Mapping[str, str] = field(default_factory=dict)
-    """as the index gives them"""
+    """hashes from the index"""
     is_yanked: bool = False
     yanked_reason: str = ""
     status: str | None = None
-    """PEP 792: active, archived, deprecated or quarantined; None where no index was asked"""
+    """project status (PEP 792): active, archived, deprecated or quarantined; None if no index was asked"""
     status_reason: str = ""
     has_attestations: bool = False
-    """the index offers attestations"""
+    """whether the index has attestations"""
     attestations: tuple[Mapping[str, Any], ...] = ()
-    """those that were verified: publisher and predicate each"""
+    """verified attestations: publisher and predicate of each"""
     built_from: Mapping[str, str] | None = None
-    """of a wheel that was built here: name and sha256 of its source, build requirements, interpreter, platform"""
+    """of a built wheel: name and sha256 of its sdist, build requirements, interpreter, platform"""
     source: Mapping[str, Any] | None = None
-    """of such a wheel: its source's own story"""
+    """of a built wheel: the provenance of its sdist"""
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON of the document in the bundle."""
@@ -122,12 +122,12 @@ class Provenance:
 
 @dataclass(frozen=True)
 class ProvenanceRecord:
-    """A story, and what goes with it: where the attestations are, and their text once they are here."""
+    """A provenance, with the address of the attestations and their text once it is fetched."""
 
     provenance: Provenance
     attestation_url: str | None = field(default=None, repr=False)
     attestation: str | None = field(default=None, repr=False)
-    """PEP 740's provenance object, as the index served it"""
+    """provenance object (PEP 740) as the index returned it"""
 
 
 def look_up_provenance(
@@ -317,7 +317,7 @@ def verify_attestations(filename: str, sha256: str, text: str) -> list[dict[str,
     """
     import pypi_attestations as library
 
-    logging.getLogger("sigstore").setLevel(logging.ERROR)  # that it asks nobody is no warning here
+    logging.getLogger("sigstore").setLevel(logging.ERROR)  # the warning that it works offline
     try:
         provenance = library.Provenance.model_validate_json(text)
         file = library.Distribution(name=filename, digest=sha256)
@@ -328,7 +328,7 @@ def verify_attestations(filename: str, sha256: str, text: str) -> list[dict[str,
                 issuer = bundle.publisher.model_dump(mode="json")
                 publisher = {key: value for key, value in sorted(issuer.items()) if isinstance(value, str)}
                 attestations.append({"publisher": publisher, "predicate": str(kind)})
-    except Exception as problem:  # pydantic's, sigstore's, cryptography's: whatever it is, it is not verified
+    except Exception as problem:  # of pydantic, sigstore or cryptography: any exception means that it is not verified
         raise IntegrityError(_report_bad_attestation(filename, problem)) from problem
     if not attestations:
         raise IntegrityError(_report_bad_attestation(filename, "it holds none"))

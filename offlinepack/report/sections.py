@@ -11,7 +11,7 @@ from offlinepack.report.page import Badge, Code, Link, Section, Table
 
 
 def make_sections(report: Mapping[str, Any]) -> list[Section]:
-    """Make the sections of the page in order: changes, findings, then everything."""
+    """Make the sections of the page in order: changes, findings, then all facts."""
     parts = [
         _make_changes_section(report),
         _make_attention_section(report),
@@ -110,7 +110,7 @@ def _list_releases(report: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any
 
 
 def _make_attention_section(report: Mapping[str, Any]) -> Section:
-    """Make the section of what needs attention: vulnerable, withdrawn, abandoned, run at startup, unknown."""
+    """Make the section of files that need attention: vulnerable, yanked, archived, run at start-up, unknown."""
     points: list[tuple[str, Text]] = []
     for target in report["targets"]:
         verdict = (target["rehearsal"] or {}).get("verdict")

@@ -27,22 +27,22 @@ from offlinepack.errors import SourceError, Text, error, text
 SEVERITY_LEVELS = ("low", "medium", "high", "critical")
 
 ReleaseKey = tuple[str, str]
-"""normalised name and version"""
+"""normalized name and version"""
 
 
 @dataclass(frozen=True)
 class Vulnerability:
-    """One vulnerability of one release."""
+    """A vulnerability of a release."""
 
     name: str
     version: str
     id: str
     aliases: tuple[str, ...] = ()
     level: str = ""
-    """one of LEVELS; '' where nobody says"""
+    """one of LEVELS; '' if unknown"""
     summary: str = ""
     fixed_versions: tuple[str, ...] = ()
-    """versions that no longer have it"""
+    """versions in which it is fixed"""
 
     def to_json(self) -> dict[str, Any]:
         """Return the vulnerability as JSON."""
@@ -59,17 +59,17 @@ class Vulnerability:
 
 @dataclass(frozen=True)
 class VulnerabilityLookup:
-    """What was found out, from where and as of when."""
+    """The result of a look-up, with its source and date."""
 
     source: str
-    """pip-audit, or the snapshot's file name"""
+    """pip-audit, or the file name of the snapshot"""
     date: str
-    """ISO date of the data; '' where nothing is known"""
+    """ISO date of the data; '' if nothing is known"""
     vulnerabilities: tuple[Vulnerability, ...] = ()
     unchecked_releases: tuple[ReleaseKey, ...] = ()
-    """releases that nobody was asked about, or nobody knew"""
+    """releases that were not looked up, or that the source does not know"""
     problem: Text | None = None
-    """why nothing is known"""
+    """reason if nothing is known"""
 
     def to_json(self) -> dict[str, Any]:
         """Return the lookup as JSON."""
@@ -85,7 +85,7 @@ class VulnerabilityLookup:
 def look_up_releases(
     releases: Iterable[ReleaseKey], public: Collection[ReleaseKey], snapshot: Path | None, today: date
 ) -> VulnerabilityLookup:
-    """Look up releases in a snapshot, otherwise with pip-audit, which is asked only about those in `public`.
+    """Look up releases in a snapshot, otherwise with pip-audit, which receives only those in `public`.
 
     The names of private projects stay private. Raises SourceError if the snapshot cannot be read.
     """
@@ -98,7 +98,7 @@ def look_up_releases(
 
 
 def run_pip_audit(releases: Sequence[ReleaseKey], public: Sequence[ReleaseKey], today: date) -> VulnerabilityLookup:
-    """Run pip-audit, where it is installed."""
+    """Run pip-audit, if it is installed."""
     program = shutil.which("pip-audit", path=str(Path(sys.executable).parent)) or shutil.which("pip-audit")
     reason = None
     if program is None:
@@ -145,7 +145,7 @@ def _audit_releases(program: str, releases: Iterable[ReleaseKey]) -> list[dict[s
         except subprocess.TimeoutExpired:
             return text("pip-audit did not answer within {seconds} s", seconds=300)
     try:
-        # 0: none, 1: some; and 1 as well where it failed
+        # exit code 0: no vulnerability; 1: some, or pip-audit failed
         dependencies: list[dict[str, Any]] = json.loads(process.stdout)["dependencies"]
         return dependencies
     except (ValueError, KeyError, TypeError):
@@ -154,7 +154,7 @@ def _audit_releases(program: str, releases: Iterable[ReleaseKey]) -> list[dict[s
 
 
 def read_snapshot(path: Path, releases: Sequence[ReleaseKey]) -> VulnerabilityLookup:
-    """Read from a saved answer of pip-audit or OSV records what they state about these releases."""
+    """Read the vulnerabilities of these releases from saved output of pip-audit or from OSV records."""
     try:
         if path.is_dir():
             records = [json.loads(path.read_bytes()) for path in sorted(path.rglob("*.json"))]
@@ -213,7 +213,7 @@ def _parse_audit(document: Mapping[str, Any]) -> tuple[tuple[Vulnerability, ...]
     vulnerabilities: list[Vulnerability] = []
     visited: set[ReleaseKey] = set()
     for dependency in document["dependencies"]:
-        if "version" not in dependency:  # it says why it was skipped
+        if "version" not in dependency:  # pip-audit skipped it, and gives a reason
             continue
         release = (canonicalize_name(dependency["name"]), str(dependency["version"]))
         visited.add(release)

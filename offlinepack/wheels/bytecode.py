@@ -52,7 +52,7 @@ with zipfile.ZipFile(sys.argv[1]) as archive:
 """
 
 _FORMAT_VERSION = 1
-"""increases when the same wheel and interpreter give another file"""
+"""number to increase when the same wheel and interpreter give another file"""
 
 
 def compile_bytecode(

@@ -20,7 +20,7 @@ from offlinepack.store import Store, StoredFile
 from offlinepack.wheels.inspect import READER_VERSION, inspect_wheel
 
 _MIN_POOL_BYTES = 16 << 20
-"""bytes of unknown wheels from which on processes are worth their start"""
+"""bytes of wheels without a cached report from which on starting processes saves time"""
 
 
 class InspectionPool:
@@ -32,7 +32,7 @@ class InspectionPool:
         self._queue: queue.SimpleQueue[StoredFile | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._submitted_hashes: set[str] = set()
-        """sha256"""
+        """SHA-256 of the submitted files"""
         self._pending_bytes = 0
         """bytes of the wheels that are not inspected yet"""
 
