@@ -1,4 +1,4 @@
-"""Readers of what crosses the gap, fed with damaged things for minutes: each says yes, or no in a sentence; none crashes or hangs.
+"""Feed damaged input to the readers of transferred files for minutes: each accepts it or reports a finding; none crashes or hangs.
 
     scripts/fuzz [MINUTES] [SEED]
 

@@ -1,8 +1,8 @@
-"""Wheels that somebody made to do harm: each is written byte by byte here, by no library's writer.
+"""Hostile wheels, which are written byte by byte without a library.
 
-`Zip` is an archive whose every field can be told to lie. An attack gets the parts of a sound wheel and gives the file's
-name and bytes. Beside each stands what it must be refused with: the code of the finding and a part of its sentence. RECORD
-is made right for what the attack brings, so that it is the one fault that is found.
+`Zip` is an archive of which every field can have a false value. An attack gets the parts of a valid wheel and returns the
+name and the bytes of a file, with the code of the expected finding and a part of its sentence. RECORD matches the files of
+the attack, so that the attack is the only fault.
 """
 
 from __future__ import annotations
@@ -415,8 +415,8 @@ def zeros(size: int) -> bytes:
     return (squeeze.compress(bytes(1 << 20)) + squeeze.flush(zlib.Z_FULL_FLUSH)) * (size >> 20) + squeeze.flush()
 
 
-def bomb(size: int, told: int, name: bytes = b"stone/bomb.bin") -> Zip:
-    fields = {"size": told, "crc": 0}
+def bomb(size: int, claimed_size: int, name: bytes = b"stone/bomb.bin") -> Zip:
+    fields = {"size": claimed_size, "crc": 0}
     return Zip((*sound(), Part(name, packed=zeros(size), central=fields, local=fields)))
 
 

@@ -37,7 +37,7 @@ def test_the_names_are_functions_whatever_was_imported_before() -> None:
         _ = offlinepack.nothing  # type: ignore[attr-defined]
 
 
-def test_importing_the_package_imports_none_of_its_rooms() -> None:
+def test_importing_the_package_imports_none_of_its_modules() -> None:
     code = "import sys, offlinepack; print([one for one in sys.modules if one.startswith(('offlinepack.', 'click', 'rich')) and one != 'offlinepack._version'])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 

@@ -65,7 +65,7 @@ def test_a_bundle_holds_the_whole_format(index: ServedIndex, offlinepack: Run) -
     assert {"pylock.cp311-manylinux_2_28_x86_64.toml", "requirements.cp311-manylinux_2_28_x86_64.txt"} <= names
     assert "wheels/stone-1.0-py3-none-any.whl" in names and "ontarget/manifest.py" in names
     assert names == {one["path"] for one in found["files"]} | {"manifest.json"}
-    # the host of a private index is nobody's business over there
+    # the name of a private index is not disclosed to the target machine
     with tarfile.open(bundle) as tar:
         for one in tar:
             source = tar.extractfile(one)
@@ -253,7 +253,7 @@ def test_a_kept_lock_holds_until_something_else_is_asked(index: ServedIndex, off
     assert 'version = "1.1"' in lock.read_text()
     del index.files["pebble-1.1-py3-none-any.whl"]
     done = offlinepack("build", "stone", *LINUX, "--lock-dir", "locks", "--no-cache")
-    assert done.code == 6 and "remove locks" in done.err, "the way to a new lock is told"
+    assert done.code == 6 and "remove locks" in done.err, "the advice says how to lock again"
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_what_can_be_wrong_has_its_code_and_sentence(
         assert all({"code", "subject", "sentence", "advice", "level"} <= set(one) for one in answer.json["findings"])
 
 
-def test_a_place_that_takes_no_file_is_told_before_anything_is_asked_for(
+def test_an_unwritable_folder_is_reported_before_any_request(
     index: ServedIndex, offlinepack: Run, tmp_path: Path
 ) -> None:
     for place, words in ((tmp_path / "no" / "{name}.tar.gz", "no folder"), (tmp_path, "is a folder")):
@@ -347,7 +347,7 @@ def test_an_index_that_does_not_answer_at_all(offlinepack: Run) -> None:
     assert not leavings()
 
 
-def test_a_file_that_is_gone_and_one_that_was_altered_are_both_told(index: ServedIndex, offlinepack: Run) -> None:
+def test_a_missing_and_an_altered_file_are_both_reported(index: ServedIndex, offlinepack: Run) -> None:
     index.pep658 = True
     index.fault("pebble-1.0-py3-none-any.whl", status=404)
     done = offlinepack("build", "stone", *LINUX, "--retries", "0")
@@ -560,7 +560,7 @@ def test_what_merging_indexes_would_take_is_said_only_where_it_could(
         assert "first index" not in offlinepack("build", "basalt", *more).err
 
 
-def test_a_mirror_without_a_pip_for_the_target_is_told_as_that(offlinepack: Run, tmp_path: Path) -> None:
+def test_a_mirror_without_a_pip_for_the_target_is_reported(offlinepack: Run, tmp_path: Path) -> None:
     wheels = [
         make_wheel(tmp_path / "wheels", "stone", "1.0"),
         make_wheel(tmp_path / "wheels", "pip", "30.0", requires_python=">=3.9"),

@@ -18,8 +18,8 @@ def test_the_verdict_travels_in_the_bundle(index: ServedIndex, offlinepack: Call
     (verdict,) = done.json["rehearsal"]
     assert (verdict["target"], verdict["verdict"], verdict["findings"]) == ("debian12", "installs", [])
     assert verdict["modules"] == {"pebble": ["pebble"], "stone": ["stone"]}
-    told = offlinepack("inspect", tmp_path / "a.tar.gz", "--json").json["rehearsal"]
-    assert told == [verdict]
+    verdicts = offlinepack("inspect", tmp_path / "a.tar.gz", "--json").json["rehearsal"]
+    assert verdicts == [verdict]
     assert (
         "  rehearsed before it was packed: installs" in offlinepack("inspect", tmp_path / "a.tar.gz").out.splitlines()
     )

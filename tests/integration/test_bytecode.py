@@ -49,12 +49,12 @@ def test_each_target_whose_python_is_here(
     monkeypatch.setenv("OFFLINEPACK_CACHE_DIR", "another")
     again, _ = bundle(offlinepack, "two", "--target", own, "--target", f"windows:{TAG[2]}.{TAG[3:]}")
     assert again == members, "the same bytes on another day, in another store"
-    _, told = bundle(offlinepack, "three", *missing)
-    assert told == ["no-python-for-bytecode"]
+    _, finding_codes = bundle(offlinepack, "three", *missing)
+    assert finding_codes == ["no-python-for-bytecode"]
     assert offlinepack("verify", "one.tar.gz").code == 0
 
 
-def test_nothing_is_compiled_over_there(index: ServedIndex, offlinepack: Run, tmp_path: Path) -> None:
+def test_the_target_machine_compiles_nothing(index: ServedIndex, offlinepack: Run, tmp_path: Path) -> None:
     members, _ = bundle(offlinepack, "one")
     assert offlinepack("install", "one.tar.gz", "--venv", tmp_path / "venv").code == 0
     python = tmp_path / "venv" / "bin" / "python"
@@ -70,8 +70,8 @@ def test_nothing_is_compiled_over_there(index: ServedIndex, offlinepack: Run, tm
         (placed,) = site.glob("stone/__pycache__/__init__.*.pyc")
         assert placed.read_bytes()[16:] == packed.read("stone/__init__.pyc")[16:]
     (site / "stone" / "__init__.py").write_text("VERSION = 'edited'\n")
-    told = subprocess.run([python, "-c", "import stone; print(stone.VERSION)"], capture_output=True, text=True)
-    assert told.stdout == "edited\n"
+    process = subprocess.run([python, "-c", "import stone; print(stone.VERSION)"], capture_output=True, text=True)
+    assert process.stdout == "edited\n"
     inspected = offlinepack("inspect", tmp_path / "venv", "--json")
     assert list(inspected.json["altered"]) == ["stone"]
 

@@ -61,7 +61,7 @@ def test_every_option_that_is_named_exists(page: Path, known: dict[str, set[str]
 
 
 def test_it_builds_strictly(tmp_path: Path) -> None:
-    told = [
+    command = [
         sys.executable,
         "-m",
         "mkdocs",
@@ -74,7 +74,7 @@ def test_it_builds_strictly(tmp_path: Path) -> None:
         tmp_path,
     ]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(HERE)}
-    done = subprocess.run(told, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     pages = {str(one.relative_to(tmp_path)) for one in tmp_path.rglob("*.html")}
     assert {"tutorial.html", "tutorial.zh.html", "reference/commands.html", "reference/bundle.html"} <= pages
@@ -100,7 +100,7 @@ def test_when_it_fails_has_a_section_for_each_exit_code() -> None:
 
 @pytest.mark.parametrize("page", ["ci", "windows"])
 def test_the_blocks_of_a_how_to_run(page: str, index: ServedIndex, tmp_path: Path) -> None:
-    """As they stand, one after the other; those of pages with a side over there run in tests/lab."""
+    """Run the blocks of a page unchanged in their order; pages with blocks for the target machine run in tests/lab."""
     here = Here(tmp_path, tmp_path / "cache")
     (here.folder / "requirements.txt").write_text("stone\n")
     index.pep658 = True

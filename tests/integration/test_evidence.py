@@ -39,7 +39,7 @@ def inside(bundle: str | Path) -> dict[str, bytes]:
     return found
 
 
-def told(bundle: str | Path, name: str) -> Any:
+def read_provenance(bundle: str | Path, name: str) -> Any:
     return json.loads(inside(bundle)[f"provenance/{name}.json"])
 
 
@@ -58,13 +58,13 @@ def test_provenance_is_what_the_index_says(index: ServedIndex, offlinepack: Run,
     pebble.yanked = "a bad release"
     index.status["stone"] = ("archived", "nobody works on it")
     assert offlinepack("build", "stone", "pebble==1.0", *LINUX).code == 0
-    found = told("app-offline.tar.gz", stone.path.name)
+    found = read_provenance("app-offline.tar.gz", stone.path.name)
     assert found["origin"] == "index" and found["upload_time"] == "2024-05-06T07:08:09Z"
     assert found["index"] is None and found["url"] is None, "the host of a private index stays here"
     assert found["hashes"] == {"sha256": stone.sha256} and found["sha256"] == stone.sha256
     assert (found["status"], found["status_reason"]) == ("archived", "nobody works on it")
     assert (found["yanked"], found["attested"]) == (False, False)
-    found = told("app-offline.tar.gz", pebble.path.name)
+    found = read_provenance("app-offline.tar.gz", pebble.path.name)
     assert (found["yanked"], found["yanked_reason"], found["status"]) == (True, "a bad release", "active")
     names = [one for one in inside("app-offline.tar.gz") if one.startswith("provenance/pip-")]
     assert len(names) == 1, "tools have theirs too"
@@ -78,7 +78,7 @@ def test_an_html_index_says_the_same(index: ServedIndex, offlinepack: Run) -> No
     index.status["stone"] = ("deprecated", "use slate")
     index.files["stone-1.0-py3-none-any.whl"].upload_time = "2024-05-06T07:08:09Z"
     assert offlinepack("build", "stone", *LINUX).code == 0
-    found = told("stone-offline.tar.gz", "stone-1.0-py3-none-any.whl")
+    found = read_provenance("stone-offline.tar.gz", "stone-1.0-py3-none-any.whl")
     assert (found["status"], found["status_reason"]) == ("deprecated", "use slate")
     assert found["upload_time"] == "2024-05-06T07:08:09Z"
 
@@ -95,7 +95,7 @@ def test_a_folder_is_no_index(index: ServedIndex, offlinepack: Run, tmp_path: Pa
     links = tmp_path / "links"
     make_wheel(links, "marble", "1.0")
     assert offlinepack("build", "marble", *LINUX, "--find-links", links).code == 0
-    found = told("marble-offline.tar.gz", "marble-1.0-py3-none-any.whl")
+    found = read_provenance("marble-offline.tar.gz", "marble-1.0-py3-none-any.whl")
     assert found["origin"] == "links" and str(tmp_path) not in json.dumps(found)
 
 
@@ -103,7 +103,7 @@ def test_a_built_wheel_names_its_source(index: ServedIndex, offlinepack: Run, tm
     source = index.add(make_sdist(tmp_path, "clay", "1.0"), upload_time="2020-01-02T03:04:05Z")
     done = offlinepack("build", "clay", "--json")
     assert done.code == 0, done.err
-    found = told("clay-offline.tar.gz", "clay-1.0-py3-none-any.whl")
+    found = read_provenance("clay-offline.tar.gz", "clay-1.0-py3-none-any.whl")
     assert found["origin"] == "built"
     assert found["built_from"]["sha256"] == source.sha256 and found["built_from"]["name"] == "clay-1.0.tar.gz"
     assert {"python", "platform", "requires"} <= set(found["built_from"])
@@ -226,7 +226,7 @@ def test_an_index_that_cannot_tell_more_than_the_lock_is_not_asked_for_every_pag
     assert offlinepack("build", *names, *LINUX).code == 0
     few = sum(index.count(name) for name in names)  # each once by the resolver
     assert few < 2 * len(names)
-    last = told("app-offline.tar.gz", f"{names[-1]}-1.0-py3-none-any.whl")
+    last = read_provenance("app-offline.tar.gz", f"{names[-1]}-1.0-py3-none-any.whl")
     assert last["upload_time"] == "2024-05-06T07:08:09Z" and last["hashes"] == {"sha256": last["sha256"]}
     first = Path("app-offline.tar.gz").read_bytes()
     assert offlinepack("build", *names, *LINUX).code == 0
@@ -248,7 +248,7 @@ def test_a_joined_bundle_has_an_sbom_of_its_own(index: ServedIndex, offlinepack:
     sbom = valid(inside("all.tar.gz")["sbom.cdx.json"])
     assert {one["name"] for one in sbom["components"]} == {"granite", "gravel", "pip"}
     assert len(sbom["metadata"]["properties"]) == 2
-    assert told("all.tar.gz", "granite-2.0-py3-none-any.whl")["origin"] == "index"
+    assert read_provenance("all.tar.gz", "granite-2.0-py3-none-any.whl")["origin"] == "index"
     assert offlinepack("verify", "all.tar.gz").code == 0
 
 

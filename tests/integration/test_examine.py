@@ -35,7 +35,7 @@ def test_at_the_end_the_store_knows_them(store: Store, tmp_path: Path) -> None:
         assert store.get_cached(one.sha256, "native", SCAN_VERSION) is not None
 
 
-def test_what_is_told_of_twice_is_looked_at_once(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_submitted_twice_is_inspected_once(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "_MIN_POOL_BYTES", 1 << 30)
     file = store.add_file(make_wheel(tmp_path, "stone"))
     ahead = InspectionPool(store)

@@ -195,13 +195,13 @@ class Trial:
         before = names(self.place)
         found = runner([*words, "--json"], self.place)
         what = f"{self.hostile.name}{', signed' if self.key else ''}: {' '.join(map(str, words[:2]))}: "
-        # what stands in the bundle's own install.py before it reads anything is told without JSON
+        # install.py reports problems that precede its arguments without JSON
         early = "damaged or not complete" in found["err"]
         try:
-            told = json.loads(found["out"])["findings"]
+            findings = json.loads(found["out"])["findings"]
         except (ValueError, KeyError, TypeError):
-            told = []
-        bad = [one for one in told if one["level"] == "error"]
+            findings = []
+        bad = [one for one in findings if one["level"] == "error"]
         if found["code"] not in REFUSED:
             yield what + f"exit code {found['code']}\n{found['err'][-1500:]}"
         elif not early and not bad:

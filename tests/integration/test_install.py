@@ -55,7 +55,7 @@ def install(bundle: Path, *words: object, expect: int | None = 0, **variables: s
     return Done(child.returncode, out, err)
 
 
-def told(*command: object) -> str:
+def read_output(*command: object) -> str:
     return subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True).stdout.strip()
 
 
@@ -99,7 +99,7 @@ def test_install_again_upgrade_rollback(bundle: Callable[..., Path], tmp_path: P
         ("stone", "installed"),
         ("app", "installed"),
     ]
-    assert told(venv / "bin" / "app") == "app 1.0"
+    assert read_output(venv / "bin" / "app") == "app 1.0"
     assert files_below(one) == before, "nothing is written into the bundle"
     assert sorted(os.listdir(tmp_path / "srv")) == ["venv", "venv.d"], "nothing lies beside the two"
     kept = {"lock", "logs", "offlinepack.pyz", "reports", "state.json", "work", first.json["generation"]}
@@ -115,20 +115,20 @@ def test_install_again_upgrade_rollback(bundle: Callable[..., Path], tmp_path: P
     second = install(two, "--venv", venv, "--engine", engine, "--json")
     engines = {row["name"]: row["engine"] for row in second.json["distributions"]}
     assert engines == {"pip": "linked", "stone": "linked", "app": engine}
-    assert told(venv / "bin" / "app") == "app 2.0" and told(venv / "bin" / "stone") == "stone 1.0"
-    assert second.json["generation"] in told("head", "-1", venv / "bin" / "stone")
+    assert read_output(venv / "bin" / "app") == "app 2.0" and read_output(venv / "bin" / "stone") == "stone 1.0"
+    assert second.json["generation"] in read_output("head", "-1", venv / "bin" / "stone")
 
     refused = install(one, "--venv", venv, expect=13)
-    assert "--allow-downgrade" in refused.err and told(venv / "bin" / "app") == "app 2.0"
+    assert "--allow-downgrade" in refused.err and read_output(venv / "bin" / "app") == "app 2.0"
 
     subprocess.run(second.json["rollback"], shell=True, check=True, capture_output=True)
-    assert told(venv / "bin" / "app") == "app 1.0"
+    assert read_output(venv / "bin" / "app") == "app 1.0"
     back = install(one, "--rollback", "--venv", venv)
     assert "from notes 1.0 to notes 2.0" in back.out
     listed = install(one, "--rollback", "--list", "--venv", venv).out
     assert "notes 1.0" in listed and "notes 2.0" in listed and "current" in listed
     install(one, "--venv", venv, "--allow-downgrade", "-q")
-    assert told(venv / "bin" / "app") == "app 1.0"
+    assert read_output(venv / "bin" / "app") == "app 1.0"
     assert install(one, "--venv", venv, "--json").json["changed"] is False, "what is current is not refused"
 
 
@@ -142,16 +142,16 @@ def test_what_was_damaged_is_found_and_repaired(bundle: Callable[..., Path], tmp
     repaired = done.json
     assert "Altered since: stone" in done.err and list(repaired["altered"]) == ["stone"]
     assert [row["name"] for row in repaired["distributions"] if row["attempts"]] == ["stone"] and repaired["changed"]
-    assert told(venv / "bin" / "stone") == "stone 1.0"
+    assert read_output(venv / "bin" / "stone") == "stone 1.0"
     (venv / "bin" / "python").unlink()
     assert install(one, "--venv", venv, "--json").json["changed"]
-    assert told(venv / "bin" / "stone") == "stone 1.0"
+    assert read_output(venv / "bin" / "stone") == "stone 1.0"
     # an edited file is not carried over into the next release, and not gone back to
     (site(venv) / "stone" / "__init__.py").write_text("broken")
     engines = {row["name"]: row["engine"] for row in install(two, "--venv", venv, "--json").json["distributions"]}
-    assert engines["stone"] != "linked" and told(venv / "bin" / "stone") == "stone 1.0"
+    assert engines["stone"] != "linked" and read_output(venv / "bin" / "stone") == "stone 1.0"
     refused = install(two, "--rollback", "--venv", venv, expect=7)
-    assert "stone" in refused.err and told(venv / "bin" / "app") == "app 2.0"
+    assert "stone" in refused.err and read_output(venv / "bin" / "app") == "app 2.0"
     kept = [json.loads(path.read_text()) for path in sorted(Path(f"{venv}.d/reports").iterdir())]
     assert [one["command"] for one in kept] == ["install"] * 4 + ["rollback"], "each run has a report of its own"
     assert kept[-1]["exit_code"] == 7
@@ -165,8 +165,8 @@ def test_what_the_environment_itself_lost_is_made_again(
     install(one, "--venv", venv)
     for lost in ("bin/activate", "bin/python3", "bin/python", "pyvenv.cfg"):
         (venv / lost).unlink()
-        told = install(one, "--venv", venv, "--inspect", "--json").json
-        assert str(venv.resolve() / lost) in told["altered"]["python"]
+        state = install(one, "--venv", venv, "--inspect", "--json").json
+        assert str(venv.resolve() / lost) in state["altered"]["python"]
         assert install(one, "--venv", venv, "--json").json["changed"], lost
         assert (venv / lost).exists()
     # without it, the environment's interpreter would place what it gets among the system's own packages
@@ -183,18 +183,18 @@ def test_the_program_beside_knows_its_environment(bundle: Callable[..., Path], t
     install(two, "--venv", venv)
     shutil.rmtree(tmp_path / "media")
     program = (sys.executable, f"{venv}.d/offlinepack.pyz")
-    first = told(*program, "rollback", "--list").splitlines()
+    first = read_output(*program, "rollback", "--list").splitlines()
     assert [" current" in one for one in sorted(first, key=lambda one: "1.0" in one)] == [True, False]
-    assert "from notes 2.0 to notes 1.0" in told(*program, "rollback")
-    assert told(venv / "bin" / "app") == "app 1.0"
-    assert f"{venv}: notes 1.0, since" in told(*program, "inspect")
+    assert "from notes 2.0 to notes 1.0" in read_output(*program, "rollback")
+    assert read_output(venv / "bin" / "app") == "app 1.0"
+    assert f"{venv}: notes 1.0, since" in read_output(*program, "inspect")
     former = next(line.split()[0] for line in first if "2.0" in line)
     python = Path(f"{venv}.d", former, "bin", "python")
     python.rename(python.with_name("gone"))
     refused = subprocess.run([*program, "rollback", "--to", former], capture_output=True, text=True)
     assert refused.returncode == 7 and "python is not as it was" in refused.stderr
     python.with_name("gone").rename(python)
-    assert "to notes 2.0" in told(*program, "rollback", "--to", former)
+    assert "to notes 2.0" in read_output(*program, "rollback", "--to", former)
 
 
 def test_force_installs_again(bundle: Callable[..., Path], tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_force_installs_again(bundle: Callable[..., Path], tmp_path: Path) -> No
     install(one, "--venv", venv)
     forced = install(one, "--venv", venv, "--force", "--json").json
     assert forced["changed"] and {row["name"] for row in forced["distributions"]} == {"pip", "stone", "app"}
-    assert told(venv / "bin" / "app") == "app 1.0"
+    assert read_output(venv / "bin" / "app") == "app 1.0"
 
 
 def test_without_a_word_about_engines_the_fast_one_installs(bundle: Callable[..., Path], tmp_path: Path) -> None:
@@ -253,11 +253,11 @@ def refused(archive: Path, place: Path, *words: object, expect: int) -> Any:
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     assert done.returncode == expect and "Traceback" not in done.stderr, done.stderr
     assert not os.listdir(place) and place.stat().st_mtime_ns == before, "nothing was ever written there"
-    told = json.loads(report.read_text())
-    assert done.stdout.startswith('{\n "schema": 1,') and json.loads(done.stdout) == told
-    assert (expect == 2 or told["venv"] == str(place / "venv")) and "error: " in done.stderr
-    assert told["exit_code"] == expect and not told["changed"] and all(one["sentence"] for one in told["findings"])
-    return {one["code"]: one for one in told["findings"]}
+    document = json.loads(report.read_text())
+    assert done.stdout.startswith('{\n "schema": 1,') and json.loads(done.stdout) == document
+    assert (expect == 2 or document["venv"] == str(place / "venv")) and "error: " in done.stderr
+    assert document["exit_code"] == expect and not document["changed"] and all(one["sentence"] for one in document["findings"])
+    return {one["code"]: one for one in document["findings"]}
 
 
 def test_a_packed_bundle_for_another_machine_is_not_unpacked(bundle: Callable[..., Path], tmp_path: Path) -> None:
@@ -307,11 +307,11 @@ def test_an_environment_made_by_somebody_else_is_served_in_place(bundle: Callabl
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
     done = install(one, "--venv", venv)
     assert "in place" in done.err.splitlines()[0]
-    assert venv.is_dir() and not venv.is_symlink() and told(venv / "bin" / "app") == "app 1.0"
-    assert told(venv / "bin" / "pip", "--version").startswith("pip ")
+    assert venv.is_dir() and not venv.is_symlink() and read_output(venv / "bin" / "app") == "app 1.0"
+    assert read_output(venv / "bin" / "pip", "--version").startswith("pip ")
     assert "nothing to do" in install(one, "--venv", venv).out
     install(two, "--venv", venv)
-    assert told(venv / "bin" / "app") == "app 2.0" and len(list(site(venv).glob("app-*.dist-info"))) == 1
+    assert read_output(venv / "bin" / "app") == "app 2.0" and len(list(site(venv).glob("app-*.dist-info"))) == 1
     assert install(two, "--rollback", "--venv", venv, expect=2).err
 
 
@@ -372,7 +372,7 @@ def test_another_python_is_looked_for(bundle: Callable[..., Path], tmp_path: Pat
         pytest.skip("this machine has one Python only")
     path = f"{Path(other).parent}:{os.environ['PATH']}"
     done = install(bundle(target={"python": version}), "--venv", tmp_path / "venv", PATH=path)
-    assert told(tmp_path / "venv" / "bin" / "python", "-c", asked) == version
+    assert read_output(tmp_path / "venv" / "bin" / "python", "-c", asked) == version
     assert f"with Python {version}" in done.err
 
 
@@ -408,7 +408,7 @@ def test_nothing_of_the_machine_s_settings_leaks_in(bundle: Callable[..., Path],
         PYTHONPATH=str(poison), PYTHONSTARTUP=str(poison / "json.py"), HOME=str(home),
         PYTHONDONTWRITEBYTECODE="1", PIP_NO_COMPILE="1", PIP_LOG=str(tmp_path / "log"), TMPDIR="/nowhere",
     )  # fmt: skip
-    assert told(tmp_path / "venv" / "bin" / "app") == "app 1.0"
+    assert read_output(tmp_path / "venv" / "bin" / "app") == "app 1.0"
     assert not (tmp_path / "stolen").exists() and not (tmp_path / "log").exists()
     assert list(site(tmp_path / "venv").glob("app/__pycache__/*.pyc")), "compiled all the same"
 
@@ -456,11 +456,11 @@ def test_one_that_pip_refuses(bundle: Callable[..., Path], tmp_path: Path, wheel
     )
     assert rows["app"]["state"] == "installed" and failed.json["changed"] is False
     assert "    ERROR: Package 'bad' requires a different Python" in failed.err
-    assert told(venv / "bin" / "app") == "app 1.0", "nothing changed"
+    assert read_output(venv / "bin" / "app") == "app 1.0", "nothing changed"
     again = install(new, "--venv", venv, "--engine", "pip", expect=11)
     assert "Going on" in again.err and "bad 1.0" in again.out and "FAILED, attempts: " in again.out
     kept = install(new, "--venv", venv, "--engine", "pip", "--keep-going", "--report", tmp_path / "r.json", expect=11)
-    assert "bad" in kept.err and told(venv / "bin" / "app") == "app 2.0"
+    assert "bad" in kept.err and read_output(venv / "bin" / "app") == "app 2.0"
     assert json.loads((tmp_path / "r.json").read_text())["changed"] is True
     assert "bad" in install(new, "--venv", venv, "--engine", "pip", expect=11).err, "it is not forgotten"
 
@@ -519,7 +519,7 @@ def test_a_signal_leaves_nothing_behind(bundle: Callable[..., Path], tmp_path: P
     assert child.returncode == 130, err
     assert "Nothing was changed" in err and "Traceback" not in err
     assert sorted(os.listdir(f"{venv}.d")) == before and os.listdir(f"{venv}.d/work") == []
-    assert told(venv / "bin" / "app") == "app 1.0"
+    assert read_output(venv / "bin" / "app") == "app 1.0"
 
 
 def test_a_kill_and_the_same_command_again(bundle: Callable[..., Path], tmp_path: Path) -> None:
@@ -531,9 +531,9 @@ def test_a_kill_and_the_same_command_again(bundle: Callable[..., Path], tmp_path
     time.sleep(1)
     child.kill()
     child.communicate()
-    assert told(venv / "bin" / "app") in ("app 1.0", "app 2.0")
+    assert read_output(venv / "bin" / "app") in ("app 1.0", "app 2.0")
     install(two, "--venv", venv, "--engine", "pip")
-    assert told(venv / "bin" / "app") == "app 2.0" and not Path(f"{venv}.d/journal.json").exists()
+    assert read_output(venv / "bin" / "app") == "app 2.0" and not Path(f"{venv}.d/journal.json").exists()
 
 
 def test_processes_of_the_release_before_are_named_and_keep_their_files(

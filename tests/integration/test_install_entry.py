@@ -153,7 +153,7 @@ OLD = [
 
 
 @pytest.mark.skipif(not OLD, reason="no Python 2 here")
-def test_an_old_python_is_told_so(bundle: Path) -> None:
+def test_an_old_python_is_reported(bundle: Path) -> None:
     done = run(OLD[0], bundle / "install.py")
     assert done.returncode == 10 and "3.6 or newer is needed" in done.stderr and "更新版本" in done.stderr
     assert "Traceback" not in done.stderr

@@ -241,7 +241,7 @@ def test_an_index_that_fails_is_exit_6(fault: dict[str, Any], code: str, index: 
     assert len(bad.findings) == 1 and "127.0.0.1" in bad.findings[0].render()
 
 
-def test_a_login_that_is_wanted_is_told_with_the_places_looked_at(index: ServedIndex) -> None:
+def test_a_missing_login_is_reported_with_the_places_searched(index: ServedIndex) -> None:
     index.auth = ("user", "secret-word")
     bad = failure(FetchError, lambda: locked(index, "stone"))
     assert "401" in bad.findings[0].render() or "password" in bad.findings[0].render()
@@ -307,8 +307,8 @@ def test_an_old_way_round_a_project_without_a_file_is_found(index: ServedIndex, 
     )
 
 
-def test_a_gap_behind_many_old_releases_is_told_as_what_it_is(index: ServedIndex, tmp_path: Path) -> None:
+def test_a_missing_file_behind_many_old_releases_is_reported_as_missing(index: ServedIndex, tmp_path: Path) -> None:
     _old_ways(tmp_path, index, way_out=False)
-    told = failure(SelectionError, lambda: locked(index, "kiln", "stone", can_build=lambda _: False))
-    (gap,) = told.findings
+    refusal = failure(SelectionError, lambda: locked(index, "kiln", "stone", can_build=lambda _: False))
+    (gap,) = refusal.findings
     assert gap.code == "no-wheel" and gap.subject == "tar" and "asked for by flue" in str(gap.sentence)

@@ -129,8 +129,8 @@ def test_no_terminal_no_colours_no_movement(index: ServedIndex) -> None:
 def test_verbose_tells_the_packages_and_twice_what_programs_were_asked(index: ServedIndex) -> None:
     plain, more, most = (ran("build", "stone", *said, "-i", index.url) for said in ((), ("-v",), ("-vv",)))
     assert "    stone " not in plain.stdout and "    stone " in more.stdout and "$ " not in more.stderr
-    told = [line for line in most.stderr.splitlines() if line.startswith("$ ")]
-    assert any("pip compile" in line for line in told)
+    command_lines = [line for line in most.stderr.splitlines() if line.startswith("$ ")]
+    assert any("pip compile" in line for line in command_lines)
 
 
 def test_exclude_without_an_environment_is_no_silent_thing(index: ServedIndex) -> None:

@@ -233,7 +233,7 @@ def test_only_what_was_uploaded_before(as_json: bool, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_a_newer_version_without_a_file_that_fits_is_told(as_json: bool, tmp_path: Path) -> None:
+def test_a_newer_version_without_a_fitting_file_is_reported(as_json: bool, tmp_path: Path) -> None:
     with serve_index(tmp_path / "served", json=as_json) as index:
         folder = tmp_path / "w"
         index.add(make_wheel(folder, "stone", "1.0"))

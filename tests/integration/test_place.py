@@ -138,10 +138,10 @@ def test_what_went_wrong_is_said_and_the_others_go_in(tmp_path: Path) -> None:
     site = next(root.glob("lib/python3*/site-packages"))
     (site / "stone").write_text("a file where a folder has to be")
     (site / "moss_green-1.0.dist-info/INSTALLER").mkdir(parents=True)
-    told = outcome(root, wheels)
-    assert told["fern"] == ""
-    assert "stone was not placed" in told["stone"] and "/stone/" in told["stone"]
-    assert "moss-green was not placed" in told["moss-green"] and "INSTALLER" in told["moss-green"]
+    errors_by_name = outcome(root, wheels)
+    assert errors_by_name["fern"] == ""
+    assert "stone was not placed" in errors_by_name["stone"] and "/stone/" in errors_by_name["stone"]
+    assert "moss-green was not placed" in errors_by_name["moss-green"] and "INSTALLER" in errors_by_name["moss-green"]
     assert not (site / "stone-1.0.dist-info/RECORD").exists()
 
 
@@ -154,9 +154,9 @@ def test_bytes_that_changed_since_they_were_checked(tmp_path: Path) -> None:
         out.seek(member.offset + member.packed_size // 2)
         out.write(b"\0\1\2\3\4\5\6\7")
     done = list(install_wheels(read, query_install_paths(str(root / "bin/python")), read_wheel(pip_wheel())))
-    told = {wheel.name: bad.render() if bad else "" for wheel, bad in done}
-    assert "stone/data.bin: its bytes are damaged, or not those of RECORD" in told["stone"]
-    assert told["fern"] == told["moss-green"] == ""
+    errors_by_name = {wheel.name: bad.render() if bad else "" for wheel, bad in done}
+    assert "stone/data.bin: its bytes are damaged, or not those of RECORD" in errors_by_name["stone"]
+    assert errors_by_name["fern"] == errors_by_name["moss-green"] == ""
     assert not list(root.rglob("stone-1.0.dist-info/RECORD"))
 
 
@@ -176,9 +176,9 @@ def test_a_process_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         return ask(self, task)
 
     monkeypatch.setattr(_Worker, "_send_task", kill_once)
-    told = outcome(root, wheels, jobs=1)
-    assert killed and "a process ended before its work was done" in told["stone"]
-    assert told["fern"] == told["moss-green"] == ""
+    errors_by_name = outcome(root, wheels, jobs=1)
+    assert killed and "a process ended before its work was done" in errors_by_name["stone"]
+    assert errors_by_name["fern"] == errors_by_name["moss-green"] == ""
 
 
 def test_an_unexpected_error_of_a_worker_ends_the_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

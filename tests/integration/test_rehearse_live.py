@@ -1,4 +1,4 @@
-"""The live rehearsal on this computer: install.py, each module imported, each kind of failure told from the others."""
+"""The live rehearsal on the build host: install.py, each module imported, all kinds of failures distinguished."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     yield request.param
 
 
-def test_what_fails_is_told_apart(
+def test_kinds_of_failures_are_distinguished(
     packed: Bundle, cut: str, offlinepack: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "IMPORT_TIMEOUT", 4.0)
@@ -147,13 +147,13 @@ def test_a_sound_bundle_runs_and_the_words_do_not_overstate(
         "  not checked: any machine but this one, and what its system has installed",
     ]
     assert sorted(str(one) for one in bundle.rglob("*")) == before
-    (told,) = json.loads(report.read_text())["targets"]
+    (target,) = json.loads(report.read_text())["targets"]
     for suffix in ("md", "xml"):
         assert offlinepack("rehearse", bundle, "--report", tmp_path / f"r.{suffix}").code == 0
     assert "here: installs: its plan is complete" in (tmp_path / "r.md").read_text()
     (case,) = ElementTree.parse(tmp_path / "r.xml").iter("testcase")
     assert case.get("name") == "here: installs" and not list(case)
-    assert told["verdict"] == "runs" and not {"seconds", "time", "date"} & set(told["live"])
+    assert target["verdict"] == "runs" and not {"seconds", "time", "date"} & set(target["live"])
 
 
 def test_what_preflight_finds_does_not_hide_what_imports_show(packed: Bundle, offlinepack: Callable[..., Ran]) -> None:
@@ -169,8 +169,8 @@ def test_what_preflight_finds_does_not_hide_what_imports_show(packed: Bundle, of
     ]
     assert done.json["findings"][0]["advice"] == "Install it there: apt install libnowhere7"
     assert not [one for one in verdict["not_checked"] if "imported (--live)" in one]
-    told = offlinepack("rehearse", bundle, "--live").out.splitlines()
-    assert told[0].startswith("here: fails on this computer with Python ") and told[0].endswith("; 1 modules imported.")
+    lines = offlinepack("rehearse", bundle, "--live").out.splitlines()
+    assert lines[0].startswith("here: fails on this computer with Python ") and lines[0].endswith("; 1 modules imported.")
 
 
 def test_what_install_py_says_is_said_in_the_language_of_this_side(packed: Bundle) -> None:
@@ -192,9 +192,9 @@ def test_a_target_that_this_computer_cannot_run(
     done = offlinepack("rehearse", bundle, "--live", "--report", tmp_path / "r.json")
     assert done.code == 10
     assert "could be rehearsed live: this computer has no Python that fits here. --root DIR takes" in done.err
-    told = json.loads((tmp_path / "r.json").read_text())
-    assert (told["exit_code"], told["targets"][0]["runs"]) == (10, None)
-    assert told["findings"][0]["code"] == "nothing-rehearsed"
+    document = json.loads((tmp_path / "r.json").read_text())
+    assert (document["exit_code"], document["targets"][0]["runs"]) == (10, None)
+    assert document["findings"][0]["code"] == "nothing-rehearsed"
     assert any(one.startswith("  not checked: whether it runs: ") for one in done.out.splitlines())
     assert offlinepack("rehearse", bundle).code == 0
 

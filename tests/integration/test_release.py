@@ -22,9 +22,9 @@ HERE = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("dist")
-    told = [sys.executable, "-m", "build", "--no-isolation", "--outdir", place, HERE]
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", place, HERE]
     done = subprocess.run(
-        told, capture_output=True, text=True, env={**os.environ, "PIP_CONFIG_FILE": os.devnull}, check=False
+        command, capture_output=True, text=True, env={**os.environ, "PIP_CONFIG_FILE": os.devnull}, check=False
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return place
@@ -35,13 +35,13 @@ def test_wheel_and_sdist(dist: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         [path] = [one for one in names if one.endswith(".dist-info/METADATA")]
-        told = email.message_from_string(archive.read(path).decode())
+        metadata = email.message_from_string(archive.read(path).decode())
     source = {str(one.relative_to(HERE)) for one in (HERE / "offlinepack").rglob("*") if one.is_file()}
     source = {one for one in source if "__pycache__" not in one}
     assert source <= names and "offlinepack/py.typed" in names and "offlinepack/ontarget/install.py" in names
     assert not {one for one in names if one.startswith(("tests", "docs"))}
-    assert told["Version"] == __version__ and told["Description-Content-Type"] == "text/markdown"
-    assert told["License-Expression"] == "Apache-2.0" and "packs a Python application" in told.get_payload()
+    assert metadata["Version"] == __version__ and metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata["License-Expression"] == "Apache-2.0" and "packs a Python application" in metadata.get_payload()
     with tarfile.open(sdist) as archive:
         inside = {one.name.partition("/")[2] for one in archive}
     assert {"README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "tests/support/making.py"} <= inside

@@ -48,31 +48,31 @@ print(json.dumps([tags, markers.default_environment()]))
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 def test_a_recorded_interpreter(path: Path) -> None:
-    told: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    recorded_facts: dict[str, Any] = json.loads(path.read_text("utf-8"))
     target = parse_target(str(path))
-    same_tags([str(tag) for tag in target.tags], told["compatible_tags"])
-    assert target.environment == told["marker_environment"]
+    same_tags([str(tag) for tag in target.tags], recorded_facts["compatible_tags"])
+    assert target.environment == recorded_facts["marker_environment"]
     # and what follows from its name alone contradicts nothing
-    spelled = f"{target.platform_tag}:{'pp' * (told['implementation'] == 'pypy')}{told['python']}"
-    alike = parse_target(spelled + "t" * told["free_threaded"])
+    spelled = f"{target.platform_tag}:{'pp' * (recorded_facts['implementation'] == 'pypy')}{recorded_facts['python']}"
+    alike = parse_target(spelled + "t" * recorded_facts["free_threaded"])
     assert alike.tags == target.tags
-    real = dict(told["marker_environment"])
-    if told["implementation"] == "pypy":  # of an older Python, no PyPy's own version is known
+    real = dict(recorded_facts["marker_environment"])
+    if recorded_facts["implementation"] == "pypy":  # of an older Python, no PyPy's own version is known
         real.pop("implementation_version")
-    if real["platform_machine"] != told["machine"]:  # a 32-bit system on a 64-bit kernel: no target can know it
-        assert told["bits"] == 32
-        real["platform_machine"] = told["machine"]
+    if real["platform_machine"] != recorded_facts["machine"]:  # a 32-bit system on a 64-bit kernel: no target can know it
+        assert recorded_facts["bits"] == 32
+        real["platform_machine"] = recorded_facts["machine"]
     assert alike.environment.items() <= real.items()
     assert set(real) - set(alike.environment) == {"platform_release", "platform_version"}
 
 
 def test_the_recorded_ones_are_of_many_kinds() -> None:
-    told = [json.loads(path.read_text("utf-8")) for path in RECORDED]
-    assert {one["machine"] for one in told} >= {"x86_64", "aarch64", "i686", "armv7l", "s390x", "ppc64le", "riscv64"}
-    assert {one["libc"] for one in told} == {"glibc", "musl"}
-    assert {one["python"].rpartition(".")[0] for one in told} >= {f"3.{minor}" for minor in range(6, 15)}
-    assert {one["implementation"] for one in told} == {"cpython", "pypy"}
-    assert any(one["free_threaded"] for one in told)
+    recorded_facts = [json.loads(path.read_text("utf-8")) for path in RECORDED]
+    assert {one["machine"] for one in recorded_facts} >= {"x86_64", "aarch64", "i686", "armv7l", "s390x", "ppc64le", "riscv64"}
+    assert {one["libc"] for one in recorded_facts} == {"glibc", "musl"}
+    assert {one["python"].rpartition(".")[0] for one in recorded_facts} >= {f"3.{minor}" for minor in range(6, 15)}
+    assert {one["implementation"] for one in recorded_facts} == {"cpython", "pypy"}
+    assert any(one["free_threaded"] for one in recorded_facts)
 
 
 def test_the_interpreter_that_runs_this() -> None:
@@ -105,19 +105,19 @@ def test_the_probe_is_one_file_that_writes_nothing(python: Path, tmp_path: Path)
     (there / "json.py").write_text("raise SystemExit('a file beside the probe was imported')", "utf-8")
     done = subprocess.run([python, script], capture_output=True, text=True, check=True, cwd=there)
     assert sorted(path.name for path in there.iterdir()) == ["json.py", "probe.py"]
-    told = json.loads(done.stdout)
+    probe_output = json.loads(done.stdout)
     last = done.stderr.splitlines()[-1]
     assert last.startswith("ask for: --target ")
     spoken = parse_target(last.split()[-1])
-    found = make_target_from_facts(told)
+    found = make_target_from_facts(probe_output)
     assert spoken.facts[2:5] == found.facts[2:5] and spoken.facts.python == found.generic().facts.python
-    assert told["schema"] == 1 and told["disk_free"]["prefix"] > 0
-    if told["os"] == "linux":
-        assert "libc.so.6" in told["sonames"] or told["libc"] == "musl"
+    assert probe_output["schema"] == 1 and probe_output["disk_free"]["prefix"] > 0
+    if probe_output["os"] == "linux":
+        assert "libc.so.6" in probe_output["sonames"] or probe_output["libc"] == "musl"
     read_by_standard_input = subprocess.run(
         [python, "-I", "-B", "-", "--facts"], input=script.read_bytes(), capture_output=True, check=True
     )
-    assert set(json.loads(read_by_standard_input.stdout)) < set(told) and not read_by_standard_input.stderr
+    assert set(json.loads(read_by_standard_input.stdout)) < set(probe_output) and not read_by_standard_input.stderr
 
 
 def test_what_is_no_python_is_a_usage_error(tmp_path: Path) -> None:

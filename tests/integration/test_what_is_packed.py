@@ -187,7 +187,7 @@ def test_the_project_s_own_wheel_from_find_links(
 def test_a_project_of_another_version_than_the_wheel_that_lies_ready(
     index: ServedIndex, offlinepack: Run, tmp_path: Path
 ) -> None:
-    """Its build says which version it is; where it cannot, that is told."""
+    """The version is that of the project's build; a build that fails is reported."""
     make_sdist(Path("project"), "quarry", "4.0", requires=["stone"], unpacked=True)
     text = Path("project/pyproject.toml").read_text()
     Path("project/pyproject.toml").write_text(text.replace("version = '4.0'", 'dynamic = ["version"]'))

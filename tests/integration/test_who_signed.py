@@ -115,9 +115,9 @@ def test_all_must_have_signed(
     for name, (key, namespace, change) in zip(("manifest.json.sig", "manifest.json.2.sig"), made, strict=False):
         (unpacked / name).write_bytes(signature(keys / key, unpacked, namespace, change))
     words = [word for one in asked for word in ("--verify-key", keys / f"{one}.pub")]
-    told = [*hosts(offlinepack, packed(unpacked), *words), *hosts(offlinepack, unpacked, *words)]
-    told += targets(program, unpacked, *words)
-    for command, code, said in told:
+    outcomes = [*hosts(offlinepack, packed(unpacked), *words), *hosts(offlinepack, unpacked, *words)]
+    outcomes += targets(program, unpacked, *words)
+    for command, code, said in outcomes:
         assert code == (0 if good else 7), (command, said)
         assert good or "has signed this bundle" in said, (command, said)
     assert not list((tmp_path / "media").glob("venv*"))
@@ -142,16 +142,16 @@ def test_a_signature_that_is_none_is_damage(
     sound.rename(tmp_path / "sound.tar.gz")
     (unpacked / "manifest.json.sig").write_bytes(BROKEN[case](keys, unpacked))
     paths = [unpacked] if case == "too long" else [unpacked, packed(unpacked)]
-    told = [one for path in paths for one in hosts(offlinepack, path)]
-    told += [one for path in paths for one in hosts(offlinepack, path, "--verify-key", keys / "packer.pub")]
-    told += targets(program, unpacked)
+    outcomes = [one for path in paths for one in hosts(offlinepack, path)]
+    outcomes += [one for path in paths for one in hosts(offlinepack, path, "--verify-key", keys / "packer.pub")]
+    outcomes += targets(program, unpacked)
     for path in paths:
         for words in (["inspect", path], ["diff", tmp_path / "sound.tar.gz", path], ["diff", path, tmp_path / "sound.tar.gz"],
                       ["report", path, "-o", tmp_path / "report.html"], ["rehearse", path],
                       ["sign", path, "--key", keys / "packer"], ["merge", path, tmp_path / "sound.tar.gz", "-o", tmp_path / "merged"]):  # fmt: skip
             done = offlinepack(*words)
-            told.append((str(words[0]), done.code, done.out + done.err))
-    for command, code, said in told:
+            outcomes.append((str(words[0]), done.code, done.out + done.err))
+    for command, code, said in outcomes:
         assert code == 7 and "manifest.json.sig" in said, (command, said)
     assert {one.name for one in (tmp_path / "media").iterdir()} == {
         "notes-1.0", "notes-1.0-offline.tar.gz.sha256", *(one.name for one in paths)}  # fmt: skip
@@ -169,11 +169,11 @@ def test_a_signature_beside_it_or_elsewhere(keys: Path, program: Path, unpacked:
         beside.write_bytes(content)
         assert {code for _, code, _ in hosts(offlinepack, path, *key)} == {0 if good else 7}
         assert {code for _, code, _ in targets(program, unpacked, *key)} == {7}, "it lies beside another file"
-        told = [
+        outcomes = [
             *targets(program, unpacked, *key, "--signature", beside),
             *hosts(offlinepack, unpacked, *key, "--signature", beside),
         ]
-        assert {code for _, code, _ in told} == {0 if good else 7}, told
+        assert {code for _, code, _ in outcomes} == {0 if good else 7}, outcomes
     assert all(code == 0 for _, code, _ in hosts(offlinepack, path)), "nobody is asked for"
     beside.write_bytes(b"none")
     assert all(code == 0 for _, code, _ in hosts(offlinepack, path)), "what lies beside it is no part of it"

@@ -79,11 +79,11 @@ def counted(base, calls=300):
     """What the counter says after so many calls at once: process -> highest count; and how many threads answered."""
     answers(base + "/counter/")
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        told = [json.loads(body) for _, body in pool.map(get, [base + "/counter/"] * calls)]
+        bodies = [json.loads(body) for _, body in pool.map(get, [base + "/counter/"] * calls)]
     highest = {}
-    for one in told:
+    for one in bodies:
         highest[one["process"]] = max(highest.get(one["process"], 0), one["count"])
-    return {"calls": calls, "highest": list(highest.values()), "threads": len({one["thread"] for one in told})}
+    return {"calls": calls, "highest": list(highest.values()), "threads": len({one["thread"] for one in bodies})}
 
 
 def development():

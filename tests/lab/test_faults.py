@@ -24,5 +24,5 @@ FAULTS = LAB.parent / "faults"
 )
 def test_nothing_goes_wrong(words: tuple[str, ...]) -> None:
     environment = {**os.environ, "OFFLINEPACK_FAULTS": str(FAULTS)}
-    told = run([sys.executable, HERE / "scripts" / "faults", *words], env=environment)
-    assert " 0 wrong" in told.stdout or "0 files not synced" in told.stdout
+    process = run([sys.executable, HERE / "scripts" / "faults", *words], env=environment)
+    assert " 0 wrong" in process.stdout or "0 files not synced" in process.stdout

@@ -82,15 +82,15 @@ def fleet(root: Callable[..., Path], packed: Callable[..., Path], tmp_path: Path
 def test_the_ssh_loop(fleet: Callable[..., str], packed: Callable[..., Path], tmp_path: Path) -> None:
     """As the page has it, but for the names of its machines and the place of the bundle."""
     page = PAGES / "how-to" / "fleet.md"
-    (told,) = [one for kind, _, one in FENCE.findall(page.read_text("utf-8")) if kind == "sh"]
+    (script,) = [one for kind, _, one in FENCE.findall(page.read_text("utf-8")) if kind == "sh"]
     for placed, ours in {
         "docs/fleet/": f"{HERE}/docs/fleet/",
         "/mnt/depot/notes-1.3": "/mnt/depot",
         "machine1 machine2 machine3": " ".join(MACHINES),
     }.items():
-        assert placed in told
-        told = told.replace(placed, ours)
-    command = ("sh", "-c", told)
+        assert placed in script
+        script = script.replace(placed, ours)
+    command = ("sh", "-c", script)
     first = fleet(*command, expect=11).splitlines()
     assert [line.split(": ")[1] for line in first] == [
         "installed",
@@ -104,7 +104,7 @@ def test_the_ssh_loop(fleet: Callable[..., str], packed: Callable[..., Path], tm
     assert again[:2] == [f"{one}: nothing to do" for one in MACHINES[:2]] and again[2] == first[2]
     # the same bundle sent to each, and fetched by each, where there is no share
     archive = packed("fleet", "idna", "--target", "debian12").with_name("bundle.tar.gz")
-    bring = told.replace("/mnt/depot", "/srv/app/in/fleet")
+    bring = script.replace("/mnt/depot", "/srv/app/in/fleet")
     shutil.copy(archive, tmp_path / "sent.tar.gz")
     sent = fleet("sh", "-c", bring, expect=11, ARCHIVE=str(tmp_path / "sent.tar.gz")).splitlines()
     assert sent == again
@@ -125,10 +125,10 @@ def test_the_ansible_role(fleet: Callable[..., str], packed: Callable[..., Path]
     play = code(PAGES / "how-to" / "fleet.md", "yaml")
     assert "hosts: fleet\n" in play and "/mnt/depot/notes-1.3 " in play
     play = play.replace("/mnt/depot/notes-1.3 ", "/mnt/depot ").replace(
-        "offlinepack_reports: reports ", "offlinepack_reports: told "
+        "offlinepack_reports: reports ", "offlinepack_reports: collected "
     )
     (tmp_path / "play.yml").write_text(play.replace("hosts: fleet\n", "hosts: fleet\n  gather_facts: false\n"))
-    (tmp_path / "told").mkdir()
+    (tmp_path / "collected").mkdir()
     keys, options = fleet.__dict__["keys"], fleet.__dict__["options"]
     shared = f"ansible_user=root ansible_ssh_private_key_file={keys / 'id'} ansible_ssh_common_args='{options}'"
     python = "ansible_python_interpreter=/usr/bin/python3 ansible_pipelining=true"
@@ -144,12 +144,12 @@ def test_the_ansible_role(fleet: Callable[..., str], packed: Callable[..., Path]
         return [" ".join(line.split()) for line in said.partition("PLAY RECAP")[2].splitlines()[1:] if line.strip()]
 
     dry = recap("--check")
-    assert "changed=0" in dry[0] and not (tmp_path / "told" / "m9.json").exists()
+    assert "changed=0" in dry[0] and not (tmp_path / "collected" / "m9.json").exists()
     first = recap()
     assert "changed=1" in first[0] and "failed=0" in first[0] and "changed=1" in first[1], first
     assert "failed=1" in first[2], first
-    assert json.loads((tmp_path / "told" / "m1.json").read_text())["changed"] is True
-    assert json.loads((tmp_path / "told" / "m3.json").read_text())["ok"] is False
+    assert json.loads((tmp_path / "collected" / "m1.json").read_text())["changed"] is True
+    assert json.loads((tmp_path / "collected" / "m3.json").read_text())["ok"] is False
     second = recap()
     assert "changed=0" in second[0] and "changed=0" in second[1] and "failed=1" in second[2], second
     shutil.copy(packed("fleet", "idna", "--target", "debian12").with_name("bundle.tar.gz"), tmp_path / "sent.tar.gz")

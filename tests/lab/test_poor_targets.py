@@ -53,11 +53,11 @@ def bundle(tmp_path: Path) -> Callable[..., Path]:
 def installed(target: Machine, bundle: Path, *more: str, engine: str = "auto") -> str:
     """Install, run, install again: what was said."""
     binds = {bundle: "/media:ro"}
-    told = target(*INSTALL, "--engine", engine, *more, binds=binds).stderr
+    output = target(*INSTALL, "--engine", engine, *more, binds=binds).stderr
     assert target("/srv/app/venv/bin/app", binds=binds).stdout == "app 1.0\n"
     again = target(*INSTALL, "--engine", engine, "--json", *more, binds=binds)
     assert json.loads(again.stdout)["changed"] is False
-    return told
+    return output
 
 
 @pytest.mark.parametrize("engine", ["pip", "fast"])
@@ -68,8 +68,8 @@ def test_a_bare_debian(
     user: tuple[str, ...], engine: str,
 ) -> None:  # fmt: skip
     target = machine("--root", root(suite), *user, kept=True)
-    told = installed(target, bundle(version), engine=engine)
-    assert ("distutils" in told) is (suite == "bullseye")
+    output = installed(target, bundle(version), engine=engine)
+    assert ("distutils" in output) is (suite == "bullseye")
 
 
 @pytest.mark.parametrize("engine", ["pip", "fast"])
@@ -116,7 +116,7 @@ def test_python_3_6_in_the_c_locale(
         installed(machine("--python", "3.6", "--locale", "C", kept=True), bundle("3.6"), engine=engine)
 
 
-def test_a_disk_that_is_too_small_is_told_before_anything_is_written(
+def test_a_disk_that_is_too_small_is_reported_before_anything_is_written(
     bundle: Callable[..., Path], root: Callable[..., Path], machine: Callable[..., Machine]
 ) -> None:
     target = machine("--root", root("bookworm"), "--user", "--disk-size", "20m")

@@ -38,13 +38,13 @@ def test_the_probe_of_a_root(
     there = machine("--root", root(suite, arch), "--user", "--ro-root")
     done = there("python3", "/probe.py", binds={PROBE: "/probe.py:ro"})
     assert done.stderr.splitlines()[-1] == f"ask for: --target {spoken}"
-    told = json.loads(done.stdout)
-    target = make_target_from_facts(told)
+    probe_output = json.loads(done.stdout)
+    target = make_target_from_facts(probe_output)
     assert target.platform_tag == parse_target(spoken).platform_tag
-    assert (told["has"]["venv"], told["has"]["ensurepip"], told["has"]["pip"]) == (True, False, False)
-    assert "libc.so.6" in told["sonames"] and "compatible_tags" not in told
-    assert target.environment == told["marker_environment"]
-    if tuple(int(part) for part in told["python"].split(".")[:2]) >= (3, 10):
+    assert (probe_output["has"]["venv"], probe_output["has"]["ensurepip"], probe_output["has"]["pip"]) == (True, False, False)
+    assert "libc.so.6" in probe_output["sonames"] and "compatible_tags" not in probe_output
+    assert target.environment == probe_output["marker_environment"]
+    if tuple(int(part) for part in probe_output["python"].split(".")[:2]) >= (3, 10):
         asked = there(
             *("env", "PYTHONPATH=/with", "python3", "/probe.py"), binds={PROBE: "/probe.py:ro", PIP: "/with/pip:ro"}
         )

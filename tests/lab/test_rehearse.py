@@ -112,8 +112,8 @@ def test_no_static_finding_is_disproved_by_the_machine(
 
     def judged(place: Path) -> tuple[dict[str, set[str]], dict[str, set[str]], Verdict]:
         """Libraries that the static stage, and the machine, find missing, each with those that want it."""
-        told = machine("--root", place, "--user")("python3", "/probe.py", binds={PROBE: "/probe.py:ro"}).stdout
-        probed = replace(make_target_from_facts(json.loads(told)), name=target)
+        probe_output = machine("--root", place, "--user")("python3", "/probe.py", binds={PROBE: "/probe.py:ro"}).stdout
+        probed = replace(make_target_from_facts(json.loads(probe_output)), name=target)
         (verdict,) = check_bundle_targets(bundle, None, {planned.tag: probed})
         assert not [one.render() for one in verdict.findings if one.level == "error" and one.code != "library-missing"]
         (seen,) = run_install(bundle, [replace(verdict, installs=True, findings=())], place)

@@ -1,4 +1,4 @@
-"""What goes wrong over there for real: a pip that stumbles, a file in the way; and an upgrade while the old release runs."""
+"""Real failures on the target machine: a pip that fails, a file in the way; and an upgrade while the old release runs."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def test_upgrade_and_rollback_under_a_running_process(
     touch /srv/app/end; wait $pid
     python3 /media/one/install.py --venv /srv/app/venv || echo "exit $?"
     """
-    told = target.shell(story, binds=binds).stdout
-    assert "now 2.0" in told
-    assert "running process: 1.0 1.0" in told, "a running service stays with the release that it began with"
-    assert "back at 1.0" in told and "still running" in told
+    output = target.shell(story, binds=binds).stdout
+    assert "now 2.0" in output
+    assert "running process: 1.0 1.0" in output, "a running service stays with the release that it began with"
+    assert "back at 1.0" in output and "still running" in output

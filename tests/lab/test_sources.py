@@ -37,7 +37,7 @@ def installed(bundle: Path) -> dict[str, str]:
 
 
 def runs(bundle: Path, program: str, machine: Machine) -> str:
-    """Installed over there by the bundle's own install.py; what the program prints there."""
+    """Install a bundle on a target machine by its own install.py and return the output of a program."""
     target, binds = machine, {bundle: "/media/bundle:ro"}
     bare = target("python3", "-c", "import pip", binds=binds, expect=None)
     assert bare.returncode, "this root is to have no pip"
@@ -46,9 +46,9 @@ def runs(bundle: Path, program: str, machine: Machine) -> str:
 
 
 def as_conda_writes(prefix: Path, python: str) -> None:
-    """What was put into the prefix, told as conda tells it: conda-meta, INSTALLER, and the folder that it was built in.
+    """Record the contents of a prefix as conda does: conda-meta, INSTALLER and the folder of the build.
 
-    conda's own files cannot be had everywhere; these are the ones that its environments hold, with its own words.
+    conda is not available everywhere; these files have the form of those in its environments.
     """
     (place,) = prefix.glob("lib/python*/site-packages")
     meta = prefix / "conda-meta"
@@ -57,9 +57,9 @@ def as_conda_writes(prefix: Path, python: str) -> None:
     short = python.replace(".", "")
 
     def record(name: str, version: str, build: str, files: list[str]) -> None:
-        told = {"name": name, "version": version, "build": build, "channel": "defaults", "subdir": "linux-64"}
-        told |= {"build_number": 0, "depends": [], "files": files, "fn": f"{name}-{version}-{build}.conda"}
-        (meta / f"{name}-{version}-{build}.json").write_text(json.dumps(told))
+        record = {"name": name, "version": version, "build": build, "channel": "defaults", "subdir": "linux-64"}
+        record |= {"build_number": 0, "depends": [], "files": files, "fn": f"{name}-{version}-{build}.conda"}
+        (meta / f"{name}-{version}-{build}.json").write_text(json.dumps(record))
 
     for name, version in (("openssl", "3.0.15"), ("libffi", "3.4.4"), ("python", f"{python}.11")):
         record(name, version, "h5eee18b_0", [])
@@ -138,7 +138,7 @@ def test_an_environment_runs_on_a_bare_debian(
 def test_a_windows_environment_runs_on_a_bare_debian(
     tmp_path: Path, root: Callable[..., Path], machine: Callable[..., Machine]
 ) -> None:
-    """uv puts Windows' files where Windows has them; over there uvloop comes in and colorama is not needed."""
+    """Pack an environment with the layout of Windows for Linux, which needs uvloop and does not need colorama."""
     place = tmp_path / "env"
     (place / "Scripts").mkdir(parents=True)
     (place / "pyvenv.cfg").write_text("home = C:\\Python311\nversion = 3.11.9\n")

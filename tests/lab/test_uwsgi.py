@@ -84,7 +84,7 @@ def test_a_debian_with_libpython_serves_the_notes(
 
 
 @pytest.mark.xdist_group("debian-uwsgi")
-def test_a_debian_without_libpython_is_told_so(
+def test_a_debian_without_libpython_is_reported(
     root: Callable[..., Path], machine: Callable[..., Machine], debian: Path
 ) -> None:
     [needed] = json.loads((debian / "manifest.json").read_text())["targets"][0]["needs"]

@@ -15,7 +15,7 @@ FENCE = re.compile(r"^```(\w+)(?: title=\"(\w+)\")?\n(.*?)^```$", re.M | re.S)
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
-    """(here or there, code) of each block of shell that is run, in the order of the page."""
+    """Return (title, code) of each shell block of a page; the title `here` or `there` names the machine."""
     found = FENCE.findall(page.read_text("utf-8"))
     return [(where, code) for kind, where, code in found if kind == "sh" and where]
 

@@ -53,7 +53,7 @@ def make_environment(python: Path | str, root: Path) -> Path:
 
 
 def by_pip(python: Path, pip: Path, wheels: Iterable[Path], *more: str, umask: int = 0o022) -> None:
-    """pip runs from its own wheel, as it does over there."""
+    """Install wheels with a pip that runs from its own wheel, as on the target machine."""
     listed = python.parents[1].with_suffix(".txt")
     listed.write_text("".join(f"{one}\n" for one in wheels))
     command = [str(python), "-I", "-B", f"{pip}/pip", "install", "--no-index", "--no-deps", "--ignore-requires-python"]

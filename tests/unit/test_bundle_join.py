@@ -136,7 +136,7 @@ def test_a_damaged_one_is_not_joined(tmp_path: Path, wheels: dict[str, Path]) ->
     assert not (tmp_path / "all.tar.gz").exists()
 
 
-def test_another_order_is_told(tmp_path: Path, wheels: dict[str, Path]) -> None:
+def test_another_order_is_reported(tmp_path: Path, wheels: dict[str, Path]) -> None:
     good = taken_apart(made(tmp_path / "a", wheels, target_of(wheels)))
     turned = Parts(good.folder, good.manifest, dict(reversed(good.files.items())))
     (tmp_path / "turned.tar.gz").write_bytes(gz(turned.tar()))
@@ -178,7 +178,7 @@ def test_a_second_signature_of_parts(tmp_path: Path) -> None:
     assert {one.code for one in verified(path)} == {"bad-signature"}, "this is none"
 
 
-def test_there_is_room_for_two(tmp_path: Path) -> None:
+def test_a_bundle_has_at_most_two_signatures(tmp_path: Path) -> None:
     path, _ = make_bundle(tmp_path, signatures=[b"one", b"two"])
     before = path.read_bytes()
     with pytest.raises(UsageError, match="two signatures"):

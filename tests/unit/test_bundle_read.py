@@ -80,7 +80,7 @@ def test_archive_and_folder_say_the_same(packed: Path, folder: Path) -> None:
     assert verified(packed) == verified(folder) == []
 
 
-def test_every_file_is_told_when_it_is_done(packed: Path) -> None:
+def test_every_verified_file_is_reported(packed: Path) -> None:
     opened = open_bundle(packed)
     assert [one for one in opened.verify() if isinstance(one, File)] == list(opened.manifest.files)
 
@@ -237,7 +237,7 @@ def test_an_attacked_folder(
         list(open_bundle(folder).unpack(tmp_path / "there"))
 
 
-def test_all_that_is_wrong_is_told_at_once(folder: Path) -> None:
+def test_all_problems_are_reported_at_once(folder: Path) -> None:
     for name in ("README.txt", "README.zh.txt", "install.py"):
         with (folder / name).open("ab") as one:
             one.write(b"more")

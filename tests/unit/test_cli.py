@@ -187,7 +187,7 @@ def test_init_without_pyproject(run: Run, tmp_path: Path) -> None:
     assert code == 0 and json.loads(out)["settings"] == {"requirement-files": ["requirements.txt"]}
 
 
-def test_a_variable_that_is_nearly_an_option_is_told() -> None:
+def test_a_variable_that_nearly_names_an_option_is_reported() -> None:
     from offlinepack.cli.build import build
     from offlinepack.cli.config import find_misnamed_variables
 

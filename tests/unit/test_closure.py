@@ -169,7 +169,7 @@ def test_a_given_lock_is_installed_whole() -> None:
     assert not found.unneeded_names
 
 
-def test_metadata_that_cannot_be_read_is_told() -> None:
+def test_unreadable_metadata_is_reported() -> None:
     found = closed(made("stone", "1", "pebble (>=banana)", python="three"), asked=["stone"])
     assert [one.code for one in found.findings] == ["metadata-unreadable", "metadata-unreadable"]
     assert names(found) == ["stone"]

@@ -85,10 +85,10 @@ def test_what_cannot_be_meant(capsys: pytest.CaptureFixture[str], words: list[st
 
 def test_errors_as_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, out, err = run(capsys, "--json", "--verify", folder=str(tmp_path))
-    told = json.loads(out)
-    assert code == told["exit_code"] == 9 and told["schema"] == 1
-    assert told["ok"] is False and told["changed"] is False and told["command"] == "verify"
-    assert told["findings"][0]["code"] == "not-a-bundle" and "manifest.json" in err
+    document = json.loads(out)
+    assert code == document["exit_code"] == 9 and document["schema"] == 1
+    assert document["ok"] is False and document["changed"] is False and document["command"] == "verify"
+    assert document["findings"][0]["code"] == "not-a-bundle" and "manifest.json" in err
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -239,7 +239,7 @@ def test_the_switch_takes_an_empty_folder_and_never_a_full_one(tmp_path: Path) -
     assert (tmp_path / "venv" / "precious").exists()
 
 
-def test_prune_keeps_what_it_is_told_and_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prune_keeps_the_named_and_the_running_generations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = EnvironmentLocation(str(tmp_path / "venv"), False)
     for name in (ONE, TWO, THREE):
         generation(place, name)

@@ -1,4 +1,4 @@
-"""Which index, in what order, with which login; what uv and pip are told; what a page says."""
+"""Choice and order of indexes, logins, settings for uv and pip, index pages."""
 
 from __future__ import annotations
 
@@ -521,7 +521,7 @@ def test_trusted_hosts() -> None:
 # ------------------------------------------------------------------------------------------------ for uv and pip
 
 
-def test_what_uv_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, keyring: Keyring) -> None:
+def test_uv_gets_the_settings_of_the_indexes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, keyring: Keyring) -> None:
     monkeypatch.setenv("UV_CACHE_DIR", "/cache")
     monkeypatch.setenv("UV_EXCLUDE_NEWER", "2020-01-01")
     found = read_settings(
@@ -560,7 +560,7 @@ def test_what_uv_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, keyrin
     assert keyring.asked == [(A, None)]
 
 
-def test_uv_is_told_of_no_index(tmp_path: Path) -> None:
+def test_uv_gets_no_index(tmp_path: Path) -> None:
     arguments, _ = make_uv_arguments(read_settings(no_index=True, find_links=[str(tmp_path)]))
     assert arguments[4:] == ["--no-index", "--find-links", str(tmp_path)]
 
@@ -580,7 +580,7 @@ def test_uvs_project_for_sources() -> None:
     assert made["tool"]["uv"]["index"] == [{"name": "index2", "url": B, "explicit": True}]
 
 
-def test_what_pip_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_pip_gets_the_settings_of_the_indexes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "my wheels").mkdir()
     found = read_settings(
         "https://u%40:p%20@a.example/simple",

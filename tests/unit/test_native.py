@@ -428,9 +428,9 @@ def test_the_command_that_brings_a_library(name: str, soname: str, help: str | N
     assert find_install_command(soname, combine_targets(names=[name])[0]) == help
 
 
-def test_a_probed_machine_is_told_in_its_own_words() -> None:
-    told = {**combine_targets(names=["rhel9:3.11"])[0].facts._asdict(), "spoken": "rhel9:3.11"}
-    assert find_install_command("libGL.so.1", make_target_from_facts(told)) == "dnf install mesa-libGL"
+def test_a_probed_machine_gets_its_own_install_command() -> None:
+    facts = {**combine_targets(names=["rhel9:3.11"])[0].facts._asdict(), "spoken": "rhel9:3.11"}
+    assert find_install_command("libGL.so.1", make_target_from_facts(facts)) == "dnf install mesa-libGL"
 
 
 def test_the_table_of_libraries_is_well_formed() -> None:

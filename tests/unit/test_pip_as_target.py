@@ -147,10 +147,10 @@ def test_metadata_of_a_wheel_and_of_an_sdist_that_vouches_for_it(tmp_path: Path)
     )
     settled = make_sdist(tmp_path, "stone", requires=["pebble"])
     assert b"pebble" in (_read_sdist_metadata(settled.read_bytes()) or b""), "its pyproject.toml does"
-    told = b"Metadata-Version: 2.1\nName: stone\nVersion: 1\n"
-    assert is_metadata_static(told, b"[project]\nname = 'stone'\ndynamic = ['version']\n")
-    assert not is_metadata_static(told, b"[project]\nname = 'stone'\ndynamic = ['dependencies']\n")
-    assert not is_metadata_static(told, b"[build-system]\nrequires = ['setuptools']\n")
+    metadata = b"Metadata-Version: 2.1\nName: stone\nVersion: 1\n"
+    assert is_metadata_static(metadata, b"[project]\nname = 'stone'\ndynamic = ['version']\n")
+    assert not is_metadata_static(metadata, b"[project]\nname = 'stone'\ndynamic = ['dependencies']\n")
+    assert not is_metadata_static(metadata, b"[build-system]\nrequires = ['setuptools']\n")
     assert b"pebble" in (
         _read_sdist_metadata(sdist("Metadata-Version: 2.2\nName: stone\nVersion: 1\nRequires-Dist: pebble\n")) or b""
     )
@@ -166,10 +166,10 @@ def test_two_metadata_are_none(tmp_path: Path) -> None:
         read_wheel_metadata((tmp_path / "x.whl").open("rb"))
 
 
-def sdist(told: str) -> bytes:
+def sdist(metadata: str) -> bytes:
     written = io.BytesIO()
     with tarfile.open(fileobj=written, mode="w:gz") as archive:
-        for name, content in (("stone-1/PKG-INFO", told), ("stone-1/src/stone.egg-info/PKG-INFO", "other")):
+        for name, content in (("stone-1/PKG-INFO", metadata), ("stone-1/src/stone.egg-info/PKG-INFO", "other")):
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content.encode()))

@@ -1,4 +1,4 @@
-"""The rules of a policy: what they mean, what they refuse, how mistakes in them are told."""
+"""The rules of a policy: their meaning, what they refuse, how mistakes in them are reported."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_vulnerabilities(evidence: BundleFacts) -> None:
     ]
 
 
-def test_an_exception_is_told_with_its_reason(evidence: BundleFacts) -> None:
+def test_an_exception_is_reported_with_its_reason(evidence: BundleFacts) -> None:
     rules = parse_policy({"denied-projects": ["moss"], "exceptions": {"Moss": "it is ours"}}, "test")
     (found,) = check_rules(evidence, rules, TODAY, None)
     assert found.level == "note" and "it is ours" in found.render() and "moss" in found.render()

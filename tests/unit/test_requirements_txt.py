@@ -254,7 +254,7 @@ def test_hashes_and_eggs_that_pip_does_not_take(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().err == ""
 
 
-def test_a_marker_behind_a_file_is_told_to_count_for_nothing() -> None:
+def test_a_marker_after_a_file_is_reported_as_ignored() -> None:
     write("more.txt", "stone\n")
     found = read_requirements_file(write("r.txt", "-r more.txt ; python_version < '3'\n"))
     assert [one.line for one in found.requirements] == ["stone"]
@@ -317,7 +317,7 @@ def test_arguments() -> None:
     assert [one.subject for one in caught.value.findings] == ["argument 2", "argument 4"]
 
 
-def test_a_requirements_file_as_argument_is_told_apart() -> None:
+def test_a_requirements_file_as_argument_is_recognized() -> None:
     write("requirements.txt", "stone\n")
     with pytest.raises(SourceError) as caught:
         parse_arguments(["./requirements.txt"])
@@ -367,7 +367,7 @@ def test_paths_that_do_not_exist_are_all_listed() -> None:
     assert findings(write("r.txt", lines)) == [("conda-path", "r.txt:1"), ("no-such-path", "r.txt:2")]
 
 
-def test_an_option_with_a_hash_is_told_from_a_hash_in_an_address() -> None:
+def test_an_option_with_a_hash_is_distinguished_from_a_hash_in_a_url() -> None:
     hashed = read_requirements_file(write("r.txt", f"stone==1.0 --hash=sha256:{'0' * 64}\n"))
     assert [line.has_hash_option for line in hashed.requirements] == [True]
     line = f"https://host.example/stone-1.0-py3-none-any.whl#sha256={'a' * 64}"

@@ -245,8 +245,8 @@ def test_allowed_signers(tmp_path: Path, line: str, sentence: str) -> None:
     path = tmp_path / "allowed_signers"
     keys = "# keys\n" * ("line 1" not in sentence and "\ufeff" not in line) + line.format(public()) + "\n"
     path.write_text(keys, encoding="utf-8", newline="")
-    told = why(sshsig(), path, now=1_700_000_000)
-    assert (sentence in told) if sentence else told == ""
+    message = why(sshsig(), path, now=1_700_000_000)
+    assert (sentence in message) if sentence else message == ""
 
 
 def test_one_key_with_two_lines(tmp_path: Path) -> None:

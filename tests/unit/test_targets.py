@@ -458,7 +458,7 @@ def test_an_abi_says_which_build_of_its_version() -> None:
             tags(versions, abis)
 
 
-def test_all_that_is_not_understood_is_told_at_once() -> None:
+def test_all_texts_that_cannot_be_parsed_are_reported_at_once() -> None:
     with pytest.raises(UsageError) as caught:
         combine_targets(["manilinux_2_28_x86_64", "win_amd64"], names=["debain12", "macos14", "debian12"])
     assert [one.code for one in caught.value.findings] == [
@@ -532,7 +532,7 @@ def test_the_most_demanding_comes_first() -> None:
         ("pp310-manylinux_2_28_x86_64", None),
     ],
 )
-def test_what_uv_is_told(target: str, triple: str | None) -> None:
+def test_uv_platform(target: str, triple: str | None) -> None:
     assert parse_target(target).get_uv_platform() == triple
 
 
@@ -552,7 +552,7 @@ def test_a_file_of_the_probe_is_a_target(tmp_path: Path) -> None:
     file = INTERPRETERS / "debian11-i386.json"
     found = parse_target(str(file))
     assert (found.name, found.tag) == ("debian11-i386", "cp39-manylinux_2_31_i686")
-    assert found.environment["platform_machine"] == "x86_64"  # the kernel's word, as told
+    assert found.environment["platform_machine"] == "x86_64"  # reported by the kernel
     assert found.environment["platform_release"] == "6.1.0" and found.evaluate('platform_release > "5"')
     assert "libc.so.6" in found.probe_output["sonames"]
     elsewhere = found.generic()
@@ -565,14 +565,14 @@ def test_a_file_of_the_probe_is_a_target(tmp_path: Path) -> None:
 
 
 def test_a_complete_platform_of_pex_is_a_target(tmp_path: Path) -> None:
-    told = json.loads((INTERPRETERS / "debian12-arm64.json").read_text("utf-8"))
+    recorded_facts = json.loads((INTERPRETERS / "debian12-arm64.json").read_text("utf-8"))
     file = tmp_path / "there.json"
     keys = ("marker_environment", "compatible_tags")
-    file.write_text(json.dumps({"path": "/usr/bin/python3.11", **{key: told[key] for key in keys}}), "utf-8")
+    file.write_text(json.dumps({"path": "/usr/bin/python3.11", **{key: recorded_facts[key] for key in keys}}), "utf-8")
     found = parse_target(str(file))
     assert found.facts == Facts("cpython", "3.11.2", False, "linux", "aarch64", "glibc", "2.36", None)
-    assert [str(tag) for tag in found.tags] == told["compatible_tags"]
-    assert found.environment == told["marker_environment"]
+    assert [str(tag) for tag in found.tags] == recorded_facts["compatible_tags"]
+    assert found.environment == recorded_facts["marker_environment"]
     tags = ["cp313-cp313t-macosx_14_0_arm64", "cp313-cp313t-macosx_14_0_universal2", "py3-none-any"]
     assert make_target_from_facts({"compatible_tags": tags}).tag == "cp313t-macosx_14_0_arm64"
     assert make_target_from_facts({"compatible_tags": ["cp312-cp312-win_amd64"]}).tag == "cp312-win_amd64"
@@ -608,7 +608,7 @@ def test_a_name_is_not_a_file_of_that_name(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_facts_are_those_of_a_manifest() -> None:
-    told = collect_facts()
-    assert set(Facts._fields) <= set(told)
-    assert {"bits", "executable", "prefix", "has", "externally_managed", "marker_environment"} <= set(told)
-    assert isinstance(make_target_from_facts(told), Target)
+    facts = collect_facts()
+    assert set(Facts._fields) <= set(facts)
+    assert {"bits", "executable", "prefix", "has", "externally_managed", "marker_environment"} <= set(facts)
+    assert isinstance(make_target_from_facts(facts), Target)

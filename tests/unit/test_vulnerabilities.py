@@ -85,7 +85,7 @@ def test_osv_records(form: str, tmp_path: Path) -> None:
     assert (known.name, known.version, known.level, known.fixed_versions) == (*JINJA, "medium", ("3.1.3",))
 
 
-def test_one_thing_under_two_names_is_told_once(tmp_path: Path) -> None:
+def test_one_vulnerability_under_two_names_is_reported_once(tmp_path: Path) -> None:
     other = osv(id="PYSEC-2024-1", aliases=["CVE-2024-22195"], summary="", severity=[])
     (known,) = read_snapshot(written(tmp_path, [osv(), other]), WANTED).vulnerabilities
     assert known.id == "PYSEC-2024-1" and known.level == "medium"
