@@ -254,18 +254,21 @@ class _Worker:
                 placing, members = self.tasks.pop()
             except IndexError:
                 return
-            answer = None  # type: Any
             try:
-                names = [member[-1] for member in members]
-                task = placing.wheel.path, placing.bytecode_path, [member[:-1] for member in members]
-                reason, changed, uncompiled = self._send_task(task)
-                answer = reason, {names[at]: path for at, path in changed.items()}, [names[at] for at in uncompiled]
-            except (OSError, EOFError, ValueError, pickle.UnpicklingError):
-                self._kill_process()  # the next task starts another one
-                answer = tuple(text("a process ended before its work was done")), {}, []
+                answer = self._run_task(placing, members)
             except BaseException as bug:  # install_wheels raises it
                 answer = bug
             self.answers.put((placing, answer))
+
+    def _run_task(self, placing, members):  # type: (_WheelInstallation, Any) -> Any
+        names = [member[-1] for member in members]
+        try:
+            task = placing.wheel.path, placing.bytecode_path, [member[:-1] for member in members]
+            reason, changed, uncompiled = self._send_task(task)
+        except (OSError, EOFError, ValueError, pickle.UnpicklingError):
+            self._kill_process()  # the next task starts another one
+            return tuple(text("a process ended before its work was done")), {}, []
+        return reason, {names[at]: path for at, path in changed.items()}, [names[at] for at in uncompiled]
 
     def _send_task(self, task):  # type: (Any) -> Any
         if self.process is None:
