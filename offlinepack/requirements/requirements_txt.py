@@ -27,6 +27,13 @@ from offlinepack.errors import Finding, SourceError, error, note, warning
 from offlinepack.index.model import IndexOptions
 from offlinepack.net.urls import redact_text
 from offlinepack.ontarget.errors import explain_os_error
+from offlinepack.requirements.listings import (
+    find_ignored_words,
+    find_listing,
+    report_listing,
+    report_missing_path,
+    shorten_line,
+)
 from offlinepack.requirements.model import PageFetcher, RequirementLine, Requirements
 from offlinepack.requirements.policy import FORMATS, Format, FormatControl, ResolutionPolicy
 
@@ -75,6 +82,10 @@ def _read_file(path: str, origin: str, constraint: bool, inside: tuple[str, ...]
     shown = _shorten_path(path)
     lines = req_file.ignore_comments(req_file.join_lines(enumerate(content.splitlines(), start=1)))
     parse = req_file.get_line_parser(None)
+    lines = list(lines)
+    if listing := find_listing([line for _, line in lines]):
+        state.findings.append(report_listing(shown, *listing))
+        return
     for number, line in lines:
         at = f"{shown}:{number}"
         try:
@@ -83,6 +94,19 @@ def _read_file(path: str, origin: str, constraint: bool, inside: tuple[str, ...]
                 arguments, options = parse(expanded)
         except req_file.OptionParsingError as bad_option:
             state.findings.append(_report_bad_option(line, at, bad_option.msg.rpartition("error: ")[2].strip()))
+            continue
+        has_requirement = bool(arguments or options.editables)
+        is_nested = bool(options.requirements or options.constraints)
+        if (has_requirement or not is_nested) and (words := find_ignored_words(expanded, has_requirement)):
+            state.findings.append(
+                error(
+                    "words-ignored",
+                    at,
+                    "{subject}: pip ignores {words} in this line.",
+                    "Write each option in a line of its own, and no words besides.",
+                    words=redact_text(" ".join(words)),
+                )
+            )
             continue
         nested = (options.requirements or options.constraints or [None])[0]
         if arguments or options.editables:
@@ -112,6 +136,16 @@ def _read_file(path: str, origin: str, constraint: bool, inside: tuple[str, ...]
                     )
                 )
                 continue
+            if requirement_line.line == "pkg-resources==0.0.0":
+                state.notes.append(
+                    note(
+                        "debian-artifact",
+                        at,
+                        "{subject}: {line} is left out: Debian's pip lists it, and it is no project.",
+                        line=requirement_line.line,
+                    )
+                )
+                continue
             hashes = (*requirement_line.hashes, *_list_hashes(options.hashes))
             requirement_line = replace(
                 requirement_line,
@@ -126,7 +160,7 @@ def _read_file(path: str, origin: str, constraint: bool, inside: tuple[str, ...]
                         "editable-as-wheel",
                         at,
                         "{subject}: {line} is an editable; the bundle gets a wheel of what stands there now.",
-                        line=_shorten_line(line),
+                        line=shorten_line(line),
                     )
                 )
         elif nested:
@@ -137,7 +171,7 @@ def _read_file(path: str, origin: str, constraint: bool, inside: tuple[str, ...]
                         at,
                         "{subject}: pip reads no marker after -r or -c: {line} takes the whole file.",
                         "Put the marker behind each requirement in that file.",
-                        line=_shorten_line(line),
+                        line=shorten_line(line),
                     )
                 )
             # pip: a nested file is looked for beside the one that names it
@@ -158,7 +192,7 @@ def _read_file(path: str, origin: str, constraint: bool, inside: tuple[str, ...]
 
 def parse_line(text: str, origin: str, *, editable: bool = False, shown: str | None = None) -> RequirementLine:
     """Parse a requirement as on pip's command line: a name with versions, an address or a path; raise SourceError."""
-    shown = _shorten_line(shown or text)
+    shown = shorten_line(shown or text)
     try:
         parts = parse_req_from_editable(text) if editable else parse_req_from_line(text, None)
         line, requirement = _make_line(parts)
@@ -167,24 +201,10 @@ def parse_line(text: str, origin: str, *, editable: bool = False, shown: str | N
     if requirement and requirement.url and requirement.url.startswith("file:"):
         path = Path(url2pathname(urlsplit(requirement.url).path))
         if not _path_exists(path):
-            raise SourceError(_report_missing_path(shown, origin, path))
+            raise SourceError(report_missing_path(shown, origin, path))
     of_address = re.search(r"[#&](sha256|sha384|sha512|md5)=([0-9a-fA-F]+)", line)
     hashes = (f"{of_address[1]}:{of_address[2].lower()}",) if of_address else ()
     return RequirementLine(line=line, origin=origin, requirement=requirement, hashes=hashes, is_editable=editable)
-
-
-def _report_missing_path(shown: str, origin: str, path: Path) -> Finding:
-    if re.search(r"/(croot|feedstock_root|build_artifacts|home_conda|tmp/build)/", str(path)):
-        return error(
-            "conda-path",
-            origin,
-            "{subject}: {line} is a path on the machine where conda built this package.",
-            "Freeze the environment with `pip list --format=freeze`, or pack it with --venv.",
-            line=shown,
-        )
-    return error(
-        "no-such-path", origin, "{subject}: there is no file or folder {line}.", "Correct the path.", line=shown
-    )
 
 
 def _make_line(parts: RequirementParts) -> tuple[str, Requirement | None]:
@@ -236,7 +256,7 @@ def _read_project_name(folder: Path) -> str | None:
 
 
 def _report_bad_option(line: str, origin: str, words: str) -> Finding:
-    words, facts = redact_text(words), {"line": _shorten_line(line)}
+    words, facts = redact_text(words), {"line": shorten_line(line)}
     if re.search("(for|to) --hash", words):
         return error(
             "bad-hash",
@@ -398,11 +418,6 @@ def _shorten_path(path: str) -> str:
         return str(Path(path).resolve().relative_to(Path.cwd().resolve()))
     except (ValueError, OSError):
         return path
-
-
-def _shorten_line(line: str) -> str:
-    line = redact_text(line.strip())
-    return line if len(line) <= 120 else line[:119] + "…"
 
 
 def _list_hashes(hashes: dict[str, list[str]] | None) -> tuple[str, ...]:

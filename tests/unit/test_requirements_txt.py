@@ -372,3 +372,30 @@ def test_an_option_with_a_hash_is_distinguished_from_a_hash_in_a_url() -> None:
     assert [line.has_hash_option for line in hashed.requirements] == [True]
     line = f"https://host.example/stone-1.0-py3-none-any.whl#sha256={'a' * 64}"
     assert [line.has_hash_option for line in parse_arguments([line]).requirements] == [False]
+
+
+@pytest.mark.parametrize(
+    ("content", "command"),
+    [
+        ("Package    Version\n---------- -------\nsix        1.16.0\n", "pip list"),
+        ("# platform: linux-64\n_libgcc_mutex=0.1=main\nsix=1.16.0=pyhd3eb1b0_1\n", "conda list --export"),
+        ("requests==2.31.0\n  - idna [required: >=2.5,<4, installed: 3.4]\n", "pipdeptree"),
+        ("requests==2.31.0\n├── idna [required: >=2.5,<4, installed: 3.4]\n", "pipdeptree"),
+    ],
+)
+def test_the_listing_of_another_tool_is_named(content: str, command: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        read_requirements_file(write("r.txt", content))
+    (finding,) = caught.value.findings
+    assert finding.code == "not-requirements" and f"`{command}`" in finding.render()
+
+
+def test_words_that_pip_ignores_are_errors() -> None:
+    content = "six -r other.txt\nidna --pre\nstone==1.0 --hash=sha256:" + "0" * 64 + "\n--pre moss\n"
+    assert findings(write("r.txt", content)) == [("words-ignored", f"r.txt:{number}") for number in (1, 2, 4)]
+
+
+def test_what_only_debian_lists_is_left_out_with_a_note() -> None:
+    requirements = read_requirements_file(write("r.txt", "pkg-resources==0.0.0\nsix==1.16.0\n"))
+    assert [line.line for line in requirements.requirements] == ["six==1.16.0"]
+    assert [finding.code for finding in requirements.notes] == ["debian-artifact"]
