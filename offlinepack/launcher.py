@@ -105,7 +105,7 @@ def _preflight(opened: Bundle, options: Any, voice: Reporter) -> EnvironmentLoca
     unpacking.
     """
     work = plan_install(options, opened.manifest, voice)
-    files, target = opened.manifest.files, opened.manifest.list_files(work.target)
+    files, target = opened.manifest.files, opened.manifest.list_files(work.selection.target)
     wheels = {file.path: file.size for file in target if file.path.endswith(".whl")}
     unpacked, written = sum(file.size for file in files), sum(file.size for file in target)
     # what wheels hold is asked only where that might be too much

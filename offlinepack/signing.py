@@ -11,8 +11,7 @@ from pathlib import Path
 from offlinepack.bundle.reader import Bundle
 from offlinepack.errors import ComputerError, Finding, UsageError, error
 from offlinepack.ontarget.errors import explain_os_error
-from offlinepack.ontarget.signature import check_embedded_signatures, check_signatures
-from offlinepack.ontarget.trust_policy import POLICY_PATH, required_keys
+from offlinepack.ontarget.signature import POLICY_PATH, check_embedded_signatures, check_signatures, required_keys
 
 NAMESPACE = "offlinepack"
 """what the signature is good for, as in `namespaces=` of an allowed_signers file"""

@@ -12,8 +12,7 @@ destinations      the files that a wheel would write, and clashes between wheels
 wheel             wheels: framing, names, metadata, RECORD, entry points
 verify            the folder of a bundle: every listed file, and no other
 ed25519           RFC 8032
-signature         signatures of OpenSSH and the keys that may sign
-trust_policy      the signatures that this machine requires
+signature         signatures of OpenSSH, the keys that may sign, and those that this machine requires
 
 Then the installation, from its start to its parts: command, report, transaction, plan, interpreter, target_selection,
 generations, preflight, populate, venv, distributions, reuse, fast_installer, unpack, by_pip, files, zipapp.

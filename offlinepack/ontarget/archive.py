@@ -1,4 +1,7 @@
-"""Read a zip archive (PKWARE's APPNOTE 6.3) strictly: every byte belongs to one member or to the directory."""
+"""Read a zip archive (PKWARE's APPNOTE 6.3) strictly: every byte belongs to one member or to the directory.
+
+Accepted: stored and deflated members, data descriptors, zip64, folders, UTF-8 names.
+"""
 
 import base64
 import hashlib

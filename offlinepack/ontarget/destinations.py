@@ -88,7 +88,10 @@ def get_source_path(place):  # type: (str) -> str
 
 
 def find_clashes(wheels, system="linux"):  # type: (Iterable[CheckedWheel], str) -> List[Finding]
-    """Return a note for equal files of two wheels, an error for other clashes and for names that Windows forbids."""
+    """Return a note for equal files of two wheels, an error for other clashes and for names that Windows forbids.
+
+    A clash is also a file that another wheel has as a folder, and bytecode of another wheel's source.
+    """
     first, folders = {}, {}  # type: Dict[str, Tuple[CheckedWheel, str, str]], Dict[str, CheckedWheel]
     shared, clashes = {}, []  # type: Dict[Tuple[bool, str, str], List[str]], List[Finding]
     cached = []  # type: List[Tuple[str, CheckedWheel]]

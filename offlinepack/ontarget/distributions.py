@@ -158,11 +158,9 @@ def remove_unowned_files(root, base):  # type: (str, Iterable[str]) -> None
 def mark_requested(root, requested):  # type: (str, Mapping[str, bool]) -> None
     """Create or remove REQUESTED of each distribution, and update RECORD."""
     for name, infos in find_dist_infos(root).items():
-        if name not in requested:
-            continue
         path, record = os.path.join(infos[0], "REQUESTED"), os.path.join(infos[0], "RECORD")
         row = "%s/REQUESTED" % os.path.basename(infos[0])
-        if os.path.exists(path) == requested[name] or not os.path.exists(record):
+        if os.path.exists(path) == requested.get(name, os.path.exists(path)) or not os.path.exists(record):
             continue
         with open(record, encoding="utf-8", newline="") as source:
             lines = [line for line in source.read().splitlines(True) if line.split(",")[0] != row]

@@ -70,7 +70,8 @@ def install_wheels(wheels, where, pip, requested=(), compiling=True, jobs=0, byt
     # type: (Sequence[CheckedWheel], InstallPaths, CheckedWheel, Iterable[str], bool, int, Any) -> Iterator[Any]
     """Yield each wheel as soon as it is installed, with None or the Finding that explains its failure.
 
-    `pip`: defines the form of scripts; `requested`: names that get REQUESTED; `bytecode`: name -> wheel of x.pyc.
+    `pip`: the wheel that defines the form of scripts; `requested`: names that get REQUESTED; `jobs`: number of
+    processes, 0 for one a core; `bytecode`: name -> a wheel with x.pyc in place of x.py.
     """
     template, alone = _read_script_template(pip)
     names, ready = set(requested), dict(bytecode or {}) if compiling else {}  # type: Set[str], Dict[str, CheckedWheel]

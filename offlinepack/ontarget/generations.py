@@ -1,4 +1,8 @@
-"""Locate, lock, switch and prune generations: <venv> is a link to one of the environments <venv>.d/<id>."""
+"""Locate, lock, switch and prune generations: <venv> is a link to one of the environments <venv>.d/<id>.
+
+A generation is built at its final path and never moved. The link alone defines the current generation; it is replaced
+in one step after the last file is on disk.
+"""
 
 import contextlib
 import errno

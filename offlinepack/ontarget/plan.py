@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple
 from .errors import ComputerError, Finding, MachineError, PolicyError, UsageError, error, raise_on_errors, text
 from .generations import EnvironmentLocation, compute_generation_id, load_state, locate_environment
 from .interpreter import collect_facts
-from .manifest import Distribution, Manifest, TargetPlan, Tool
+from .manifest import Distribution, Manifest, Tool
 from .preflight import MACHINE_CODES, SPARE_BYTES, DiskUsage, run_preflight
 from .report import Reporter
 from .target_selection import TargetSelection, filter_targets, find_interpreters, get_base_executable, select_target
@@ -48,7 +48,7 @@ def check_machine(work, room):  # type: (InstallPlan, DiskUsage) -> List[Finding
     if work.generation_id in read_state(work)["generations"] and not work.options.force:  # it needs no more room
         room = DiskUsage(0, 0, 0, 0, room.spare_bytes - SPARE_BYTES)
     engine = work.options.engine or "auto"
-    findings = run_preflight(work.location, room, work.selection.facts, work.target.needs, engine)
+    findings = run_preflight(work.location, room, work.selection.facts, work.selection.target.needs, engine)
     broken = any(finding.level == "error" and finding.code in MACHINE_CODES for finding in findings)
     return raise_on_errors(MachineError if broken else ComputerError, findings)
 
@@ -91,22 +91,17 @@ class InstallPlan(NamedTuple):
         return self.location.get_root(self.generation_id)
 
     @property
-    def target(self):  # type: () -> TargetPlan
-        """Return the plan of the target."""
-        return self.selection.target
-
-    @property
     def tools(self):  # type: () -> List[Tool]
         """Return pip; the other tools are build requirements, which pip installs in separate environments."""
-        return [tool for tool in self.target.tools if tool.name == "pip"]
+        return [tool for tool in self.selection.target.tools if tool.name == "pip"]
 
     @property
     def distributions(self):  # type: () -> List[Distribution]
         """Return every distribution to install, pip first; a foreign environment may keep a newer pip of its own."""
-        names = {step.name for step in self.target.install}
+        names = {step.name for step in self.selection.target.install}
         tools = [tool for tool in self.tools if tool.name not in names and not self.location.is_foreign]
         return [Distribution(*tool, requires=(), requested=False, built_from=None) for tool in tools] + [
-            *self.target.install]
+            *self.selection.target.install]
 
     @property
     def versions(self):  # type: () -> Dict[str, str]

@@ -25,7 +25,9 @@ _NOTHING_CHANGED = (
 
 def populate_environment(work, programs, reusable, former):
     # type: (InstallPlan, ProgramRunner, Mapping[str, Any], Mapping[str, Any]) -> List[Finding]
-    """Install missing distributions; return failures. `reusable`, `former`: records of this and the current generation.
+    """Install the missing distributions into the generation; return the failures and the result of pip check.
+
+    `reusable`: the record of this generation if it was complete before; `former`: that of the current one; else {}.
     """
     root, options, foreign = work.root, work.options, work.location.is_foreign
     base = [] if reusable or foreign else _prepare_environment(work, programs)  # type: List[str]
@@ -54,7 +56,11 @@ def populate_environment(work, programs, reusable, former):
     failed = [_make_failure_finding(work, attempt, len(tries[attempt.name])) for attempt in last]
     if not options.keep_going and any(is_disk_full(attempt.log_tail) for attempt in last):
         raise InstallError(*failed)
-    return failed or _run_pip_check(work, programs)
+    if failed or lacks_distutils(work.selection.facts):
+        return failed
+    command = [get_interpreter(root), "-I", "-B", "-m", "pip", "check", "--disable-pip-version-check"]
+    code, _, words = programs.run("check", command)
+    return [error("pip-check", work.title, _CHECK_FAILED, _MAKE_AGAIN, words)] if code else []
 
 
 def _prepare_environment(work, programs):  # type: (InstallPlan, ProgramRunner) -> List[str]
@@ -75,8 +81,9 @@ def _prepare_environment(work, programs):  # type: (InstallPlan, ProgramRunner) 
 
 def _install_missing(work, programs, distributions, former):
     # type: (InstallPlan, ProgramRunner, List[Distribution], Mapping[str, Any]) -> Iterator[Attempt]
-    """Yield attempts: reuse of the former generation, fast engine, pip. Each leaves complete distributions with a
-    RECORD.
+    """Yield each attempt: reused from the former generation, else by the fast engine, else by pip.
+
+    Every step leaves complete distributions with a RECORD, so that an interrupted run continues with the missing ones.
     """
     root, options, say = work.root, work.options, work.reporter.print_message
     python, installed = get_interpreter(root), set()  # type: str, Set[str]
@@ -140,19 +147,12 @@ def _read_bytecode_wheels(work, distributions):
     """Yield the bytecode wheels of the bundle for these distributions; a bad one is replaced by compiling."""
     listed = {file.path: file.sha256 for file in work.manifest.files}
     for distribution in distributions:
-        path = make_bytecode_path(work.target.tag, distribution.file)
+        path = make_bytecode_path(work.selection.target.tag, distribution.file)
         if path in listed:
             try:
                 yield distribution.name, read_wheel(work.locate_file(path), sha256=listed[path])
             except IntegrityError as bad:
                 work.reporter.print_findings(finding._replace(level="note") for finding in bad.findings)
-
-
-def _run_pip_check(work, programs):  # type: (InstallPlan, ProgramRunner) -> List[Finding]
-    """Return a finding if pip check fails."""
-    command = [get_interpreter(work.root), "-I", "-B", "-m", "pip", "check", "--disable-pip-version-check"]
-    code, _, words = programs.run("check", command) if not lacks_distutils(work.selection.facts) else (0, "", "")
-    return [error("pip-check", work.title, _CHECK_FAILED, _MAKE_AGAIN, words)] if code else []
 
 
 def _make_report_row(work, distribution, tries):  # type: (InstallPlan, Distribution, Sequence[Attempt]) -> Dict[str, Any]

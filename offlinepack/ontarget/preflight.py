@@ -30,10 +30,9 @@ _LIBRARY_MISSING = "{subject} is missing on this machine; {wanted_by} cannot wor
 _TOO_OLD = "{subject} on this machine is too old: it lacks {lacking}, which {wanted_by} need."
 _LOAD_SCRIPT = """\
 import ctypes, sys
-for one in sys.argv[1:]:
+for soname in sys.argv[1:]:
     try:
-        ctypes.CDLL(one)
-        print(one)
+        print(ctypes.CDLL(soname)._name)
     except OSError:
         pass
 """

@@ -1,5 +1,6 @@
-"""Reuse unchanged distributions of the former generation: compare them with RECORD, then clone or hard-link their
-files.
+"""Reuse unchanged distributions of the former generation: compare them with RECORD, then clone or link their files.
+
+Hard links are safe because both engines replace files and never write into them.
 """
 
 import csv

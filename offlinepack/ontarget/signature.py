@@ -1,11 +1,13 @@
 """Verify OpenSSH signatures of manifest.json (ssh-keygen -Y sign -n offlinepack).
 
 Standards: OpenSSH's PROTOCOL.sshsig, ALLOWED SIGNERS of ssh-keygen(1), RFC 8032. Ed25519 is verified in Python, because
-an old OpenSSH has no -Y. Other key types need ssh-keygen.
+an old OpenSSH has no -Y. Other key types need ssh-keygen. trust.ini is the policy of a machine: the keys
+that must have signed every bundle.
 """
 
 import base64
 import calendar
+import configparser
 import errno
 import hashlib
 import math
@@ -21,10 +23,13 @@ from .ed25519 import verify_signature
 from .errors import Finding, IntegrityError, UsageError, error, note, text
 
 NAMESPACE = "offlinepack"
+POLICY_PATH = os.path.join(os.environ.get("PROGRAMDATA", "") if os.name == "nt" else "/etc", "offlinepack", "trust.ini")
 _NOT_SIGNED = "No key of {subject} has signed this bundle: {why}."
 _BAD_SIGNATURE = "{subject} is no signature of this bundle: {why}."
 _ASK_FOR_SIGNATURE = "Ask whoever packed it for its signature, or for the right key."
 _KEY_FILE_ADVICE = "Give a .pub file or an allowed_signers file of ssh-keygen."
+_UNREADABLE_POLICY = "{subject} demands signatures, but cannot be read: {why}."
+_ASK_ADMINISTRATOR = "Ask whoever looks after this machine."
 
 _ARMOR = re.compile(rb"-----BEGIN SSH SIGNATURE-----\r?\n([A-Za-z0-9+/=\r\n]+)-----END SSH SIGNATURE-----\r?\n?\Z")
 
@@ -132,6 +137,32 @@ def read_keys(path):  # type: (str) -> List[AllowedSigner]
     return signers
 
 
+def required_keys(path):  # type: (str) -> List[str]
+    """Return the key files that trust.ini requires: [signature] verify-key, one path a line, relative to trust.ini.
+
+    A missing file requires none; a file that is not fully understood, or that anybody may change, is a UsageError.
+    """
+    parser = configparser.ConfigParser(interpolation=None, default_section="")
+    try:
+        with open(path, encoding="utf-8-sig") as source:
+            parser.read_file(source)
+        sections = {name: sorted(parser[name]) for name in parser.sections()}
+        if sections != {"signature": ["verify-key"]}:
+            raise ValueError("verify-key in [signature] is all that it may hold, not %s" % sections)
+        lines = map(str.strip, parser["signature"]["verify-key"].splitlines())
+        keys = [os.path.join(os.path.dirname(path), line) for line in lines if line]
+        if not keys:
+            raise ValueError("verify-key is empty")
+        for key in filter(os.path.exists, [path, *keys] if os.name == "posix" else []):
+            if os.stat(key).st_mode & 0o002:
+                raise ValueError("anybody may write to %s" % key)
+        return keys
+    except (OSError, ValueError, configparser.Error) as failure:
+        if isinstance(failure, FileNotFoundError) and not os.path.lexists(path):
+            return []
+        raise UsageError(error("trust-unreadable", path, _UNREADABLE_POLICY, _ASK_ADMINISTRATOR, why=failure))
+
+
 def _parse_allowed_signer(line):  # type: (str) -> AllowedSigner
     """Parse principals, options, key type, base64 (ALLOWED SIGNERS; a .pub file has the last two) as ssh-keygen does.
     """
@@ -226,14 +257,10 @@ def _find_signer(signature, allowed, now):  # type: (Signature, List[AllowedSign
 
 def _matches_namespace(patterns):  # type: (str) -> bool
     """Match patterns with * and ?, separated by commas; a pattern with ! excludes (PATTERNS of ssh_config(5))."""
-    matched = False
-    for pattern in patterns.split(","):
-        plain = re.escape(pattern.lstrip("!")).replace(r"\*", ".*").replace(r"\?", ".")
-        if re.match(plain + r"\Z", NAMESPACE):
-            if pattern.startswith("!"):
-                return False
-            matched = True
-    return matched
+    escaped = [(pattern, re.escape(pattern.lstrip("!"))) for pattern in patterns.split(",")]
+    forms = [(pattern, form.replace(r"\*", ".*").replace(r"\?", ".") + r"\Z") for pattern, form in escaped]
+    matched = [pattern for pattern, form in forms if re.match(form, NAMESPACE)]
+    return bool(matched) and not any(pattern.startswith("!") for pattern in matched)
 
 
 def _verify_signature(signature, data):  # type: (Signature, bytes) -> None

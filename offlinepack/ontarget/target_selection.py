@@ -99,7 +99,10 @@ def query_interpreter(python):  # type: (str) -> Optional[Dict[str, Any]]
 
 def find_interpreters(allowed, named=None, in_place=False):
     # type: (Sequence[TargetPlan], Optional[str], bool) -> Iterator[Dict[str, Any]]
-    """Yield the facts of the named Python or, without a name, of this Python and of others that may fit."""
+    """Yield the facts of the named Python or, without a name, of this Python and of others that may fit.
+
+    The executable is never one inside a virtual environment, except with `in_place`.
+    """
     if named:
         facts = query_interpreter(named)
         if facts is None:

@@ -16,8 +16,7 @@ from .plan import InstallPlan, check_machine, plan_install, read_state
 from .populate import populate_environment
 from .preflight import estimate_disk_usage
 from .report import Reporter
-from .signature import check_embedded_signatures, check_signatures
-from .trust_policy import POLICY_PATH, required_keys
+from .signature import POLICY_PATH, check_embedded_signatures, check_signatures, required_keys
 from .venv import describe_alterations, find_alterations
 from .verify import MAX_SIGNATURE_SIZE, check_folder, read_folder_manifest, read_small_file
 from .wheel_model import CheckedWheel
@@ -32,7 +31,7 @@ def install_bundle(options, voice):  # type: (Any, Reporter) -> int
     _collect_keys(options)
     work = plan_install(options, read_folder_manifest(options.folder), voice)
     work = work._replace(wheels=verify_bundle(options, work.manifest, voice, contents=options.dry_run))
-    files = work.manifest.list_files(work.target)
+    files = work.manifest.list_files(work.selection.target)
     wheels = [work.wheels[file.path].members for file in files if file.path in work.wheels]
     sdists = sum(file.size for file in files if file.path not in work.wheels)
     contents = [[(member.path, member.size) for member in members] for members in wheels]
@@ -61,8 +60,9 @@ def _collect_keys(options):  # type: (Any) -> List[str]
 
 
 def verify_bundle(options, manifest, voice, contents):  # type: (Any, Manifest, Reporter, bool) -> Dict[str, CheckedWheel]
-    """Verify signatures and files; return the wheels. Without `contents` their members are verified when they are
-    written.
+    """Verify signatures and every file of the bundle; return the wheels or raise IntegrityError with all findings.
+
+    Without `contents` the members of wheels are compared with RECORD later, while they are written.
     """
     keys, paths = _collect_keys(options), [os.path.join(options.folder, name) for name in SIGNATURES]
     signed = [(path, read_small_file(path)) for path in paths if os.path.lexists(path)]
@@ -145,7 +145,7 @@ def _switch_and_report(work, state, partial):  # type: (InstallPlan, Dict[str, A
     sync_file_system(work.root)
     infos, record = find_dist_infos(work.root), state["generations"].get(new, {})
     state["generations"][new] = {
-        "target": work.target.tag, "python": work.selection.facts["executable"],
+        "target": work.selection.target.tag, "python": work.selection.facts["executable"],
         "installed": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "compiled": not work.options.no_compile, "whole": not partial,
         "base": record.get("base") or read_json(place.get_path("journal.json")).get("base", {}),

@@ -38,7 +38,7 @@ def find_lost_files(root, base):  # type: (str, Mapping[str, str]) -> List[str]
     """Return the lost and altered files of the environment itself; `base`: its hash_contents, or {} if unknown."""
     digests = hash_contents(root, base)
     altered = [os.path.join(root, path) for path in sorted(base) if digests.get(path) != base[path]]
-    needed = [get_interpreter(root), os.path.join(root, "pyvenv.cfg")]
+    needed = [get_interpreter(root), os.path.join(root, "pyvenv.cfg")]  # without it pip would install into the system
     return altered + [library for library in needed if library not in altered and not os.path.exists(library)]
 
 

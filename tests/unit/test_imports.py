@@ -47,6 +47,7 @@ LIBRARIES = {
     "virtualenv": {"sdist", "rehearsal", "interpreters"},
     "auditwheel": {"sdist"},
     "isal": {"bundle", "native"},
+    "cvss": {"report"},
     "cyclonedx": set(),
     "pypi_attestations": {"report"},
     "sigstore": {"report"},
@@ -56,7 +57,7 @@ HOST_ONLY = {"asyncio", "ftplib", "gettext", "html", "http", "shelve", "smtplib"
 HOST_ONLY |= {"ssl", "tarfile", "tkinter", "tomllib", "turtle", "urllib", "webbrowser", "xml", "xmlrpc"}
 
 VERIFICATION = {"install", "errors", "paths", "manifest", "archive", "wheel", "wheel_model", "destinations", "verify"}
-VERIFICATION |= {"signature", "ed25519", "trust_policy"}
+VERIFICATION |= {"signature", "ed25519"}
 
 
 def module_name(path: Path) -> str:

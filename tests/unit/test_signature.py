@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from offlinepack.ontarget.ed25519 import _L, _P, _add_points, _decode_point, verify_signature
 from offlinepack.ontarget.errors import IntegrityError, UsageError
-from offlinepack.ontarget.signature import check_signatures, format_fingerprint, read_keys
-from offlinepack.ontarget.trust_policy import required_keys
+from offlinepack.ontarget.signature import check_signatures, format_fingerprint, read_keys, required_keys
 
 VECTORS = Path(__file__).parents[2] / "fixtures" / "vectors"
 MADE = VECTORS / "sshsig"
