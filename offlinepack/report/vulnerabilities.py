@@ -7,7 +7,6 @@ zip that OSV publishes for PyPI. The result always states the date of the data.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -307,24 +306,19 @@ def _find_severity(record: Mapping[str, Any], affected: Mapping[str, Any]) -> st
 
 
 def _rate_vector(vector: str) -> str:
-    """Rate a CVSS 3 vector by its base score (CVSS v3.1 specification); '' for other vectors."""
-    if not re.match(r"CVSS:3\.[01]/", vector):
-        return ""
-    m = dict(part.split(":", 1) for part in vector.split("/")[1:] if ":" in part)
+    """Rate a CVSS vector of version 2, 3 or 4 by its base score; '' for an invalid vector and for score 0."""
+    from cvss import CVSS2, CVSS3, CVSS4, CVSSError  # only records without a rating need it
+
     try:
-        changed = m["S"] == "C"
-        weights = {"H": 0.56, "L": 0.22, "N": 0.0}
-        lacking = 1 - (1 - weights[m["C"]]) * (1 - weights[m["I"]]) * (1 - weights[m["A"]])
-        impact = 7.52 * (lacking - 0.029) - 3.25 * (lacking - 0.02) ** 15 if changed else 6.42 * lacking
-        rights = {"N": 0.85, "L": 0.68 if changed else 0.62, "H": 0.5 if changed else 0.27}[m["PR"]]
-        reach = {"N": 0.85, "A": 0.62, "L": 0.55, "P": 0.2}[m["AV"]]
-        ease = 8.22 * reach * {"L": 0.77, "H": 0.44}[m["AC"]] * rights * {"N": 0.85, "R": 0.62}[m["UI"]]
-    except KeyError:
+        if vector.startswith("CVSS:4"):
+            level = CVSS4(vector).severity
+        elif vector.startswith("CVSS:3"):
+            level = CVSS3(vector).severities()[0]
+        else:
+            level = CVSS2(vector).severities()[0]
+    except CVSSError:
         return ""
-    if impact <= 0:
-        return ""
-    score = min((1.08 if changed else 1) * (impact + ease), 10)
-    return "critical" if score > 8.9 else "high" if score > 6.9 else "medium" if score > 3.9 else "low"
+    return level.lower() if level.lower() in SEVERITY_LEVELS else ""
 
 
 def _merge_aliases(vulnerabilities: Iterable[Vulnerability]) -> Iterator[Vulnerability]:

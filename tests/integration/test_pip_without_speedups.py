@@ -24,7 +24,7 @@ def list_scenarios() -> Iterator[Any]:
             yield pytest.param(path.stem, marks=[] if has_choice else [pytest.mark.slow])
 
 
-@pytest.mark.parametrize("name", list_scenarios())
+@pytest.mark.parametrize("name", list(list_scenarios()))
 def test_scenario_holds_without_speedups(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(run.SPEEDUPS_VARIABLE, "0")
     target = scenarios.read(name)["targets"][0]

@@ -124,6 +124,9 @@ def test_ranges(events: list[dict[str, str]], version: str, inside: bool) -> Non
         ("CVSS:3.1/AV:N/AC:L/PR:N/UI:R/S:C/C:L/I:L/A:N", "medium"),  # 6.1
         ("CVSS:3.0/AV:L/AC:H/PR:H/UI:R/S:U/C:L/I:N/A:N", "low"),  # 1.8
         ("CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:N", ""),
+        ("CVSS:4.0/AV:N/AC:L/AT:N/PR:N/UI:N/VC:H/VI:H/VA:H/SC:N/SI:N/SA:N", "critical"),  # 9.3
+        ("CVSS:4.0/AV:L/AC:L/AT:N/PR:L/UI:N/VC:L/VI:N/VA:N/SC:N/SI:N/SA:N", "medium"),  # 4.8
+        ("AV:N/AC:L/Au:N/C:P/I:P/A:P", "high"),  # CVSS 2: 7.5
         ("CVSS:4.0/AV:N/AC:L", ""),
         ("nonsense", ""),
     ],
