@@ -28,7 +28,7 @@ from ..support import bundles, handmade
 from ..support.bundles import Parts, gz, make_bundle, taken_apart
 from .conftest import pip_wheel
 
-RUNNER = Path(__file__).parents[1] / "runner.py"
+RUNNER = Path(__file__).parents[1] / "support" / "runner.py"
 VERSIONS = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
 FAMILIES = hostile_bundle.FAMILIES + hostile_others.FAMILIES
 REFUSED = (7, 9)
