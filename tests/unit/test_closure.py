@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from offlinepack.errors import SelectionError
 from offlinepack.requirements.model import Requirements
 from offlinepack.requirements.policy import ResolutionPolicy
 from offlinepack.requirements.read import parse_arguments
-from offlinepack.resolve.dependencies import Closure, check_closure
+from offlinepack.resolve.dependencies import Closure, check_closure, next_requirements
 from offlinepack.targets.parse import parse_target
 from offlinepack.wheels.metadata import WheelMetadata, parse_metadata
 
@@ -25,7 +27,6 @@ def made(
 
 
 def closed(*chosen: WheelMetadata, asked: list[str], target: str = LINUX, **more: bool) -> Closure:
-    from dataclasses import replace
 
     return check_closure(chosen, replace(parse_arguments(asked), policy=ResolutionPolicy(**more)), parse_target(target))
 
@@ -185,3 +186,19 @@ def test_a_thousand_in_a_chain() -> None:
     chosen = [made(f"s{n}", "1", f"s{n + 1}") for n in range(1500)] + [made("s1500")]
     found = closed(*chosen, asked=["s0"])
     assert names(found)[0] == "s1500" and names(found)[-1] == "s0"
+
+
+def test_an_excluded_project_is_never_added() -> None:
+    """A virtual member of a uv workspace stays in the METADATA of the wheels that need it."""
+    requirements = replace(parse_arguments(["app"]), excluded_projects=frozenset({"tools"}))
+    closed = check_closure([made("app", "1.0", "tools")], requirements, parse_target(LINUX))
+    assert not closed.missing_dependencies and next_requirements(requirements, closed) is None
+    assert closed.order[0].requires == ()
+
+
+def test_an_override_replaces_every_requirement_on_a_project() -> None:
+    override = parse_arguments(["urllib3==1.26"]).requirements
+    requirements = replace(parse_arguments(["requests"]), overrides=override)
+    chosen = [made("requests", "2.31", "urllib3>=2"), made("urllib3", "1.26")]
+    closed = check_closure(chosen, requirements, parse_target(LINUX))
+    assert not closed.missing_dependencies and names(closed) == ["urllib3", "requests"]
