@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
@@ -29,6 +30,13 @@ def parse_version(filename: str) -> Version | None:
         return Version(stem.split("-")[1] if filename.endswith(".whl") else stem.rpartition("-")[2])
     except (InvalidVersion, IndexError):
         return None
+
+
+def list_distributions(links: Iterable[str]) -> list[tuple[str, Path]]:
+    """List the files in local find-links folders that belong to a project: its normalized name and the path."""
+    folders = [path for link in dict.fromkeys(links) if (path := get_local_path(link)) is not None and path.is_dir()]
+    paths = [path for folder in folders for path in sorted(folder.iterdir()) if path.is_file()]
+    return [(project, path) for path in paths if (project := parse_project_name(path.name))]
 
 
 def resolve_find_links(given_links: Iterable[str], configured: Iterable[str], notes: list[Finding]) -> tuple[str, ...]:
@@ -66,9 +74,7 @@ def resolve_find_links(given_links: Iterable[str], configured: Iterable[str], no
             "{subject} has no valid version in its name; it is ignored.",
             "Rename it to a valid version (PEP 440).",
         )
-        for link in dict.fromkeys(links)
-        if (folder := get_local_path(link)) is not None and folder.is_dir()
-        for path in sorted(folder.iterdir())
-        if parse_project_name(path.name) and not parse_version(path.name)
+        for _, path in list_distributions(links)
+        if not parse_version(path.name)
     ]
     return tuple(dict.fromkeys(links))

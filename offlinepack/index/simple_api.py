@@ -12,7 +12,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 from packaging.utils import canonicalize_name
 
 from offlinepack.errors import FetchError, Finding, error, text
-from offlinepack.index.find_links import parse_project_name, parse_version
+from offlinepack.index.find_links import list_distributions, parse_project_name, parse_version
 from offlinepack.index.model import Index, Indexes, IndexFile, Project
 from offlinepack.net.client import Client
 from offlinepack.net.model import Page
@@ -112,9 +112,7 @@ def find_unreadable_files(indexes: Indexes) -> dict[str, str]:
     Returns project -> path of such a file. Resolvers skip these files, and would take the project from an index.
     """
     if "unreadable" not in indexes.cache:
-        folders = [path for link in indexes.find_links if (path := get_local_path(link)) is not None and path.is_dir()]
-        paths = [path for folder in folders for path in sorted(folder.iterdir()) if path.is_file()]
-        named = [(owner, path) for path in paths if (owner := parse_project_name(path.name))]
+        named = list_distributions(indexes.find_links)
         readable = {owner for owner, path in named if parse_version(path.name)}
         indexes.cache["unreadable"] = {owner: str(path) for owner, path in named if owner not in readable}
     unreadable: dict[str, str] = indexes.cache["unreadable"]

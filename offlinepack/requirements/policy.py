@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from packaging.utils import canonicalize_name
@@ -28,14 +29,15 @@ class FormatControl:
     @property
     def only_binary(self) -> tuple[str, ...]:
         """The projects that may come only as wheels: sorted normalized names, or :all:."""
-        return self._evaluate()["only-binary"]
+        return self._names["only-binary"]
 
     @property
     def no_binary(self) -> tuple[str, ...]:
         """The projects that may come only as sdists: sorted normalized names, or :all:."""
-        return self._evaluate()["no-binary"]
+        return self._names["no-binary"]
 
-    def _evaluate(self) -> dict[Format, tuple[str, ...]]:
+    @cached_property
+    def _names(self) -> dict[Format, tuple[str, ...]]:
         # as FormatControl.handle_mutual_excludes of pip: :all: empties both sets, :none: empties its own
         names: dict[Format, set[str]] = {"only-binary": set(), "no-binary": set()}
         for option, value in self.options:

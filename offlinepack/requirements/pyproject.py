@@ -27,7 +27,7 @@ from offlinepack.requirements.model import (
     Requirements,
 )
 from offlinepack.requirements.requirements_txt import parse_line
-from offlinepack.requirements.uv_sources import UvSources, find_local_projects, find_settings_folder, read_toml
+from offlinepack.requirements.uv_sources import LocalProject, UvSources, find_local_projects, read_uv_table
 from offlinepack.targets.markers import combine_markers
 
 
@@ -69,11 +69,12 @@ def read_pyproject(
     if wrong:
         raise SourceError(*wrong)
     constraints, excluded, overrides = read_uv_settings(folder)
+    local_projects = find_local_projects(folder)
     return Requirements(
         requirements=lines,
-        constraints=(*constraints, *_constrain_local_projects(folder, lines)),
+        constraints=(*constraints, *_constrain_local_projects(local_projects, lines)),
         identity=identity,
-        excluded_projects=excluded | {local.name for local in find_local_projects(folder) if local.is_virtual},
+        excluded_projects=excluded | {local.name for local in local_projects if local.is_virtual},
         overrides=overrides,
         requires_python=read_requires_python(folder),
         notes=notes,
@@ -100,7 +101,7 @@ def read_requires_python(folder: Path) -> str:
 def check_conflicts(folder: Path, extras: Sequence[str], groups: Sequence[str]) -> None:
     """Raise UsageError for extras and groups that [tool.uv] conflicts declares as exclusive."""
     selected = {("extra", canonicalize_name(name)) for name in extras} | {("group", name) for name in groups}
-    table = read_toml(find_settings_folder(folder) / "pyproject.toml").get("tool", {}).get("uv", {})
+    table = read_uv_table(folder)
     for conflict in table.get("conflicts", ()):
         members = [
             (kind, canonicalize_name(str(item[kind]))) for item in conflict for kind in item if kind != "package"
@@ -118,10 +119,12 @@ def check_conflicts(folder: Path, extras: Sequence[str], groups: Sequence[str]) 
             )
 
 
-def _constrain_local_projects(folder: Path, lines: Sequence[RequirementLine]) -> Iterator[RequirementLine]:
+def _constrain_local_projects(
+    local_projects: Sequence[LocalProject], lines: Sequence[RequirementLine]
+) -> Iterator[RequirementLine]:
     """Yield constraints that keep every local project to its folder, also where only another project needs it."""
     direct = {line.name for line in lines}
-    for local in find_local_projects(folder):
+    for local in local_projects:
         if not local.is_virtual and local.name not in direct:
             requirement = Requirement(f"{local.name} @ {local.folder.as_uri()}")
             yield RequirementLine(str(requirement), "pyproject.toml [tool.uv.sources]", requirement)
@@ -129,7 +132,7 @@ def _constrain_local_projects(folder: Path, lines: Sequence[RequirementLine]) ->
 
 def read_uv_settings(folder: Path) -> tuple[tuple[RequirementLine, ...], frozenset[str], tuple[RequirementLine, ...]]:
     """Read constraint-dependencies, exclude-dependencies and override-dependencies of [tool.uv]."""
-    table = read_toml(find_settings_folder(folder) / "pyproject.toml").get("tool", {}).get("uv", {})
+    table = read_uv_table(folder)
     lines: dict[str, tuple[RequirementLine, ...]] = {}
     findings: list[Finding] = []
     for key in ("constraint-dependencies", "exclude-dependencies", "override-dependencies"):

@@ -36,6 +36,7 @@ class UvSources:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self.workspace = _find_workspace(self.folder)
+        self._members = _list_members(self.workspace) if self.workspace else {}
         workspace_sources = _get_uv_table(self.workspace).get("sources", {}) if self.workspace else {}
         own_sources = _get_uv_table(self.folder).get("sources", {})
         origins = [(workspace_sources, self.workspace or self.folder), (own_sources, self.folder)]
@@ -93,7 +94,7 @@ class UvSources:
             path = (place / str(source["path"])).resolve()
             folder = path if path.is_dir() else None
         elif source.get("workspace"):
-            folder = _list_members(self.workspace).get(canonicalize_name(name)) if self.workspace else None
+            folder = self._members.get(canonicalize_name(name))
         if folder is None:
             return None
         # uv builds what a source names, also without [build-system], unless `package = false` says otherwise
@@ -136,9 +137,9 @@ def _get_uv_table(folder: Path) -> Mapping[str, Any]:
     return table if isinstance(table, Mapping) else {}
 
 
-def find_settings_folder(folder: Path) -> Path:
-    """Return the folder whose [tool.uv] settings apply: the root of the workspace, otherwise the project."""
-    return _find_workspace(folder.resolve()) or folder
+def read_uv_table(folder: Path) -> Mapping[str, Any]:
+    """Read the [tool.uv] settings that apply to a project: those of its workspace, otherwise its own."""
+    return _get_uv_table(_find_workspace(folder.resolve()) or folder)
 
 
 def _find_workspace(folder: Path) -> Path | None:
